@@ -25,7 +25,10 @@ class Checked:
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any]) -> Self:
-        """The record of a config node; RequestError names an unknown key, a missing one, or a value that does not fit."""
+        """The record of a config node; RequestError names an unknown key, a missing one, or a value that does not fit.
+
+        A key with a default may be left out.
+        """
         fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
         unknown = [key for key in mapping if key not in fields]
         if unknown:

@@ -178,7 +178,7 @@ class Network(nn.Module):
     - ``depthwise_position=first``: a stage's first block filters its input's channels, at the stride; the hidden width
       is reckoned from the output's. The published FLOPs settle this.
     - Stochastic depth rises linearly from 0 at the first block to the recipe's rate at the last.
-    - Initial weights follow the recipe, as the paper lists them there: Kaiming (fan-out) as in torchvision's ResNet, or
+   weights follow the recipe, as the paper lists them there: Kaiming (fan-out) as in torchvision's ResNet, or
       a normal of std 0.02 (cut off at -2 and 2, as the official code has it), with zero biases; norms start at 1 and 0 in both.
     """
 
@@ -220,13 +220,16 @@ class Network(nn.Module):
 
 
 def initialise(network: nn.Module, scheme: str) -> None:
-    """Draw a network's initial weights: ``kaiming`` as torchvision's ResNet (arXiv:1502.01852), or ``trunc_normal``."""
+    """Draw a network's initial weights: ``kaiming`` as torchvision's ResNet (arXiv:1502.01852), or ``trunc_normal``.
+
+    Kaiming leaves the classifier at torch's own start, as torchvision does.
+    """
     for module in network.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear) and scheme == "trunc_normal":
-            nn.init.trunc_normal_(module.weight, std=0.02)
-        elif isinstance(module, nn.Conv2d):
+        if isinstance(module, nn.Conv2d) and scheme == "kaiming":
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None and (
-            scheme == "trunc_normal" or isinstance(module, nn.Conv2d)
-        ):
+        elif isinstance(module, nn.Conv2d | nn.Linear) and scheme == "trunc_normal":
+            nn.init.trunc_normal_(module.weight, std=0.02)
+        else:
+            continue
+        if module.bias is not None:
             nn.init.zeros_(module.bias)
