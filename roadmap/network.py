@@ -1,6 +1,7 @@
 """The one network of the roadmap, built from a Design."""
 
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +12,7 @@ from torchvision.ops import StochasticDepth
 from roadmap.design import Design
 from roadmap.recipe import NetworkRecipe
 
-ACTIVATIONS = {"relu": lambda: nn.ReLU(inplace=True), "gelu": nn.GELU}
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"relu": lambda: nn.ReLU(inplace=True), "gelu": nn.GELU}
 EXPANSION = 4  # between a bottleneck's narrow and wide side, in ResNet and ConvNeXt alike
 
 
@@ -178,8 +179,8 @@ class Network(nn.Module):
     - ``depthwise_position=first``: a stage's first block filters its input's channels, at the stride; the hidden width
       is reckoned from the output's. The published FLOPs settle this.
     - Stochastic depth rises linearly from 0 at the first block to the recipe's rate at the last.
-   weights follow the recipe, as the paper lists them there: Kaiming (fan-out) as in torchvision's ResNet, or
-      a normal of std 0.02 (cut off at -2 and 2, as the official code has it), with zero biases; norms start at 1 and 0 in both.
+  - Initial weights follow the recipe, as the paper lists them there: Kaiming (fan-out) as in torchvision's ResNet, or
+      a normal of std 0.02 (cut off at -2 and 2, as the official code has it). Biases of convolutions start at zero.
     """
 
     def __init__(self, design: Design, recipe: NetworkRecipe, num_classes: int):
