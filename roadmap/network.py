@@ -179,7 +179,7 @@ class Network(nn.Module):
     - ``depthwise_position=first``: a stage's first block filters its input's channels, at the stride; the hidden width
       is reckoned from the output's. The published FLOPs settle this.
     - Stochastic depth rises linearly from 0 at the first block to the recipe's rate at the last.
-  - Initial weights follow the recipe, as the paper lists them there: Kaiming (fan-out) as in torchvision's ResNet, or
+    - Initial weights follow the recipe, as the paper lists them there: Kaiming (fan-out) as in torchvision's ResNet, or
       a normal of std 0.02 (cut off at -2 and 2, as the official code has it). Biases of convolutions start at zero.
     """
 
