@@ -12,15 +12,20 @@ class Checked:
     """Base of the config's dataclasses: every field must fit its annotation, in Python as from a config file.
 
     Understood annotations: int, float, bool, str, Literal, tuples, another Checked class, and each of them or None.
-    ``place`` is the name of the node in the config; messages are about ``place.field``.
+    ``place`` is the name of the node in the config, empty at its top; messages are about ``place.field``.
     """
 
     place: ClassVar[str]
 
+    @classmethod
+    def key(cls, field: str) -> str:
+        """The field's full key in the config."""
+        return f"{cls.place}.{field}" if cls.place else field
+
     def __post_init__(self) -> None:
         hints = get_type_hints(type(self))
         for field in dataclasses.fields(self):  # type: ignore[arg-type]
-            value = _fitted(getattr(self, field.name), hints[field.name], f"{self.place}.{field.name}")
+            value = _fitted(getattr(self, field.name), hints[field.name], self.key(field.name))
             object.__setattr__(self, field.name, value)
 
     @classmethod
@@ -32,10 +37,11 @@ class Checked:
         fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
         unknown = [key for key in mapping if key not in fields]
         if unknown:
-            raise RequestError(f"unknown key {cls.place}.{unknown[0]}; choose {listed(fields)}")
-        missing = [name for name, f in fields.items() if name not in mapping and f.default is dataclasses.MISSING]
-        if missing:
-            raise RequestError(f"{cls.place}.{missing[0]} is not set")
+            raise RequestError(f"unknown key {cls.key(unknown[0])}; choose {listed(fields)}")
+        for name, field in fields.items():
+            # ??? is OmegaConf's mark of a value that the user must give
+            if mapping.get(name) == "???" or (name not in mapping and field.default is dataclasses.MISSING):
+                raise RequestError(f"{cls.key(name)} is not set; add {cls.key(name)}=…")
         return cls(**mapping)
 
     def to_dict(self) -> dict[str, Any]:

@@ -1,0 +1,29 @@
+"""Overrides into networks: the one place where a composed config meets torch."""
+
+import torch
+
+from roadmap.config import Composed, compose
+from roadmap.cost import Cost, cost
+from roadmap.network import Network
+
+
+def build(*overrides: str, num_classes: int | None = None) -> Network:
+    """The network that the command line's grammar names: ``build("regime=tiny", "step=gelu", "kernel=k3")``.
+
+    ``num_classes`` is the regime's (1000, or 10 in nano) unless given. Weights are drawn from torch's global random
+    numbers. Raises RequestError for an unknown option or options that do not go together.
+    """
+    return build_network(compose(overrides), num_classes)
+
+
+def build_network(composed: Composed, num_classes: int | None = None) -> Network:
+    """The same from a composed config."""
+    classes = composed.values["regime"]["num_classes"] if num_classes is None else num_classes
+    return Network(composed.design, composed.recipe.network, classes)
+
+
+def design_cost(composed: Composed) -> Cost:
+    """What the network of a composed config costs at its image size, without building its weights."""
+    with torch.device("meta"):
+        network = build_network(composed)
+    return cost(network, composed.values["image_size"])

@@ -1,0 +1,133 @@
+"""Hydra's side of the house: overrides in, checked records out. Nothing below this module knows of Hydra."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
+
+from roadmap.checked import listed
+from roadmap.design import AXES, Design
+from roadmap.errors import RequestError
+from roadmap.experiment import Data, Experiment, Logger, Settings
+from roadmap.recipe import Recipe
+
+SETTINGS = tuple(Settings.__dataclass_fields__)
+# Overrides that change what a network is or how it is trained: what a variant is named by.
+TOGGLES = (*AXES, "recipe")
+
+
+def config_dir() -> Path:
+    """``conf/``: inside an installed package, beside the package in a checkout."""
+    package = Path(__file__).resolve().parent
+    installed = package / "conf"
+    return installed if installed.is_dir() else package.parent / "conf"
+
+
+@dataclass(frozen=True)
+class Composed:
+    """A composed config: its values, and the option that was chosen in each group."""
+
+    values: dict[str, Any]
+    choices: dict[str, str]
+    overrides: tuple[str, ...]
+    config_dirs: tuple[str, ...]
+
+    @cached_property
+    def design(self) -> Design:
+        return Design.from_mapping(self.values["design"])
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        return Recipe.from_mapping(self.values["recipe"])
+
+    def experiment(self) -> Experiment:
+        """The checked record of the run that this config asks for; RequestError where something does not fit."""
+        values = self.values
+        return Experiment.from_mapping(
+            {key: values[key] for key in ("seed", "epochs", "batch_size", "image_size", "precision", "step")}
+            | {
+                "regime": values["regime"]["name"],
+                "variant": self.variant,
+                "design": self.design,
+                "recipe": self.recipe,
+                "data": Data.from_mapping(values["data"]),
+                "logger": Logger.from_mapping(values["logger"]),
+                "settings": Settings.from_mapping({key: values[key] for key in SETTINGS}),
+            }
+        )
+
+    @cached_property
+    def variant(self) -> str:
+        """The step's name and what differs from it in words: ``separate_downsampling norm=batch``."""
+        toggled = [override for override in self.overrides if _is_toggle(override)]
+        if not toggled:
+            return self.values["step"]
+        kept = [override for override in self.overrides if not _is_toggle(override)]
+        plain = compose(kept, self.config_dirs)
+        groups = [f"{group}={self.choices[group]}" for group in TOGGLES if self.choices[group] != plain.choices[group]]
+        values = [override.lstrip("+") for override in toggled if _key(override) not in TOGGLES]
+        return " ".join([self.values["step"], *groups, *values])
+
+
+def compose(overrides: Sequence[str], config_dirs: Sequence[str] = ()) -> Composed:
+    """Compose ``conf/`` with command-line overrides; ``config_dirs`` are folders with config files of the user's own.
+
+    Raises RequestError, in one sentence, for whatever Hydra or OmegaConf object to.
+    """
+    for folder in config_dirs:
+        if not Path(folder).is_dir():
+            raise RequestError(f"--config-dir {folder} is not a folder")
+    extra = [f"hydra.searchpath=[{','.join(f'file://{Path(folder).resolve()}' for folder in config_dirs)}]"]
+    try:
+        with initialize_config_dir(str(config_dir()), version_base="1.3"):
+            config = hydra_compose("config", [*overrides, *(extra if config_dirs else [])], return_hydra_config=True)
+        return from_hydra(config, tuple(overrides), tuple(config_dirs))
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        if isinstance(error, RequestError):
+            raise
+        raise RequestError(one_sentence(error)) from error
+
+
+def from_hydra(config: DictConfig, overrides: tuple[str, ...], config_dirs: tuple[str, ...] = ()) -> Composed:
+    """What Hydra composed, hydra's own node included, as plain values."""
+    choices = {str(group): str(option) for group, option in config.hydra.runtime.choices.items()}
+    config = config.copy()
+    with open_dict(config):
+        del config["hydra"]
+    values = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(values, dict)
+    return Composed(values, choices, overrides, config_dirs)  # type: ignore[arg-type]
+
+
+def one_sentence(error: Exception) -> str:
+    """Hydra's and OmegaConf's messages, which take several lines, as one: value, place, what would be right."""
+    text = str(error)
+    if missing := re.search(r"Could not find '([^'/]+)/(.+?)'", text):
+        options = re.findall(r"^\t(\S+)$", text, flags=re.MULTILINE)
+        return f"unknown {missing[1]} '{missing[2]}'; choose {listed(options)}"
+    if unknown := re.search(r"Could not override '([^']+)'", text):
+        known = [*SETTINGS, "epochs", "batch_size", "image_size", "precision", "seed", "seeds", *AXES]
+        near = get_close_matches(unknown[1], [*known, "regime", "step", "recipe", "data", "logger", "path"], n=1)
+        hint = f"did you mean {near[0]}?" if near else "`roadmap train --cfg job` shows every setting"
+        return f"unknown setting '{unknown[1]}'; {hint}"
+    if isinstance(error, InterpolationKeyError) and (key := re.search(r"Interpolation key '([^']+)'", text)):
+        return f"the chosen options want {key[1]}, which the config does not have"
+    return " ".join(text.split())
+
+
+def _key(override: str) -> str:
+    return override.lstrip("+~").partition("=")[0]
+
+
+def _is_toggle(override: str) -> bool:
+    key = _key(override)
+    return key in TOGGLES or key.startswith(("design.", "recipe."))

@@ -1,0 +1,129 @@
+"""One run as it is asked for: what defines its result, and how it is carried out."""
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from roadmap.checked import Checked
+from roadmap.design import Design
+from roadmap.errors import RequestError
+from roadmap.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Data(Checked):
+    """Where images come from; ``mean`` and ``std`` normalise values scaled to 0..1, per channel."""
+
+    place = "data"
+
+    name: str
+    source: Literal["digits", "cifar10", "cifar100", "folder"]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    root: str | None = None
+    num_classes: int | None = None  # None: as many as the folder has
+    holdout: float = 0.0  # share of the training images evaluated on instead of the test images
+
+
+@dataclass(frozen=True)
+class Logger(Checked):
+    """Where metrics go besides the run's own folder."""
+
+    place = "logger"
+
+    name: Literal["local", "wandb"]
+    project: str = "roadmap"
+    entity: str | None = None
+    mode: Literal["online", "offline"] | None = None
+
+
+@dataclass(frozen=True)
+class Settings(Checked):
+    """How a run is carried out: where, how fast. None of it is part of the run's identity."""
+
+    place = ""
+
+    runs_dir: str
+    device: str
+    micro_batch_size: int | None
+    num_workers: int
+    channels_last: bool
+    compile: bool
+    resume: Literal["auto", "never"]
+    checkpoint_minutes: float
+
+
+@dataclass(frozen=True)
+class Experiment(Checked):
+    """A design trained with a recipe on data from a seed.
+
+    ``step`` is the step of the roadmap it starts from and ``variant`` the same in words with what was toggled.
+    """
+
+    place = ""
+
+    regime: str
+    step: str
+    variant: str
+    design: Design
+    recipe: Recipe
+    data: Data
+    logger: Logger
+    settings: Settings
+    seed: int
+    epochs: int
+    batch_size: int
+    image_size: int
+    precision: Literal["fp32", "bf16", "fp16"]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for key in ("epochs", "batch_size", "image_size"):
+            if getattr(self, key) < 1:
+                raise RequestError(f"{key}={getattr(self, key)} is out of range; it wants at least 1")
+        if not 0 <= self.data.holdout < 1:
+            raise RequestError(f"data.holdout={self.data.holdout} is out of range; it wants a share from 0 to below 1")
+        micro = self.settings.micro_batch_size
+        if micro is not None and (micro < 1 or self.batch_size % micro):
+            raise RequestError(
+                f"micro_batch_size={micro} does not divide batch_size={self.batch_size}; choose a divisor"
+            )
+
+    @property
+    def micro_batch_size(self) -> int:
+        """Images of one forward and backward pass."""
+        return self.settings.micro_batch_size or self.batch_size
+
+    @property
+    def definition(self) -> dict[str, Any]:
+        """Everything that defines the result, and nothing that does not: two runs with equal definitions are one.
+
+        The data's folder is known by its absolute path. Recipe and step are known by what they set, not by name.
+        """
+        recipe = self.recipe.to_dict()
+        # superseded by the run's own batch_size and epochs
+        del recipe["name"], recipe["batch_size"]
+        return {
+            "design": self.design.to_dict(),
+            "recipe": recipe,
+            "data": {
+                "name": self.data.name,
+                "root": os.path.realpath(self.data.root) if self.data.source == "folder" and self.data.root else None,
+                "mean": list(self.data.mean),
+                "std": list(self.data.std),
+                "holdout": self.data.holdout,
+            },
+            "seed": self.seed,
+            "epochs": self.epochs,
+            "batch_size": self.batch_size,
+            "image_size": self.image_size,
+            "precision": self.precision,
+        }
+
+    @property
+    def run_id(self) -> str:
+        """Ten hexadecimal digits of the definition's hash."""
+        text = json.dumps(self.definition, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:10]
