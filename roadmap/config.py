@@ -1,12 +1,12 @@
 """Hydra's side of the house: overrides in, checked records out. Nothing below this module knows of Hydra."""
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
@@ -65,6 +65,10 @@ class Composed:
             }
         )
 
+    def with_seed(self, seed: int) -> "Composed":
+        """The same config with another seed."""
+        return replace(self, values=self.values | {"seed": seed}, overrides=(*self.overrides, f"seed={seed}"))
+
     @cached_property
     def variant(self) -> str:
         """The step's name and what differs from it in words: ``separate_downsampling norm=batch``."""
@@ -90,22 +94,22 @@ def compose(overrides: Sequence[str], config_dirs: Sequence[str] = ()) -> Compos
     try:
         with initialize_config_dir(str(config_dir()), version_base="1.3"):
             config = hydra_compose("config", [*overrides, *(extra if config_dirs else [])], return_hydra_config=True)
-        return from_hydra(config, tuple(overrides), tuple(config_dirs))
+        choices = config.hydra.runtime.choices
+        with open_dict(config):
+            del config["hydra"]
+        return composed(config, choices, overrides, config_dirs)
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         if isinstance(error, RequestError):
             raise
         raise RequestError(one_sentence(error)) from error
 
 
-def from_hydra(config: DictConfig, overrides: tuple[str, ...], config_dirs: tuple[str, ...] = ()) -> Composed:
-    """What Hydra composed, hydra's own node included, as plain values."""
-    choices = {str(group): str(option) for group, option in config.hydra.runtime.choices.items()}
-    config = config.copy()
-    with open_dict(config):
-        del config["hydra"]
-    values = OmegaConf.to_container(config, resolve=True)
-    assert isinstance(values, dict)
-    return Composed(values, choices, overrides, config_dirs)  # type: ignore[arg-type]
+def composed(
+    config: DictConfig, choices: Mapping[Any, Any], overrides: Sequence[str], config_dirs: Sequence[str]
+) -> Composed:
+    """What Hydra composed as plain values."""
+    values = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
+    return Composed(values, {str(k): str(v) for k, v in choices.items()}, tuple(overrides), tuple(config_dirs))
 
 
 def one_sentence(error: Exception) -> str:

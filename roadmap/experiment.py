@@ -52,7 +52,6 @@ class Settings(Checked):
     channels_last: bool
     compile: bool
     resume: Literal["auto", "never"]
-    checkpoint_minutes: float
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ class OptimizerRecipe(Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _in_range("recipe.optimizer.lr", self.lr, 0)
+        _in_range("recipe.optimizer.lr", self.lr, 0, open_below=True)
         _in_range("recipe.optimizer.weight_decay", self.weight_decay, 0)
 
 
@@ -127,5 +127,6 @@ def _in_range(
 ) -> None:
     inside = (low < value if open_below else low <= value) and (value < high if open_above else value <= high)
     if not inside:
-        wanted = f"at least {low}" if high == float("inf") else f"a value from {low} to {high}"
+        bound = "a value above" if open_below else "at least"
+        wanted = f"{bound} {low}" if high == float("inf") else f"a value from {low} to {high}"
         raise RequestError(f"{place}={value} is out of range; it wants {wanted}")

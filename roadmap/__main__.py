@@ -1,0 +1,51 @@
+"""The command line: ``roadmap COMMAND …``; exit status 0 done, 1 the work failed, 2 the request was wrong."""
+
+import os
+import sys
+from importlib import import_module
+
+from roadmap.checked import listed
+from roadmap.errors import RoadmapError
+
+COMMANDS = {
+    "steps": "every step of a path: what changes, GFLOPs (MACs), parameters, the published numbers beside them",
+    "train": "train one design with one seed; Hydra's -m, --cfg job, launchers and sweepers work",
+    "run": "train every step of a path × seeds, or what is missing of it; ends with the table and the figure",
+    "compare": "a table of logged runs",
+    "figure": "the roadmap figure of logged runs (png, svg, pdf)",
+}
+
+USAGE = """usage: roadmap COMMAND [group=option | setting=value …] [--config-dir DIR]
+
+{commands}
+
+Groups and settings are those of conf/: `roadmap train --cfg job` shows the composed config.
+Example: roadmap train regime=nano data=digits step=gelu kernel=k3"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command; its errors become one line on stderr and an exit status."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(USAGE.format(commands="\n".join(f"  {name:9}{text}" for name, text in COMMANDS.items())))
+        return 0 if arguments else 2
+    name, *rest = arguments
+    if name not in COMMANDS:
+        print(f"roadmap: unknown command '{name}'; choose {listed(COMMANDS)}", file=sys.stderr)
+        return 2
+    try:
+        return import_module(f"roadmap.commands.{name}").main(rest)
+    except RoadmapError as error:
+        print(f"roadmap: {error}", file=sys.stderr)
+        return error.exit_status
+    except KeyboardInterrupt:
+        print("roadmap: interrupted; the same command goes on where it stopped", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        # the reader of a pipe has seen enough; keep Python from failing again when it flushes
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

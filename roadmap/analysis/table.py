@@ -1,0 +1,154 @@
+"""The roadmap as a table: steps of a path with the finished runs that belong to them."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from roadmap.errors import RequestError
+from roadmap.path import Step
+from roadmap.published import published_steps
+from roadmap.textual import aligned
+
+# Regimes that the paper does not have, and the one whose deltas stand beside theirs.
+SCALED_FROM = {"nano": "tiny"}
+
+
+def road(runs: pd.DataFrame, steps: Sequence[Step]) -> pd.DataFrame:
+    """One row a step: ``n`` seeds, mean ``top1`` and its std (n - 1) after the last epoch, ``delta`` to the parent.
+
+    A run belongs to a step by its design and its recipe, whatever it was called. Accuracies in percent, ``gmacs``
+    ×10⁹, ``params_m`` ×10⁶; the published top-1, its std, GFLOPs and delta where the regime has them. Raises
+    RequestError for runs that differ in more than design, recipe and seed.
+    """
+    finished = runs[runs["status"] == "finished"] if len(runs) else runs
+    check_comparable(finished)
+    keys = _keys(finished)
+    regime = steps[0].composed.values["regime"]["name"]
+    paper = published_steps(SCALED_FROM.get(regime, regime))
+    rows = []
+    for step in steps:
+        mine = finished[[key == _step_key(step) for key in keys]]
+        # by variant: a toggled step is no longer the published one
+        published, before = paper.get(step.composed.variant), paper.get(step.parent or "")
+        own = published if regime not in SCALED_FROM else None
+        rows.append(
+            {
+                "step": step.name,
+                "label": step.label,
+                "section": step.section,
+                "adopted": step.adopted,
+                "parent": step.parent,
+                "n": len(mine),
+                "top1": mine["top1"].mean() if len(mine) else float("nan"),
+                "top1_std": mine["top1"].std() if len(mine) > 1 else float("nan"),
+                "gmacs": mine["gmacs"].iloc[0] if len(mine) else float("nan"),
+                "params_m": mine["params_m"].iloc[0] if len(mine) else float("nan"),
+                "paper_top1": own.top1 if own else float("nan"),
+                "paper_top1_std": own.top1_std if own and own.top1_std is not None else float("nan"),
+                "paper_gflops": float(own.gflops) if own else float("nan"),
+                "paper_delta": published.top1 - before.top1 if published and before else float("nan"),
+            }
+        )
+    table = pd.DataFrame(rows)
+    by_step = table.set_index("step")["top1"]
+    table["delta"] = table["top1"] - table["parent"].map(by_step)
+    return table
+
+
+def check_comparable(runs: pd.DataFrame) -> None:
+    """RequestError naming what differs, if runs of one recipe differ in more than design and seed, or any in data."""
+    definitions: dict[str, dict[str, Any]] = {}
+    for run in runs.to_dict("records"):
+        conditions = {key: value for key, value in run["definition"].items() if key not in ("design", "seed")}
+        first = definitions.setdefault(run["recipe"], conditions)
+        for key in conditions:
+            for other in (first, *definitions.values()) if key in ("data", "image_size", "precision") else (first,):
+                if other.get(key) != conditions[key]:
+                    raise RequestError(
+                        f"these runs differ in {key} ({_short(other.get(key))} and {_short(conditions[key])}), "
+                        "so one table of them would compare what is not equal; name the folders of one kind only"
+                    )
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def belongs(runs: pd.DataFrame, steps: Sequence[Step]) -> list[bool]:
+    """Whether each run is one of the steps, by design and recipe."""
+    wanted = {_step_key(step) for step in steps}
+    return [key in wanted for key in _keys(runs)]
+
+
+def _keys(runs: pd.DataFrame) -> list[str]:
+    return [json.dumps([run["design"], run["recipe"]], sort_keys=True) for run in runs.to_dict("records")]
+
+
+def _step_key(step: Step) -> str:
+    return json.dumps([step.composed.design.to_dict(), step.composed.recipe.name], sort_keys=True)
+
+
+def render(table: pd.DataFrame, regime: str) -> str:
+    """The table as text, the paper's numbers beside ours."""
+    scaled = regime in SCALED_FROM
+    header = ["step", "change", "top-1 (%)", "Δ", "n", *mac_header(table), "params (M)"]
+    if table["paper_top1"].notna().any():
+        header += ["paper top-1", "paper Δ", "paper GFLOPs"]
+    elif scaled and table["paper_delta"].notna().any():
+        header += [f"paper Δ ({SCALED_FROM[regime]}, ImageNet)"]
+    lines = []
+    for row in table.to_dict("records"):
+        spread = "" if pd.isna(row["top1_std"]) else f" ± {row['top1_std']:.2f}"
+        line = [
+            row["step"] + ("" if row["adopted"] else " (left)"),
+            row["label"],
+            _number(row["top1"], ".2f") + spread,
+            _number(row["delta"], "+.2f"),
+            str(row["n"]),
+            _number(row["gmacs"] * mac_factor(table), ".2f"),
+            _number(row["params_m"], ".2f"),
+        ]
+        if "paper top-1" in header:
+            line += [_number(row["paper_top1"], ".2f"), _number(row["paper_delta"], "+.2f")]
+            line += [_number(row["paper_gflops"], ".2f")]
+        elif len(header) > len(line):
+            line += [_number(row["paper_delta"], "+.2f")]
+        lines.append(line)
+    return aligned(header, lines, left=2)
+
+
+def mac_factor(table: pd.DataFrame) -> float:
+    """From GMACs to the unit that a table of these networks is readable in: giga or mega."""
+    return 1.0 if table["gmacs"].max() >= 0.1 else 1000.0
+
+
+def mac_header(table: pd.DataFrame) -> list[str]:
+    return ["GFLOPs (MACs)" if mac_factor(table) == 1 else "MFLOPs (MACs)"]
+
+
+def _number(value: float, form: str) -> str:
+    return "-" if pd.isna(value) else format(value, form)
+
+
+def title(steps: Sequence[Step]) -> str:
+    """The figure's title."""
+    regime = steps[0].composed.values["regime"]
+    return f"From {regime['baseline']} to {regime['result']}, one change at a time"
+
+
+def subtitle(runs: pd.DataFrame) -> str:
+    """What was run: data, regime, epochs, seeds, as honest as a caption can be."""
+    finished = runs[runs["status"] == "finished"]
+    first = finished.iloc[0]
+    seeds = sorted({int(seed) for seed in finished["seed"]})
+    epochs = " and ".join(str(epochs) for epochs in sorted(set(finished["epochs"])))
+    held_out = " held out of the training images" if first["definition"]["data"]["holdout"] else ""
+    return (
+        f"data {first['data']}: {first['train_images']:,} images to train on, {first['val_images']:,} to evaluate"
+        f"{held_out}, {first['image_size']} pixels; regime {first['regime']}, {epochs} epochs, "
+        + (f"{len(seeds)} seeds" if len(seeds) > 1 else "one seed")
+        + f" ({', '.join(map(str, seeds))}); accuracy after the last epoch"
+    )

@@ -1,0 +1,86 @@
+"""``roadmap run``: every step of a path × seeds, then the table and the figure."""
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from roadmap.commands.arguments import checked_overrides, override_parser
+from roadmap.config import Composed
+from roadmap.errors import RequestError, WorkError
+from roadmap.path import Step, compose_path
+
+
+def main(arguments: list[str]) -> int:
+    parser = override_parser("run", "train every step of a path × seeds, or what is missing of it")
+    options = parser.parse_args(arguments)
+    overrides = checked_overrides(options.overrides)
+    if any(override.partition("=")[0] in ("seed", "step") for override in overrides):
+        raise RequestError("seed= and step= belong to `roadmap train`; `roadmap run` takes seeds=[…] and path=…")
+    steps = compose_path(overrides, options.config_dir)
+    requests = planned(steps)
+    started = time.perf_counter()
+    summaries, failures = run_all(requests)
+    report(steps, summaries)
+    say_time(summaries, time.perf_counter() - started)
+    for label, error in failures:
+        print(f"failed: {label}: {error}", file=sys.stderr)
+    if failures:
+        raise WorkError(f"{len(failures)} of {len(requests)} runs failed; the same command tries them again")
+    return 0
+
+
+def planned(steps: list[Step]) -> list[Composed]:
+    """One config a run, all steps of a seed before the next seed; steps of equal design and recipe share a run.
+
+    Every request is checked here, before any is worked on.
+    """
+    seeds = steps[0].composed.values["seeds"]
+    if not isinstance(seeds, list) or not seeds or any(not isinstance(seed, int) for seed in seeds):
+        raise RequestError(f"seeds={seeds} does not fit: it wants a list of whole numbers such as [0,1,2]")
+    requests = [step.composed.with_seed(seed) for seed in dict.fromkeys(seeds) for step in steps]
+    return list({request.experiment().run_id: request for request in requests}.values())
+
+
+def run_all(requests: list[Composed]) -> tuple[list[dict[str, Any]], list[tuple[str, WorkError]]]:
+    """The summaries of runs that finished, now or before, and what became of those that did not."""
+    from roadmap.execute import execute, run_label
+
+    summaries, failures = [], []
+    for number, request in enumerate(requests, 1):
+        label = run_label(request.experiment())
+        began = time.perf_counter()
+        try:
+            summary, _ = execute(request)
+        except WorkError as error:
+            failures.append((label, error))
+            print(f"[{number}/{len(requests)}] {label}: failed", file=sys.stderr)
+            continue
+        summaries.append(summary)
+        print(
+            f"[{number}/{len(requests)}] {label}: top-1 {summary['top1']:.2f} %, {time.perf_counter() - began:.1f} s",
+            file=sys.stderr,
+        )
+    return summaries, failures
+
+
+def report(steps: list[Step], summaries: list[dict[str, Any]]) -> None:
+    """Print the table and draw the figure of finished runs; nothing if there are none."""
+    if not summaries:
+        return
+    import pandas as pd
+
+    from roadmap.analysis import table
+    from roadmap.commands.figure import draw_road
+
+    values = steps[0].composed.values
+    regime = values["regime"]["name"]
+    name = f"{regime}-{values['data']['name']}-{values['path']['name']}"
+    files = [Path(values["runs_dir"]) / f"{name}.{suffix}" for suffix in ("png", "svg")]
+    road = draw_road(pd.DataFrame(summaries), steps, files)
+    print(table.render(road, regime))
+
+
+def say_time(summaries: list[dict[str, Any]], seconds: float) -> None:
+    """How long this call took; nothing where every run was there before."""
+    print(f"{len(summaries)} runs finished; this call took {seconds / 60:.1f} minutes")

@@ -1,0 +1,65 @@
+"""``roadmap train``: one design, one seed, as a Hydra application."""
+
+import os
+import sys
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from roadmap.config import composed, config_dir, one_sentence
+from roadmap.errors import RequestError, RoadmapError
+
+
+def main(arguments: list[str]) -> int:
+    failures: list[RoadmapError] = []
+    folders = _config_dirs(arguments)
+
+    @hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="config")
+    def job(config: DictConfig) -> float | None:
+        settings = HydraConfig.get()
+        try:
+            return train(config, list(settings.overrides.task), dict(settings.runtime.choices), folders)
+        except RoadmapError as error:
+            # raised through Hydra, a single run's error would gain a line; a launcher must see a job's failure
+            if settings.mode == RunMode.MULTIRUN:
+                raise
+            failures.append(error)
+            return None
+
+    # without it Hydra prints errors itself and exits with 1 whatever they are
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    sys.argv = ["roadmap train", *arguments]
+    try:
+        job()
+    except (HydraException, OmegaConfBaseException) as error:
+        raise RequestError(one_sentence(error)) from error
+    if failures:
+        raise failures[0]
+    return 0
+
+
+def train(config: DictConfig, overrides: list[str], choices: dict[str, str], config_dirs: list[str]) -> float:
+    """Train a composed config and say what was reached; returns top-1 in percent, for sweepers."""
+    request = composed(config, choices, overrides, config_dirs)
+    # here, so that --help and --cfg stay fast
+    from roadmap.execute import execute
+
+    summary, folder = execute(request)
+    print(
+        f"{summary['variant']} seed {summary['seed']}: top-1 {summary['top1']:.2f} % after {summary['epochs']} epochs, "
+        f"{summary['gmacs']:.4g} GMACs, {summary['params_m']:.2f} M parameters; {folder.path}"
+    )
+    return float(summary["top1"])
+
+
+def _config_dirs(arguments: list[str]) -> list[str]:
+    """The folder after Hydra's own --config-dir (-cd), which takes one."""
+    for index, word in enumerate(arguments):
+        flag, _, value = word.partition("=")
+        if flag in ("--config-dir", "-cd"):
+            return [value] if value else arguments[index + 1 : index + 2]
+    return []

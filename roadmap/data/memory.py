@@ -1,0 +1,112 @@
+"""Data sets that fit in memory: uint8 tensors on the device, batched and augmented there."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torchvision.transforms.v2 import functional as F
+
+from roadmap.errors import RequestError
+from roadmap.experiment import Data
+from roadmap.seeds import derived_seed
+
+DIGITS_TRAIN = 597  # of 1,797
+
+
+@dataclass(frozen=True)
+class Images:
+    """``pixels`` uint8 (N, 3, H, W) and ``labels`` int64 (N,)."""
+
+    pixels: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def to(self, device: torch.device) -> "Images":
+        return Images(self.pixels.to(device), self.labels.to(device))
+
+    def subset(self, indices: list[int]) -> "Images":
+        return Images(self.pixels[indices], self.labels[indices])
+
+
+def read_images(data: Data, image_size: int) -> tuple[Images, Images]:
+    """Training and evaluation images of an in-memory source.
+
+    With ``data.holdout`` both come from the training images, so that choices can be made without the test images.
+    """
+    train, test = _digits(image_size) if data.source == "digits" else _cifar(data)
+    if data.holdout:
+        kept, held_out = stratified_split(train.labels.tolist(), data.holdout)
+        return train.subset(kept), train.subset(held_out)
+    return train, test
+
+
+def stratified_split(labels: list[int], held_out: float | int) -> tuple[list[int], list[int]]:
+    """Two lists of indices, the same at every call, each with the classes in equal shares; a share or a count."""
+    from sklearn.model_selection import train_test_split
+
+    try:
+        kept, out = train_test_split(range(len(labels)), test_size=held_out, stratify=labels, random_state=0)
+    except ValueError as error:
+        raise RequestError(f"cannot hold out {held_out} of {len(labels)} images: {error}") from error
+    return sorted(kept), sorted(out)
+
+
+def _digits(image_size: int) -> tuple[Images, Images]:
+    """scikit-learn's 8x8 digits at ``image_size``: a fixed stratified split, 597 to train on and 1,200 to test."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    pixels = torch.from_numpy(digits.images * (255 / 16)).round().to(torch.uint8)
+    # enlarged once, since crops of 8x8 pixels would be coarse
+    pixels = F.resize(pixels[:, None].expand(-1, 3, -1, -1).contiguous(), [image_size, image_size])
+    labels = torch.from_numpy(digits.target).long()
+    train, test = stratified_split(labels.tolist(), len(labels) - DIGITS_TRAIN)
+    return Images(pixels[train], labels[train]), Images(pixels[test], labels[test])
+
+
+def _cifar(data: Data) -> tuple[Images, Images]:
+    from torchvision.datasets import CIFAR10, CIFAR100
+
+    reader = CIFAR10 if data.source == "cifar10" else CIFAR100
+    if data.root is None:
+        raise RequestError("data.root is not set; add data.root=…")
+    root = Path(data.root)
+    parts = []
+    for train in (True, False):
+        try:
+            part = reader(root, train=train, download=not (root / reader.base_folder).is_dir())
+        # torchvision raises RuntimeError for damaged files, urllib OSError without a network
+        except (OSError, RuntimeError, EOFError) as error:
+            reason = " ".join(str(error).split())
+            raise RequestError(
+                f"{data.name} is not in data.root={data.root} and could not be downloaded ({reason}); "
+                f"put {reader.filename} there, unpacked or not, or choose another data.root"
+            ) from error
+        pixels = torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous()
+        parts.append(Images(pixels, torch.tensor(part.targets)))
+    return parts[0], parts[1]
+
+
+class MemoryLoader:
+    """Batches from ``images``, all of them in order, or shuffled by seed and epoch without the incomplete last update.
+
+    ``transform`` takes and gives uint8 (n, 3, H, W) on the images' device.
+    """
+
+    def __init__(
+        self, images: Images, batch_size: int, transform: Callable[[Tensor], Tensor], *, shuffle_by: int | None
+    ):
+        self.images, self.batch_size, self.transform, self.shuffle_by = images, batch_size, transform, shuffle_by
+
+    def batches(self, epoch: int, used: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """The first ``used`` images of the epoch's order, ``batch_size`` at a time."""
+        order = torch.arange(len(self.images))
+        if self.shuffle_by is not None:
+            generator = torch.Generator().manual_seed(derived_seed(self.shuffle_by, "order", epoch))
+            order = torch.randperm(len(self.images), generator=generator)
+        for indices in order[:used].to(self.images.labels.device).split(self.batch_size):
+            yield self.transform(self.images.pixels[indices]), self.images.labels[indices]

@@ -1,0 +1,44 @@
+"""Where a run computes, and in which precision."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+
+from roadmap.errors import RequestError
+
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def choose_device(name: str) -> torch.device:
+    """``auto`` takes a GPU where there is one. Raises RequestError for a device that this machine does not have."""
+    if name == "auto":
+        accelerator = torch.accelerator.current_accelerator(check_available=True)
+        return torch.device("cpu") if accelerator is None else torch.device(accelerator.type)
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    # torch raises AssertionError where it was built without the device
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise RequestError(f"device={name} cannot be used on this machine; choose auto or cpu") from error
+    if device.type not in ("cpu", "cuda", "mps", "xpu"):
+        raise RequestError(f"device={name} cannot train; choose auto, cpu or cuda")
+    return device
+
+
+def autocast(device: torch.device, precision: str) -> Callable[[], AbstractContextManager[None]]:
+    """A maker of the context in which forward passes run."""
+    if precision == "fp32":
+        return nullcontext
+    return lambda: torch.autocast(device.type, dtype=DTYPES[precision])
+
+
+def peak_memory_gb(device: torch.device) -> float:
+    """GiB: the most that torch held on a GPU since the start of the run, or this process on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    import resource
+    import sys
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**30 if sys.platform == "darwin" else 2**20)

@@ -1,0 +1,34 @@
+"""Fixtures that several test modules share."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn.datasets import load_sample_image
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread_a_worker() -> None:
+    """pytest-xdist runs a worker a core."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def photo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of class folders with JPEGs cut from scikit-learn's two photographs, of different sizes and modes."""
+    root = tmp_path_factory.mktemp("photos")
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 12), ("val", 5)):
+        for name in ("china", "flower"):
+            photo = load_sample_image(f"{name}.jpg")
+            (root / split / name).mkdir(parents=True)
+            for index in range(count):
+                top, left = rng.integers(0, 200), rng.integers(0, 300)
+                height, width = rng.integers(120, 220, size=2)
+                crop = Image.fromarray(photo[top : top + height, left : left + width])
+                # a grey one among them, as ImageNet has
+                crop = crop.convert("L") if index == 0 else crop
+                crop.save(root / split / name / f"{index}.jpg")
+    return root

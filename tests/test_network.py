@@ -1,0 +1,157 @@
+"""The network: every combination of the axes, every step of every regime."""
+
+import itertools
+
+import pytest
+import torch
+from torch import nn
+
+from roadmap.build import build, build_network
+from roadmap.config import compose
+from roadmap.cost import cost
+from roadmap.design import Design
+from roadmap.errors import RequestError
+from roadmap.network import Network
+from roadmap.path import compose_path
+from roadmap.recipe import NetworkRecipe
+
+REGIMES = ("nano", "tiny", "base")
+OPTIONS = {
+    "depths": [(1, 1, 2, 1), (1, 1, 3, 1)],
+    "width": [16, 24],
+    "stem": ["resnet", "patchify"],
+    "conv": ["dense", "depthwise"],
+    "bottleneck": ["standard", "inverted"],
+    "depthwise_position": ["middle", "first"],
+    "kernel": [3, 7],
+    "activation": ["relu", "gelu"],
+    "activations": ["every_layer", "one_per_block"],
+    "norms": ["every_layer", "one_per_block"],
+    "norm": ["batch", "layer"],
+    "downsampling": ["in_block", "separate"],
+}
+PLAIN = NetworkRecipe("trunc_normal", layer_scale=None, stochastic_depth=0.0)
+
+
+@pytest.mark.parametrize("outer", list(itertools.product(*list(OPTIONS.values())[:4])))
+def test_every_combination_builds_runs_and_counts_or_is_refused_by_its_rule(outer: tuple) -> None:
+    """4,096 designs at nano size on the meta device, 256 in each of 16 tests."""
+    built = refused = 0
+    for inner in itertools.product(*list(OPTIONS.values())[4:]):
+        chosen = dict(zip(OPTIONS, (*outer, *inner), strict=True))
+        if chosen["depthwise_position"] == "first" and chosen["conv"] == "dense":
+            with pytest.raises(RequestError, match="depthwise_position=first does not go with conv=dense"):
+                Design(**chosen)
+            refused += 1
+            continue
+        with torch.device("meta"):
+            network = Network(Design(**chosen), PLAIN, num_classes=10)
+            logits = network(torch.empty(2, 3, 32, 32))
+        assert logits.shape == (2, 10)
+        logits.sum().backward()
+        assert all(parameter.grad is not None for parameter in network.parameters())
+        assert cost(network, image_size=32).macs > 0
+        built += 1
+    assert (built, refused) == ((128, 128) if outer[3] == "dense" else (256, 0))
+
+
+def test_the_refusal_names_both_options_and_the_way_out() -> None:
+    with pytest.raises(RequestError, match=r"depthwise_position=first .* conv=dense: .* choose conv=depthwise"):
+        build("regime=nano", "depthwise_position=first")
+
+
+@pytest.mark.parametrize("regime", REGIMES)
+def test_every_parameter_gets_a_gradient_at_every_step(regime: str) -> None:
+    """With real numbers: a gradient that exists and is not zero everywhere."""
+    torch.manual_seed(0)
+    size = 32 if regime == "nano" else 64
+    images = torch.randn(2, 3, size, size)
+    for step in compose_path([f"regime={regime}"]):
+        # layer scale starts at 1e-6 and a dropped path has no gradient; both are the recipe's, not the design's
+        network = Network(step.composed.design, PLAIN, num_classes=10)
+        network(images).logsumexp(1).sum().backward()
+        without = [name for name, p in network.named_parameters() if p.grad is None or not p.grad.abs().max() > 0]
+        assert not without, (step.name, without)
+
+
+@pytest.mark.parametrize("regime", ["nano", "tiny"])
+def test_layer_scale_gets_a_gradient_too(regime: str) -> None:
+    network = build(f"regime={regime}", "step=separate_downsampling", num_classes=10)
+    network(torch.randn(2, 3, 64, 64)).logsumexp(1).sum().backward()
+    scales = [parameter for name, parameter in network.named_parameters() if "scale" in name]
+    assert len(scales) == sum(network.design.depths)
+    assert all(scale.grad is not None and scale.grad.abs().max() > 0 for scale in scales)
+
+
+def test_a_convolution_has_a_bias_unless_batch_norm_follows() -> None:
+    """Checked on the graph of modules in the order they ran, for every step."""
+    for step in compose_path(["regime=nano"]):
+        with torch.device("meta"):
+            network = build_network(step.composed)
+        for sequence in (module for module in network.modules() if isinstance(module, nn.Sequential)):
+            for module, following in itertools.pairwise([*sequence, None]):
+                if isinstance(module, nn.Conv2d):
+                    assert (module.bias is None) == isinstance(following, nn.BatchNorm2d), step.name
+
+
+def test_each_step_changes_the_modules_that_its_name_says() -> None:
+    """Counts of norms and activations along the path, reckoned by hand for nano (blocks 1, 1, 3, 1)."""
+    counts = {}
+    for step in compose_path(["regime=nano"]):
+        with torch.device("meta"):
+            modules = list(build_network(step.composed).modules())
+        norms = sum(isinstance(m, nn.BatchNorm2d | nn.LayerNorm) for m in modules)
+        activations = sum(isinstance(m, nn.ReLU | nn.GELU) for m in modules)
+        counts[step.name] = (norms, activations)
+    # stem 1, blocks 3 each, four projections; activations: stem 1, blocks 3 each
+    assert counts["resnet50"] == (1 + 3 * 5 + 4, 1 + 3 * 5)
+    assert counts["stage_ratio"] == (1 + 3 * 6 + 4, 1 + 3 * 6)
+    # inverted: the first stage needs no projection
+    assert counts["inverted_bottleneck"] == (1 + 3 * 6 + 3, 1 + 3 * 6)
+    assert counts["fewer_activations"] == (1 + 3 * 6 + 3, 6)
+    assert counts["fewer_norms"] == (6, 6)
+    # after the stem, before three downsampling layers, after pooling
+    assert counts["separate_downsampling"] == (6 + 1 + 3 + 1, 6)
+
+
+@pytest.mark.parametrize("regime", ["nano", "tiny"])
+def test_channels_last_gives_the_same_logits(regime: str) -> None:
+    torch.manual_seed(0)
+    images = torch.randn(2, 3, 64, 64)
+    for step in ("resnet50", "inverted_bottleneck", "separate_downsampling"):
+        network = build(f"regime={regime}", f"step={step}", num_classes=10).eval()
+        before = network(images)
+        after = network.to(memory_format=torch.channels_last)(images.to(memory_format=torch.channels_last))
+        torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-5)
+
+
+def test_stochastic_depth_rises_linearly_and_is_off_in_evaluation() -> None:
+    design = compose(["regime=nano", "step=separate_downsampling"]).design
+    network = Network(design, NetworkRecipe("trunc_normal", None, 0.5), num_classes=10)
+    rates = [getattr(block.drop, "p", 0.0) for stage in network.stages for block in stage]
+    assert rates == pytest.approx([0.0, 0.1, 0.2, 0.3, 0.4, 0.5])
+    images = torch.randn(2, 3, 32, 32)
+    assert not torch.equal(network.train()(images), network(images))
+    assert torch.equal(network.eval()(images), network(images))
+
+
+@pytest.mark.parametrize(("size", "params_m"), [("S", 50.22), ("L", 197.77), ("XL", 350.20)])
+def test_the_other_sizes_are_reached_by_depths_and_width(size: str, params_m: float) -> None:
+    """Published parameters of ConvNeXt-S, L and XL (Table 1: 50, 198, 350 million)."""
+    width = {"S": 96, "L": 192, "XL": 256}[size]
+    with torch.device("meta"):
+        network = build(
+            "regime=tiny", "step=separate_downsampling", "design.depths=[3,3,27,3]", f"design.width={width}"
+        )
+    assert cost(network).params_m == pytest.approx(params_m, abs=0.01)
+
+
+def test_initial_weights_follow_the_recipe() -> None:
+    torch.manual_seed(0)
+    enhanced = build("regime=tiny", "step=separate_downsampling")
+    assert enhanced.stages[3][0].branch.enter.weight.std().item() == pytest.approx(0.02, rel=0.01)
+    assert enhanced.stages[3][0].branch.enter.bias.abs().max() == 0
+    original = build("regime=tiny", "step=resnet50")
+    # Kaiming, fan-out: sqrt(2 / (512 * 9)) for the last stage's 3x3
+    spatial = original.stages[3][1].branch.spatial.weight
+    assert spatial.std().item() == pytest.approx((2 / (512 * 9)) ** 0.5, rel=0.01)
