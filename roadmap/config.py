@@ -1,7 +1,8 @@
 """Hydra's side of the house: overrides in, checked records out. Nothing below this module knows of Hydra."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import cached_property
@@ -10,6 +11,7 @@ from typing import Any, cast
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
@@ -21,6 +23,8 @@ from roadmap.experiment import Data, Experiment, Logger, Settings
 from roadmap.recipe import Recipe
 
 SETTINGS = tuple(Settings.__dataclass_fields__)
+RUN_KEYS = ("epochs", "batch_size", "image_size", "precision", "seed", "seeds")
+OTHER_GROUPS = ("regime", "step", "recipe", "data", "logger", "path")
 # Overrides that change what a network is or how it is trained: what a variant is named by.
 TOGGLES = (*AXES, "recipe")
 
@@ -91,17 +95,48 @@ def compose(overrides: Sequence[str], config_dirs: Sequence[str] = ()) -> Compos
         if not Path(folder).is_dir():
             raise RequestError(f"--config-dir {folder} is not a folder")
     extra = [f"hydra.searchpath=[{','.join(f'file://{Path(folder).resolve()}' for folder in config_dirs)}]"]
-    try:
-        with initialize_config_dir(str(config_dir()), version_base="1.3"):
-            config = hydra_compose("config", [*overrides, *(extra if config_dirs else [])], return_hydra_config=True)
+    with hydra_errors(overrides), _no_outer_hydra(), initialize_config_dir(str(config_dir()), version_base="1.3"):
+        config = hydra_compose("config", [*overrides, *(extra if config_dirs else [])], return_hydra_config=True)
         choices = config.hydra.runtime.choices
         with open_dict(config):
             del config["hydra"]
         return composed(config, choices, overrides, config_dirs)
-    except (HydraException, OmegaConfBaseException, ValueError) as error:
-        if isinstance(error, RequestError):
-            raise
+
+
+@contextmanager
+def _no_outer_hydra() -> Iterator[None]:
+    """Make way for a composition inside a Hydra application, and put the application's Hydra back."""
+    outer = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    try:
+        yield
+    finally:
+        GlobalHydra.instance().clear()
+        if outer is not None:
+            GlobalHydra.instance().initialize(outer)
+
+
+@contextmanager
+def hydra_errors(overrides: Sequence[str]) -> Iterator[None]:
+    """Turn whatever Hydra or OmegaConf object to into a RequestError of one sentence."""
+    try:
+        yield
+    except (HydraException, OmegaConfBaseException) as error:
         raise RequestError(one_sentence(error)) from error
+    except ValueError as error:
+        # Hydra's own for `kernel=7`: it takes option names that look like words only
+        if isinstance(error, RequestError) or "Config group override" not in str(error):
+            raise
+        raise RequestError(_not_a_word(overrides) or str(error)) from error
+
+
+def _not_a_word(overrides: Sequence[str]) -> str | None:
+    for override in overrides:
+        group, _, option = override.partition("=")
+        options = sorted(file.stem for file in (config_dir() / group).glob("*.yaml"))
+        if options and option not in options:
+            return f"unknown {group} '{option}'; choose {listed(options)}"
+    return None
 
 
 def composed(
@@ -119,10 +154,15 @@ def one_sentence(error: Exception) -> str:
         options = re.findall(r"^\t(\S+)$", text, flags=re.MULTILINE)
         return f"unknown {missing[1]} '{missing[2]}'; choose {listed(options)}"
     if unknown := re.search(r"Could not override '([^']+)'", text):
-        known = [*SETTINGS, "epochs", "batch_size", "image_size", "precision", "seed", "seeds", *AXES]
-        near = get_close_matches(unknown[1], [*known, "regime", "step", "recipe", "data", "logger", "path"], n=1)
+        near = (
+            []
+            if "." in unknown[1]
+            else get_close_matches(unknown[1], [*SETTINGS, *RUN_KEYS, *OTHER_GROUPS, *AXES], n=1)
+        )
         hint = f"did you mean {near[0]}?" if near else "`roadmap train --cfg job` shows every setting"
         return f"unknown setting '{unknown[1]}'; {hint}"
+    if unread := re.search(r"Error parsing override '([^']*)'", text):
+        return f"cannot read '{unread[1]}'; write group=option or setting=value"
     if isinstance(error, InterpolationKeyError) and (key := re.search(r"Interpolation key '([^']+)'", text)):
         return f"the chosen options want {key[1]}, which the config does not have"
     return " ".join(text.split())

@@ -5,13 +5,11 @@ import sys
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
 
-from roadmap.config import composed, config_dir, one_sentence
-from roadmap.errors import RequestError, RoadmapError
+from roadmap.config import composed, config_dir, hydra_errors
+from roadmap.errors import RoadmapError
 
 
 def main(arguments: list[str]) -> int:
@@ -33,10 +31,8 @@ def main(arguments: list[str]) -> int:
     # without it Hydra prints errors itself and exits with 1 whatever they are
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     sys.argv = ["roadmap train", *arguments]
-    try:
+    with hydra_errors(arguments):
         job()
-    except (HydraException, OmegaConfBaseException) as error:
-        raise RequestError(one_sentence(error)) from error
     if failures:
         raise failures[0]
     return 0

@@ -84,9 +84,8 @@ class ImageFiles(Dataset[Any]):
 
 def collate(samples: Sequence[Any]) -> Any:
     """A batch, or the sample that spoils it."""
-    return next((sample for sample in samples if isinstance(sample, Unreadable)), None) or default_collate(
-        list(samples)
-    )
+    spoilt = [sample for sample in samples if isinstance(sample, Unreadable)]
+    return spoilt[0] if spoilt else default_collate(list(samples))
 
 
 class FolderLoader:
