@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
-from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,7 +18,7 @@ from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
 from roadmap.checked import listed
 from roadmap.design import AXES, Design
 from roadmap.errors import RequestError
-from roadmap.experiment import Data, Experiment, Logger, Settings
+from roadmap.experiment import Experiment, Settings
 from roadmap.recipe import Recipe
 
 SETTINGS = tuple(Settings.__dataclass_fields__)
@@ -38,20 +37,21 @@ def config_dir() -> Path:
 
 @dataclass(frozen=True)
 class Composed:
-    """A composed config: its values, and the option that was chosen in each group."""
+    """A composed config: its values, the option chosen in each group, and the records that are checked already.
+
+    ``variant`` is the step's name and what differs from it in words: ``separate_downsampling norm=batch``.
+    """
 
     values: dict[str, Any]
     choices: dict[str, str]
     overrides: tuple[str, ...]
-    config_dirs: tuple[str, ...]
+    design: Design
+    recipe: Recipe
+    variant: str
 
-    @cached_property
-    def design(self) -> Design:
-        return Design.from_mapping(self.values["design"])
-
-    @cached_property
-    def recipe(self) -> Recipe:
-        return Recipe.from_mapping(self.values["recipe"])
+    def with_seed(self, seed: int) -> "Composed":
+        """The same config with another seed."""
+        return replace(self, values=self.values | {"seed": seed}, overrides=(*self.overrides, f"seed={seed}"))
 
     def experiment(self) -> Experiment:
         """The checked record of the run that this config asks for; RequestError where something does not fit."""
@@ -63,27 +63,11 @@ class Composed:
                 "variant": self.variant,
                 "design": self.design,
                 "recipe": self.recipe,
-                "data": Data.from_mapping(values["data"]),
-                "logger": Logger.from_mapping(values["logger"]),
-                "settings": Settings.from_mapping({key: values[key] for key in SETTINGS}),
+                "data": values["data"],
+                "logger": values["logger"],
+                "settings": {key: values[key] for key in SETTINGS},
             }
         )
-
-    def with_seed(self, seed: int) -> "Composed":
-        """The same config with another seed."""
-        return replace(self, values=self.values | {"seed": seed}, overrides=(*self.overrides, f"seed={seed}"))
-
-    @cached_property
-    def variant(self) -> str:
-        """The step's name and what differs from it in words: ``separate_downsampling norm=batch``."""
-        toggled = [override for override in self.overrides if _is_toggle(override)]
-        if not toggled:
-            return self.values["step"]
-        kept = [override for override in self.overrides if not _is_toggle(override)]
-        plain = compose(kept, self.config_dirs)
-        groups = [f"{group}={self.choices[group]}" for group in TOGGLES if self.choices[group] != plain.choices[group]]
-        values = [override.lstrip("+") for override in toggled if _key(override) not in TOGGLES]
-        return " ".join([self.values["step"], *groups, *values])
 
 
 def compose(overrides: Sequence[str], config_dirs: Sequence[str] = ()) -> Composed:
@@ -142,9 +126,27 @@ def _not_a_word(overrides: Sequence[str]) -> str | None:
 def composed(
     config: DictConfig, choices: Mapping[Any, Any], overrides: Sequence[str], config_dirs: Sequence[str]
 ) -> Composed:
-    """What Hydra composed as plain values."""
+    """What Hydra composed as plain values and checked records."""
     values = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
-    return Composed(values, {str(k): str(v) for k, v in choices.items()}, tuple(overrides), tuple(config_dirs))
+    options = {str(group): str(option) for group, option in choices.items()}
+    return Composed(
+        values,
+        options,
+        tuple(overrides),
+        Design.from_mapping(values["design"]),
+        Recipe.from_mapping(values["recipe"]),
+        _variant(values["step"], options, overrides, config_dirs),
+    )
+
+
+def _variant(step: str, choices: dict[str, str], overrides: Sequence[str], config_dirs: Sequence[str]) -> str:
+    toggled = [override for override in overrides if _is_toggle(override)]
+    if not toggled:
+        return step
+    plain = compose([override for override in overrides if not _is_toggle(override)], config_dirs)
+    groups = [f"{group}={choices[group]}" for group in TOGGLES if choices[group] != plain.choices[group]]
+    values = [override.lstrip("+") for override in toggled if _key(override) not in TOGGLES]
+    return " ".join([step, *groups, *values])
 
 
 def one_sentence(error: Exception) -> str:

@@ -22,9 +22,9 @@ class Data(Checked):
     source: Literal["digits", "cifar10", "cifar100", "folder"]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
-    root: str | None = None
-    num_classes: int | None = None  # None: as many as the folder has
-    holdout: float = 0.0  # share of the training images evaluated on instead of the test images
+    root: str | None
+    num_classes: int | None  # None: as many as the folder has
+    holdout: float  # share of the training images evaluated on instead of the test images
 
 
 @dataclass(frozen=True)

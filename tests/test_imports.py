@@ -1,0 +1,73 @@
+"""Nothing imports upward, and what should be fast to import stays so."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "roadmap"
+# Lower ranks are imported by higher ones, never the other way; within a rank in one direction only.
+RANKS = [
+    ["errors", "checked", "seeds", "textual"],
+    ["design", "recipe"],
+    ["experiment"],
+    ["runfolder", "config", "published"],
+    ["path"],
+    ["network", "cost", "augment", "optim", "checkpoint", "device", "progress", "loggers", "weights"],
+    ["data.memory", "data.folder", "data.loaders", "data"],
+    ["trainer"],
+    ["build", "execute"],
+    ["analysis", "analysis.runs", "analysis.table", "analysis.figure"],
+    [
+        "commands",
+        "commands.arguments",
+        *(f"commands.{name}" for name in ("steps", "figure", "compare", "train", "run")),
+    ],
+    ["__init__", "__main__"],
+]
+RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}
+WITHOUT_TORCH = [name for names in RANKS[:5] for name in names] + [name for name in RANK if name.startswith("analysis")]
+
+
+def modules() -> dict[str, Path]:
+    names = {
+        path.relative_to(PACKAGE).with_suffix("").as_posix().replace("/", "."): path for path in PACKAGE.rglob("*.py")
+    }
+    return {name.removesuffix(".__init__") if name != "__init__" else name: path for name, path in names.items()}
+
+
+def imported(path: Path) -> set[str]:
+    """The package's modules that a file imports, wherever in it."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "roadmap":
+            base = node.module.removeprefix("roadmap").lstrip(".")
+            for alias in node.names:
+                inner = f"{base}.{alias.name}".lstrip(".")
+                found.add(inner if inner in RANK else base)
+    return found
+
+
+def test_every_module_has_its_rank() -> None:
+    assert set(modules()) == set(RANK)
+
+
+@pytest.mark.parametrize("name", [name for name in RANK if name not in ("__init__", "__main__")])
+def test_no_module_imports_upward(name: str) -> None:
+    above = [other for other in imported(modules()[name]) if RANK[other] > RANK[name]]
+    assert not above
+
+
+@pytest.mark.parametrize("name", WITHOUT_TORCH)
+def test_facts_and_analysis_do_not_import_torch(name: str) -> None:
+    code = f"import sys, roadmap.{name}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("code", ["import roadmap", "from roadmap.__main__ import main; main(['--help'])"])
+def test_the_first_second_is_free_of_heavy_packages(code: str) -> None:
+    heavy = "('torch', 'pandas', 'matplotlib', 'wandb', 'sklearn', 'hydra')"
+    code = f"{code}; import sys; sys.exit(', '.join(name for name in {heavy} if name in sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], check=False, stdout=subprocess.DEVNULL).returncode == 0
