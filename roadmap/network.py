@@ -125,9 +125,7 @@ class Block(nn.Module):
         self.drop = StochasticDepth(drop, "row") if drop else nn.Identity()
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or in_channels != out_channels:
-            projection: list[Layer] = [Conv("conv", in_channels, out_channels, 1, stride)]
-            if design.norms == "every_layer":
-                projection.append(Norm("norm", out_channels))
+            projection: list[Layer] = [Conv("conv", in_channels, out_channels, 1, stride), Norm("norm", out_channels)]
             self.shortcut = sequence(design, projection)
         self.act = ACTIVATIONS[design.activation]() if design.activations == "every_layer" else nn.Identity()
 
@@ -145,9 +143,8 @@ def block_out_channels(design: Design, width: int) -> int:
 def stem(design: Design) -> nn.Sequential:
     """3 channels to ``width`` at a quarter of the resolution."""
     patchify = design.stem == "patchify"
-    layers: list[Layer] = [Conv("conv", 3, design.width, 4, 4) if patchify else Conv("conv", 3, design.width, 7, 2)]
-    if design.norms == "every_layer" or design.downsampling == "separate":
-        layers.append(Norm("norm", design.width))
+    conv = Conv("conv", 3, design.width, 4, 4) if patchify else Conv("conv", 3, design.width, 7, 2)
+    layers: list[Layer] = [conv, Norm("norm", design.width)]
     if design.activations == "every_layer":
         layers.append(Act("act"))
     modules = sequence(design, layers)
@@ -166,10 +163,10 @@ class Network(nn.Module):
     Where the paper is silent about a step in between, one rule holds for all of them:
 
     - Bias: a convolution has one unless BN follows it directly, since BN would subtract it again. LN would not.
-    - ``norms=every_layer`` is ResNet's habit: after the stem, after every convolution of a block and of its projection
-      shortcut. ``one_per_block`` leaves the one that feeds the block's first 1x1 layer and none elsewhere: the name
-      taken at its word. ``downsampling=separate`` brings norms of its own with it wherever the resolution changes:
-      after the stem, before each downsampling convolution, after global pooling (section 2.6).
+    - The stem and a projection shortcut are followed by a norm always: both change the resolution, where the paper
+      found norms to be needed (section 2.6). ``norms`` is about the residual branch: ``every_layer`` has one after each
+      of its convolutions, ``one_per_block`` removes two and leaves the one that feeds the first 1x1 layer.
+      ``downsampling=separate`` brings its own before each downsampling convolution and after global pooling.
     - ``activations=every_layer`` is ResNet's habit: after the stem's norm, after a block's first two convolutions, and
       after the addition. ``one_per_block`` leaves the one that feeds the last 1x1 layer; with the depthwise
       convolution moved up, that is the one between the two 1x1 layers. The stem's goes with the others, as it is not

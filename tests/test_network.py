@@ -109,9 +109,9 @@ def test_each_step_changes_the_modules_that_its_name_says() -> None:
     # inverted: the first stage needs no projection
     assert counts["inverted_bottleneck"] == (1 + 3 * 6 + 3, 1 + 3 * 6)
     assert counts["fewer_activations"] == (1 + 3 * 6 + 3, 6)
-    assert counts["fewer_norms"] == (6, 6)
+    assert counts["fewer_norms"] == (1 + 6 + 3, 6)
     # after the stem, before three downsampling layers, after pooling
-    assert counts["separate_downsampling"] == (6 + 1 + 3 + 1, 6)
+    assert counts["separate_downsampling"] == (1 + 6 + 3 + 1, 6)
 
 
 @pytest.mark.parametrize("regime", ["nano", "tiny"])

@@ -1,0 +1,159 @@
+"""The commands as a user types them."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from roadmap.__main__ import main
+
+PATH = """name: short
+steps:
+  - {change: step=layer_norm, label: before}
+  - {change: kernel=k3, adopted: false}
+  - {change: step=separate_downsampling, label: after, section: end}
+"""
+COSTS = {"gmacs", "params_m"}
+
+
+@pytest.fixture(scope="module")
+def road(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """A path of the user's own, run with two seeds."""
+    root = tmp_path_factory.mktemp("road")
+    (root / "conf" / "path").mkdir(parents=True)
+    (root / "conf" / "path" / "short.yaml").write_text(PATH)
+    arguments = [
+        "path=short",
+        "seeds=[0,1]",
+        "epochs=1",
+        f"runs_dir={root / 'runs'}",
+        "--config-dir",
+        str(root / "conf"),
+    ]
+    assert main(["run", *arguments]) == 0
+    return root, arguments
+
+
+def test_run_trains_all_and_draws_the_figure(road: tuple[Path, list[str]]) -> None:
+    root, _ = road
+    assert len(list((root / "runs").glob("nano-digits-*/summary.json"))) == 6
+    assert (root / "runs" / "nano-digits-short.png").stat().st_size > 10_000
+    assert "before" in (root / "runs" / "nano-digits-short.svg").read_text()
+
+
+def test_run_again_keeps_what_is_finished_and_prints_the_same_table(
+    road: tuple[Path, list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, arguments = road
+    before = {file: file.stat().st_mtime_ns for file in (root / "runs").rglob("metrics.jsonl")}
+    assert main(["run", *arguments]) == 0
+    assert {file: file.stat().st_mtime_ns for file in (root / "runs").rglob("metrics.jsonl")} == before
+    table = capsys.readouterr().out
+    assert "kernel=k3 (left)" in table
+    assert table.count(" ± ") == 3
+
+
+def test_run_goes_on_after_a_failed_run_and_tries_it_again(
+    road: tuple[Path, list[str]], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    root, arguments = road
+    subprocess.run(["cp", "-r", str(root / "runs"), str(tmp_path)], check=True)
+    arguments = [a.replace(f"runs_dir={root}", f"runs_dir={tmp_path}") for a in arguments]
+    (victim,) = (tmp_path / "runs").glob("*layer_norm-s1-*")
+    (victim / "summary.json").write_text((victim / "summary.json").read_text().replace("finished", "running"))
+    (victim / "checkpoints" / "last.pt").write_bytes(b"no checkpoint")
+    (other,) = (tmp_path / "runs").glob("*separate_downsampling-s1-*")
+    subprocess.run(["rm", "-r", str(other)], check=True)
+    assert main(["run", *arguments]) == 1
+    error = capfd.readouterr().err
+    assert "failed: nano layer_norm seed 1: cannot read checkpoint" in error
+    assert error.endswith("roadmap: 1 of 6 runs failed; the same command tries them again\n")
+    assert next((tmp_path / "runs").glob("*separate_downsampling-s1-*/summary.json")).exists()
+    (victim / "checkpoints" / "last.pt").unlink()
+    assert main(["run", *arguments]) == 0
+
+
+def test_compare_groups_seeds(road: tuple[Path, list[str]], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    root, _ = road
+    assert main(["compare", str(root / "runs")]) == 0
+    text = capsys.readouterr().out
+    assert "layer_norm kernel=k3" in text
+    assert text.count(" ± ") == 3
+    assert main(["compare", "--json", str(root / "runs")]) == 0
+    groups = json.loads(capsys.readouterr().out)
+    assert [group["n"] for group in groups] == [2, 2, 2]
+    assert main(["compare", str(root / "runs"), "--csv", str(tmp_path / "table.csv")]) == 0
+    assert (tmp_path / "table.csv").read_text().count("\n") == 4
+
+
+def test_compare_says_what_makes_a_comparison_unfair(
+    road: tuple[Path, list[str]], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    root, _ = road
+    assert main(["train", "step=layer_norm", "epochs=2", f"runs_dir={tmp_path}"]) == 0
+    assert main(["compare", str(root / "runs"), str(tmp_path)]) == 0
+    assert "note: these runs differ in epochs; their accuracies are no fair comparison" in capsys.readouterr().out
+
+
+def test_figure_from_logged_runs(road: tuple[Path, list[str]], tmp_path: Path) -> None:
+    root, _ = road
+    runs, conf = str(root / "runs"), str(root / "conf")
+    assert main(["figure", runs, "path=short", "--config-dir", conf, "-o", str(tmp_path / "f.pdf")]) == 0
+    assert (tmp_path / "f.pdf").read_bytes().startswith(b"%PDF")
+    assert main(["figure", runs, "-o", str(tmp_path / "paper.svg")]) == 0
+    assert main(["figure", runs, "-o", str(tmp_path / "f.gif")]) == 2
+
+
+@pytest.mark.parametrize("regime", ["nano", "tiny", "base"])
+def test_steps_json(regime: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["steps", f"regime={regime}", "--json"]) == 0
+    steps = json.loads(capsys.readouterr().out)
+    assert len(steps) == 17
+    wanted = {"name", "label", "adopted", "changes", "gmacs", "params_m", "paper_gflops", "paper_top1"}
+    assert wanted <= set(steps[0])
+    assert (steps[0]["paper_top1"] is None) == (regime == "nano")
+
+
+def test_steps_table_explains_the_two_cells_that_differ(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["steps", "regime=tiny"]) == 0
+    text = capsys.readouterr().out
+    assert text.count("*") == 4
+    assert "* layer_norm: Table 10 prints 4.46" in text
+    assert main(["steps", "regime=base"]) == 0
+    assert "*" not in capsys.readouterr().out
+
+
+def test_a_toggled_step_is_not_set_beside_the_published_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["steps", "regime=tiny", "norm=layer", "--json"]) == 0
+    steps = {step["name"]: step for step in json.loads(capsys.readouterr().out)}
+    assert steps["gelu"]["paper_top1"] is None
+    assert steps["layer_norm"]["paper_top1"] == 81.47
+
+
+def test_hydras_own_flags_work(tmp_path: Path) -> None:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "roadmap", "train"]
+
+    def call(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*command, *arguments], capture_output=True, text=True, cwd=tmp_path, env=environment, check=False
+        )
+
+    shown = call("step=gelu", "--cfg", "job")
+    assert "activation: gelu" in shown.stdout
+    swept = call("-m", "step=gelu,kernel_7", "epochs=1")
+    assert swept.returncode == 0, swept.stderr
+    assert len(list((tmp_path / "runs").glob("nano-digits-*/summary.json"))) == 2
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["runs"]
+    failing = call("-m", "step=gelu", "norm=layer", "batch_size=1000")
+    assert failing.returncode == 2
+    assert failing.stderr.strip().splitlines()[-1].startswith("roadmap: batch_size=1000 is larger than the 597")
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    text = capsys.readouterr().out
+    assert all(f"  {name} " in text for name in ("steps", "train", "run", "compare", "figure"))

@@ -1,0 +1,109 @@
+"""What reaches the network: which images, how often, in which order, normalised how."""
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn.datasets import load_digits
+from torchvision.datasets import CIFAR10
+from torchvision.transforms import v2
+
+from roadmap.config import compose
+from roadmap.data import open_loaders
+from roadmap.data.memory import read_images
+
+CPU = torch.device("cpu")
+PLAIN = ["recipe.augment.crop_scale=[1.0,1.0]", "recipe.augment.crop_aspect=[1.0,1.0]"]
+
+
+def experiment(*overrides: str):
+    return compose(list(overrides)).experiment()
+
+
+def test_the_digits_split_is_fixed_stratified_and_without_overlap() -> None:
+    train, test = read_images(experiment().data, 8)
+    again, _ = read_images(experiment("seed=1").data, 8)
+    assert (len(train), len(test)) == (597, 1200)
+    assert torch.equal(train.pixels, again.pixels)
+    shares = [torch.bincount(images.labels) / len(images) for images in (train, test)]
+    torch.testing.assert_close(*shares, atol=0.002, rtol=0)
+    # every one of scikit-learn's images exactly once, unchanged but for the scale
+    ours = torch.cat([train.pixels, test.pixels])[:, 0].flatten(1).numpy()
+    theirs = np.round(load_digits().images * 255 / 16).astype(np.uint8).reshape(1797, 64)
+    assert sorted(map(bytes, ours)) == sorted(map(bytes, theirs))
+
+
+def test_holdout_leaves_the_test_images_alone() -> None:
+    train, _ = read_images(experiment().data, 8)
+    kept, held_out = read_images(experiment("data.holdout=0.2").data, 8)
+    assert (len(kept), len(held_out)) == (477, 120)
+    pool = sorted(bytes(image) for image in torch.cat([kept.pixels, held_out.pixels]).flatten(1).numpy())
+    assert pool == sorted(bytes(image) for image in train.pixels.flatten(1).numpy())
+
+
+def test_an_epoch_shuffles_by_seed_and_epoch_and_drops_what_fills_no_update() -> None:
+    loaders = open_loaders(experiment(*PLAIN, "batch_size=100"), CPU)
+    first, again, second = ([labels for _, labels in loaders.train.batches(epoch)] for epoch in (0, 0, 1))
+    assert [len(labels) for labels in first] == [100] * 5
+    assert torch.equal(torch.cat(first), torch.cat(again))
+    assert not torch.equal(torch.cat(first), torch.cat(second))
+    other = open_loaders(experiment(*PLAIN, "batch_size=100", "seed=1"), CPU)
+    assert not torch.equal(torch.cat(first), torch.cat([labels for _, labels in other.train.batches(0)]))
+
+
+@pytest.mark.parametrize("micro", [7, 64, 1])
+def test_evaluation_has_every_image_once_whatever_the_batch(micro: int, photo_folder: Path) -> None:
+    request = experiment("data=imagefolder", f"data.root={photo_folder}", f"batch_size={micro % 24}", "num_workers=0")
+    loaders = open_loaders(request, CPU)
+    assert sum(len(labels) for _, labels in loaders.val.batches()) == loaders.val_images == 10
+
+
+def test_batches_are_normalised_and_channels_last() -> None:
+    loaders = open_loaders(experiment(*PLAIN, "channels_last=true"), CPU)
+    images = torch.cat([images for images, _ in loaders.val.batches()])
+    assert images.is_contiguous(memory_format=torch.channels_last)
+    # the data's own mean and std are those of all 1,797 images before they were enlarged
+    assert images.mean().item() == pytest.approx(0, abs=0.05)
+    assert images.std().item() == pytest.approx(1, abs=0.15)
+
+
+def test_image_files_are_evaluated_as_torchvision_would(photo_folder: Path) -> None:
+    request = experiment(
+        "data=imagefolder", f"data.root={photo_folder}", "image_size=96", "batch_size=4", "num_workers=0"
+    )
+    loaders = open_loaders(request, CPU)
+    ours = torch.cat([images for images, _ in loaders.val.batches()])
+    reference = v2.Compose(
+        [
+            v2.Resize(110),
+            v2.CenterCrop(96),
+            v2.ToImage(),
+            v2.ToDtype(torch.float32, scale=True),
+            v2.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
+        ]
+    )
+    files = sorted((photo_folder / "val").glob("*/*.jpg"))
+    theirs = torch.stack([reference(Image.open(file).convert("RGB")) for file in files])
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4)
+
+
+def test_cifar_files_are_read_and_labelled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files in CIFAR's own format, made of real digits; torchvision's checksums are of the real files."""
+    monkeypatch.setattr(CIFAR10, "_check_integrity", lambda self: True)
+    folder = tmp_path / "cifar-10-batches-py"
+    folder.mkdir()
+    images = np.repeat(load_digits().images[:60].repeat(4, 1).repeat(4, 2)[:, None] * 15, 3, axis=1).astype(np.uint8)
+    names = [name for name, _ in CIFAR10.train_list] + [name for name, _ in CIFAR10.test_list]
+    for index, name in enumerate(names):
+        part = slice(10 * index, 10 * index + 10)
+        batch = {"data": images[part].reshape(10, -1), "labels": load_digits().target[part].tolist()}
+        (folder / name).write_bytes(pickle.dumps(batch))
+    (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": list("0123456789")}))
+    monkeypatch.setattr("torchvision.datasets.cifar.check_integrity", lambda *_: True)
+    train, test = read_images(experiment("data=cifar10", f"data.root={tmp_path}").data, 32)
+    assert (len(train), len(test)) == (50, 10)
+    assert np.array_equal(train.pixels.numpy(), images[:50])
+    assert test.labels.tolist() == load_digits().target[50:60].tolist()
