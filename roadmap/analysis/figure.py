@@ -38,11 +38,13 @@ STYLE = {
 }
 LINE = 1.35 / 72  # inches a line of text takes for each point of its size
 MARGIN, GAP, ROW, AXIS, LEGEND, BARS, WIDTH = 0.15, 0.16, 0.25, 0.52, 0.26, 3.3, 7.0  # inches; the last two at least
+BAR = 0.66  # rows
 
 # Okabe and Ito's blues, told apart by lightness; what was not adopted differs by its hatching too.
 SHADES = "#0072B2", "#56B4E9"
 LEFT: dict[str, Any] = {"color": "#E3E3E3", "edgecolor": "#6E6E6E", "hatch": "/////", "linewidth": 0.7}
-PAPER: dict[str, Any] = {"marker": "D", "markersize": 4.6, "markerfacecolor": "#F0E442", "markeredgecolor": "black"}
+WHISKER: dict[str, Any] = {"fmt": "none", "ecolor": "black", "elinewidth": 1.0, "capsize": 2.2}
+PAPER: dict[str, Any] = {"fmt": "D", "ms": 4.6, "mfc": "#F0E442", "mec": "black", "clip_on": False}
 INK, GREY, BAND = "#1A1A1A", "#595959", "#F2F2F2"
 
 
@@ -199,8 +201,8 @@ def _limits(table: pd.DataFrame) -> tuple[float, float]:
 def _draw_bars(axes: Axes, table: pd.DataFrame) -> None:
     """Bars from 0, cropped by the axis; whiskers of one standard deviation; the paper's values as diamonds."""
     left, right = _limits(table)
-    ticks = [tick for tick in MaxNLocator(7, steps=[1, 2, 5, 10]).tick_values(left, right) if left <= tick <= right]
-    ticks = [tick for tick in ticks if tick <= 100]
+    spaced = MaxNLocator(7, steps=[1, 2, 5, 10]).tick_values(left, right)
+    ticks = [tick for tick in spaced if left <= tick <= min(right, 100)]  # a whisker may pass 100, an accuracy cannot
     axes.set(xlim=(left, right), ylim=(len(table) - 0.5, -0.5), facecolor="none", yticks=[])
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.set_xlabel("top-1 accuracy (%)")
@@ -211,25 +213,25 @@ def _draw_bars(axes: Axes, table: pd.DataFrame) -> None:
     for shade, color in enumerate(SHADES):
         bars = run[run["adopted"] & (run["section_number"] % 2 == shade)]
         if len(bars):
-            axes.barh(bars.index, bars["top1"], height=0.66, color=color, label="adopted")
+            axes.barh(bars.index, bars["top1"], height=BAR, color=color, label="adopted")
     bars = run[~run["adopted"]]
     if len(bars):
-        axes.barh(bars.index, bars["top1"], height=0.66, label="tried, not adopted", **LEFT)
+        axes.barh(bars.index, bars["top1"], height=BAR, label="tried, not adopted", **LEFT)
     bars = run[run["top1_std"].notna()]
     if len(bars):
-        whisker: dict[str, Any] = {"fmt": "none", "ecolor": "black", "elinewidth": 1.0, "capsize": 2.2}
-        axes.errorbar(bars["top1"], bars.index, xerr=bars["top1_std"], label="standard deviation", **whisker)
+        axes.errorbar(bars["top1"], bars.index, xerr=bars["top1_std"], label="standard deviation", **WHISKER)
     if table["paper_top1"].notna().any():
-        axes.plot(table["paper_top1"], table.index, linestyle="none", label="the paper's value", **PAPER)
+        # on the bar's lower edge, clear of the whisker
+        axes.errorbar(table["paper_top1"], table.index + BAR / 2, label="the paper's value", **PAPER)
 
 
 def _write_rows(figure: Figure, page: Page, table: pd.DataFrame, columns: list[Column]) -> None:
     """Sections with their bands, labels and numbers."""
     inches: dict[str, Any] = {"transform": figure.dpi_scale_trans}
     middle: dict[str, Any] = {"va": "center_baseline", **inches}
-    for number, rows in table.groupby("section_number"):
+    for number, (_, rows) in enumerate(table.groupby("section_number")):
         low, high = page.y(rows.index[-1] + 0.5), page.y(rows.index[0] - 0.5)
-        color = (BAND, "white")[int(str(number)) % 2]
+        color = (BAND, "white")[number % 2]
         band = Rectangle((MARGIN / 2, low), page.width - MARGIN, high - low, facecolor=color, zorder=-1, **inches)
         figure.add_artist(band)
         name = rows["section"].iloc[0]
@@ -256,7 +258,13 @@ def _write_around(figure: Figure, page: Page) -> None:
     kinds: dict[str, tuple[Any, ...]] = {}
     for handle, label in zip(*figure.axes[0].get_legend_handles_labels(), strict=True):
         kinds[label] = (*kinds.get(label, ()), handle)  # both shades of adopted under one name
-    place = {"bbox_to_anchor": (MARGIN, page.bottom - AXIS), "bbox_transform": figure.dpi_scale_trans}
-    form = {"frameon": False, "fontsize": SMALL, "borderpad": 0, "borderaxespad": 0, "ncols": len(kinds)}
-    handler = {tuple: HandlerTuple(ndivide=None, pad=0)}
-    figure.legend(list(kinds.values()), list(kinds), loc="upper left", handler_map=handler, **place, **form)
+    form: dict[str, Any] = {
+        "frameon": False,
+        "fontsize": SMALL,
+        "borderpad": 0,
+        "borderaxespad": 0,
+        "ncols": len(kinds),
+    }
+    form |= {"bbox_to_anchor": (MARGIN, page.bottom - AXIS), "bbox_transform": figure.dpi_scale_trans}
+    form |= {"handles": list(kinds.values()), "labels": list(kinds), "handler_map": {tuple: HandlerTuple(None, pad=0)}}
+    figure.legend(loc="upper left", **form)

@@ -1,0 +1,181 @@
+"""Both ends of the road carry other code's weights and give its logits, in both memory formats."""
+
+from collections.abc import Callable
+
+import pytest
+import timm
+import torch
+import torchvision
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import roadmap
+from roadmap.errors import RequestError
+
+RESNET50 = ["regime=tiny", "step=resnet50"]
+CONVNEXT_T = ["regime=tiny", "step=separate_downsampling"]
+CONVNEXT_S = [*CONVNEXT_T, "design.depths=[3,3,27,3]"]
+CONVNEXT_B = ["regime=base", "step=separate_downsampling"]
+CONVNEXT_L = [*CONVNEXT_B, "design.width=192"]
+
+
+class OfficialBlock(nn.Module):
+    """The block of facebookresearch/ConvNeXt, written anew from its description."""
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.dwconv = nn.Conv2d(dim, dim, 7, padding=3, groups=dim)
+        self.norm = nn.LayerNorm(dim, eps=1e-6)
+        self.pwconv1, self.pwconv2 = nn.Linear(dim, 4 * dim), nn.Linear(4 * dim, dim)
+        self.gamma = nn.Parameter(torch.ones(dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.norm(self.dwconv(x).permute(0, 2, 3, 1))
+        y = self.gamma * self.pwconv2(F.gelu(self.pwconv1(y)))
+        return x + y.permute(0, 3, 1, 2)
+
+
+class ChannelNorm(nn.LayerNorm):
+    """LayerNorm of (N, C, H, W) over C, by its formula."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean, variance = x.mean(1, keepdim=True), x.var(1, keepdim=True, unbiased=False)
+        return self.weight[:, None, None] * (x - mean) / (variance + self.eps).sqrt() + self.bias[:, None, None]
+
+
+class OfficialConvNeXt(nn.Module):
+    """ConvNeXt-T under the official repository's names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        dims = [96, 192, 384, 768]
+        layers = [nn.Sequential(nn.Conv2d(3, 96, 4, 4), ChannelNorm(96, eps=1e-6))]
+        layers += [nn.Sequential(ChannelNorm(d, eps=1e-6), nn.Conv2d(d, 2 * d, 2, 2)) for d in dims[:3]]
+        self.downsample_layers = nn.ModuleList(layers)
+        depths = (3, 3, 9, 3)
+        self.stages = nn.ModuleList(
+            nn.Sequential(*[OfficialBlock(d) for _ in range(n)]) for d, n in zip(dims, depths, strict=True)
+        )
+        self.norm = nn.LayerNorm(768, eps=1e-6)
+        self.head = nn.Linear(768, 1000)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for downsample, stage in zip(self.downsample_layers, self.stages, strict=True):
+            x = stage(downsample(x))
+        return self.head(self.norm(x.mean([-2, -1])))
+
+
+def perturbed(network: nn.Module) -> nn.Module:
+    """No tensor left at a value that would hide a mistake: layer scales near 1, statistics and biases not trivial."""
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for name, tensor in network.state_dict().items():
+            if "layer_scale" in name or "gamma" in name or name.endswith("running_var"):
+                tensor.uniform_(0.5, 1.5)
+            elif tensor.ndim <= 1 and tensor.is_floating_point():
+                tensor.add_(0.1 * torch.randn_like(tensor))
+    return network.eval()
+
+
+CASES: dict[str, tuple[Callable[[], nn.Module], list[str], int]] = {
+    "torchvision ResNet-50": (torchvision.models.resnet50, RESNET50, 224),
+    "torchvision ConvNeXt-T": (torchvision.models.convnext_tiny, CONVNEXT_T, 224),
+    "torchvision ConvNeXt-S": (torchvision.models.convnext_small, CONVNEXT_S, 64),
+    "torchvision ConvNeXt-B": (torchvision.models.convnext_base, CONVNEXT_B, 64),
+    "torchvision ConvNeXt-L": (torchvision.models.convnext_large, CONVNEXT_L, 32),
+    "timm ResNet-50": (lambda: timm.create_model("resnet50"), RESNET50, 64),
+    "timm ResNet-200": (lambda: timm.create_model("resnet200"), ["regime=base"], 64),
+    "timm ConvNeXt-T": (lambda: timm.create_model("convnext_tiny"), CONVNEXT_T, 64),
+    "timm ConvNeXt-T of convolutions": (lambda: timm.create_model("convnext_tiny", conv_mlp=True), CONVNEXT_T, 64),
+    "official ConvNeXt-T": (OfficialConvNeXt, CONVNEXT_T, 64),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_logits_and_parameter_counts_are_equal(name: str) -> None:
+    make, overrides, size = CASES[name]
+    theirs, ours = perturbed(make()), roadmap.build(*overrides).eval()
+    assert sum(p.numel() for p in theirs.parameters()) == sum(p.numel() for p in ours.parameters())
+    roadmap.load_weights(ours, theirs.state_dict())
+    images = torch.randn(2, 3, size, size)
+    with torch.inference_mode():
+        wanted = theirs(images)
+        contiguous = ours(images)
+        channels_last = ours.to(memory_format=torch.channels_last)(images.to(memory_format=torch.channels_last))
+    # float32 over a hundred layers, relative to the largest logit
+    tolerance = 2e-5 * wanted.abs().max().item()
+    torch.testing.assert_close(contiguous, wanted, rtol=0, atol=tolerance)
+    torch.testing.assert_close(channels_last, wanted, rtol=0, atol=tolerance)
+
+
+@pytest.fixture(scope="module")
+def convnext() -> dict[str, Tensor]:
+    return perturbed(torchvision.models.convnext_tiny()).state_dict()
+
+
+def refused(overrides: list[str], state_dict: dict, message: str) -> None:
+    network = roadmap.build(*overrides)
+    before = {key: tensor.clone() for key, tensor in network.state_dict().items()}
+    with pytest.raises(RequestError, match=message) as error:
+        roadmap.load_weights(network, state_dict)
+    assert "\n" not in str(error.value)
+    assert all(torch.equal(tensor, before[key]) for key, tensor in network.state_dict().items()), "nothing is loaded"
+
+
+def test_partial_weights_are_refused_by_name(convnext: dict[str, Tensor]) -> None:
+    partial = {key: tensor for key, tensor in convnext.items() if "classifier" not in key}
+    refused(
+        CONVNEXT_T,
+        partial,
+        r"torchvision's ConvNeXt\) do not fit .*missing norm\.weight, norm\.bias, head\.weight and 1",
+    )
+
+
+def test_keys_without_a_place_are_refused_by_name(convnext: dict[str, Tensor]) -> None:
+    refused(CONVNEXT_T, convnext | {"classifier.9.weight": torch.zeros(1)}, r"unexpected classifier\.9\.weight")
+    refused(
+        CONVNEXT_T, convnext | {"features.1.3.layer_scale": torch.zeros(96)}, r"unexpected features\.1\.3\.layer_scale"
+    )
+
+
+def test_other_shapes_are_refused_by_name(convnext: dict[str, Tensor]) -> None:
+    head = {"classifier.2.weight": torch.zeros(10, 768), "classifier.2.bias": torch.zeros(10)}
+    refused(
+        CONVNEXT_T, convnext | head, r"classifier\.2\.weight has shape \(10, 768\), head\.weight wants \(1000, 768\)"
+    )
+
+
+def test_another_network_is_refused(convnext: dict[str, Tensor]) -> None:
+    refused(RESNET50, convnext, "names of torchvision's ConvNeXt.* missing .* and 214 more; unexpected")
+    refused(CONVNEXT_T, torchvision.models.resnet50().state_dict(), "names of ResNet's")
+
+
+def test_layer_scale_is_explained(convnext: dict[str, Tensor]) -> None:
+    refused([*CONVNEXT_T, "recipe=original"], convnext, "build the network with recipe=enhanced")
+    without = torchvision.models.resnet50().state_dict()
+    refused(["regime=tiny", "step=enhanced_recipe"], without, "build the network with recipe=original")
+
+
+@pytest.mark.parametrize("state_dict", [{}, {"epoch": 3}, {"model": {}}])
+def test_what_is_no_state_dict_is_refused(state_dict: dict) -> None:
+    refused(["regime=nano"], state_dict, "no state dict: ")
+
+
+def test_the_officially_wrapped_and_our_own_round_trip() -> None:
+    official = perturbed(OfficialConvNeXt()).state_dict()
+    network = roadmap.build(*CONVNEXT_T)
+    roadmap.load_weights(network, {"model": official})
+    other = roadmap.build(*CONVNEXT_T)
+    roadmap.load_weights(other, network.state_dict())
+    official["head.bias"].zero_()
+    state = network.state_dict()
+    assert all(torch.equal(tensor, state[key]) for key, tensor in other.state_dict().items())
+    assert state["head.bias"].abs().max() > 0, "weights are copied, not shared"
+
+
+def test_counters_may_be_absent_from_old_checkpoints() -> None:
+    source = torchvision.models.resnet50().state_dict()
+    old = {key: tensor for key, tensor in source.items() if "num_batches_tracked" not in key}
+    network = roadmap.build(*RESNET50)
+    roadmap.load_weights(network, old)
+    assert torch.equal(network.state_dict()["head.weight"], source["fc.weight"])
