@@ -111,15 +111,19 @@ class RandomErasing:
         self.probability = probability
 
     def __call__(self, images: Tensor) -> Tensor:
+        # noise is dear, so it is drawn for the chosen images only
+        chosen = (torch.rand(len(images), device=images.device) < self.probability).nonzero()[:, 0]
         height, width = images.shape[-2:]
-        box = random_boxes(images, (0.02, 0.33), (0.3, 3.3), strictly_inside=True)
-        chosen = box.found & (torch.rand(len(images), device=images.device) < self.probability)
+        box = random_boxes(images[chosen], (0.02, 0.33), (0.3, 3.3), strictly_inside=True)
         rows = torch.arange(height, device=images.device) - box.top[:, None]
         columns = torch.arange(width, device=images.device) - box.left[:, None]
-        in_rows = (rows >= 0) & (rows < box.height[:, None]) & chosen[:, None]
+        in_rows = (rows >= 0) & (rows < box.height[:, None]) & box.found[:, None]
         in_columns = (columns >= 0) & (columns < box.width[:, None])
         erased = (in_rows[:, :, None] & in_columns[:, None, :])[:, None]
-        return torch.where(erased, torch.randn_like(images), images)
+        noise = torch.randn(len(chosen), *images.shape[1:], device=images.device)
+        images = images.clone()
+        images[chosen] = torch.where(erased, noise, images[chosen])
+        return images
 
 
 @dataclass(frozen=True)

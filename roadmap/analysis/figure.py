@@ -37,7 +37,7 @@ STYLE = {
     "pdf.fonttype": 42,
 }
 LINE = 1.35 / 72  # inches a line of text takes for each point of its size
-MARGIN, GAP, ROW, AXIS, LEGEND, BARS, WIDTH = 0.15, 0.16, 0.25, 0.52, 0.26, 3.3, 7.0  # inches; the last two at least
+MARGIN, GAP, ROW, AXIS, LEGEND, BARS, WIDTH = 0.15, 0.16, 0.25, 0.52, 0.26, 3.5, 7.0  # inches; the last two at least
 BAR = 0.66  # rows
 
 # Okabe and Ito's blues, told apart by lightness; what was not adopted differs by its hatching too.
@@ -68,10 +68,10 @@ def roadmap_figure(table: pd.DataFrame, title: str, subtitle: str) -> Figure:
     """
     if table.empty or table["top1"].isna().all():
         raise RequestError("no figure to draw: no step has an accuracy yet")
-    section = (table["section"] != table["section"].shift()).cumsum() - 1
+    words = {name: table[name].astype(str).str.split().str.join(" ") for name in ("label", "section")}
     spread = table["top1_std"].where((table["n"] > 1) & table["top1"].notna())
-    table = table.assign(top1_std=spread, section_number=section, adopted=table["adopted"].astype(bool))
-    table = table.reset_index(drop=True)
+    table = table.assign(**words, top1_std=spread, adopted=table["adopted"].astype(bool)).reset_index(drop=True)
+    table["section_number"] = (table["section"] != table["section"].shift()).cumsum() - 1
     with _style():
         columns = _columns(table)
         page = _page(table, columns, title, subtitle)
@@ -185,7 +185,7 @@ def _note(table: pd.DataFrame) -> str:
         "; the axis does not start at 0." if _limits(table)[0] > 0 else ".",
         "" if table["adopted"].all() else " Hatched: tried, not adopted.",
         " –: not run yet." if table["top1"].isna().any() else "",
-        " FLOPs are multiply-accumulates (MACs) of one image.",
+        " FLOPs: multiply-accumulates (MACs) of one image.",
     ]
     return "".join(notes)
 
