@@ -5,16 +5,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from roadmap.analysis.runs import load_history, load_runs
-    from roadmap.build import build
-    from roadmap.cost import cost
+    from roadmap.builder import build
+    from roadmap.costs import cost
     from roadmap.weights import load_weights
 
 __all__ = ["build", "cost", "load_history", "load_runs", "load_weights"]
 
 # torch and pandas take seconds to import: each name brings its module only when it is used
 _HOMES = {
-    "build": "roadmap.build",
-    "cost": "roadmap.cost",
+    "build": "roadmap.builder",
+    "cost": "roadmap.costs",
     "load_weights": "roadmap.weights",
     "load_runs": "roadmap.analysis.runs",
     "load_history": "roadmap.analysis.runs",
@@ -25,6 +25,5 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'roadmap' has no attribute '{name}'")
     value = getattr(import_module(_HOMES[name]), name)
-    # importing roadmap.cost leaves the module under the function's name
     globals()[name] = value
     return value

@@ -26,6 +26,8 @@ Example: roadmap train regime=nano data=digits step=gelu kernel=k3"""
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; its errors become one line on stderr and an exit status."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    # libgomp's idle threads spin without end by default, which on a busy machine made a nano run 40 times slower
+    os.environ.setdefault("GOMP_SPINCOUNT", "100000")
     if not arguments or arguments[0] in ("-h", "--help"):
         print(USAGE.format(commands="\n".join(f"  {name:9}{text}" for name, text in COMMANDS.items())))
         return 0 if arguments else 2

@@ -17,7 +17,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from roadmap.augment import mixer
 from roadmap.checkpoint import Checkpoints
 from roadmap.config import Composed
-from roadmap.cost import cost
+from roadmap.costs import cost
 from roadmap.data import Loaders, open_loaders
 from roadmap.device import autocast, choose_device, peak_memory_gb
 from roadmap.errors import RoadmapError, WorkError

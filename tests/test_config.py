@@ -88,7 +88,10 @@ def test_data_scales_the_recipe_and_the_command_line_has_the_last_word() -> None
     small = compose(["recipe=enhanced", "data=digits"]).recipe
     assert (paper.optimizer.lr, paper.schedule.epochs, paper.batch_size) == (4e-3, 300, 4096)
     assert small.schedule.epochs < 100
-    assert small.augment.mixup == paper.augment.mixup
+    for ingredient in ("randaugment", "mixup", "cutmix", "random_erasing"):
+        assert getattr(small.augment, ingredient)
+        assert getattr(paper.augment, ingredient)
+    assert small.network.layer_scale == paper.network.layer_scale
     assert compose(["recipe=enhanced", "recipe.optimizer.lr=0.5"]).recipe.optimizer.lr == 0.5
 
 

@@ -15,10 +15,10 @@ RANKS = [
     ["experiment"],
     ["runfolder", "config", "published"],
     ["path"],
-    ["network", "cost", "augment", "optim", "checkpoint", "device", "progress", "loggers", "weights"],
+    ["network", "costs", "augment", "optim", "checkpoint", "device", "progress", "loggers", "weights"],
     ["data.memory", "data.folder", "data.loaders", "data"],
     ["trainer"],
-    ["build", "execute"],
+    ["builder", "execute"],
     ["analysis", "analysis.runs", "analysis.table", "analysis.figure"],
     [
         "commands",
@@ -71,3 +71,15 @@ def test_the_first_second_is_free_of_heavy_packages(code: str) -> None:
     heavy = "('torch', 'pandas', 'matplotlib', 'wandb', 'sklearn', 'hydra')"
     code = f"{code}; import sys; sys.exit(', '.join(name for name in {heavy} if name in sys.modules) or 0)"
     assert subprocess.run([sys.executable, "-c", code], check=False, stdout=subprocess.DEVNULL).returncode == 0
+
+
+def test_public_names_stay_functions_whatever_is_imported() -> None:
+    """A module of the same name would take a function's place as soon as it is imported."""
+    import importlib
+
+    import roadmap
+
+    for name in modules():
+        if name not in ("__init__", "__main__"):
+            importlib.import_module(f"roadmap.{name}")
+    assert all(callable(getattr(roadmap, name)) for name in roadmap.__all__)

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from roadmap.build import build, build_network
+from roadmap.builder import build, build_network
 from roadmap.config import compose
-from roadmap.cost import cost
+from roadmap.costs import cost
 from roadmap.design import Design
 from roadmap.errors import RequestError
 from roadmap.network import Network

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from roadmap.build import build
+from roadmap.builder import build
 from roadmap.config import compose
 from roadmap.optim import build_optimizer, build_schedule, learning_rate
 

@@ -50,10 +50,11 @@ def on_path(runs: pd.DataFrame, overrides: list[str], config_dirs: list[str]) ->
 
 def draw_road(runs: pd.DataFrame, steps: list[Step], files: list[Path]) -> pd.DataFrame:
     """Draw the figure into each of ``files`` and return its table."""
-    from roadmap.analysis import figure, table
+    from roadmap.analysis.figure import draw
+    from roadmap.analysis.table import road, subtitle, title
 
-    road = table.road(runs, steps)
+    table = road(runs, steps)
     for file in files:
-        figure.draw(road, file, title=table.title(steps), subtitle=table.subtitle(runs))
+        draw(table, file, title=title(steps), subtitle=subtitle(runs))
         print(f"figure: {file}")
-    return road
+    return table

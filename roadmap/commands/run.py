@@ -70,15 +70,14 @@ def report(steps: list[Step], summaries: list[dict[str, Any]]) -> None:
         return
     import pandas as pd
 
-    from roadmap.analysis import table
+    from roadmap.analysis.table import render
     from roadmap.commands.figure import draw_road
 
     values = steps[0].composed.values
     regime = values["regime"]["name"]
     name = f"{regime}-{values['data']['name']}-{values['path']['name']}"
     files = [Path(values["runs_dir"]) / f"{name}.{suffix}" for suffix in ("png", "svg")]
-    road = draw_road(pd.DataFrame(summaries), steps, files)
-    print(table.render(road, regime))
+    print(render(draw_road(pd.DataFrame(summaries), steps, files), regime))
 
 
 def say_time(summaries: list[dict[str, Any]], seconds: float) -> None:

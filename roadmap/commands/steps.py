@@ -25,7 +25,7 @@ def describe(overrides: list[str], config_dirs: list[str]) -> tuple[list[dict[st
     """Each step as it is printed by ``--json``, and the regime's name. GMACs of one image, parameters in millions."""
     steps = compose_path(overrides, config_dirs)
     # here, so that a wrong request is answered without torch
-    from roadmap.build import design_cost
+    from roadmap.builder import design_cost
 
     regime = steps[0].composed.values["regime"]["name"]
     rows = []

@@ -6,7 +6,7 @@ python tests/golden/make.py
 import json
 from pathlib import Path
 
-from roadmap.build import design_cost
+from roadmap.builder import design_cost
 from roadmap.path import compose_path
 
 FILE = Path(__file__).parent / "steps.json"

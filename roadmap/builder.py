@@ -3,7 +3,7 @@
 import torch
 
 from roadmap.config import Composed, compose
-from roadmap.cost import Cost, cost
+from roadmap.costs import Cost, cost
 from roadmap.network import Network
 
 

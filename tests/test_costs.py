@@ -10,9 +10,9 @@ import torch
 import torchvision
 from torch import nn
 
-from roadmap.build import build, design_cost
+from roadmap.builder import build, design_cost
 from roadmap.config import compose
-from roadmap.cost import cost
+from roadmap.costs import cost
 from roadmap.path import compose_path
 from roadmap.published import EXCEPTIONS, published_steps
 
@@ -83,7 +83,7 @@ def test_counting_changes_nothing_and_costs_no_memory() -> None:
 def test_all_34_networks_are_counted_in_seconds() -> None:
     """In a fresh process, after import; the bar is 5 seconds on an idle machine, tests may share theirs."""
     code = (
-        "import time, roadmap.build as b, roadmap.path as p\n"
+        "import time, roadmap.builder as b, roadmap.path as p\n"
         "start = time.perf_counter()\n"
         "steps = [s for r in ('tiny', 'base') for s in p.compose_path([f'regime={r}'])]\n"
         "n = sum(b.design_cost(s.composed).macs > 0 for s in steps)\n"
