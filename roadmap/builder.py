@@ -4,6 +4,8 @@ import torch
 
 from roadmap.config import Composed, compose
 from roadmap.costs import Cost, cost
+from roadmap.errors import RequestError
+from roadmap.experiment import TOTAL_STRIDE
 from roadmap.network import Network
 
 
@@ -24,6 +26,9 @@ def build_network(composed: Composed, num_classes: int | None = None) -> Network
 
 def design_cost(composed: Composed) -> Cost:
     """What the network of a composed config costs at its image size, without building its weights."""
+    image_size = composed.values["image_size"]
+    if image_size < TOTAL_STRIDE:
+        raise RequestError(f"image_size={image_size} is out of range; it wants at least {TOTAL_STRIDE}")
     with torch.device("meta"):
         network = build_network(composed)
-    return cost(network, composed.values["image_size"])
+    return cost(network, image_size)

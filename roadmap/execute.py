@@ -53,7 +53,9 @@ def execute(composed: Composed) -> tuple[Summary, RunFolder]:
 
 def _train(experiment: Experiment, loaders: Loaders, folder: RunFolder, device: torch.device) -> Summary:
     network = seeded_network(experiment, loaders.num_classes, device)
-    folder.write_summary(_opening_summary(experiment, loaders, network, device))
+    opening = _opening_summary(experiment, loaders, network, device)
+    before = folder.read_summary() or {}
+    folder.write_summary(opening | {"started": before.get("started") or opening["started"]})
     with _status(folder), _stop_on_sigterm():
         checkpoints = Checkpoints(folder.checkpoints, experiment.run_id)
         progress = Progress(run_label(experiment), experiment.epochs)
@@ -214,7 +216,11 @@ def _stop_on_sigterm() -> Iterator[None]:
 @cache
 def git_commit() -> str | None:
     """The commit of the code that runs, or None outside a checkout."""
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    checkout = Path(__file__).parent.parent
+    # an installed package may lie in somebody else's checkout
+    if not (checkout / ".git").exists():
+        return None
+    command = ["git", "-C", str(checkout), "rev-parse", "HEAD"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):

@@ -11,6 +11,8 @@ from roadmap.design import Design
 from roadmap.errors import RequestError
 from roadmap.recipe import Recipe
 
+TOTAL_STRIDE = 32  # of every design: a smaller image would be less than a pixel in the last stage
+
 
 @dataclass(frozen=True)
 class Data(Checked):
@@ -53,6 +55,11 @@ class Settings(Checked):
     compile: bool
     resume: Literal["auto", "never"]
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.num_workers < 0:
+            raise RequestError(f"num_workers={self.num_workers} is out of range; it wants at least 0")
+
 
 @dataclass(frozen=True)
 class Experiment(Checked):
@@ -79,9 +86,9 @@ class Experiment(Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for key in ("epochs", "batch_size", "image_size"):
-            if getattr(self, key) < 1:
-                raise RequestError(f"{key}={getattr(self, key)} is out of range; it wants at least 1")
+        for key, least in (("epochs", 1), ("batch_size", 1), ("image_size", TOTAL_STRIDE)):
+            if getattr(self, key) < least:
+                raise RequestError(f"{key}={getattr(self, key)} is out of range; it wants at least {least}")
         if not 0 <= self.data.holdout < 1:
             raise RequestError(f"data.holdout={self.data.holdout} is out of range; it wants a share from 0 to below 1")
         micro = self.settings.micro_batch_size

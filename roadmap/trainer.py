@@ -106,7 +106,10 @@ class Trainer:
 
     @torch.inference_mode()
     def evaluate(self, network: nn.Module) -> Record:
-        """Top-1 and top-5 in percent and the mean loss over every validation image, each counted once."""
+        """Top-1 and top-5 in percent and the mean loss over every validation image, each counted once.
+
+        With fewer than five classes top-5 is 100.
+        """
         network.eval()
         sums = torch.zeros(3, dtype=torch.float64)
         seen = 0
@@ -116,7 +119,7 @@ class Trainer:
             logits = logits.float()
             ranked = logits.topk(min(5, logits.shape[1]), dim=1).indices == labels[:, None]
             loss = nn.functional.cross_entropy(logits, labels, reduction="sum")
-            sums += torch.stack([ranked[:, 0].sum(), ranked.sum(), loss]).double().cpu()
+            sums += torch.stack([ranked[:, 0].sum(), ranked.sum(), loss]).cpu().double()
             seen += len(labels)
         top1, top5, loss = (sums / seen).tolist()
         return {"top1": 100 * top1, "top5": 100 * top5, "val_loss": loss}

@@ -105,6 +105,7 @@ def test_data_scales_the_recipe_and_the_command_line_has_the_last_word() -> None
         ("recipe.foo=1", "unknown setting 'recipe.foo'; `roadmap train --cfg job` shows every setting"),
         ("epochs=ten", "epochs='ten' does not fit: it wants a whole number"),
         ("epochs=0", "epochs=0 is out of range; it wants at least 1"),
+        ("image_size=16", "image_size=16 is out of range; it wants at least 32"),
         ("compile=1", "compile=1 does not fit: it wants true or false"),
         ("design.kernel=4", "design.kernel=4 has no centre pixel; choose an odd kernel"),
         ("design.depths=[1,2]", "design.depths=[1, 2] has 2 values; it wants 4"),

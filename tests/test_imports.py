@@ -16,7 +16,7 @@ RANKS = [
     ["runfolder", "config", "published"],
     ["path"],
     ["network", "costs", "augment", "optim", "checkpoint", "device", "progress", "loggers", "weights"],
-    ["data.memory", "data.folder", "data.loaders", "data"],
+    ["data.order", "data.memory", "data.folder", "data.loaders", "data"],
     ["trainer"],
     ["builder", "execute"],
     ["analysis", "analysis.runs", "analysis.table", "analysis.figure"],

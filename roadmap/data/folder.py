@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 from torchvision.datasets import ImageFolder
 from torchvision.datasets.folder import default_loader
 
-from roadmap.data.memory import stratified_split
+from roadmap.data.order import epoch_order, stratified_split
 from roadmap.errors import RequestError, WorkError
 from roadmap.experiment import Data
 from roadmap.seeds import derived_seed
@@ -109,10 +109,7 @@ class FolderLoader:
 
         Raises WorkError naming an image that cannot be read.
         """
-        order = torch.arange(len(self.dataset))
-        if self.shuffle_by is not None:
-            generator = torch.Generator().manual_seed(derived_seed(self.shuffle_by, "order", epoch))
-            order = torch.randperm(len(self.dataset), generator=generator)
+        order = epoch_order(len(self.dataset), self.shuffle_by, epoch)
         self.dataset.epoch = epoch
         loader = DataLoader(
             self.dataset,

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
+from roadmap.data.order import epoch_order, stratified_split
 from roadmap.errors import RequestError
 from roadmap.experiment import Data
-from roadmap.seeds import derived_seed
 
 DIGITS_TRAIN = 597  # of 1,797
 
@@ -42,17 +42,6 @@ def read_images(data: Data, image_size: int) -> tuple[Images, Images]:
         kept, held_out = stratified_split(train.labels.tolist(), data.holdout)
         return train.subset(kept), train.subset(held_out)
     return train, test
-
-
-def stratified_split(labels: list[int], held_out: float | int) -> tuple[list[int], list[int]]:
-    """Two lists of indices, the same at every call, each with the classes in equal shares; a share or a count."""
-    from sklearn.model_selection import train_test_split
-
-    try:
-        kept, out = train_test_split(range(len(labels)), test_size=held_out, stratify=labels, random_state=0)
-    except ValueError as error:
-        raise RequestError(f"cannot hold out {held_out} of {len(labels)} images: {error}") from error
-    return sorted(kept), sorted(out)
 
 
 def _digits(image_size: int) -> tuple[Images, Images]:
@@ -104,9 +93,6 @@ class MemoryLoader:
 
     def batches(self, epoch: int, used: int) -> Iterator[tuple[Tensor, Tensor]]:
         """The first ``used`` images of the epoch's order, ``batch_size`` at a time."""
-        order = torch.arange(len(self.images))
-        if self.shuffle_by is not None:
-            generator = torch.Generator().manual_seed(derived_seed(self.shuffle_by, "order", epoch))
-            order = torch.randperm(len(self.images), generator=generator)
+        order = epoch_order(len(self.images), self.shuffle_by, epoch)
         for indices in order[:used].to(self.images.labels.device).split(self.batch_size):
             yield self.transform(self.images.pixels[indices]), self.images.labels[indices]
