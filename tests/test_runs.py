@@ -18,7 +18,7 @@ from roadmap.errors import RequestError, WorkError
 from roadmap.execute import execute
 from roadmap.runfolder import RunFolder, read_metrics
 
-QUICK = ["step=separate_downsampling", "epochs=3", "data.holdout=0.2"]
+QUICK = ["step=separate_downsampling", "epochs=3", "batch_size=32"]
 TIMES = ("images_per_second", "train_seconds", "seconds")
 
 
@@ -124,7 +124,7 @@ def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_happened(
 
 def test_accumulation_gives_the_updates_of_the_whole_batch(finished: Path, tmp_path: Path) -> None:
     """Without BN, and without MixUp, which draws for each micro batch, the two are equal within rounding."""
-    plain = [*QUICK, "epochs=1", "recipe.augment.mixup=null", "recipe.augment.cutmix=null", "batch_size=64"]
+    plain = [*QUICK, "epochs=1", "recipe.augment.mixup=null", "recipe.augment.cutmix=null", "batch_size=32"]
     plain += [
         "recipe.augment.randaugment=null",
         "recipe.augment.crop_scale=[1.0,1.0]",
@@ -250,7 +250,7 @@ def test_the_folder_is_found_by_its_id(finished: Path) -> None:
         (["train", "kernel=7"], 2, "roadmap: unknown kernel '7'; choose k11, k3, k5, k7 or k9\n"),
         (["train", "garbage"], 2, "roadmap: cannot read 'garbage'; write group=option or setting=value\n"),
         (["train", "depthwise_position=first"], 2, "roadmap: depthwise_position=first does not go with conv=dense"),
-        (["train", "batch_size=598"], 2, "roadmap: batch_size=598 is larger than the 597 training images of digits"),
+        (["train", "batch_size=359"], 2, "roadmap: batch_size=359 is larger than the 358 training images of digits"),
         (
             ["train", "device=cuda:99"],
             2,

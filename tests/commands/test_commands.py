@@ -150,7 +150,7 @@ def test_hydras_own_flags_work(tmp_path: Path) -> None:
     assert sorted(file.name for file in tmp_path.iterdir()) == ["runs"]
     failing = call("-m", "step=gelu", "norm=layer", "batch_size=1000")
     assert failing.returncode == 2
-    assert failing.stderr.strip().splitlines()[-1].startswith("roadmap: batch_size=1000 is larger than the 597")
+    assert failing.stderr.strip().splitlines()[-1].startswith("roadmap: batch_size=1000 is larger than the 358")
 
 
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,7 @@
 """What reaches the network: which images, how often, in which order, normalised how."""
 
 import pickle
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -26,20 +27,20 @@ def experiment(*overrides: str):
 def test_the_digits_split_is_fixed_stratified_and_without_overlap() -> None:
     train, test = read_images(experiment().data, 8)
     again, _ = read_images(experiment("seed=1").data, 8)
-    assert (len(train), len(test)) == (597, 1200)
+    assert (len(train), len(test)) == (358, 1200)
     assert torch.equal(train.pixels, again.pixels)
     shares = [torch.bincount(images.labels) / len(images) for images in (train, test)]
-    torch.testing.assert_close(*shares, atol=0.002, rtol=0)
-    # every one of scikit-learn's images exactly once, unchanged but for the scale
-    ours = torch.cat([train.pixels, test.pixels])[:, 0].flatten(1).numpy()
-    theirs = np.round(load_digits().images * 255 / 16).astype(np.uint8).reshape(1797, 64)
-    assert sorted(map(bytes, ours)) == sorted(map(bytes, theirs))
+    torch.testing.assert_close(*shares, atol=0.005, rtol=0)
+    # scikit-learn's images, unchanged but for the scale, none of them twice
+    ours = Counter(map(bytes, torch.cat([train.pixels, test.pixels])[:, 0].flatten(1).numpy()))
+    theirs = Counter(map(bytes, np.round(load_digits().images * 255 / 16).astype(np.uint8).reshape(1797, 64)))
+    assert ours <= theirs
 
 
 def test_holdout_leaves_the_test_images_alone() -> None:
     train, _ = read_images(experiment().data, 8)
     kept, held_out = read_images(experiment("data.holdout=0.2").data, 8)
-    assert (len(kept), len(held_out)) == (477, 120)
+    assert (len(kept), len(held_out)) == (286, 72)
     pool = sorted(bytes(image) for image in torch.cat([kept.pixels, held_out.pixels]).flatten(1).numpy())
     assert pool == sorted(bytes(image) for image in train.pixels.flatten(1).numpy())
 
@@ -47,7 +48,7 @@ def test_holdout_leaves_the_test_images_alone() -> None:
 def test_an_epoch_shuffles_by_seed_and_epoch_and_drops_what_fills_no_update() -> None:
     loaders = open_loaders(experiment(*PLAIN, "batch_size=100"), CPU)
     first, again, second = ([labels for _, labels in loaders.train.batches(epoch)] for epoch in (0, 0, 1))
-    assert [len(labels) for labels in first] == [100] * 5
+    assert [len(labels) for labels in first] == [100] * 3
     assert torch.equal(torch.cat(first), torch.cat(again))
     assert not torch.equal(torch.cat(first), torch.cat(second))
     other = open_loaders(experiment(*PLAIN, "batch_size=100", "seed=1"), CPU)
