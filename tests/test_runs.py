@@ -273,3 +273,13 @@ def test_exit_status_and_one_line_on_stderr(
     error = capfd.readouterr().err
     assert error.startswith(message)
     assert error.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_a_compiled_network_trains_and_saves_under_plain_names(tmp_path: Path) -> None:
+    _, folder = execute(compose([*QUICK, "epochs=1", "compile=true", f"runs_dir={tmp_path / 'compiled'}"]))
+    _, plain = execute(compose([*QUICK, "epochs=1", f"runs_dir={tmp_path / 'plain'}"]))
+    compiled, eager = weights(folder.path), weights(plain.path)
+    assert list(compiled) == list(eager)
+    for name, tensor in eager.items():
+        torch.testing.assert_close(compiled[name], tensor, rtol=1e-2, atol=1e-3)
