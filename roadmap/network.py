@@ -222,6 +222,8 @@ def initialise(network: nn.Module, scheme: str) -> None:
 
     Kaiming leaves the classifier at torch's own start, as torchvision does.
     """
+    if next(network.parameters()).is_meta:  # nothing to draw
+        return
     for module in network.modules():
         if isinstance(module, nn.Conv2d) and scheme == "kaiming":
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -1,6 +1,8 @@
 """The roadmap as rows: a trunk of adopted changes with branches that were tried and left again."""
 
-from collections.abc import Sequence
+import gc
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,6 +50,23 @@ def compose_path(overrides: Sequence[str], config_dirs: Sequence[str] = ()) -> l
 
     Raises RequestError, naming the row, where one does not compose or asks for options that do not go together.
     """
+    with _no_garbage_collection():
+        return _compose_rows(overrides, config_dirs)
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """Composing makes so many small objects that Python would search all of torch's for garbage again and again."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _compose_rows(overrides: Sequence[str], config_dirs: Sequence[str]) -> list[Step]:
     path = compose(overrides, config_dirs).values["path"]
     rows = [Row.from_entry(entry) for entry in path["steps"]]
     if not rows:
