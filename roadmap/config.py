@@ -82,7 +82,9 @@ def compose(overrides: Sequence[str], config_dirs: Sequence[str] = ()) -> Compos
             raise RequestError(f"--config-dir {folder} is not a folder")
     extra = [f"~hydra/{group}" for group in UNUSED]
     if config_dirs:
-        extra.append(f"hydra.searchpath=[{','.join(f'file://{Path(folder).resolve()}' for folder in config_dirs)}]")
+        # quoted, since a folder's name may hold what Hydra's grammar reads otherwise
+        folders = [f"'file://{Path(folder).resolve()}'" for folder in config_dirs]
+        extra.append(f"hydra.searchpath=[{','.join(folders)}]")
     with hydra_errors(overrides), _no_outer_hydra(), initialize_config_dir(str(config_dir()), version_base="1.3"):
         config = hydra_compose("config", [*overrides, *extra], return_hydra_config=True)
         choices = config.hydra.runtime.choices
@@ -144,10 +146,10 @@ def composed(
 
 
 def _variant(step: str, choices: dict[str, str], overrides: Sequence[str], config_dirs: Sequence[str]) -> str:
-    toggled = [override for override in overrides if _is_toggle(override)]
+    toggled = [override for override in overrides if is_toggle(override)]
     if not toggled:
         return step
-    plain = compose([override for override in overrides if not _is_toggle(override)], config_dirs)
+    plain = compose([override for override in overrides if not is_toggle(override)], config_dirs)
     groups = [f"{group}={choices[group]}" for group in TOGGLES if choices[group] != plain.choices[group]]
     values = [override.lstrip("+") for override in toggled if _key(override) not in TOGGLES]
     return " ".join([step, *groups, *values])
@@ -178,6 +180,7 @@ def _key(override: str) -> str:
     return override.lstrip("+~").partition("=")[0]
 
 
-def _is_toggle(override: str) -> bool:
+def is_toggle(override: str) -> bool:
+    """Whether an override changes what a network is or how it is trained."""
     key = _key(override)
     return key in TOGGLES or key.startswith(("design.", "recipe."))

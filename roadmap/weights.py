@@ -1,7 +1,7 @@
 """Weights from elsewhere: torchvision's, timm's and the official repositories' names into ours."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,6 @@ class Naming:
     """How a code base names a network's tensors: prefixes outside the blocks, and the parts of a block."""
 
     name: str
-    known_by: str  # a key that no other naming has
     outside: dict[str, str]
     stage: Callable[[int], str]  # what stands before a block's number
     block: dict[str, str]
@@ -26,9 +25,14 @@ class Naming:
 CONVNEXT_BLOCK = ("branch.spatial", "branch.norm", "branch.enter", "branch.leave", "scale.weight")
 NAMINGS = (
     Naming(
+        "this package",
+        {name: name for name in ("stem", "downsampling", "norm", "head")},
+        lambda stage: f"stages.{stage}",
+        {name: name for name in ("branch", "scale", "shortcut")},
+    ),
+    Naming(
         # one set of names in torchvision, timm and the original code
-        "ResNet's",
-        "layer1.0.conv1.weight",
+        "torchvision's ResNet",
         {"conv1": "stem.conv", "bn1": "stem.norm", "fc": "head"},
         lambda stage: f"layer{stage + 1}",
         {
@@ -44,7 +48,6 @@ NAMINGS = (
     ),
     Naming(
         "torchvision's ConvNeXt",
-        "features.0.0.weight",
         {"features.0.0": "stem.conv", "features.0.1": "stem.norm", "classifier.0": "norm", "classifier.2": "head"}
         | {f"features.{2 * i}.0": f"downsampling.{i}.norm" for i in (1, 2, 3)}
         | {f"features.{2 * i}.1": f"downsampling.{i}.conv" for i in (1, 2, 3)},
@@ -53,7 +56,6 @@ NAMINGS = (
     ),
     Naming(
         "timm's ConvNeXt",
-        "stages.0.blocks.0.conv_dw.weight",
         {"stem.0": "stem.conv", "stem.1": "stem.norm", "head.norm": "norm", "head.fc": "head"}
         | {f"stages.{i}.downsample.0": f"downsampling.{i}.norm" for i in (1, 2, 3)}
         | {f"stages.{i}.downsample.1": f"downsampling.{i}.conv" for i in (1, 2, 3)},
@@ -62,7 +64,6 @@ NAMINGS = (
     ),
     Naming(
         "the official ConvNeXt",
-        "downsample_layers.0.0.weight",
         {"downsample_layers.0.0": "stem.conv", "downsample_layers.0.1": "stem.norm", "norm": "norm", "head": "head"}
         | {f"downsample_layers.{i}.0": f"downsampling.{i}.norm" for i in (1, 2, 3)}
         | {f"downsample_layers.{i}.1": f"downsampling.{i}.conv" for i in (1, 2, 3)},
@@ -76,48 +77,70 @@ def load_weights(network: Network, state_dict: Mapping[str, Any]) -> None:
     """Copy ``state_dict`` into ``network``, strictly: every tensor must have its place and every place its tensor.
 
     Takes ResNets (50 to 200) and ConvNeXts in torchvision's, timm's or the official repositories' names (the last
-    also as they are handed out, under a key ``model``), and our own. Linear layers become 1x1 convolutions, layer
-    scales of shape (C, 1, 1) become (C,). Device, dtype and memory format stay the network's.
+    also as they are handed out, under a key ``model``), and our own; DDP's and torch.compile's prefixes may be there.
+    Only BatchNorm's counters may be absent, as in old checkpoints. Linear layers become 1x1 convolutions, layer scales
+    of shape (C, 1, 1) become (C,). Device, dtype and memory format stay the network's.
 
-    Raises RequestError naming the keys that are missing, unexpected or of another shape; nothing is loaded then.
+    Raises RequestError naming the keys that are missing, unexpected or of another shape, or where the names are no
+    known ones; nothing is loaded then.
     """
     nested = state_dict.get("model")
     given = nested if isinstance(nested, Mapping) else state_dict
-    strangers = [str(key) for key, value in given.items() if not isinstance(value, Tensor)]
+    strangers = [str(key) for key, value in given.items() if not (isinstance(key, str) and isinstance(value, Tensor))]
     if strangers or not given:
-        raise RequestError(f"no state dict: {f'{_some(strangers)} is no tensor' if strangers else 'it is empty'}")
-    own = network.state_dict()
-    naming = next((naming for naming in NAMINGS if naming.known_by in given), None)
-    source = f"names of {naming.name}" if naming else "our own names"
-    renamed = {_our_name(key, naming): (key, tensor) for key, tensor in given.items()}
+        reason = f"it wants a tensor under each name, which {_some(strangers)} lacks" if strangers else "it is empty"
+        raise RequestError(f"no state dict: {reason}")
+    naming = _recognised(given)
+    misfit = f"these weights (names of {naming.name}) do not fit the network"
 
+    own = network.state_dict()
+    placed: dict[str, tuple[str, Tensor]] = {}
+    unexpected: dict[str, str | None] = {}  # their name to ours
+    for key, tensor in given.items():
+        ours = _our_name(key, naming)
+        if ours in own and ours not in placed:
+            placed[ours] = (key, tensor)
+        else:
+            unexpected[key] = ours
     # counters that old checkpoints lack
-    missing = [key for key in own if key not in renamed and not key.endswith("num_batches_tracked")]
-    unexpected = [key for ours, (key, _) in renamed.items() if ours not in own]
+    missing = [key for key in own if key not in placed and not key.endswith("num_batches_tracked")]
     if missing or unexpected:
         parts = [f"missing {_some(missing)}"] if missing else []
         parts += [f"unexpected {_some(unexpected)}"] if unexpected else []
-        hint = _layer_scale_hint(missing, [_our_name(key, naming) for key in unexpected])
-        raise RequestError(f"these weights ({source}) do not fit the network: {'; '.join(parts)}{hint}")
-    for ours, (key, tensor) in renamed.items():
-        if _squeezed(tensor.shape) != _squeezed(own[ours].shape):
-            raise RequestError(
-                f"these weights ({source}) do not fit the network: {key} has shape {tuple(tensor.shape)}, "
-                f"{ours} wants {tuple(own[ours].shape)}"
-            )
+        hint = _layer_scale_hint(missing, unexpected.values(), placed)
+        raise RequestError(f"{misfit}: {'; '.join(parts)}{hint}")
+    misshapen = [
+        f"{key} has shape {tuple(tensor.shape)} where {tuple(own[ours].shape)} is wanted"
+        for ours, (key, tensor) in placed.items()
+        if _squeezed(tensor.shape) != _squeezed(own[ours].shape)
+    ]
+    if misshapen:
+        raise RequestError(f"{misfit}: {_some(misshapen)}")
     with torch.no_grad():
-        for ours, (_, tensor) in renamed.items():
+        for ours, (_, tensor) in placed.items():
             own[ours].copy_(tensor.reshape(own[ours].shape))
 
 
-def _our_name(key: str, naming: Naming | None) -> str:
-    if naming is None:
-        return key
+def _recognised(given: Mapping[str, Any]) -> Naming:
+    """The naming that most keys follow; the others are mistakes in it."""
+
+    def followers(naming: Naming) -> int:
+        return sum(_our_name(key, naming) is not None for key in given)
+
+    naming = max(NAMINGS, key=followers)
+    if followers(naming) <= len(given) / 2:  # other networks have a norm and a head too
+        known = ", ".join(naming.name for naming in NAMINGS)
+        raise RequestError(f"{_some(given)} follow no known names; the known ones are those of {known}")
+    return naming
+
+
+def _our_name(key: str, naming: Naming) -> str | None:
+    key = re.sub(r"^((module|_orig_mod)\.)+", "", key)  # what DDP and torch.compile put before
     for stage in range(4):
         if match := re.fullmatch(rf"{re.escape(naming.stage(stage))}\.(\d+)\.(.+)", key):
             block, rest = match.groups()
-            return _replaced(rest, naming.block, f"stages.{stage}.{block}.") or key
-    return _replaced(key, naming.outside, "") or key
+            return _replaced(rest, naming.block, f"stages.{stage}.{block}.")
+    return _replaced(key, naming.outside, "")
 
 
 def _replaced(key: str, prefixes: Mapping[str, str], before: str) -> str | None:
@@ -131,14 +154,16 @@ def _squeezed(shape: torch.Size) -> list[int]:
     return [size for size in shape if size != 1]
 
 
-def _some(keys: Iterable[str]) -> str:
-    first, rest = list(keys)[:3], len(list(keys)) - 3
+def _some(keys: Collection[str]) -> str:
+    first, rest = list(keys)[:3], len(keys) - 3
     return ", ".join(first) + (f" and {rest} more" if rest > 0 else "")
 
 
-def _layer_scale_hint(missing: list[str], unexpected: list[str]) -> str:
-    odd = [*missing, *unexpected]
-    if not all(key.endswith("scale.weight") for key in odd):
+def _layer_scale_hint(missing: Collection[str], unexpected: Collection[str | None], placed: Collection[str]) -> str:
+    """A way out where one side has layer scale, the other has none, and nothing else is between them."""
+    if not all((key or "").endswith("scale.weight") for key in (*missing, *unexpected)):
+        return ""
+    if any(key.endswith("scale.weight") for key in placed):
         return ""
     recipe = "original" if missing else "enhanced"
-    return f"; layer scale belongs to the recipe: build the network with recipe={recipe}"
+    return f"; layer scale comes with recipe=enhanced: build the network with recipe={recipe}"

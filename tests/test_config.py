@@ -138,9 +138,10 @@ def test_a_design_made_in_python_is_checked_as_well() -> None:
 
 
 def test_config_files_of_the_users_own(tmp_path: Path) -> None:
-    (tmp_path / "width").mkdir()
-    (tmp_path / "width" / "wide.yaml").write_text("# @package design\nwidth: 40\n")
-    assert compose(["width=wide"], [str(tmp_path)]).design.width == 40
+    folder = tmp_path / "my own, conf"
+    (folder / "width").mkdir(parents=True)
+    (folder / "width" / "wide.yaml").write_text("# @package design\nwidth: 40\n")
+    assert compose(["width=wide"], [str(folder)]).design.width == 40
     with pytest.raises(RequestError, match="is not a folder"):
         compose([], [str(tmp_path / "nowhere")])
 

@@ -102,8 +102,9 @@ def test_logits_and_parameter_counts_are_equal(name: str) -> None:
         wanted = theirs(images)
         contiguous = ours(images)
         channels_last = ours.to(memory_format=torch.channels_last)(images.to(memory_format=torch.channels_last))
-    # float32 over a hundred layers, relative to the largest logit
-    tolerance = 2e-5 * wanted.abs().max().item()
+    # float32 rounds at 6e-8 and other kernels add up in another order: at most 1e-6 of the largest logit was measured,
+    # while two images differ by 1e-2 of it
+    tolerance = 5e-6 * wanted.abs().max().item()
     torch.testing.assert_close(contiguous, wanted, rtol=0, atol=tolerance)
     torch.testing.assert_close(channels_last, wanted, rtol=0, atol=tolerance)
 
@@ -133,32 +134,60 @@ def test_partial_weights_are_refused_by_name(convnext: dict[str, Tensor]) -> Non
 
 def test_keys_without_a_place_are_refused_by_name(convnext: dict[str, Tensor]) -> None:
     refused(CONVNEXT_T, convnext | {"classifier.9.weight": torch.zeros(1)}, r"unexpected classifier\.9\.weight")
+
+
+def test_names_are_not_mixed() -> None:
+    """Our name in another's dict, or a prefix on one key of two, would overwrite a tensor that is already there."""
+    resnet = torchvision.models.resnet50().state_dict()
     refused(
-        CONVNEXT_T, convnext | {"features.1.3.layer_scale": torch.zeros(96)}, r"unexpected features\.1\.3\.layer_scale"
+        RESNET50, resnet | {"head.weight": resnet["fc.weight"]}, r"torchvision's ResNet\) .* unexpected head\.weight$"
     )
+    refused(RESNET50, resnet | {"module.fc.weight": resnet["fc.weight"]}, r"unexpected module\.fc\.weight$")
+    resnet["head.weight"] = resnet.pop("fc.weight")
+    refused(RESNET50, resnet, r"missing head\.weight; unexpected head\.weight$")
+
+
+@pytest.mark.parametrize("key", ["conv1.weight", "layer1.0.conv1.weight", "fc.bias"])
+def test_one_missing_key_leaves_the_naming_recognised(key: str) -> None:
+    partial = {name: tensor for name, tensor in torchvision.models.resnet50().state_dict().items() if name != key}
+    refused(RESNET50, partial, r"names of torchvision's ResNet\) do not fit the network: missing [a-z0-9._]+$")
 
 
 def test_other_shapes_are_refused_by_name(convnext: dict[str, Tensor]) -> None:
     head = {"classifier.2.weight": torch.zeros(10, 768), "classifier.2.bias": torch.zeros(10)}
     refused(
-        CONVNEXT_T, convnext | head, r"classifier\.2\.weight has shape \(10, 768\), head\.weight wants \(1000, 768\)"
+        CONVNEXT_T,
+        convnext | head,
+        r"classifier\.2\.weight has shape \(10, 768\) where \(1000, 768\) is wanted, classifier\.2\.bias has shape",
     )
+    # as many numbers, in another arrangement
+    refused(CONVNEXT_T, convnext | {"classifier.2.weight": torch.zeros(768, 1000)}, r"has shape \(768, 1000\)")
 
 
 def test_another_network_is_refused(convnext: dict[str, Tensor]) -> None:
     refused(RESNET50, convnext, "names of torchvision's ConvNeXt.* missing .* and 214 more; unexpected")
-    refused(CONVNEXT_T, torchvision.models.resnet50().state_dict(), "names of ResNet's")
+    refused(CONVNEXT_T, torchvision.models.resnet50().state_dict(), "names of torchvision's ResNet")
 
 
 def test_layer_scale_is_explained(convnext: dict[str, Tensor]) -> None:
     refused([*CONVNEXT_T, "recipe=original"], convnext, "build the network with recipe=enhanced")
     without = torchvision.models.resnet50().state_dict()
     refused(["regime=tiny", "step=enhanced_recipe"], without, "build the network with recipe=original")
+    # both have layer scale: another recipe would not help
+    lone = "features.1.3.layer_scale"
+    refused(CONVNEXT_T, convnext | {lone: torch.zeros(96)}, r"unexpected features\.1\.3\.layer_scale$")
+    partial = {key: tensor for key, tensor in convnext.items() if key != "features.1.0.layer_scale"}
+    refused(CONVNEXT_T, partial, r"missing stages\.0\.0\.scale\.weight$")
 
 
-@pytest.mark.parametrize("state_dict", [{}, {"epoch": 3}, {"model": {}}])
+@pytest.mark.parametrize("state_dict", [{}, {"epoch": 3}, {"model": {}}, {3: torch.zeros(1)}])
 def test_what_is_no_state_dict_is_refused(state_dict: dict) -> None:
     refused(["regime=nano"], state_dict, "no state dict: ")
+
+
+def test_unknown_names_are_refused() -> None:
+    other = timm.create_model("vit_tiny_patch16_224").state_dict()
+    refused(["regime=nano"], other, "cls_token, pos_embed, .* and 149 more follow no known names; the known ones are")
 
 
 def test_the_officially_wrapped_and_our_own_round_trip() -> None:
@@ -179,3 +208,20 @@ def test_counters_may_be_absent_from_old_checkpoints() -> None:
     network = roadmap.build(*RESNET50)
     roadmap.load_weights(network, old)
     assert torch.equal(network.state_dict()["head.weight"], source["fc.weight"])
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod."])
+def test_prefixes_of_wrappers_are_taken_off(prefix: str) -> None:
+    source = roadmap.build("regime=nano").state_dict()
+    network = roadmap.build("regime=nano")
+    roadmap.load_weights(network, {prefix + key: tensor for key, tensor in source.items()})
+    assert all(torch.equal(tensor, source[key]) for key, tensor in network.state_dict().items())
+
+
+def test_dtype_and_memory_format_stay_the_networks(convnext: dict[str, Tensor]) -> None:
+    network = roadmap.build(*CONVNEXT_T).to(torch.bfloat16, memory_format=torch.channels_last)
+    before = {name: (p.data_ptr(), p.dtype, p.stride()) for name, p in network.named_parameters()}
+    roadmap.load_weights(network, convnext)
+    assert {name: (p.data_ptr(), p.dtype, p.stride()) for name, p in network.named_parameters()} == before
+    assert torch.equal(network.head.weight, convnext["classifier.2.weight"].bfloat16())
+    assert torch.equal(network.downsampling[1].conv.weight, convnext["features.2.1.weight"].bfloat16())

@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from roadmap.config import is_toggle
 from roadmap.errors import RequestError
 from roadmap.path import Step
 from roadmap.published import published_steps
@@ -27,11 +28,12 @@ def road(runs: pd.DataFrame, steps: Sequence[Step]) -> pd.DataFrame:
     keys = _keys(finished)
     regime = steps[0].composed.values["regime"]["name"]
     paper = published_steps(SCALED_FROM.get(regime, regime))
+    variants = {step.name: step.composed.variant for step in steps}
     rows = []
     for step in steps:
         mine = finished[[key == _step_key(step) for key in keys]]
         # by variant: a toggled step is no longer the published one
-        published, before = paper.get(step.composed.variant), paper.get(step.parent or "")
+        published, before = (paper.get(variants.get(name, "")) for name in (step.name, step.parent or ""))
         own = published if regime not in SCALED_FROM else None
         rows.append(
             {
@@ -139,16 +141,18 @@ def title(steps: Sequence[Step]) -> str:
     return f"From {regime['baseline']} to {regime['result']}, one change at a time"
 
 
-def subtitle(runs: pd.DataFrame) -> str:
+def subtitle(runs: pd.DataFrame, steps: Sequence[Step]) -> str:
     """What was run: data, regime, epochs, seeds, as honest as a caption can be."""
     finished = runs[runs["status"] == "finished"]
     first = finished.iloc[0]
     seeds = sorted({int(seed) for seed in finished["seed"]})
     epochs = " and ".join(str(epochs) for epochs in sorted(set(finished["epochs"])))
+    toggles = [o for o in steps[0].composed.overrides if is_toggle(o) and all(o in s.composed.overrides for s in steps)]
     held_out = " held out of the training images" if first["definition"]["data"]["holdout"] else ""
     return (
         f"data {first['data']}: {first['train_images']:,} images to train on, {first['val_images']:,} to evaluate"
         f"{held_out}, {first['image_size']} pixels; regime {first['regime']}, {epochs} epochs, "
         + (f"{len(seeds)} seeds" if len(seeds) > 1 else "one seed")
         + f" ({', '.join(map(str, seeds))}); accuracy after the last epoch"
+        + (f"; every step with {', '.join(toggles)}" if toggles else "")
     )

@@ -55,6 +55,6 @@ def draw_road(runs: pd.DataFrame, steps: list[Step], files: list[Path]) -> pd.Da
 
     table = road(runs, steps)
     for file in files:
-        draw(table, file, title=title(steps), subtitle=subtitle(runs))
+        draw(table, file, title=title(steps), subtitle=subtitle(runs, steps))
         print(f"figure: {file}")
     return table

@@ -95,9 +95,11 @@ def test_the_text_says_what_was_run() -> None:
     text = render(road(runs, STEPS), "tiny")
     assert "80.50 ± 0.71" in text
     assert "paper top-1" in text
-    caption = subtitle(runs)
+    caption = subtitle(runs, STEPS)
     for part in ("imagenet", "1,281,167", "50,000", "224 pixels", "regime tiny", "90 and 300 epochs", "2 seeds (0, 1)"):
         assert part in caption
+    assert "every step with" not in caption
+    assert subtitle(runs, compose_path(["regime=tiny", "norm=layer"])).endswith("; every step with norm=layer")
 
 
 def test_runs_and_histories_are_read_and_the_unreadable_named(tmp_path: Path) -> None:
