@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 from importlib import import_module
 
 from roadmap.checked import listed
@@ -38,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return import_module(f"roadmap.commands.{name}").main(rest)
     except RoadmapError as error:
-        print(f"roadmap: {error}", file=sys.stderr)
+        tell(error, os.environ.get("RANK", "0"))
         return error.exit_status
     except KeyboardInterrupt:
         print("roadmap: interrupted; the same command goes on where it stopped", file=sys.stderr)
@@ -47,6 +48,17 @@ def main(arguments: list[str] | None = None) -> int:
         # the reader of a pipe has seen enough; keep Python from failing again when it flushes
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def tell(error: RoadmapError, rank: str) -> None:
+    """Print an error; of several processes that met the same only the first does."""
+    if rank == "0":
+        print(f"roadmap: {error}", file=sys.stderr, flush=True)
+    elif not error.everywhere:
+        print(f"roadmap, process {rank}: {error}", file=sys.stderr, flush=True)
+    else:
+        # torchrun ends all processes as soon as one has ended: let the first tell
+        time.sleep(2)
 
 
 if __name__ == "__main__":

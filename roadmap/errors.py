@@ -1,17 +1,39 @@
-"""The two ways a command can end badly; both reach the user as one sentence."""
+"""The ways a command can end badly; each reaches the user as one sentence."""
+
+import signal
 
 
 class RoadmapError(Exception):
-    """Base of the errors whose message is meant for the user; ``exit_status`` is the command's."""
+    """Base of the errors whose message is meant for the user; ``exit_status`` is the command's.
+
+    ``everywhere`` says that every process of a run raises it, so that the first alone need tell.
+    """
 
     exit_status = 1
+    everywhere = False
 
 
 class RequestError(RoadmapError, ValueError):
     """The request was wrong: unknown option, impossible combination, missing data (exit status 2)."""
 
     exit_status = 2
+    everywhere = True  # the processes of a run are asked for the same
 
 
 class WorkError(RoadmapError, RuntimeError):
-    """The request was right and the work failed: non-finite loss, unreadable image (exit status 1)."""
+    """The request was right and the work failed: non-finite loss, unreadable image, full disk (exit status 1)."""
+
+
+class StoppedError(RoadmapError):
+    """Asked to stop by a signal (None: to another process), with a checkpoint written.
+
+    Exit status 75, sysexits' "try again later", says that the same command would go on; after Ctrl-C it is 1, so that
+    a loop that starts it again ends.
+    """
+
+    everywhere = True
+
+    def __init__(self, by: signal.Signals | None, place: str):
+        name = "a signal to another process" if by is None else by.name
+        super().__init__(f"stopped by {name} after {place}; the same command goes on from there")
+        self.exit_status = 1 if by == signal.SIGINT else 75

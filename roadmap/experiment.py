@@ -12,6 +12,7 @@ from roadmap.errors import RequestError
 from roadmap.recipe import Recipe
 
 TOTAL_STRIDE = 32  # of every design: a smaller image would be less than a pixel in the last stage
+MEMORY_SOURCES = ("digits", "cifar10", "cifar100")  # kept on the device; all others are encoded images
 
 
 @dataclass(frozen=True)
@@ -21,12 +22,24 @@ class Data(Checked):
     place = "data"
 
     name: str
-    source: Literal["digits", "cifar10", "cifar100", "folder"]
+    source: Literal["digits", "cifar10", "cifar100", "folder", "parquet", "webdataset"]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     root: str | None
     num_classes: int | None  # None: as many as the folder has
     holdout: float  # share of the training images evaluated on instead of the test images
+    max_corrupt: int = 0  # images that may be unreadable before the run stops
+    train_files: str | None = None  # parquet and webdataset: patterns under root
+    val_files: str | None = None
+    image_column: str = "image"  # parquet
+    label_column: str = "label"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.holdout < 1:
+            raise RequestError(f"data.holdout={self.holdout} is out of range; it wants a share from 0 to below 1")
+        if self.max_corrupt < 0:
+            raise RequestError(f"data.max_corrupt={self.max_corrupt} is out of range; it wants at least 0")
 
 
 @dataclass(frozen=True)
@@ -53,12 +66,20 @@ class Settings(Checked):
     num_workers: int
     channels_last: bool
     compile: bool
+    sync_batchnorm: bool
     resume: Literal["auto", "never"]
+    checkpoint_epochs: int
+    checkpoint_minutes: float
+    max_skipped_updates: int
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.num_workers < 0:
-            raise RequestError(f"num_workers={self.num_workers} is out of range; it wants at least 0")
+        least = {"num_workers": 0, "checkpoint_epochs": 1, "max_skipped_updates": 0}
+        for key, low in least.items():
+            if getattr(self, key) < low:
+                raise RequestError(f"{key}={getattr(self, key)} is out of range; it wants at least {low}")
+        if self.checkpoint_minutes <= 0:
+            raise RequestError(f"checkpoint_minutes={self.checkpoint_minutes} is out of range; it wants more than 0")
 
 
 @dataclass(frozen=True)
@@ -89,18 +110,23 @@ class Experiment(Checked):
         for key, least in (("epochs", 1), ("batch_size", 1), ("image_size", TOTAL_STRIDE)):
             if getattr(self, key) < least:
                 raise RequestError(f"{key}={getattr(self, key)} is out of range; it wants at least {least}")
-        if not 0 <= self.data.holdout < 1:
-            raise RequestError(f"data.holdout={self.data.holdout} is out of range; it wants a share from 0 to below 1")
-        micro = self.settings.micro_batch_size
-        if micro is not None and (micro < 1 or self.batch_size % micro):
-            raise RequestError(
-                f"micro_batch_size={micro} does not divide batch_size={self.batch_size}; choose a divisor"
-            )
+        self.micro_batch_size(1)
 
-    @property
-    def micro_batch_size(self) -> int:
-        """Images of one forward and backward pass."""
-        return self.settings.micro_batch_size or self.batch_size
+    def micro_batch_size(self, processes: int) -> int:
+        """Images of one forward and backward pass of one of ``processes``; RequestError where they do not add up."""
+        micro = self.settings.micro_batch_size
+        if self.batch_size % processes:
+            raise RequestError(
+                f"batch_size={self.batch_size} does not divide among {processes} processes; choose a multiple of them"
+            )
+        share = self.batch_size // processes
+        if micro is not None and (micro < 1 or share % micro):
+            among = f" / {processes} processes" if processes > 1 else ""
+            raise RequestError(
+                f"micro_batch_size={micro} does not divide batch_size={self.batch_size}{among}; "
+                f"choose a divisor of {share}"
+            )
+        return micro or share
 
     @property
     def definition(self) -> dict[str, Any]:
@@ -109,6 +135,7 @@ class Experiment(Checked):
         The data's folder is known by its absolute path. Recipe and step are known by what they set, not by name.
         """
         recipe = self.recipe.to_dict()
+        root = self.data.root if self.data.source not in MEMORY_SOURCES else None
         # superseded by the run's own batch_size and epochs
         del recipe["name"], recipe["batch_size"]
         return {
@@ -116,7 +143,7 @@ class Experiment(Checked):
             "recipe": recipe,
             "data": {
                 "name": self.data.name,
-                "root": os.path.realpath(self.data.root) if self.data.source == "folder" and self.data.root else None,
+                "root": os.path.realpath(root) if root else None,
                 "mean": list(self.data.mean),
                 "std": list(self.data.std),
                 "holdout": self.data.holdout,

@@ -10,30 +10,44 @@ QUIET_SECONDS = 30  # between two lines of a log file
 
 
 class Progress:
-    """Shows one row of metrics an epoch on stderr."""
+    """Shows a run's epochs, and how far it is in one, on stderr."""
 
-    def __init__(self, label: str, epochs: int):
+    def __init__(self, label: str, epochs: int, *, shown: bool = True):
         self.label, self.epochs = label, epochs
         self.spoke = time.monotonic()
-        self.bar = tqdm(total=epochs, desc=label, unit="epoch", leave=False, disable=not sys.stderr.isatty())
+        self.in_bar, self.in_lines = shown and sys.stderr.isatty(), shown and not sys.stderr.isatty()
+        bar_format = "{l_bar}{bar}| {n:.1f}/{total} epochs [{elapsed}<{remaining}{postfix}]"
+        self.bar = tqdm(total=epochs, desc=label, leave=False, disable=not self.in_bar, bar_format=bar_format)
 
-    def start(self, epochs_done: int) -> None:
+    def start(self, epochs_done: int, updates_done: int) -> None:
         """Begin where a checkpoint left off."""
         self.bar.update(epochs_done)
-        if epochs_done and self.bar.disable:
-            print(f"{self.label}: goes on after epoch {epochs_done} of {self.epochs}", file=sys.stderr, flush=True)
+        if self.in_lines and (epochs_done or updates_done):
+            within = f", update {updates_done} of the next" if updates_done else ""
+            self._say(f"goes on after epoch {epochs_done} of {self.epochs}{within}")
+
+    def tell(self, epochs_done: int, update: int, updates: int) -> None:
+        """One more update of an epoch is done."""
+        self.bar.update(epochs_done + update / updates - self.bar.n)
+        if self.in_lines and self._silent_for_long():
+            self._say(f"epoch {epochs_done + 1} of {self.epochs}, update {update} of {updates}")
 
     def show(self, row: dict[str, Any]) -> None:
+        """An epoch is done, with its row of metrics."""
         self.bar.set_postfix_str(f"top-1 {row['top1']:.2f}, loss {row['train_loss']:.3f}", refresh=False)
-        self.bar.update()
-        if self.bar.disable and time.monotonic() - self.spoke > QUIET_SECONDS:
-            self.spoke = time.monotonic()
-            print(
-                f"{self.label}: epoch {row['epoch']} of {self.epochs}, top-1 {row['top1']:.2f}, "
-                f"loss {row['train_loss']:.3f}, {row['images_per_second']:.0f} images/s",
-                file=sys.stderr,
-                flush=True,
+        self.bar.update(row["epoch"] - self.bar.n)
+        if self.in_lines and self._silent_for_long():
+            self._say(
+                f"epoch {row['epoch']} of {self.epochs}, top-1 {row['top1']:.2f}, loss {row['train_loss']:.3f}, "
+                f"{row['images_per_second']:.0f} images/s, {row['data_wait']:.0%} of the time waiting for data"
             )
+
+    def _silent_for_long(self) -> bool:
+        return time.monotonic() - self.spoke > QUIET_SECONDS
+
+    def _say(self, text: str) -> None:
+        self.spoke = time.monotonic()
+        print(f"{self.label}: {text}", file=sys.stderr, flush=True)
 
     def __enter__(self) -> "Progress":
         return self

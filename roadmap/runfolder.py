@@ -3,14 +3,15 @@
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from roadmap.errors import RequestError
+from roadmap.errors import RequestError, WorkError
 from roadmap.experiment import Experiment
 
 SUMMARY, METRICS = "summary.json", "metrics.jsonl"
@@ -50,8 +51,9 @@ class RunFolder:
             folder.checkpoints.mkdir(exist_ok=True)
             write_whole(folder.path / ".hydra" / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False))
             write_whole(folder.path / ".hydra" / "overrides.yaml", yaml.safe_dump(list(overrides)))
-        except OSError as error:
-            raise RequestError(f"cannot write to {folder.path}: {error.strerror}; choose another runs_dir") from error
+        except (OSError, WorkError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error.__cause__.strerror  # type: ignore[union-attr]
+            raise RequestError(f"cannot write to {folder.path}: {reason}; choose another runs_dir") from error
         return folder
 
     def read_summary(self) -> dict[str, Any] | None:
@@ -74,7 +76,7 @@ class RunFolder:
 
     def append_metrics(self, row: Mapping[str, Any]) -> None:
         """Add one epoch's line."""
-        with open(self.path / METRICS, "a", encoding="utf-8") as file:
+        with _stated(self.path / METRICS), open(self.path / METRICS, "a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
 
     def keep_metrics(self, epochs: int) -> list[dict[str, Any]]:
@@ -105,8 +107,25 @@ def read_metrics(file: Path) -> list[dict[str, Any]]:
 def write_whole(file: Path, text: str) -> None:
     """Write through a neighbour and a rename, so that readers see the old text or the new and never half of it."""
     partial = file.with_name(f".{file.name}.{os.getpid()}")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(file)
+    with _stated(file):
+        try:
+            partial.write_text(text, encoding="utf-8")
+            partial.replace(file)
+        except OSError:
+            partial.unlink(missing_ok=True)
+            raise
+
+
+@contextmanager
+def _stated(file: Path) -> Iterator[None]:
+    """Say in one sentence that a file cannot be written: a full disk, a folder taken away."""
+    try:
+        yield
+    except OSError as error:
+        raise WorkError(
+            f"cannot write {file}: {error.strerror}; what was logged is kept: "
+            "make room or choose another runs_dir, and start the same command again"
+        ) from error
 
 
 def now() -> str:

@@ -19,7 +19,7 @@ from roadmap.execute import execute
 from roadmap.runfolder import RunFolder, read_metrics
 
 QUICK = ["step=separate_downsampling", "epochs=3", "batch_size=32"]
-TIMES = ("images_per_second", "train_seconds", "seconds")
+TIMES = ("images_per_second", "data_wait", "train_seconds", "seconds")
 
 
 def rows(folder: Path) -> list[dict]:
@@ -62,7 +62,7 @@ def test_a_runs_folder(finished: Path) -> None:
     assert finished.name == f"nano-digits-separate_downsampling-s0-{summary['run_id']}"
     assert (finished / ".hydra" / "config.yaml").exists()
     assert "step=separate_downsampling" in (finished / ".hydra" / "overrides.yaml").read_text()
-    assert {file.name for file in (finished / "checkpoints").iterdir()} == {"last.pt", "best.pt"}
+    assert {file.name for file in (finished / "checkpoints").iterdir()} == {"last.pt", "previous.pt", "best.pt"}
 
 
 def test_training_learns(finished: Path) -> None:
@@ -111,7 +111,7 @@ def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_happened(
         assert summary["status"] == "running"
     else:
         assert summary["status"] == "interrupted"
-        assert status == 1
+        assert status == (1 if sent == signal.SIGINT else 75)
     assert len(rows(folder)) < 3, "it was over before the signal"
     done = torch.load(folder / "checkpoints" / "last.pt", weights_only=True)["epoch"]
     # what a kill in the middle of a line would leave
@@ -174,7 +174,10 @@ def test_an_unreadable_image_is_named_and_nothing_is_lost(photo_folder: Path, tm
 
 def test_a_loss_that_is_no_number_stops_the_run_with_a_sentence(tmp_path: Path) -> None:
     request = compose(["step=resnet50", "epochs=2", "recipe.optimizer.lr=1e30", f"runs_dir={tmp_path}"])
-    with pytest.raises(WorkError, match=r"the loss became (nan|inf) in epoch 1 .*; try a lower recipe\.optimizer\.lr"):
+    with pytest.raises(
+        WorkError,
+        match=r"the loss became (nan|inf) in update 2 of epoch 1 at learning rate 1e\+30, the one before was 2\.\d+;",
+    ):
         execute(request)
     (folder,) = tmp_path.glob("nano-*")
     assert json.loads((folder / "summary.json").read_text())["status"] == "failed"

@@ -21,12 +21,17 @@ def main(arguments: list[str]) -> int:
     requests = planned(steps)
     started = time.perf_counter()
     summaries, failures = run_all(requests)
-    report(steps, summaries)
-    say_time(summaries, time.perf_counter() - started)
-    for label, error in failures:
-        print(f"failed: {label}: {error}", file=sys.stderr)
+    from roadmap.distributed import launched
+
+    if launched().first:
+        report(steps, summaries)
+        say_time(summaries, time.perf_counter() - started)
+        for label, error in failures:
+            print(f"failed: {label}: {error}", file=sys.stderr)
     if failures:
-        raise WorkError(f"{len(failures)} of {len(requests)} runs failed; the same command tries them again")
+        error = WorkError(f"{len(failures)} of {len(requests)} runs failed; the same command tries them again")
+        error.everywhere = True
+        raise error
     return 0
 
 
@@ -44,8 +49,10 @@ def planned(steps: list[Step]) -> list[Composed]:
 
 def run_all(requests: list[Composed]) -> tuple[list[dict[str, Any]], list[tuple[str, WorkError]]]:
     """The summaries of runs that finished, now or before, and what became of those that did not."""
+    from roadmap.distributed import launched
     from roadmap.execute import execute, run_label
 
+    talks = launched().first
     summaries, failures = [], []
     for number, request in enumerate(requests, 1):
         label = run_label(request.experiment())
@@ -53,14 +60,16 @@ def run_all(requests: list[Composed]) -> tuple[list[dict[str, Any]], list[tuple[
         try:
             summary, _ = execute(request)
         except WorkError as error:
+            # an error of this process alone has left the others without it: there is no going on together
+            if launched().size > 1 and not error.everywhere:
+                raise
             failures.append((label, error))
-            print(f"[{number}/{len(requests)}] {label}: failed", file=sys.stderr)
-            continue
-        summaries.append(summary)
-        print(
-            f"[{number}/{len(requests)}] {label}: top-1 {summary['top1']:.2f} %, {time.perf_counter() - began:.1f} s",
-            file=sys.stderr,
-        )
+            outcome = "failed"
+        else:
+            summaries.append(summary)
+            outcome = f"top-1 {summary['top1']:.2f} %, {time.perf_counter() - began:.1f} s"
+        if talks:
+            print(f"[{number}/{len(requests)}] {label}: {outcome}", file=sys.stderr)
     return summaries, failures
 
 

@@ -42,13 +42,15 @@ def train(config: DictConfig, overrides: list[str], choices: dict[str, str], con
     """Train a composed config and say what was reached; returns top-1 in percent, for sweepers."""
     request = composed(config, choices, overrides, config_dirs)
     # here, so that --help and --cfg stay fast
+    from roadmap.distributed import launched
     from roadmap.execute import execute
 
     summary, folder = execute(request)
-    print(
-        f"{summary['variant']} seed {summary['seed']}: top-1 {summary['top1']:.2f} % after {summary['epochs']} epochs, "
-        f"{summary['gmacs']:.4g} GMACs, {summary['params_m']:.2f} M parameters; {folder.path}"
-    )
+    if launched().first:
+        print(
+            f"{summary['variant']} seed {summary['seed']}: top-1 {summary['top1']:.2f} % after {summary['epochs']} "
+            f"epochs, {summary['gmacs']:.4g} GMACs, {summary['params_m']:.2f} M parameters; {folder.path}"
+        )
     return float(summary["top1"])
 
 

@@ -1,6 +1,7 @@
 """The two loaders of a run, whatever their source: uint8 batches on the device become what a network takes."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -8,93 +9,189 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
-from roadmap.augment import BatchAugment, RandomErasing, evaluation_transform, image_transform
-from roadmap.data.folder import FolderLoader, read_samples
-from roadmap.data.memory import MemoryLoader, read_images
+from roadmap.augment import BatchAugment, RandomErasing
+from roadmap.data.corrupt import Corrupt
+from roadmap.data.encoded import EncodedSource
+from roadmap.data.files import read_files
+from roadmap.data.image import EvaluationImage, TrainingImage
+from roadmap.data.memory import MemorySource, read_images
+from roadmap.data.order import TrainingShare, evaluation_share
+from roadmap.distributed import ALONE, World
 from roadmap.errors import RequestError
-from roadmap.experiment import Experiment
+from roadmap.experiment import MEMORY_SOURCES, Experiment
+from roadmap.seeds import derived_seed
+
+Batches = Iterator[tuple[Tensor, Tensor]]
 
 
 class Source(Protocol):
-    """What hands out uint8 (n, 3, S, S) and labels (n,), on the device."""
+    """What hands out uint8 (n, 3, H, W) and labels (n,) on the device, for each tensor of images' numbers."""
 
-    def batches(self, epoch: int, used: int) -> Iterator[tuple[Tensor, Tensor]]: ...
+    def batches(self, epoch: int, numbers: Iterable[Tensor]) -> Batches: ...
 
 
-class Loader:
-    """Normalised float batches (n, 3, S, S) with their labels (n,); ``images`` of them in each epoch."""
+class Normalise:
+    """uint8 (n, 3, S, S) to float32 with the data's mean and standard deviation taken out."""
 
-    def __init__(
-        self,
-        source: Source,
-        images: int,
-        mean: tuple[float, ...],
-        std: tuple[float, ...],
-        device: torch.device,
-        *,
-        channels_last: bool,
-        erase: RandomErasing | None = None,
-    ):
-        self.source, self.images, self.erase = source, images, erase
+    def __init__(self, mean: tuple[float, ...], std: tuple[float, ...], device: torch.device, *, channels_last: bool):
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.mean = torch.tensor(mean, device=device).view(3, 1, 1) * 255
         self.factor = 1 / (torch.tensor(std, device=device).view(3, 1, 1) * 255)
 
-    def batches(self, epoch: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        for images, labels in self.source.batches(epoch, self.images):
-            batch = (images.to(memory_format=self.memory_format) - self.mean) * self.factor
-            yield batch if self.erase is None else self.erase(batch), labels
+    def __call__(self, images: Tensor) -> Tensor:
+        return (images.to(memory_format=self.memory_format) - self.mean) * self.factor
+
+
+@dataclass(frozen=True)
+class TrainLoader:
+    """This process's share of each epoch, in micro batches.
+
+    Torch's random numbers are seeded anew before each from the run's seed, the epoch and the micro batch's number, so
+    that whatever follows (augmentation, MixUp, stochastic depth) is the same after a resume, and the same for a micro
+    batch whichever process takes it.
+    """
+
+    source: Source
+    share: TrainingShare
+    augment: Callable[[Tensor], Tensor]  # uint8 to uint8
+    normalise: Normalise
+    erase: Callable[[Tensor], Tensor]
+
+    @property
+    def images(self) -> int:
+        """Images trained on in an epoch, over all processes."""
+        return self.share.updates * self.share.batch_size
+
+    def batches(self, epoch: int, first_update: int = 0) -> Batches:
+        """Normalised float (n, 3, S, S) and labels (n,), from an update of the epoch on."""
+        plan = list(self.share.micro_batches(epoch, first_update))
+        batches = self.source.batches(epoch, (images for _, images in plan))
+        for (number, _), (images, labels) in zip(plan, batches, strict=True):
+            torch.manual_seed(derived_seed(self.share.seed, "batch", epoch, number))
+            yield self.erase(self.normalise(self.augment(images))), labels
+
+
+@dataclass(frozen=True)
+class ValLoader:
+    """This process's share of the evaluation images; over all processes each image comes once."""
+
+    source: Source
+    numbers: list[Tensor]
+    crop: Callable[[Tensor], Tensor]
+    normalise: Normalise
+
+    def batches(self) -> Batches:
+        """Normalised float (n, 3, S, S) and labels (n,)."""
+        for images, labels in self.source.batches(0, self.numbers):
+            if len(labels):
+                yield self.normalise(self.crop(images)), labels
+
+
+class Timed:
+    """Batches, and the seconds since the first was asked for; ``waited`` of them the device had nothing to do.
+
+    A GPU works while its host waits, so a wait counts only where the GPU had finished by its end.
+    """
+
+    def __init__(self, batches: Batches, device: torch.device, seconds: float = 0.0, waited: float = 0.0):
+        self.batches, self.on_gpu, self.waited = batches, device.type == "cuda", waited
+        self.began = time.perf_counter() - seconds
+
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter() - self.began
+
+    def __iter__(self) -> "Timed":
+        return self
+
+    def __next__(self) -> tuple[Tensor, Tensor]:
+        finished = torch.cuda.current_stream().record_event() if self.on_gpu else None
+        began = time.perf_counter()
+        batch = next(self.batches)
+        if finished is None or finished.query():
+            self.waited += time.perf_counter() - began
+        return batch
 
 
 @dataclass(frozen=True)
 class Loaders:
-    """``train`` drops the images that do not fill an update; ``val`` has every image exactly once."""
+    """``train`` leaves out the images that do not fill an update; ``val`` has every image exactly once."""
 
-    train: Loader
-    val: Loader
+    train: TrainLoader
+    val: ValLoader
+    num_classes: int
+    train_images: int
+    val_images: int
+    corrupt: Corrupt
+
+
+def open_loaders(experiment: Experiment, device: torch.device, world: World = ALONE) -> Loaders:
+    """Open a run's data. Raises RequestError where it is missing, or smaller than one batch."""
+    in_memory = experiment.data.source in MEMORY_SOURCES
+    corrupt = Corrupt(experiment.data.max_corrupt)
+    sources = _in_memory(experiment, device) if in_memory else _encoded(experiment, device, corrupt)
+    data, augment, size = experiment.data, experiment.recipe.augment, experiment.image_size
+    if experiment.batch_size > sources.train_images:
+        raise RequestError(
+            f"batch_size={experiment.batch_size} is larger than the {sources.train_images} training images of "
+            f"{data.name}; choose at most {sources.train_images}"
+        )
+    micro = experiment.micro_batch_size(world.size)
+    share = TrainingShare(sources.train_images, experiment.batch_size, micro, experiment.seed, world.rank, world.size)
+    numbers = evaluation_share(sources.val_images, max(micro, 256) if in_memory else micro, world.rank, world.size)
+    normalise = Normalise(data.mean, data.std, device, channels_last=experiment.settings.channels_last)
+    erase = RandomErasing(augment.random_erasing) if augment.random_erasing else _as_it_is
+    # image files were augmented and cropped one by one where they were decoded
+    batch_augment = BatchAugment(augment, size) if in_memory else _as_it_is
+    crop = CentreCrop(size, experiment.recipe.eval_crop_ratio, augment.interpolation) if in_memory else _as_it_is
+    return Loaders(
+        TrainLoader(sources.train, share, batch_augment, normalise, erase),
+        ValLoader(sources.val, numbers, crop, normalise),
+        sources.num_classes,
+        sources.train_images,
+        sources.val_images,
+        corrupt,
+    )
+
+
+@dataclass(frozen=True)
+class _Sources:
+    train: Source
+    val: Source
     num_classes: int
     train_images: int
     val_images: int
 
 
-def open_loaders(experiment: Experiment, device: torch.device) -> Loaders:
-    """Open a run's data. Raises RequestError where it is missing, or smaller than one batch."""
+def _in_memory(experiment: Experiment, device: torch.device) -> _Sources:
+    train, val = (images.to(device) for images in read_images(experiment.data, experiment.image_size))
+    num_classes = experiment.data.num_classes or int(train.labels.max()) + 1
+    return _Sources(MemorySource(train), MemorySource(val), num_classes, len(train), len(val))
+
+
+def _encoded(experiment: Experiment, device: torch.device, corrupt: Corrupt) -> _Sources:
     data, augment, size = experiment.data, experiment.recipe.augment, experiment.image_size
-    crop_ratio = experiment.recipe.eval_crop_ratio
-    micro, seed = experiment.micro_batch_size, experiment.seed
-    train: Source
-    val: Source
-    if data.source == "folder":
-        train_samples, val_samples, classes = read_samples(data)
-        num_classes, train_images, val_images = len(classes), len(train_samples), len(val_samples)
-        workers = experiment.settings.num_workers
-        train = FolderLoader(
-            train_samples, micro, image_transform(augment, size), shuffle_by=seed, num_workers=workers, device=device
+    split = read_files(data)
+    evaluation = EvaluationImage(size, experiment.recipe.eval_crop_ratio, augment.interpolation)
+    train, val = (
+        EncodedSource(
+            samples,
+            transform,
+            corrupt,
+            seed=seed,
+            num_workers=experiment.settings.num_workers,
+            device=device,
         )
-        evaluation = evaluation_transform(size, crop_ratio, augment.interpolation)
-        val = FolderLoader(val_samples, micro, evaluation, shuffle_by=None, num_workers=workers, device=device)
-    else:
-        train_set, val_set = (images.to(device) for images in read_images(data, size))
-        train_images, val_images = len(train_set), len(val_set)
-        num_classes = data.num_classes or int(train_set.labels.max()) + 1
-        train = MemoryLoader(train_set, micro, BatchAugment(augment, size), shuffle_by=seed)
-        centre = CentreCrop(size, crop_ratio, augment.interpolation)
-        val = MemoryLoader(val_set, max(micro, 256), centre, shuffle_by=None)
-    if experiment.batch_size > train_images:
-        raise RequestError(
-            f"batch_size={experiment.batch_size} is larger than the {train_images} training images of {data.name}; "
-            f"choose at most {train_images}"
+        for samples, transform, seed in (
+            (split.train, TrainingImage(augment, size), experiment.seed),
+            (split.val, evaluation, None),
         )
-    used = train_images // experiment.batch_size * experiment.batch_size
-    last = experiment.settings.channels_last
-    erase = RandomErasing(augment.random_erasing) if augment.random_erasing else None
-    return Loaders(
-        Loader(train, used, data.mean, data.std, device, channels_last=last, erase=erase),
-        Loader(val, val_images, data.mean, data.std, device, channels_last=last),
-        num_classes,
-        train_images,
-        val_images,
     )
+    return _Sources(train, val, split.num_classes, len(split.train.labels), len(split.val.labels))
+
+
+def _as_it_is(images: Tensor) -> Tensor:
+    return images
 
 
 class CentreCrop:

@@ -1,6 +1,6 @@
-"""Data sets that fit in memory: uint8 tensors on the device, batched and augmented there."""
+"""Data sets that fit in memory: uint8 tensors on the device."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
-from roadmap.data.order import epoch_order, stratified_split
+from roadmap.data.order import stratified_split
 from roadmap.errors import RequestError
 from roadmap.experiment import Data
 
@@ -84,19 +84,14 @@ def _cifar(data: Data) -> tuple[Images, Images]:
     return parts[0], parts[1]
 
 
-class MemoryLoader:
-    """Batches from ``images``, all of them in order, or shuffled by seed and epoch without the incomplete last update.
+class MemorySource:
+    """Batches of ``images``, by number, on the device that holds them."""
 
-    ``transform`` takes and gives uint8 (n, 3, H, W) on the images' device.
-    """
+    def __init__(self, images: Images):
+        self.images = images
 
-    def __init__(
-        self, images: Images, batch_size: int, transform: Callable[[Tensor], Tensor], *, shuffle_by: int | None
-    ):
-        self.images, self.batch_size, self.transform, self.shuffle_by = images, batch_size, transform, shuffle_by
-
-    def batches(self, epoch: int, used: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """The first ``used`` images of the epoch's order, ``batch_size`` at a time."""
-        order = epoch_order(len(self.images), self.shuffle_by, epoch)
-        for indices in order[:used].to(self.images.labels.device).split(self.batch_size):
-            yield self.transform(self.images.pixels[indices]), self.images.labels[indices]
+    def batches(self, epoch: int, numbers: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        """A batch uint8 (n, 3, H, W) with labels (n,) for each tensor of images' numbers."""
+        for indices in numbers:
+            indices = indices.to(self.images.labels.device)
+            yield self.images.pixels[indices], self.images.labels[indices]

@@ -1,4 +1,7 @@
-"""Which images are taken, and in which order; the same for every source."""
+"""Which images are taken, in which order and by which process; the same for every source."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -7,12 +10,53 @@ from roadmap.errors import RequestError
 from roadmap.seeds import derived_seed
 
 
-def epoch_order(count: int, shuffle_by: int | None, epoch: int) -> Tensor:
-    """Indices of ``count`` images, int64: as they are, or shuffled by a run's seed and the epoch."""
-    if shuffle_by is None:
-        return torch.arange(count)
-    generator = torch.Generator().manual_seed(derived_seed(shuffle_by, "order", epoch))
+def epoch_order(count: int, seed: int, epoch: int) -> Tensor:
+    """Indices of ``count`` images, int64, shuffled by a run's seed and the epoch."""
+    generator = torch.Generator().manual_seed(derived_seed(seed, "order", epoch))
     return torch.randperm(count, generator=generator)
+
+
+@dataclass(frozen=True)
+class TrainingShare:
+    """What one of ``processes`` trains on: in every update its share of the ``batch_size`` images.
+
+    An update takes the next ``batch_size`` images of the epoch's order, cut into micro batches; the processes take
+    these in turn: of two processes with two accumulation steps the first takes micro batches 0 and 2 of each update.
+    So every split of the batch into processes and steps sees the same images in the same update, and one into equal
+    micro batches the same micro batches. What fills no update is left out, other images in each epoch.
+    """
+
+    images: int
+    batch_size: int
+    micro_batch_size: int
+    seed: int
+    rank: int
+    processes: int
+
+    @property
+    def updates(self) -> int:
+        """Updates in an epoch."""
+        return self.images // self.batch_size
+
+    @property
+    def accumulation(self) -> int:
+        """Micro batches of this process in an update."""
+        return self.batch_size // (self.micro_batch_size * self.processes)
+
+    def micro_batches(self, epoch: int, first_update: int) -> Iterator[tuple[int, Tensor]]:
+        """From ``first_update`` on, each micro batch's number in the epoch, over all processes, and its images."""
+        order = epoch_order(self.images, self.seed, epoch)
+        per_update = self.batch_size // self.micro_batch_size
+        for update in range(first_update, self.updates):
+            for part in range(self.rank, per_update, self.processes):
+                number = update * per_update + part
+                yield number, order[number * self.micro_batch_size :][: self.micro_batch_size]
+
+
+def evaluation_share(images: int, batch_size: int, rank: int, processes: int) -> list[Tensor]:
+    """The batches that one of ``processes`` evaluates: together they hold every image once, none twice."""
+    begin, end = images * rank // processes, images * (rank + 1) // processes
+    return list(torch.arange(begin, end).split(batch_size)) if end > begin else []
 
 
 def stratified_split(labels: list[int], held_out: float | int) -> tuple[list[int], list[int]]:

@@ -1,0 +1,88 @@
+"""A trainer from an experiment's record: every part built from its numbers."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from roadmap.augment import mixer
+from roadmap.data import Loaders
+from roadmap.device import autocast
+from roadmap.distributed import World
+from roadmap.errors import RequestError
+from roadmap.experiment import Experiment
+from roadmap.network import Network
+from roadmap.optim import build_optimizer, build_schedule
+from roadmap.seeds import derived_seed
+from roadmap.stopping import StopRequest
+from roadmap.trainer import Trainer
+
+Forward = tuple[Callable[[Tensor], Tensor], Callable[[], AbstractContextManager[None]]]
+
+
+def seeded_network(experiment: Experiment, num_classes: int, device: torch.device) -> Network:
+    """The experiment's network with the initial weights of its seed, on the device."""
+    torch.manual_seed(derived_seed(experiment.seed, "weights"))
+    network = Network(experiment.design, experiment.recipe.network, num_classes)
+    memory_format = torch.channels_last if experiment.settings.channels_last else torch.contiguous_format
+    return network.to(device=device, memory_format=memory_format)  # type: ignore[call-overload]
+
+
+def build_trainer(
+    experiment: Experiment, loaders: Loaders, device: torch.device, world: World, stop: StopRequest
+) -> Trainer:
+    """The trainer of an experiment, with nothing to record to yet."""
+    recipe, settings = experiment.recipe, experiment.settings
+    network: nn.Module = seeded_network(experiment, loaders.num_classes, device)
+    if settings.sync_batchnorm and world.size > 1:
+        network = _synchronised(network, device)
+    optimizer = build_optimizer(network, recipe.optimizer)
+    ema = None
+    if recipe.ema_decay is not None:
+        # BN's running statistics are averaged with the weights they belong to
+        ema = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema_decay), use_buffers=True)
+    forward, unsynced = _called(network, device, world, compiled=settings.compile)
+    updates = loaders.train.share.updates * experiment.epochs
+    return Trainer(
+        network=network,
+        forward=forward,
+        unsynced=unsynced,
+        optimizer=optimizer,
+        schedule=build_schedule(optimizer, recipe.schedule, recipe.optimizer.lr, updates),
+        scaler=torch.amp.GradScaler(device.type, enabled=experiment.precision == "fp16"),
+        autocast=autocast(device, experiment.precision),
+        mix=mixer(recipe.augment, loaders.num_classes),
+        loss=nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing),
+        train=loaders.train,
+        val=loaders.val,
+        corrupt=loaders.corrupt,
+        epochs=experiment.epochs,
+        device=device,
+        world=world,
+        stop=stop,
+        checkpoint_epochs=settings.checkpoint_epochs,
+        checkpoint_seconds=settings.checkpoint_minutes * 60,
+        max_skipped=settings.max_skipped_updates,
+        ema=ema,
+    )
+
+
+def _synchronised(network: nn.Module, device: torch.device) -> nn.Module:
+    if device.type != "cuda":
+        raise RequestError("sync_batchnorm=true wants GPUs: torch has none for the CPU; choose sync_batchnorm=false")
+    return nn.SyncBatchNorm.convert_sync_batchnorm(network)
+
+
+def _called(network: nn.Module, device: torch.device, world: World, compiled: bool) -> Forward:
+    """The network as training calls it, and the context in which gradients stay in their process."""
+    forward: nn.Module = network
+    unsynced: Callable[[], AbstractContextManager[None]] = nullcontext
+    if world.size > 1:
+        forward = DistributedDataParallel(
+            network, device_ids=[device.index] if device.type == "cuda" else None, gradient_as_bucket_view=True
+        )
+        unsynced = forward.no_sync
+    return torch.compile(forward) if compiled else forward, unsynced
