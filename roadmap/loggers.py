@@ -1,11 +1,16 @@
 """Where metrics go besides the run's folder, which stays the truth."""
 
 import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from roadmap.errors import RequestError
 from roadmap.experiment import Experiment
+
+INIT_SECONDS, FINISH_SECONDS = 30.0, 60.0
 
 
 class MetricsLogger(Protocol):
@@ -27,27 +32,45 @@ class NoLogger:
 
 
 class WandbLogger:
-    """Weights & Biases; the run's id there is ours, so that a resumed run goes on in the same place."""
+    """Weights & Biases; the run's id there is ours, so that a resumed run goes on in the same place.
+
+    Its client sends in the background and keeps what it cannot send, in the run's folder. A server that does not
+    answer costs the run ``INIT_SECONDS`` at its start, after which it logs offline, or ``FINISH_SECONDS`` at its end.
+    """
 
     def __init__(self, experiment: Experiment, folder: Path):
         try:
             import wandb
         except ImportError as error:
             raise RequestError("logger=wandb needs the package wandb; pip install 'roadmap[wandb]'") from error
-        settings = experiment.logger
-        self.run = wandb.init(
-            project=settings.project,
-            entity=settings.entity,
+        self.wandb, self.experiment, self.folder = wandb, experiment, folder
+        mode = experiment.logger.mode or ("online" if wandb.api.api_key else "offline")
+        try:
+            self.run = self._open(mode)
+        except wandb.errors.Error as error:
+            if mode == "offline":
+                raise
+            reason = str(error).splitlines()[0]
+            _say(f"wandb does not answer ({reason}); logging offline: `wandb sync` sends it from {folder / 'wandb'}")
+            # the client still holds the run's id
+            wandb.teardown()
+            self.run = self._open("offline")
+
+    def _open(self, mode: Literal["online", "offline"]) -> Any:
+        experiment = self.experiment
+        return self.wandb.init(
+            project=experiment.logger.project,
+            entity=experiment.logger.entity,
             id=experiment.run_id,
             name=f"{experiment.variant} s{experiment.seed}",
             group=f"{experiment.regime}-{experiment.data.name}",
             job_type=experiment.step,
             config=experiment.definition,
-            dir=str(folder),
-            mode=settings.mode or ("online" if wandb.api.api_key else "offline"),
+            dir=str(self.folder),
+            mode=mode,
             resume="allow",
             reinit="create_new",
-            settings=wandb.Settings(silent=True),
+            settings=self.wandb.Settings(silent=True, init_timeout=INIT_SECONDS),
         )
 
     def log(self, row: dict[str, Any]) -> None:
@@ -55,7 +78,37 @@ class WandbLogger:
 
     def close(self, summary: dict[str, Any]) -> None:
         self.run.summary.update({key: summary[key] for key in ("top1", "top5", "best_top1", "gmacs", "params_m")})
-        self.run.finish()
+        sending = threading.Thread(target=self._finish, daemon=True)
+        sending.start()
+        sending.join(FINISH_SECONDS)
+        if sending.is_alive():
+            _say(f"wandb could not send all of this run; `wandb sync` sends the rest from {self.folder / 'wandb'}")
+            self.wandb.teardown()
+
+    def _finish(self) -> None:
+        # torn down by close, where it takes too long
+        with suppress(Exception):
+            self.run.finish()
+
+
+class Guarded:
+    """Another logger, done without once it fails: whatever a service comes up with must not stop training."""
+
+    def __init__(self, logger: MetricsLogger):
+        self.logger = logger
+
+    def log(self, row: dict[str, Any]) -> None:
+        self._try(lambda: self.logger.log(row))
+
+    def close(self, summary: dict[str, Any]) -> None:
+        self._try(lambda: self.logger.close(summary))
+
+    def _try(self, act: Callable[[], None]) -> None:
+        try:
+            act()
+        except Exception as error:
+            _say(f"logging failed ({error}); going on with the run's own files")
+            self.logger = NoLogger()
 
 
 def open_logger(experiment: Experiment, folder: Path) -> MetricsLogger:
@@ -63,10 +116,14 @@ def open_logger(experiment: Experiment, folder: Path) -> MetricsLogger:
     if experiment.logger.name == "local":
         return NoLogger()
     try:
-        return WandbLogger(experiment, folder)
+        return Guarded(WandbLogger(experiment, folder))
     except RequestError:
         raise
     # whatever a remote service comes up with must not stop training
     except Exception as error:
-        print(f"wandb does not start ({error}); going on with the run's own files", file=sys.stderr)
+        _say(f"wandb does not start ({error}); going on with the run's own files")
         return NoLogger()
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
