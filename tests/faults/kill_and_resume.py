@@ -59,7 +59,7 @@ def photos(root: Path) -> list[str]:
 SCENARIOS = {
     # GradScaler, EMA, MixUp, CutMix and stochastic depth
     "memory": Scenario(
-        lambda kills, data: ["precision=fp16", "recipe.network.stochastic_depth=0.2", f"epochs={4 + kills}"]
+        lambda kills, data: ["precision=fp16", "recipe.network.stochastic_depth=0.2", f"epochs={2 + kills // 2}"]
     ),
     "files": Scenario(lambda kills, data: [*photos(data), f"epochs={4 + 2 * kills}"]),
     "two_processes": Scenario(lambda kills, data: ["norm=batch", f"epochs={4 + 3 * kills}"], processes=2),
