@@ -17,7 +17,7 @@ RANKS = [
     ["path"],
     ["network", "costs", "augment", "optim", "checkpoint", "device", "progress", "loggers", "weights"],
     ["distributed", "stopping", "losses"],
-    [*(f"data.{name}" for name in ("order", "corrupt", "image", "samples", "memory", "encoded"))],
+    [*(f"data.{name}" for name in ("order", "corrupt", "pixels", "image", "samples", "memory", "encoded"))],
     ["data.folder", "data.parquet", "data.shards"],
     ["data.files", "data.loaders", "data"],
     ["trainer"],

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from roadmap.data.corrupt import Corrupt
-from roadmap.data.image import UndecodableImage
+from roadmap.data.image import UndecodableError
 from roadmap.data.samples import Samples
 from roadmap.seeds import derived_seed
 
@@ -53,10 +53,11 @@ class DecodedImages(Dataset[Any]):
         attempts = 1 if self.seed is None else min(self.max_corrupt + 1, self.count)
         for index in (i % self.count for i in range(wanted, wanted + attempts)):
             if self.seed is not None:
-                torch.manual_seed(derived_seed(self.seed, "image", epoch, wanted))
+                # a tenth of torch.manual_seed's time, which seeds every device
+                torch.default_generator.manual_seed(derived_seed(self.seed, "image", epoch, wanted))
             try:
                 image = self.transform(self.samples.read(index))
-            except (OSError, UndecodableImage) as error:
+            except (OSError, UndecodableError) as error:
                 unreadable.append(Unreadable(self.samples.name(index), " ".join(str(error).split())))
                 continue
             return Sample(image, self.samples.labels[index], tuple(unreadable))
@@ -68,8 +69,25 @@ def collate(samples: Sequence[Sample]) -> tuple[Tensor, Tensor, list[Unreadable]
     unreadable = [one for sample in samples for one in sample.unreadable]
     images = [sample.image for sample in samples if sample.image is not None]
     labels = [sample.label for sample in samples if sample.image is not None]
-    # default_collate writes a worker's batch into shared memory right away
-    return default_collate(images) if images else torch.empty(0, 3, 1, 1), torch.tensor(labels), unreadable
+    # default_collate writes a worker's batch into shared memory right away; images come in channels_last and stay so
+    pixels = default_collate([image.permute(1, 2, 0) for image in images]) if images else torch.empty(0, 1, 1, 3)
+    return pixels.permute(0, 3, 1, 2), torch.tensor(labels), unreadable
+
+
+class Plan:
+    """The batches of the epoch to come, for which DataLoader's workers, who outlive an epoch, ask.
+
+    It does not know its source: in a cycle of references the workers would not end when they are told to.
+    """
+
+    def __init__(self) -> None:
+        self.batches: list[list[Key]] = []
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        return iter(self.batches)
+
+    def __len__(self) -> int:
+        return len(self.batches)
 
 
 class EncodedSource:
@@ -86,10 +104,10 @@ class EncodedSource:
         device: torch.device,
     ):
         self.corrupt, self.device = corrupt, device
-        self.plan: list[list[Key]] = []
+        self.plan = Plan()
         self.loader = DataLoader(
             DecodedImages(samples, transform, seed, corrupt.limit),
-            batch_sampler=_Plan(self),
+            batch_sampler=self.plan,
             num_workers=num_workers,
             persistent_workers=num_workers > 0,
             collate_fn=collate,
@@ -98,7 +116,7 @@ class EncodedSource:
 
     def batches(self, epoch: int, numbers: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         """A batch uint8 (n, 3, S, S) with labels (n,) for each tensor of images' numbers."""
-        self.plan = [[(epoch, index) for index in batch.tolist()] for batch in numbers]
+        self.plan.batches = [[(epoch, index) for index in batch.tolist()] for batch in numbers]
         return to_device(self._checked(), self.device)
 
     def _checked(self) -> Iterator[tuple[Tensor, Tensor]]:
@@ -106,19 +124,6 @@ class EncodedSource:
             for one in unreadable:
                 self.corrupt.note(one.name, one.reason)
             yield images, labels
-
-
-class _Plan:
-    """The batches of the epoch to come, as DataLoader's workers, which outlive an epoch, ask for them."""
-
-    def __init__(self, source: EncodedSource):
-        self.source = source
-
-    def __iter__(self) -> Iterator[list[Key]]:
-        return iter(self.source.plan)
-
-    def __len__(self) -> int:
-        return len(self.source.plan)
 
 
 def to_device(batches: Iterator[tuple[Tensor, Tensor]], device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:

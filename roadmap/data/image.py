@@ -1,36 +1,99 @@
-"""One encoded image file into the pixels that a network is trained or evaluated on."""
+"""One encoded image into the pixels that a network is trained or evaluated on: uint8 (3, S, S)."""
 
 import io
 
+import cv2
+import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional as nn_functional
+from torchvision.transforms import v2
 
-from roadmap.augment import evaluation_transform, image_transform
+from roadmap.data.pixels import ArrayRandAugment, Pixels
 from roadmap.recipe import AugmentRecipe
 
-
-class UndecodableImage(ValueError):  # noqa: N818
-    """Bytes that are no whole image."""
+JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 
 
-def decoded(data: bytes) -> Image.Image:
+class UndecodableError(ValueError):
+    """Bytes that are no whole image; the message says why in a few words."""
+
+
+def decode(data: bytes) -> Pixels:
+    """An encoded image as RGB, as Pillow reads it, without the rotation that a camera may have noted beside it.
+
+    Whole JPEGs take the faster way, through the same libjpeg-turbo: they come out equal. Raises UndecodableError.
+    """
+    # cv2 fills up a file that was cut off, where Pillow refuses it: what does not end as it should is Pillow's
+    if data.startswith(JPEG_START) and data.endswith(JPEG_END) and not _needs_pillow(data):
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
+        if pixels is not None:
+            return pixels
     try:
-        return Image.open(io.BytesIO(data)).convert("RGB")
-    except (OSError, SyntaxError, ValueError) as error:
-        raise UndecodableImage(" ".join(str(error).split())) from error
+        with Image.open(io.BytesIO(data)) as image:
+            return np.array(image.convert("RGB"))
+    # what Pillow raises for damaged files
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UndecodableError(" ".join(str(error).split())) from error
+
+
+def _needs_pillow(data: bytes) -> bool:
+    """Whether a JPEG has another number of channels than one or three: CMYK, whose conversion differs."""
+    place = 2
+    while place + 9 < len(data) and data[place] == 0xFF:
+        marker, length = data[place + 1], int.from_bytes(data[place + 2 : place + 4], "big")
+        # a start of frame, of any kind of compression
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            return data[place + 9] not in (1, 3)
+        place += 2 + length
+    return True
 
 
 class TrainingImage:
+    """Decoded, random resized crop, flip, RandAugment; bytes -> uint8 (3, S, S). Draws from torch's CPU generator.
+
+    The crop is resampled once, smoothed where it shrinks (antialias), by torch's kernels for uint8.
+    """
+
     def __init__(self, recipe: AugmentRecipe, image_size: int):
-        self.transform = image_transform(recipe, image_size)
+        self.size, self.interpolation = image_size, recipe.interpolation
+        self.crop = v2.RandomResizedCrop(image_size, recipe.crop_scale, recipe.crop_aspect)
+        self.flip = recipe.horizontal_flip
+        ops = recipe.randaugment.ops if recipe.randaugment is not None else 0
+        self.ops = [ArrayRandAugment(recipe.randaugment, "bilinear") for _ in range(ops) if recipe.randaugment]
 
     def __call__(self, data: bytes) -> Tensor:
-        return self.transform(decoded(data))
+        image = torch.from_numpy(decode(data)).permute(2, 0, 1)
+        box = self.crop.make_params([image])
+        top, left = box["top"], box["left"]
+        image = image[:, top : top + box["height"], left : left + box["width"]]
+        image = resized(image, self.size, self.size, self.interpolation)
+        if torch.rand(()) < self.flip:
+            image = image.flip(2)
+        for op in self.ops:
+            image = op(image)
+        return image
 
 
 class EvaluationImage:
+    """Decoded, shorter side to size / crop_ratio, centre crop; bytes -> uint8 (3, S, S)."""
+
     def __init__(self, image_size: int, crop_ratio: float, interpolation: str):
-        self.transform = evaluation_transform(image_size, crop_ratio, interpolation)
+        self.crop = v2.CenterCrop(image_size)
+        self.resized, self.interpolation = round(image_size / crop_ratio), interpolation
 
     def __call__(self, data: bytes) -> Tensor:
-        return self.transform(decoded(data))
+        image = torch.from_numpy(decode(data)).permute(2, 0, 1)
+        height, width = image.shape[1:]
+        # the longer side is cut off to whole pixels, as torchvision's Resize does
+        tall = (self.resized, int(self.resized * width / height)) if height <= width else None
+        new_height, new_width = tall or (int(self.resized * height / width), self.resized)
+        return self.crop(resized(image, new_height, new_width, self.interpolation))
+
+
+def resized(image: Tensor, height: int, width: int, interpolation: str) -> Tensor:
+    """uint8 (3, H, W) -> (3, height, width), antialiased: Pillow's resampling to a grey level."""
+    if image.shape[1:] == (height, width):
+        return image
+    return nn_functional.interpolate(image[None], (height, width), mode=interpolation, antialias=True)[0]

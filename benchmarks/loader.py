@@ -1,0 +1,198 @@
+"""Images per second and core of the enhanced recipe's whole input pipeline: ours, timm's and torchvision's, in turns.
+
+Decode, random resized crop (bicubic), flip, RandAugment, normalise, erase; float32 batches of 64 in one process and one
+thread, from 500x375 JPEGs cut out of scikit-learn's two photographs. The rounds alternate, so that whatever else the
+machine does hits all alike; a ratio is the median over the rounds, above 1 ours is faster.
+
+timm's RandAugment applies each operation with probability 0.5 by default; ours, as torchvision's, always, with
+"Identity" among its 14. For equal work timm is given the 13 others with probability 13/14 and the same strengths;
+its default is measured beside it. timm 1.0.31's RandAugment fails with Pillow 13: `pip install 'pillow<13' timm`
+in an environment of its own.
+
+    python benchmarks/loader.py                    # two minutes
+    python benchmarks/loader.py --rounds 9 --json loader.json
+"""
+
+import argparse
+import json
+import os
+import random
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported
+
+import PIL
+import torch
+import torchvision
+from PIL import Image
+from sklearn.datasets import load_sample_image
+from torch.utils.data import DataLoader
+from torchvision.datasets import ImageFolder
+from torchvision.transforms import v2
+
+from roadmap.config import compose
+from roadmap.data import open_loaders
+from roadmap.data.image import EvaluationImage, TrainingImage, decode
+from roadmap.recipe import Recipe
+
+BATCH = 64
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+# what torchvision's and timm's RandAugment have in common, in timm's names
+OPERATIONS = [
+    *("AutoContrast", "Equalize", "Rotate", "PosterizeIncreasing", "SolarizeIncreasing", "ColorIncreasing"),
+    *("ContrastIncreasing", "BrightnessIncreasing", "SharpnessIncreasing", "ShearX", "ShearY"),
+    *("TranslateXRel", "TranslateYRel"),
+]
+
+
+def make_photos(root: Path, count: int) -> None:
+    """Class folders of 500x375 JPEGs, each another part of a photograph at another scale."""
+    draw = random.Random(0)
+    for split, images in (("train", count), ("val", 2)):
+        for name in ("china", "flower"):
+            photo = Image.fromarray(load_sample_image(f"{name}.jpg"))
+            (root / split / name).mkdir(parents=True)
+            for index in range(images // 2):
+                width = draw.uniform(400, 565)
+                height = width * 0.75
+                left, top = draw.uniform(0, photo.width - width), draw.uniform(0, photo.height - height)
+                part = photo.resize((500, 375), Image.Resampling.BICUBIC, (left, top, left + width, top + height))
+                part.save(root / split / name / f"{index}.jpg", quality=90)
+
+
+def request(root: Path) -> list[str]:
+    words = ["regime=tiny", "step=separate_downsampling", "data=imagenet", f"data.root={root}", "data.num_classes=2"]
+    return [*words, f"batch_size={BATCH}", "num_workers=0"]
+
+
+def ours(root: Path) -> Callable[[], Iterator[Any]]:
+    loaders = open_loaders(compose(request(root)).experiment(), torch.device("cpu"))
+    return lambda: loaders.train.batches(0)
+
+
+def timms(root: Path, equal_work: bool) -> Callable[[], Iterator[Any]]:
+    from timm.data import create_dataset, create_loader
+    from timm.data.auto_augment import AugmentOp, RandAugment
+
+    loader = create_loader(
+        create_dataset("", str(root / "train")),
+        (3, 224, 224),
+        BATCH,
+        is_training=True,
+        no_aug=False,
+        re_prob=0.25,
+        re_mode="pixel",
+        scale=(0.08, 1.0),
+        ratio=(3 / 4, 4 / 3),
+        hflip=0.5,
+        color_jitter=0.0,
+        auto_augment="rand-m9-mstd0.5-inc1",
+        interpolation="bicubic",
+        mean=MEAN,
+        std=STD,
+        num_workers=0,
+        use_prefetcher=False,
+        persistent_workers=False,
+    )
+    if equal_work:
+        steps = loader.dataset.transform.transforms
+        (place,) = (index for index, step in enumerate(steps) if isinstance(step, RandAugment))
+        hparams = steps[place].ops[0].hparams
+        ops = [AugmentOp(name, prob=13 / 14, magnitude=9, hparams=hparams) for name in OPERATIONS]
+        steps[place] = RandAugment(ops, num_layers=2)
+    return lambda: iter(loader)
+
+
+def torchvisions(root: Path) -> Callable[[], Iterator[Any]]:
+    """The PIL preset of torchvision's own training reference, with this recipe's numbers."""
+    transform = v2.Compose(
+        [
+            v2.RandomResizedCrop(224, interpolation=v2.InterpolationMode.BICUBIC),
+            v2.RandomHorizontalFlip(),
+            v2.RandAugment(2, 27, interpolation=v2.InterpolationMode.BILINEAR),  # 27 of 30: nine tenths
+            v2.PILToTensor(),
+            v2.ToDtype(torch.float32, scale=True),
+            v2.Normalize(MEAN, STD),
+            v2.RandomErasing(0.25, value="random"),
+        ]
+    )
+    loader = DataLoader(ImageFolder(str(root / "train"), transform), BATCH, shuffle=True, drop_last=True)
+    return lambda: iter(loader)
+
+
+def seconds_an_image(batches: Iterator[Any]) -> float:
+    began, images = time.perf_counter(), 0
+    for pixels, labels in batches:
+        assert pixels.shape[1:] == (3, 224, 224)
+        assert pixels.dtype == torch.float32
+        images += len(labels)
+    return (time.perf_counter() - began) / images
+
+
+def stages(root: Path, recipe: Recipe) -> dict[str, float]:
+    """Seconds an image of each part of ours."""
+    files = [file.read_bytes() for file in sorted((root / "train").glob("*/*.jpg"))]
+    transform = TrainingImage(recipe.augment, 224)
+
+    def timed(act: Callable[[bytes], object]) -> float:
+        began = time.perf_counter()
+        for data in files:
+            act(data)
+        return (time.perf_counter() - began) / len(files)
+
+    decoding, whole = timed(decode), timed(transform)
+    transform.ops = []
+    cropped = timed(transform)
+    evaluation = timed(EvaluationImage(224, recipe.eval_crop_ratio, recipe.augment.interpolation))
+    return {
+        "decode": decoding,
+        "crop, resize, flip": cropped - decoding,
+        "RandAugment": whole - cropped,
+        "(evaluation: decode, resize, crop)": evaluation,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=512)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--without-timm", action="store_true")
+    parser.add_argument("--json", metavar="FILE")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        make_photos(root, options.images)
+        contenders = {"ours": ours(root), "torchvision, PIL preset": torchvisions(root)}
+        if not options.without_timm:
+            contenders |= {"timm, same operations": timms(root, True), "timm, its default": timms(root, False)}
+        times: dict[str, list[float]] = {name: [] for name in contenders}
+        for turn in range(1 + options.rounds):
+            # the first round warms up; who begins changes from round to round
+            for name in list(contenders) if turn % 2 else reversed(contenders):
+                spent = seconds_an_image(contenders[name]())
+                times[name] += [spent] if turn else []
+        parts = stages(root, compose(request(root)).recipe)
+    print(f"torch {torch.__version__}, torchvision {torchvision.__version__}, Pillow {PIL.__version__}, one core")
+    print(f"{'':36}images/s   ours is faster by (rounds from - to)")
+    results = []
+    for name, spent in times.items():
+        ratios = [theirs / mine for mine, theirs in zip(times["ours"], spent, strict=True)]
+        speed, ratio = 1 / statistics.median(spent), statistics.median(ratios)
+        results.append({"loader": name, "images_per_second": speed, "ratio": ratio, "rounds": ratios})
+        print(f"{name:36}{speed:8.0f}   {ratio:.2f} ({min(ratios):.2f} - {max(ratios):.2f})")
+    parts["normalise, erase, collate"] = statistics.median(times["ours"]) - sum(
+        seconds for name, seconds in parts.items() if not name.startswith("(")
+    )
+    print("ours, milliseconds an image: " + ", ".join(f"{name} {1000 * spent:.2f}" for name, spent in parts.items()))
+    if options.json:
+        Path(options.json).write_text(json.dumps({"loaders": results, "seconds_an_image": parts}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
