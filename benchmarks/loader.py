@@ -4,13 +4,14 @@ Decode, random resized crop (bicubic), flip, RandAugment, normalise, erase; floa
 thread, from 500x375 JPEGs cut out of scikit-learn's two photographs. The rounds alternate, so that whatever else the
 machine does hits all alike; a ratio is the median over the rounds, above 1 ours is faster.
 
-timm's RandAugment applies each operation with probability 0.5 by default; ours, as torchvision's, always, with
-"Identity" among its 14. For equal work timm is given the 13 others with probability 13/14 and the same strengths;
-its default is measured beside it. timm 1.0.31's RandAugment fails with Pillow 13: `pip install 'pillow<13' timm`
-in an environment of its own.
+Twice: with each of RandAugment's two operations left out as often as not, as timm has it by default and the recipe too,
+and with every operation carried out, as torchvision has it. timm takes part as it comes and with the operations that
+both have: ours, as torchvision's, has "Identity" among 14, so timm's 13 others get 13/14 of the probability.
 
-    python benchmarks/loader.py                    # two minutes
-    python benchmarks/loader.py --rounds 9 --json loader.json
+timm 1.0.31's RandAugment fails with Pillow 13: `pip install 'pillow<13' timm` in an environment of its own.
+
+    python benchmarks/loader.py                    # four minutes
+    python benchmarks/loader.py --rounds 15 --json loader.json
 """
 
 import argparse
@@ -24,7 +25,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported
+# before torch is imported; the second as the command line sets it, here for all alike
+os.environ |= {"OMP_NUM_THREADS": "1", "THP_MEM_ALLOC_ENABLE": "1"}
 
 import PIL
 import torch
@@ -70,12 +72,14 @@ def request(root: Path) -> list[str]:
     return [*words, f"batch_size={BATCH}", "num_workers=0"]
 
 
-def ours(root: Path) -> Callable[[], Iterator[Any]]:
-    loaders = open_loaders(compose(request(root)).experiment(), torch.device("cpu"))
+def ours(root: Path, probability: float) -> Callable[[], Iterator[Any]]:
+    words = [*request(root), f"recipe.augment.randaugment.probability={probability}"]
+    loaders = open_loaders(compose(words).experiment(), torch.device("cpu"))
     return lambda: loaders.train.batches(0)
 
 
-def timms(root: Path, equal_work: bool) -> Callable[[], Iterator[Any]]:
+def timms(root: Path, probability: float | None) -> Callable[[], Iterator[Any]]:
+    """timm's loader: RandAugment as it comes, or with our operations and their probability."""
     from timm.data import create_dataset, create_loader
     from timm.data.auto_augment import AugmentOp, RandAugment
 
@@ -99,11 +103,11 @@ def timms(root: Path, equal_work: bool) -> Callable[[], Iterator[Any]]:
         use_prefetcher=False,
         persistent_workers=False,
     )
-    if equal_work:
+    if probability is not None:
         steps = loader.dataset.transform.transforms
         (place,) = (index for index, step in enumerate(steps) if isinstance(step, RandAugment))
         hparams = steps[place].ops[0].hparams
-        ops = [AugmentOp(name, prob=13 / 14, magnitude=9, hparams=hparams) for name in OPERATIONS]
+        ops = [AugmentOp(name, prob=probability * 13 / 14, magnitude=9, hparams=hparams) for name in OPERATIONS]
         steps[place] = RandAugment(ops, num_layers=2)
     return lambda: iter(loader)
 
@@ -157,6 +161,29 @@ def stages(root: Path, recipe: Recipe) -> dict[str, float]:
     }
 
 
+def in_turns(contenders: dict[str, Callable[[], Iterator[Any]]], rounds: int) -> dict[str, list[float]]:
+    """Seconds an image of each, round by round; the first round warms up, and who begins changes."""
+    times: dict[str, list[float]] = {name: [] for name in contenders}
+    for turn in range(1 + rounds):
+        for name in list(contenders) if turn % 2 else reversed(contenders):
+            spent = seconds_an_image(contenders[name]())
+            times[name] += [spent] if turn else []
+    return times
+
+
+def compared(title: str, times: dict[str, list[float]]) -> list[dict[str, Any]]:
+    """Print a table; the first row is ours."""
+    print(f"{title:40}images/s   ours is faster by (rounds from - to)")
+    first, *_ = times.values()
+    rows = []
+    for name, spent in times.items():
+        ratios = [theirs / mine for mine, theirs in zip(first, spent, strict=True)]
+        speed, ratio = 1 / statistics.median(spent), statistics.median(ratios)
+        rows.append({"of": title, "loader": name, "images_per_second": speed, "ratio": ratio, "rounds": ratios})
+        print(f"  {name:38}{speed:8.0f}   {ratio:.2f} ({min(ratios):.2f} - {max(ratios):.2f})")
+    return rows
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=512)
@@ -168,30 +195,21 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         make_photos(root, options.images)
-        contenders = {"ours": ours(root), "torchvision, PIL preset": torchvisions(root)}
+        half, every = {"ours": ours(root, 0.5)}, {"ours": ours(root, 1.0)}
         if not options.without_timm:
-            contenders |= {"timm, same operations": timms(root, True), "timm, its default": timms(root, False)}
-        times: dict[str, list[float]] = {name: [] for name in contenders}
-        for turn in range(1 + options.rounds):
-            # the first round warms up; who begins changes from round to round
-            for name in list(contenders) if turn % 2 else reversed(contenders):
-                spent = seconds_an_image(contenders[name]())
-                times[name] += [spent] if turn else []
+            half |= {"timm, as it comes": timms(root, None), "timm, the same operations": timms(root, 0.5)}
+            every |= {"timm, the same operations": timms(root, 1.0)}
+        every["torchvision, PIL preset"] = torchvisions(root)
+        print(f"torch {torch.__version__}, torchvision {torchvision.__version__}, Pillow {PIL.__version__}, one core")
+        rows = compared("each operation with probability 0.5", in_turns(half, options.rounds))
+        rows += compared("every operation carried out", in_turns(every, options.rounds))
         parts = stages(root, compose(request(root)).recipe)
-    print(f"torch {torch.__version__}, torchvision {torchvision.__version__}, Pillow {PIL.__version__}, one core")
-    print(f"{'':36}images/s   ours is faster by (rounds from - to)")
-    results = []
-    for name, spent in times.items():
-        ratios = [theirs / mine for mine, theirs in zip(times["ours"], spent, strict=True)]
-        speed, ratio = 1 / statistics.median(spent), statistics.median(ratios)
-        results.append({"loader": name, "images_per_second": speed, "ratio": ratio, "rounds": ratios})
-        print(f"{name:36}{speed:8.0f}   {ratio:.2f} ({min(ratios):.2f} - {max(ratios):.2f})")
-    parts["normalise, erase, collate"] = statistics.median(times["ours"]) - sum(
+    parts["normalise, erase, collate"] = 1 / rows[0]["images_per_second"] - sum(
         seconds for name, seconds in parts.items() if not name.startswith("(")
     )
     print("ours, milliseconds an image: " + ", ".join(f"{name} {1000 * spent:.2f}" for name, spent in parts.items()))
     if options.json:
-        Path(options.json).write_text(json.dumps({"loaders": results, "seconds_an_image": parts}, indent=1))
+        Path(options.json).write_text(json.dumps({"loaders": rows, "seconds_an_image": parts}, indent=1))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ Random numbers come from torch's global generators alone, which the trainer and 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,42 +20,38 @@ TRIES = 10  # for a box that fits, as torchvision has it
 
 
 class RandAugment(v2.RandAugment):
-    """torchvision's, of one op, its strength drawn anew each time: N(magnitude, std) on a scale of 0 to 10.
+    """One of torchvision's 14 operations, with a probability; of strength N(magnitude, std) on a scale of 0 to 10.
 
-    Magnitude 9 is nine tenths of each op's range, as in the code behind the paper. In torchvision alone the scale has
-    31 steps, and 9 is three tenths.
+    Magnitude 9 is nine tenths of each operation's range, and an operation is left out as often as not, as in timm's
+    code, which the paper used. In torchvision alone every operation is carried out, and of the 31 steps of its scale
+    9 is three tenths.
     """
 
     def __init__(self, recipe: RandAugmentRecipe, interpolation: str):
-        super().__init__(1, num_magnitude_bins=STRENGTHS, interpolation=v2.InterpolationMode(interpolation))
-        self.mean, self.std = recipe.magnitude, recipe.magnitude_std
+        super().__init__(1, interpolation=v2.InterpolationMode(interpolation))
+        self.recipe = recipe
 
-    def forward(self, *inputs: Any) -> Any:
-        drawn = self.mean + self.std * torch.randn(()).item()
-        self.magnitude = round(min(max(drawn / 10, 0), 1) * (STRENGTHS - 1))
-        return super().forward(*inputs)
+    def forward(self, images: Tensor) -> Tensor:
+        """uint8 (..., 3, H, W) of the same shape; a batch shares a draw."""
+        if torch.rand(()) >= self.recipe.probability:
+            return images
+        name, (table, signed) = self._get_random_item(self._AUGMENTATION_SPACE)
+        drawn = self.recipe.magnitude + self.recipe.magnitude_std * torch.randn(()).item()
+        strengths = table(STRENGTHS, *images.shape[-2:])
+        magnitude = 0.0
+        if strengths is not None:
+            magnitude = strengths[round(min(max(drawn / 10, 0), 1) * (STRENGTHS - 1))].item()
+        if signed and torch.rand(()) < 0.5:
+            magnitude = -magnitude
+        return self.apply(images, name, magnitude)
 
-
-def image_transform(recipe: AugmentRecipe, image_size: int) -> v2.Compose:
-    """A PIL image as it is trained on: uint8 (3, image_size, image_size), not yet normalised or erased."""
-    interpolation = v2.InterpolationMode(recipe.interpolation)
-    steps: list[Callable[..., Any]] = [
-        v2.RandomResizedCrop(image_size, recipe.crop_scale, recipe.crop_aspect, interpolation),
-        v2.RandomHorizontalFlip(recipe.horizontal_flip),
-    ]
-    if recipe.randaugment is not None:
-        steps += [RandAugment(recipe.randaugment, "bilinear") for _ in range(recipe.randaugment.ops)]
-    return v2.Compose([*steps, v2.PILToTensor()])
-
-
-def evaluation_transform(image_size: int, crop_ratio: float, interpolation: str) -> v2.Compose:
-    """A PIL image as it is evaluated: shorter side to image_size / crop_ratio, centre crop, uint8."""
-    resize = v2.Resize(round(image_size / crop_ratio), v2.InterpolationMode(interpolation))
-    return v2.Compose([resize, v2.CenterCrop(image_size), v2.PILToTensor()])
+    def apply(self, images: Tensor, name: str, magnitude: float) -> Tensor:
+        """An operation by torchvision's name."""
+        return self._apply_image_or_video_transform(images, name, magnitude, self.interpolation, self._fill)
 
 
 class BatchAugment:
-    """``image_transform`` for batches on their device: uint8 (N, 3, H, W) -> uint8 (N, 3, S, S), no per-image Python.
+    """Crop, flip and RandAugment of batches on their device: uint8 (N, 3, H, W) -> uint8 (N, 3, S, S).
 
     Each image has a crop and a flip of its own. For each op of RandAugment the batch is dealt anew into at most 8
     groups, and the images of a group share a draw: the odds of each image are RandAugment's. Resizing does not
@@ -79,23 +74,22 @@ class BatchAugment:
 
     def crop_and_flip(self, images: Tensor) -> Tensor:
         """Random resized crop and horizontal flip, one box an image, in one call of grid_sample."""
-        height, width = images.shape[-2:]
-        box = random_boxes(images, self.recipe.crop_scale, self.recipe.crop_aspect)
-        # where no try fits, torchvision takes the largest centre crop of an allowed aspect
-        low, high = self.recipe.crop_aspect
-        whole_width, whole_height = min(width, round(height * high)), min(height, round(width / low))
+        count, (height, width) = len(images), images.shape[-2:]
+        box = random_boxes(count, height, width, self.recipe.crop_scale, self.recipe.crop_aspect)
+        whole_height, whole_width = whole_box(height, width, self.recipe.crop_aspect)
         box_height = torch.where(box.found, box.height, whole_height)
         box_width = torch.where(box.found, box.width, whole_width)
         top = torch.where(box.found, box.top, (height - whole_height) // 2)
         left = torch.where(box.found, box.left, (width - whole_width) // 2)
 
-        mirrored = torch.rand(len(images), device=images.device) < self.recipe.horizontal_flip
-        theta = torch.zeros(len(images), 2, 3, device=images.device)
+        mirrored = torch.rand(count) < self.recipe.horizontal_flip
+        theta = torch.zeros(count, 2, 3)
         theta[:, 0, 0] = torch.where(mirrored, -1.0, 1.0) * box_width / width
         theta[:, 1, 1] = box_height / height
         theta[:, 0, 2] = (2 * left + box_width) / width - 1
         theta[:, 1, 2] = (2 * top + box_height) / height - 1
-        grid = nn_functional.affine_grid(theta, [len(images), 3, self.size, self.size], align_corners=False)
+        theta = theta.to(images.device)
+        grid = nn_functional.affine_grid(theta, [count, 3, self.size, self.size], align_corners=False)
         mode = self.recipe.interpolation
         sampled = nn_functional.grid_sample(images.float(), grid, mode, padding_mode="border", align_corners=False)
         return sampled.round_().clamp_(0, 255).to(torch.uint8)
@@ -111,17 +105,14 @@ class RandomErasing:
         self.probability = probability
 
     def __call__(self, images: Tensor) -> Tensor:
-        # noise is dear, so it is drawn for the chosen images only
-        chosen = (torch.rand(len(images), device=images.device) < self.probability).nonzero()[:, 0]
-        height, width = images.shape[-2:]
-        box = random_boxes(images[chosen], (0.02, 0.33), (0.3, 3.3), strictly_inside=True)
-        rows = torch.arange(height, device=images.device) - box.top[:, None]
-        columns = torch.arange(width, device=images.device) - box.left[:, None]
-        in_rows = (rows >= 0) & (rows < box.height[:, None]) & box.found[:, None]
-        in_columns = (columns >= 0) & (columns < box.width[:, None])
-        erased = (in_rows[:, :, None] & in_columns[:, None, :])[:, None]
-        noise = torch.randn(len(chosen), *images.shape[1:], device=images.device)
-        images[chosen] = torch.where(erased, noise, images[chosen])
+        chosen = (torch.rand(len(images)) < self.probability).nonzero()[:, 0].tolist()
+        channels, height, width = images.shape[1:]
+        boxes = random_boxes(len(chosen), height, width, (0.02, 0.33), (0.3, 3.3), strictly_inside=True)
+        # noise is dear, so it is drawn for the boxes only
+        for image, (top, left, tall, wide, found) in zip(chosen, boxes.rows(), strict=True):
+            if found:
+                noise = torch.randn(channels, tall, wide, device=images.device)
+                images[image, :, top : top + tall, left : left + wide] = noise
         return images
 
 
@@ -135,22 +126,39 @@ class Boxes:
     width: Tensor
     found: Tensor
 
+    def rows(self) -> list[list[int]]:
+        """Top, left, height, width, found of each image."""
+        return torch.stack([self.top, self.left, self.height, self.width, self.found.long()], 1).tolist()
+
 
 def random_boxes(
-    images: Tensor, scale: tuple[float, float], aspect: tuple[float, float], *, strictly_inside: bool = False
+    count: int,
+    height: int,
+    width: int,
+    scale: tuple[float, float],
+    aspect: tuple[float, float],
+    *,
+    strictly_inside: bool = False,
 ) -> Boxes:
-    """Boxes as torchvision draws them: a share of the area, log-uniform aspect (width / height), up to 10 tries."""
-    (height, width), draws = images.shape[-2:], (len(images), TRIES)
-    area = height * width * torch.empty(draws, device=images.device).uniform_(*scale)
-    ratio = torch.empty(draws, device=images.device).uniform_(math.log(aspect[0]), math.log(aspect[1])).exp()
+    """Boxes in images of height x width as torchvision draws them: a share of the area, log-uniform aspect, 10 tries.
+
+    Drawn on the CPU, whose random numbers do not make a GPU wait and are the same for every device.
+    """
+    area = height * width * torch.empty(count, TRIES).uniform_(*scale)
+    ratio = torch.empty(count, TRIES).uniform_(math.log(aspect[0]), math.log(aspect[1])).exp()
     widths, heights = (area * ratio).sqrt().round().long(), (area / ratio).sqrt().round().long()
     fits = (widths > 0) & (heights > 0) & (widths <= width - strictly_inside) & (heights <= height - strictly_inside)
     first = fits.int().argmax(1, keepdim=True)
     box_width, box_height = widths.gather(1, first)[:, 0], heights.gather(1, first)[:, 0]
-    place = torch.rand(2, len(images), device=images.device)
+    place = torch.rand(2, count)
     top = (place[0] * (height - box_height + 1)).long()
     left = (place[1] * (width - box_width + 1)).long()
     return Boxes(top, left, box_height, box_width, fits.any(1))
+
+
+def whole_box(height: int, width: int, aspect: tuple[float, float]) -> tuple[int, int]:
+    """Height and width of the largest box of an allowed aspect: torchvision's crop where no try fits, centred."""
+    return min(height, round(width / aspect[0])), min(width, round(height * aspect[1]))
 
 
 def mixer(recipe: AugmentRecipe, num_classes: int) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:

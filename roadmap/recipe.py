@@ -63,13 +63,24 @@ class ScheduleRecipe(Checked):
 
 @dataclass(frozen=True)
 class RandAugmentRecipe(Checked):
-    """RandAugment (arXiv:1909.13719): ``ops`` a image, of a strength on the scale of 0 to 10, spread by a normal."""
+    """RandAugment (arXiv:1909.13719): ``ops`` an image, each with a probability.
+
+    Their strength is on a scale of 0 to 10, spread by a normal.
+    """
 
     place = "recipe.augment.randaugment"
 
     ops: int
+    probability: float  # of each op
     magnitude: float
     magnitude_std: float
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _in_range("recipe.augment.randaugment.ops", self.ops, 0)
+        _in_range("recipe.augment.randaugment.probability", self.probability, 0, 1)
+        _in_range("recipe.augment.randaugment.magnitude", self.magnitude, 0, 10)
+        _in_range("recipe.augment.randaugment.magnitude_std", self.magnitude_std, 0)
 
 
 @dataclass(frozen=True)

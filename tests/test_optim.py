@@ -90,7 +90,12 @@ def test_the_published_recipes() -> None:
     assert (ENHANCED.batch_size, ENHANCED.schedule.epochs, ENHANCED.schedule.warmup_epochs) == (4096, 300, 20)
     assert (augment.mixup, augment.cutmix, augment.random_erasing) == (0.8, 1.0, 0.25)
     assert augment.randaugment is not None
-    assert augment.randaugment.to_dict() == {"ops": 2, "magnitude": 9.0, "magnitude_std": 0.5}
+    assert augment.randaugment.to_dict() == {
+        "ops": 2,
+        "probability": 0.5,
+        "magnitude": 9.0,
+        "magnitude_std": 0.5,
+    }
     assert (ENHANCED.label_smoothing, ENHANCED.ema_decay, ENHANCED.eval_crop_ratio) == (0.1, None, 0.875)
     assert ENHANCED.network.to_dict() == {"weight_init": "trunc_normal", "layer_scale": 1e-6, "stochastic_depth": 0.1}
     assert augment.interpolation == "bicubic"

@@ -22,7 +22,8 @@ class Files:
         return os.fsdecode(self.files[index])
 
     def read(self, index: int) -> bytes:
-        return Path(self.name(index)).read_bytes()
+        with open(self.files[index], "rb", buffering=0) as file:
+            return file.read()
 
 
 def read_folder(data: Data) -> Split:

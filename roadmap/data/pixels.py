@@ -7,7 +7,6 @@ within interpolation for movements (`tests/data/test_image.py`).
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import cv2
 import numpy as np
@@ -29,10 +28,8 @@ SMOOTH = np.array([[1, 1, 1], [1, 5, 1], [1, 1, 1]]) / 13  # Pillow's SMOOTH
 class ArrayRandAugment(RandAugment):
     """RandAugment of an image uint8 (3, H, W) in channels_last memory, without copies."""
 
-    def _apply_image_or_video_transform(
-        self, image: Tensor, transform_id: str, magnitude: float, interpolation: Any, fill: Any
-    ) -> Tensor:
-        pixels = OPERATIONS[transform_id](image.permute(1, 2, 0).numpy(), magnitude)
+    def apply(self, images: Tensor, name: str, magnitude: float) -> Tensor:
+        pixels = OPERATIONS[name](images.permute(1, 2, 0).numpy(), magnitude)
         return torch.from_numpy(pixels).permute(2, 0, 1)
 
 

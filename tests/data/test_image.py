@@ -11,10 +11,11 @@ from PIL import Image
 from scipy.stats import ks_2samp
 from sklearn.datasets import load_sample_image
 from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as F
 
-from roadmap.augment import RandAugment
+from roadmap.augment import TRIES, RandAugment
 from roadmap.config import compose
-from roadmap.data.image import EvaluationImage, TrainingImage, UndecodableError, decode
+from roadmap.data.image import EvaluationImage, TrainingImage, UndecodableError, crop_box, decode
 from roadmap.data.pixels import OPERATIONS, ArrayRandAugment
 
 ENHANCED = compose(["recipe=enhanced", "data=imagenet", "data.root=x", "regime=tiny"]).recipe.augment
@@ -86,24 +87,22 @@ def test_constant_images_stay_as_they_are_where_torchvision_leaves_them() -> Non
 
 
 def test_operations_and_strengths_are_drawn_as_often_as_torchvisions(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Which operation, how strong and with which sign, over 6,000 draws of each."""
-    drawn: dict[str, list[tuple[str, float]]] = {"ours": [], "theirs": []}
+    """Which operation, how strong and with which sign, over 6,000 draws."""
+    drawn: list[tuple[str, float]] = []
     assert ENHANCED.randaugment is not None
-    ours = ArrayRandAugment(ENHANCED.randaugment, "bilinear")
+    ours = ArrayRandAugment(replace(ENHANCED.randaugment, probability=1.0), "bilinear")
     monkeypatch.setattr(
-        ArrayRandAugment,
-        "_apply_image_or_video_transform",
-        lambda self, image, name, magnitude, interpolation, fill: drawn["ours"].append((name, magnitude)) or image,
+        ArrayRandAugment, "apply", lambda self, image, name, magnitude: drawn.append((name, magnitude)) or image
     )
     image = torch.zeros(3, 224, 224, dtype=torch.uint8)
     torch.manual_seed(0)
     for _ in range(6000):
         ours(image)
-    counts = Counter(name for name, _ in drawn["ours"])
+    counts = Counter(name for name, _ in drawn)
     assert set(counts) == set(OPERATIONS)
     # 429 each is expected; four standard deviations are 80
     assert all(abs(count - 6000 / 14) < 80 for count in counts.values())
-    shears = np.array([magnitude for name, magnitude in drawn["ours"] if name == "ShearX"])
+    shears = np.array([magnitude for name, magnitude in drawn if name == "ShearX"])
     assert abs((shears > 0).mean() - 0.5) < 0.1
     # N(9, 0.5) cut off at 10, on a range of 0.3
     rng = np.random.default_rng(0)
@@ -157,20 +156,25 @@ def test_a_crop_is_resampled_as_pillow_would(interpolation: str) -> None:
     for photo in PHOTOS.values():
         data = encoded(photo, quality=90)
         image = Image.open(io.BytesIO(data)).convert("RGB")
-        theirs = v2.Compose(
-            [
-                v2.RandomResizedCrop(96, interpolation=v2.InterpolationMode(interpolation)),
-                v2.RandomHorizontalFlip(),
-                v2.PILToTensor(),
-            ]
-        )
         for seed in range(10):
             torch.manual_seed(seed)
             ours = TrainingImage(recipe, 96)(data)
             torch.manual_seed(seed)
-            wanted = theirs(image)
-            # the same draws in the same order
+            flip, *draws = torch.rand(3 + 2 * TRIES).tolist()
+            top, left, height, width = crop_box(image.height, image.width, recipe, draws)
+            wanted = F.resized_crop(image, top, left, height, width, [96, 96], v2.InterpolationMode(interpolation))
+            wanted = F.pil_to_tensor(F.horizontal_flip(wanted) if flip < 0.5 else wanted)
             assert (ours.int() - wanted.int()).abs().max() <= 1
+
+
+@pytest.mark.parametrize("size", [(1000, 20), (20, 1000), (3, 1), (200, 100)])
+def test_an_image_too_narrow_for_a_crop_gives_torchvisions_centre(size: tuple[int, int]) -> None:
+    height, width = size
+    recipe = replace(ENHANCED, crop_scale=(0.9, 1.0))
+    draws = torch.rand(2 + 2 * TRIES, generator=torch.Generator().manual_seed(0)).tolist()
+    crop = v2.RandomResizedCrop(8, recipe.crop_scale, recipe.crop_aspect)
+    wanted = crop.make_params([torch.empty(3, height, width)])
+    assert crop_box(height, width, recipe, draws) == tuple(wanted[key] for key in ("top", "left", "height", "width"))
 
 
 @pytest.mark.parametrize("size", [(500, 375), (375, 500), (224, 224), (60, 300), (333, 257)])
