@@ -191,6 +191,25 @@ def test_a_process_that_dies_takes_the_job_down_and_torchrun_starts_it_again(tmp
     assert out.count("top-1") == 1, "the first process alone talks"
 
 
+@pytest.mark.slow
+def test_two_machines_train_as_one_with_two_processes(tmp_path: Path) -> None:
+    """Two torchruns that meet over TCP, as on two machines, a process each."""
+    port, words = free_port(), [*LAYER_NORM, f"runs_dir={tmp_path / 'machines'}"]
+    meeting = ["--rdzv-id=one", "--rdzv-backend=c10d", f"--rdzv-endpoint=127.0.0.1:{port}"]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1", *meeting]
+    machines = [
+        subprocess.Popen(
+            [*launcher, "-m", "roadmap", "train", *words], stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
+        )
+        for _ in range(2)
+    ]
+    errors = [machine.communicate(timeout=120)[1] for machine in machines]
+    assert [machine.returncode for machine in machines] == [0, 0], errors
+    assert sum("batch_size 32 = 2 processes x 1 accumulation steps" in error for error in errors) == 1
+    assert train_in(2, [*LAYER_NORM, f"runs_dir={tmp_path / 'one'}"]) == [0, 0]
+    assert_close(weights(tmp_path / "machines"), weights(tmp_path / "one"), rtol=0, atol=0)
+
+
 def test_a_scheduler_stops_all_processes_at_the_same_update(tmp_path: Path) -> None:
     process = subprocess.Popen(
         torchrun("epochs=200", f"runs_dir={tmp_path}"), stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
