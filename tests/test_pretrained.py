@@ -20,7 +20,8 @@ from roadmap.experiment import Experiment
 from roadmap.pretrained import load_pretrained
 from roadmap.stopping import StopRequest
 from roadmap.trainer import Trainer
-from tests.faults.kill_and_resume import differences
+from tests.faults.kill_and_resume import differences, run_folder
+from tests.processes import train_in
 from tests.test_faults import interrupt
 
 CONVNEXT_T = ["regime=tiny", "step=separate_downsampling", "recipe=finetune_22k_224"]
@@ -130,6 +131,23 @@ def test_a_resumed_run_goes_on_from_its_own_checkpoint(weights: Path, photo_fold
     folder = interrupt(fine_tuning(photo_folder, weights, tmp_path / "parts"), after=7)
     execute(compose(fine_tuning(photo_folder, weights, tmp_path / "parts")))
     assert differences(whole.path, folder) == []
+
+
+def test_two_processes_start_from_the_same_weights(
+    weights: Path, photo_folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    request = fine_tuning(photo_folder, weights, tmp_path / "two", "epochs=1")
+    assert train_in(2, request) == [0, 0]
+    assert capfd.readouterr().err.count("starting from the averaged weights") == 1
+    _, alone = execute(
+        compose(fine_tuning(photo_folder, weights, tmp_path / "alone", "epochs=1", "micro_batch_size=2"))
+    )
+    two, one = (
+        torch.load(folder / "checkpoints" / "last.pt", weights_only=True)["network"]
+        for folder in (run_folder(tmp_path / "two"), alone.path)
+    )
+    for name, tensor in one.items():
+        torch.testing.assert_close(two[name], tensor, rtol=1e-3, atol=1e-5)
 
 
 def test_the_run_id_follows_the_content_and_not_the_path(trained: Path, weights: Path, tmp_path: Path) -> None:
