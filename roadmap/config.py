@@ -185,13 +185,13 @@ def one_sentence(error: Exception) -> str:
         hint = f"did you mean {near[0]}?" if near else "`roadmap train --cfg job` shows every setting"
         return f"unknown setting '{unknown[1]}'; {hint}"
     if isinstance(error, OverrideParseException):
-        key, _, value = error.override.partition("=")
+        name, _, value = error.override.partition("=")
         # as our own run folders have in their names
-        quoted = f"quote a value with = in it: \"{key}='{value}'\"" if "=" in value else ""
+        quoted = f"quote a value with = in it: \"{name}='{value}'\"" if "=" in value else ""
         return f"cannot read '{error.override}'; {quoted or 'write group=option or setting=value'}"
     # OmegaConf wraps what a resolver raises
-    if own := re.search(r"RequestError raised while resolving interpolation: (.+)", text):
-        return own[1]
+    if raised := re.search(r"RequestError raised while resolving interpolation: (.+)", text):
+        return raised[1]
     if isinstance(error, InterpolationKeyError) and (key := re.search(r"Interpolation key '([^']+)'", text)):
         return f"the chosen options want {key[1]}, which the config does not have"
     return " ".join(text.split())
