@@ -1,12 +1,12 @@
 """Every recipe of ``conf/recipe`` at every size it is for, against the published numbers written down by hand."""
 
 import math
+from dataclasses import replace
 from functools import cache
 
 import pytest
 import torch
 
-from roadmap.builder import build_network
 from roadmap.config import Composed, compose, config_dir
 from roadmap.network import Network
 from roadmap.optim import build_optimizer, build_schedule, learning_rate
@@ -48,9 +48,8 @@ def composed(recipe: str, size: str) -> Composed:
 @cache
 def network(recipe: str, size: str) -> Network:
     """As deep as asked for and narrow: groups of parameters and drop rates know nothing of width."""
-    which = "regime=nano" if size == "nano" else f"size={size}"
-    overrides = ["step=separate_downsampling", which, f"recipe={recipe}", "design.width=16", "data=imagenet"]
-    return build_network(compose([*overrides, "data.root=x"]))
+    request = composed(recipe, size)
+    return Network(replace(request.design, width=16), request.recipe.network, num_classes=1000)
 
 
 def test_every_recipe_file_is_tested_and_names_its_source() -> None:
