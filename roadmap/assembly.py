@@ -1,5 +1,6 @@
 """A trainer from an experiment's record: every part built from its numbers."""
 
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
@@ -16,10 +17,12 @@ from roadmap.errors import RequestError
 from roadmap.experiment import Experiment
 from roadmap.network import Network
 from roadmap.optim import build_optimizer, build_schedule
+from roadmap.pretrained import load_pretrained
 from roadmap.seeds import derived_seed
 from roadmap.stopping import StopRequest
 from roadmap.trainer import Trainer
 
+Tensors = tuple[Tensor, ...] | list[Tensor]
 Forward = tuple[Callable[[Tensor], Tensor], Callable[[], AbstractContextManager[None]]]
 
 
@@ -36,14 +39,13 @@ def build_trainer(
 ) -> Trainer:
     """The trainer of an experiment, with nothing to record to yet."""
     recipe, settings = experiment.recipe, experiment.settings
-    network: nn.Module = seeded_network(experiment, loaders.num_classes, device)
+    network: nn.Module = _started(experiment, loaders.num_classes, device, world)
     if settings.sync_batchnorm and world.size > 1:
         network = _synchronised(network, device)
     optimizer = build_optimizer(network, recipe.optimizer)
     ema = None
     if recipe.ema_decay is not None:
-        # BN's running statistics are averaged with the weights they belong to
-        ema = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema_decay), use_buffers=True)
+        ema = AveragedModel(network, multi_avg_fn=moving_average(recipe.ema_decay), use_buffers=True)
     forward, unsynced = _called(network, device, world, compiled=settings.compile)
     updates = loaders.train.share.updates * experiment.epochs
     return Trainer(
@@ -68,6 +70,34 @@ def build_trainer(
         max_skipped=settings.max_skipped_updates,
         ema=ema,
     )
+
+
+def _started(experiment: Experiment, num_classes: int, device: torch.device, world: World) -> Network:
+    """The network as training starts it: with its seed's weights, or with those trained before."""
+    network = seeded_network(experiment, num_classes, device)
+    if experiment.pretrained is not None:
+        for sentence in load_pretrained(network, experiment.pretrained):
+            if world.first:
+                print(sentence, file=sys.stderr)
+    return network
+
+
+def moving_average(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:
+    """How AveragedModel takes in a network after each update: ``decay`` of the average, the rest of the network.
+
+    BN's running mean and variance are averaged like the weights they belong to, at the same decay; they are not
+    measured anew for the averaged weights. BN's counters are copied: an average of whole numbers, rounded down after
+    each update, would stand still.
+    """
+    floats = get_ema_multi_avg_fn(decay)
+
+    def update(averaged: Tensors, current: Tensors, count: Tensor | int) -> None:
+        if averaged[0].is_floating_point():
+            floats(averaged, current, count)
+        else:
+            torch._foreach_copy_(averaged, current)
+
+    return update
 
 
 def _synchronised(network: nn.Module, device: torch.device) -> nn.Module:

@@ -11,7 +11,7 @@ from typing import Any, cast
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
 
@@ -22,12 +22,26 @@ from roadmap.experiment import Experiment, Settings
 from roadmap.recipe import Recipe
 
 SETTINGS = tuple(Settings.__dataclass_fields__)
-RUN_KEYS = ("epochs", "batch_size", "image_size", "precision", "seed", "seeds")
-OTHER_GROUPS = ("regime", "step", "recipe", "data", "logger", "path")
+RUN_KEYS = ("epochs", "batch_size", "image_size", "precision", "seed", "seeds", "pretrained")
+OTHER_GROUPS = ("regime", "step", "recipe", "size", "data", "logger", "path", "experiment")
 # Hydra's own groups that only its application uses: a sixth of the time of a composition without one.
 UNUSED = ("sweeper", "launcher", "help", "hydra_help", "output", "hydra_logging", "job_logging")
 # Overrides that change what a network is or how it is trained: what a variant is named by.
-TOGGLES = (*AXES, "recipe")
+TOGGLES = (*AXES, "size", "recipe")
+
+
+def by_size(size: str, values: Mapping[str, Any], *, _root_: DictConfig) -> Any:
+    """``${by_size:${regime.size},{t: 0.1, s: 0.4}}`` in a recipe's file: what it has for the size of the network.
+
+    Raises RequestError for a size that the recipe does not have.
+    """
+    if size not in values:
+        name = _root_.recipe.name
+        raise RequestError(f"recipe {name} has no values for a network of size {size}; choose size {listed(values)}")
+    return values[size]
+
+
+OmegaConf.register_new_resolver("by_size", by_size, replace=True)
 
 
 def config_dir() -> Path:
@@ -61,6 +75,7 @@ class Composed:
         return Experiment.from_mapping(
             {key: values[key] for key in ("seed", "epochs", "batch_size", "image_size", "precision", "step")}
             | {
+                "pretrained": values["pretrained"],
                 "regime": values["regime"]["name"],
                 "variant": self.variant,
                 "design": self.design,
@@ -169,8 +184,14 @@ def one_sentence(error: Exception) -> str:
         )
         hint = f"did you mean {near[0]}?" if near else "`roadmap train --cfg job` shows every setting"
         return f"unknown setting '{unknown[1]}'; {hint}"
-    if unread := re.search(r"Error parsing override '([^']*)'", text):
-        return f"cannot read '{unread[1]}'; write group=option or setting=value"
+    if isinstance(error, OverrideParseException):
+        name, _, value = error.override.partition("=")
+        # as our own run folders have in their names
+        quoted = f"quote a value with = in it: \"{name}='{value}'\"" if "=" in value else ""
+        return f"cannot read '{error.override}'; {quoted or 'write group=option or setting=value'}"
+    # OmegaConf wraps what a resolver raises
+    if raised := re.search(r"RequestError raised while resolving interpolation: (.+)", text):
+        return raised[1]
     if isinstance(error, InterpolationKeyError) and (key := re.search(r"Interpolation key '([^']+)'", text)):
         return f"the chosen options want {key[1]}, which the config does not have"
     return " ".join(text.split())

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from roadmap.checked import Checked
 from roadmap.design import Design
+from roadmap.digest import file_digest, weights_file
 from roadmap.errors import RequestError
 from roadmap.recipe import Recipe
 
@@ -28,6 +29,7 @@ class Data(Checked):
     root: str | None
     num_classes: int | None  # None: as many as the folder has
     holdout: float  # share of the training images evaluated on instead of the test images
+    classes: int | None = None  # image files: of num_classes so many, evenly spaced in their order; None: all
     max_corrupt: int = 0  # images that may be unreadable before the run stops
     train_files: str | None = None  # parquet and webdataset: patterns under root
     val_files: str | None = None
@@ -38,6 +40,10 @@ class Data(Checked):
         super().__post_init__()
         if not 0 <= self.holdout < 1:
             raise RequestError(f"data.holdout={self.holdout} is out of range; it wants a share from 0 to below 1")
+        if self.classes is not None and self.classes < 2:
+            raise RequestError(f"data.classes={self.classes} is out of range; it wants at least 2")
+        if self.classes is not None and self.source in MEMORY_SOURCES:
+            raise RequestError(f"data.classes does not go with data={self.name}; it wants image files")
         if self.max_corrupt < 0:
             raise RequestError(f"data.max_corrupt={self.max_corrupt} is out of range; it wants at least 0")
 
@@ -104,6 +110,7 @@ class Experiment(Checked):
     batch_size: int
     image_size: int
     precision: Literal["fp32", "bf16", "fp16"]
+    pretrained: str | None  # file of weights, checkpoint or run folder to start from
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -132,15 +139,13 @@ class Experiment(Checked):
     def definition(self) -> dict[str, Any]:
         """Everything that defines the result, and nothing that does not: two runs with equal definitions are one.
 
-        The data's folder is known by its absolute path. Recipe and step are known by what they set, not by name.
+        The data's folder is known by its absolute path, the weights to start from by what the file holds. Recipe and
+        step are known by what they set, not by name. Raises RequestError where there is no such file.
         """
-        recipe = self.recipe.to_dict()
         root = self.data.root if self.data.source not in MEMORY_SOURCES else None
-        # superseded by the run's own batch_size and epochs
-        del recipe["name"], recipe["batch_size"]
-        return {
+        definition: dict[str, Any] = {
             "design": self.design.to_dict(),
-            "recipe": recipe,
+            "recipe": self._recipe_definition(),
             "data": {
                 "name": self.data.name,
                 "root": os.path.realpath(root) if root else None,
@@ -154,6 +159,22 @@ class Experiment(Checked):
             "image_size": self.image_size,
             "precision": self.precision,
         }
+        if self.data.classes is not None:
+            definition["data"]["classes"] = self.data.classes
+        if self.pretrained is not None:
+            definition["pretrained"] = file_digest(weights_file(self.pretrained))
+        return definition
+
+    def _recipe_definition(self) -> dict[str, Any]:
+        """What the recipe sets; a setting that does nothing is left out, as runs were defined before there was one."""
+        recipe = self.recipe.to_dict()
+        # superseded by the run's own
+        del recipe["name"], recipe["batch_size"], recipe["image_size"]
+        if self.recipe.optimizer.layer_decay is None:
+            del recipe["optimizer"]["layer_decay"], recipe["optimizer"]["layer_group"]
+        if self.recipe.network.head_init_scale == 1:
+            del recipe["network"]["head_init_scale"]
+        return recipe
 
     @property
     def run_id(self) -> str:

@@ -177,7 +177,8 @@ class Network(nn.Module):
       is reckoned from the output's. The published FLOPs settle this.
     - Stochastic depth rises linearly from 0 at the first block to the recipe's rate at the last.
     - Initial weights follow the recipe, as the paper lists them there: Kaiming (fan-out) as in torchvision's ResNet, or
-      a normal of std 0.02 (cut off at -2 and 2, as the official code has it). Biases of convolutions start at zero.
+      a normal of std 0.02 (cut off at -2 and 2, as the official code has it). Biases of convolutions start at zero. For
+      fine-tuning the recipe scales the classifier's weights and biases down (``head_init_scale``).
     """
 
     def __init__(self, design: Design, recipe: NetworkRecipe, num_classes: int):
@@ -209,6 +210,9 @@ class Network(nn.Module):
         self.norm = norm(design, channels) if separate else nn.Identity()
         self.head = nn.Linear(channels, num_classes)
         initialise(self, recipe.weight_init)
+        with torch.no_grad():
+            for parameter in self.head.parameters():
+                parameter.mul_(recipe.head_init_scale)
 
     def forward(self, images: Tensor) -> Tensor:
         x = self.stem(images)

@@ -1,6 +1,8 @@
 """Optimizer and learning-rate schedule from a recipe's numbers."""
 
 import math
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -10,15 +12,56 @@ from roadmap.recipe import OptimizerRecipe, ScheduleRecipe
 
 
 def build_optimizer(network: nn.Module, recipe: OptimizerRecipe) -> torch.optim.Optimizer:
-    """SGD or AdamW. ``decay=matrices`` keeps weight decay off vectors: biases, norms, layer scale (one dimension)."""
-    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    decayed = [p for p in parameters if p.ndim > 1 or recipe.decay == "all"]
-    spared = [p for p in parameters if p.ndim <= 1 and recipe.decay == "matrices"]
-    groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": spared, "weight_decay": 0.0}]
-    groups = [group for group in groups if group["params"]]
+    """SGD or AdamW, each of its groups with a ``name``.
+
+    ``decay=matrices`` keeps weight decay off vectors: biases, norms, layer scale (one dimension). With ``layer_decay``
+    a layer's learning rate is that share of the one above it, from the start of the schedule to its end.
+    """
+    layer, layers = _layers(network, recipe)
+    groups: dict[tuple[int, bool], dict[str, Any]] = {}
+    for name, parameter in network.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        spared = parameter.ndim <= 1 and recipe.decay == "matrices"
+        key = (layer(name), spared)
+        if key not in groups:
+            groups[key] = {
+                "name": f"layer {key[0]}, {'without' if spared else 'with'} weight decay",
+                "params": [],
+                "lr": recipe.lr * (recipe.layer_decay or 1.0) ** (layers - 1 - key[0]),
+                "weight_decay": 0.0 if spared else recipe.weight_decay,
+            }
+        groups[key]["params"].append(parameter)
+    ordered = [groups[key] for key in sorted(groups)]
     if recipe.name == "sgd":
-        return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, fused=True)
-    return torch.optim.AdamW(groups, lr=recipe.lr, betas=recipe.betas, fused=True)
+        return torch.optim.SGD(ordered, lr=recipe.lr, momentum=recipe.momentum, fused=True)
+    return torch.optim.AdamW(ordered, lr=recipe.lr, betas=recipe.betas, fused=True)
+
+
+def _layers(network: nn.Module, recipe: OptimizerRecipe) -> tuple[Callable[[str], int], int]:
+    """From a parameter's name its layer, and how many there are; without ``layer_decay`` all is one layer."""
+    if recipe.layer_decay is None:
+        return lambda name: 0, 1
+    depths = [len(list(stage.children())) for stage in network.get_submodule("stages").children()]
+    first = [1 + sum(-(-depth // recipe.layer_group) for depth in depths[:stage]) for stage in range(len(depths) + 1)]
+    return lambda name: layer_of(name, first, recipe.layer_group), first[-1] + 1
+
+
+def layer_of(name: str, first: Sequence[int], group: int) -> int:
+    """The layer of a parameter: the stem's is 0, then every ``group`` blocks of a stage make one, the head's is last.
+
+    ``first`` is the layer of each stage's first block, and of the head. The convolution before a stage belongs to its
+    first blocks, the last norm to the head: the groups of the official code (``optim_factory.py``), which has twelve
+    of them for the depths (3, 3, 27, 3); here they are as many as the design's depths ask for.
+    """
+    part, *numbers = name.split(".")
+    if part == "stem":
+        return 0
+    if part == "downsampling":
+        return first[int(numbers[0])]
+    if part == "stages":
+        return first[int(numbers[0])] + int(numbers[1]) // group
+    return first[-1]
 
 
 def learning_rate(update: int, updates: int, lr: float, recipe: ScheduleRecipe) -> float:
@@ -38,5 +81,5 @@ def learning_rate(update: int, updates: int, lr: float, recipe: ScheduleRecipe) 
 
 
 def build_schedule(optimizer: torch.optim.Optimizer, recipe: ScheduleRecipe, lr: float, updates: int) -> LambdaLR:
-    """``learning_rate`` on the optimizer, to be stepped once per update."""
+    """``learning_rate`` on the optimizer, to be stepped once per update; each group has its own share of ``lr``."""
     return LambdaLR(optimizer, lambda update: learning_rate(update, updates, lr, recipe) / lr)

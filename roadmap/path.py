@@ -107,6 +107,8 @@ def differences(before: Composed, after: Composed) -> dict[str, str]:
 
 
 def _value(composed: Composed, group: str) -> object:
+    if group == "size":
+        return composed.design.depths, composed.design.width
     return getattr(composed.design, AXES[group]) if group in AXES else composed.recipe
 
 

@@ -16,10 +16,12 @@ class NetworkRecipe(Checked):
     weight_init: Literal["kaiming", "trunc_normal"]
     layer_scale: float | None  # initial value; null: none
     stochastic_depth: float  # drop rate of the last block
+    head_init_scale: float  # multiplies the classifier's initial weights and biases
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _in_range("recipe.network.stochastic_depth", self.stochastic_depth, 0, 1, open_above=True)
+        _in_range("recipe.network.head_init_scale", self.head_init_scale, 0, open_below=True)
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,8 @@ class OptimizerRecipe(Checked):
     lr: float
     weight_decay: float
     decay: Literal["all", "matrices"]  # matrices: not on vectors (biases, norms, layer scale)
+    layer_decay: float | None  # each layer's share of the learning rate of the one above it; null: one rate for all
+    layer_group: int  # blocks that make a layer of layer_decay
     momentum: float = 0.0
     betas: tuple[float, float] = (0.9, 0.999)
 
@@ -39,6 +43,9 @@ class OptimizerRecipe(Checked):
         super().__post_init__()
         _in_range("recipe.optimizer.lr", self.lr, 0, open_below=True)
         _in_range("recipe.optimizer.weight_decay", self.weight_decay, 0)
+        if self.layer_decay is not None:
+            _in_range("recipe.optimizer.layer_decay", self.layer_decay, 0, 1, open_below=True)
+        _in_range("recipe.optimizer.layer_group", self.layer_group, 1)
 
 
 @dataclass(frozen=True)
@@ -106,12 +113,13 @@ class AugmentRecipe(Checked):
 
 @dataclass(frozen=True)
 class Recipe(Checked):
-    """A whole training recipe; arXiv:2201.03545, section 2.1 and Table 5."""
+    """A whole training recipe; arXiv:2201.03545, section 2.1 and Tables 5 and 6."""
 
     place = "recipe"
 
     name: str
     batch_size: int  # of one update, over all devices and accumulation steps
+    image_size: int  # the regime's, unless the recipe is for another
     optimizer: OptimizerRecipe
     schedule: ScheduleRecipe
     augment: AugmentRecipe

@@ -34,6 +34,7 @@ def opening(experiment: Experiment, loaders: Loaders, trainer: Trainer) -> Summa
         "seed": experiment.seed,
         "data": experiment.data.name,
         "recipe": experiment.recipe.name,
+        "pretrained": experiment.pretrained,
         "epochs": experiment.epochs,
         "batch_size": experiment.batch_size,
         "micro_batch_size": share.micro_batch_size,

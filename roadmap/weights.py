@@ -73,13 +73,16 @@ NAMINGS = (
 )
 
 
-def load_weights(network: Network, state_dict: Mapping[str, Any]) -> None:
+def load_weights(network: Network, state_dict: Mapping[str, Any], *, new_head: bool = False) -> bool:
     """Copy ``state_dict`` into ``network``, strictly: every tensor must have its place and every place its tensor.
 
     Takes ResNets (50 to 200) and ConvNeXts in torchvision's, timm's or the official repositories' names (the last
     also as they are handed out, under a key ``model``), and our own; DDP's and torch.compile's prefixes may be there.
     Only BatchNorm's counters may be absent, as in old checkpoints. Linear layers become 1x1 convolutions, layer scales
     of shape (C, 1, 1) become (C,). Device, dtype and memory format stay the network's.
+
+    With ``new_head`` a head of another number of classes is left out, and the network's stays as it is; returns whether
+    that was so.
 
     Raises RequestError naming the keys that are missing, unexpected or of another shape, or where the names are no
     known ones; nothing is loaded then.
@@ -109,6 +112,9 @@ def load_weights(network: Network, state_dict: Mapping[str, Any]) -> None:
         parts += [f"unexpected {_some(unexpected)}"] if unexpected else []
         hint = _layer_scale_hint(missing, unexpected.values(), placed)
         raise RequestError(f"{misfit}: {'; '.join(parts)}{hint}")
+    other_head = new_head and placed["head.weight"][1].shape[:1] != own["head.weight"].shape[:1]
+    if other_head:
+        placed = {ours: found for ours, found in placed.items() if not ours.startswith("head.")}
     misshapen = [
         f"{key} has shape {tuple(tensor.shape)} where {tuple(own[ours].shape)} is wanted"
         for ours, (key, tensor) in placed.items()
@@ -119,6 +125,7 @@ def load_weights(network: Network, state_dict: Mapping[str, Any]) -> None:
     with torch.no_grad():
         for ours, (_, tensor) in placed.items():
             own[ours].copy_(tensor.reshape(own[ours].shape))
+    return other_head
 
 
 def _recognised(given: Mapping[str, Any]) -> Naming:

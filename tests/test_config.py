@@ -116,6 +116,26 @@ def test_data_scales_the_recipe_and_the_command_line_has_the_last_word() -> None
         ("micro_batch_size=7", "micro_batch_size=7 does not divide batch_size=64"),
         ("data=imagefolder", "data.root is not set; add data.root=…"),
         ("data.holdout=1.5", "data.holdout=1.5 is out of range"),
+        (
+            "pretrained=runs/a=b",
+            "cannot read 'pretrained=runs/a=b'; quote a value with = in it: \"pretrained='runs/a=b'",
+        ),
+        ("+data.classes=5", "data.classes does not go with data=digits; it wants image files"),
+        (
+            "recipe.optimizer.layer_decay=1.2",
+            "recipe.optimizer.layer_decay=1.2 is out of range; it wants a value",
+        ),
+        ("recipe.optimizer.layer_group=0", "recipe.optimizer.layer_group=0 is out of range; it wants at least 1"),
+        (
+            "recipe.network.head_init_scale=0",
+            "recipe.network.head_init_scale=0.0 is out of range; it wants a",
+        ),
+        ("recipe=isotropic", "recipe isotropic has no values for a network of size nano; choose size s, b or l"),
+        ("size=m", "unknown size 'm'; choose b, l, s, t or xl"),
+        (
+            "experiment=cifar",
+            "unknown experiment 'cifar'; choose cifar100, imagenet100_64, imagenet_base or",
+        ),
     ],
 )
 def test_bad_requests_get_one_sentence(override: str, message: str) -> None:

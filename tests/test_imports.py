@@ -10,12 +10,13 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "roadmap"
 # Lower ranks are imported by higher ones, never the other way; within a rank in one direction only.
 RANKS = [
-    ["errors", "checked", "seeds", "textual"],
+    ["errors", "checked", "seeds", "textual", "digest"],
     ["design", "recipe"],
     ["experiment"],
     ["runfolder", "config", "published"],
     ["path"],
     ["network", "costs", "augment", "optim", "checkpoint", "device", "progress", "loggers", "weights"],
+    ["pretrained"],
     ["distributed", "stopping", "losses"],
     [*(f"data.{name}" for name in ("order", "corrupt", "pixels", "image", "samples", "memory", "encoded"))],
     ["data.folder", "data.parquet", "data.shards"],

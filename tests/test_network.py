@@ -1,9 +1,11 @@
 """The network: every combination of the axes, every step of every regime."""
 
 import itertools
+from collections.abc import Callable
 
 import pytest
 import torch
+import torchvision
 from torch import nn
 
 from roadmap.builder import build, build_network
@@ -30,7 +32,7 @@ OPTIONS = {
     "norm": ["batch", "layer"],
     "downsampling": ["in_block", "separate"],
 }
-PLAIN = NetworkRecipe("trunc_normal", layer_scale=None, stochastic_depth=0.0)
+PLAIN = NetworkRecipe("trunc_normal", layer_scale=None, stochastic_depth=0.0, head_init_scale=1.0)
 
 
 @pytest.mark.parametrize("outer", list(itertools.product(*list(OPTIONS.values())[:4])))
@@ -127,7 +129,7 @@ def test_channels_last_gives_the_same_logits(regime: str) -> None:
 
 def test_stochastic_depth_rises_linearly_and_is_off_in_evaluation() -> None:
     design = compose(["regime=nano", "step=separate_downsampling"]).design
-    network = Network(design, NetworkRecipe("trunc_normal", None, 0.5), num_classes=10)
+    network = Network(design, NetworkRecipe("trunc_normal", None, 0.5, 1.0), num_classes=10)
     rates = [getattr(block.drop, "p", 0.0) for stage in network.stages for block in stage]
     assert rates == pytest.approx([0.0, 0.1, 0.2, 0.3, 0.4, 0.5])
     images = torch.randn(2, 3, 32, 32)
@@ -135,15 +137,24 @@ def test_stochastic_depth_rises_linearly_and_is_off_in_evaluation() -> None:
     assert torch.equal(network.eval()(images), network(images))
 
 
-@pytest.mark.parametrize(("size", "params_m"), [("S", 50.22), ("L", 197.77), ("XL", 350.20)])
-def test_the_other_sizes_are_reached_by_depths_and_width(size: str, params_m: float) -> None:
-    """Published parameters of ConvNeXt-S, L and XL (Table 1: 50, 198, 350 million)."""
-    width = {"S": 96, "L": 192, "XL": 256}[size]
+@pytest.mark.parametrize(
+    ("size", "params_m", "gmacs", "theirs"),
+    [
+        ("t", 28.59, 4.46, torchvision.models.convnext_tiny),
+        ("s", 50.22, 8.68, torchvision.models.convnext_small),
+        ("b", 88.59, 15.35, torchvision.models.convnext_base),
+        ("l", 197.77, 34.36, torchvision.models.convnext_large),
+        ("xl", 350.20, 60.92, None),
+    ],
+)
+def test_the_published_sizes(size: str, params_m: float, gmacs: float, theirs: Callable | None) -> None:
+    """Parameters and FLOPs of Table 1 (29, 50, 89, 198, 350 million; 4.5, 8.7, 15.4, 34.4, 60.9 G)."""
     with torch.device("meta"):
-        network = build(
-            "regime=tiny", "step=separate_downsampling", "design.depths=[3,3,27,3]", f"design.width={width}"
-        )
-    assert cost(network).params_m == pytest.approx(params_m, abs=0.01)
+        network = build("step=separate_downsampling", f"size={size}")
+        other = theirs() if theirs else None
+    counted = cost(network)
+    assert (counted.params_m, counted.gmacs) == pytest.approx((params_m, gmacs), abs=0.01)
+    assert other is None or counted.params == sum(p.numel() for p in other.parameters())
 
 
 def test_initial_weights_follow_the_recipe() -> None:

@@ -97,11 +97,13 @@ def test_the_published_recipes() -> None:
         "magnitude_std": 0.5,
     }
     assert (ENHANCED.label_smoothing, ENHANCED.ema_decay, ENHANCED.eval_crop_ratio) == (0.1, None, 0.875)
-    assert ENHANCED.network.to_dict() == {"weight_init": "trunc_normal", "layer_scale": 1e-6, "stochastic_depth": 0.1}
+    start = {"weight_init": "trunc_normal", "layer_scale": 1e-6, "stochastic_depth": 0.1, "head_init_scale": 1.0}
+    assert ENHANCED.network.to_dict() == start
     assert augment.interpolation == "bicubic"
     base = compose(["recipe=enhanced", "data=imagenet", "data.root=x", "regime=base"]).recipe
     assert base.network.stochastic_depth == 0.5
     assert (ORIGINAL.batch_size, ORIGINAL.schedule.epochs, ORIGINAL.label_smoothing) == (256, 90, 0.0)
-    assert ORIGINAL.network.to_dict() == {"weight_init": "kaiming", "layer_scale": None, "stochastic_depth": 0.0}
+    start = {"weight_init": "kaiming", "layer_scale": None, "stochastic_depth": 0.0, "head_init_scale": 1.0}
+    assert ORIGINAL.network.to_dict() == start
     assert (ORIGINAL.augment.randaugment, ORIGINAL.augment.mixup, ORIGINAL.augment.cutmix) == (None, None, None)
     assert ORIGINAL.augment.interpolation == "bilinear"

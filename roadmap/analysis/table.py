@@ -65,11 +65,11 @@ def check_comparable(runs: pd.DataFrame) -> None:
     for run in runs.to_dict("records"):
         conditions = {key: value for key, value in run["definition"].items() if key not in ("design", "seed")}
         first = definitions.setdefault(run["recipe"], conditions)
-        for key in conditions:
+        for key in first | conditions:
             for other in (first, *definitions.values()) if key in ("data", "image_size", "precision") else (first,):
-                if other.get(key) != conditions[key]:
+                if other.get(key) != conditions.get(key):
                     raise RequestError(
-                        f"these runs differ in {key} ({_short(other.get(key))} and {_short(conditions[key])}), "
+                        f"these runs differ in {key} ({_short(other.get(key))} and {_short(conditions.get(key))}), "
                         "so one table of them would compare what is not equal; name the folders of one kind only"
                     )
 

@@ -17,4 +17,4 @@ READERS: dict[str, Callable[[Data], Split]] = {
 
 def read_files(data: Data) -> Split:
     """Training and evaluation images of a source; RequestError where there are none or they do not fit."""
-    return READERS[data.source](data).held_out(data.holdout)
+    return READERS[data.source](data).with_classes(data.classes).held_out(data.holdout)

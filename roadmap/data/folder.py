@@ -27,12 +27,14 @@ class Files:
 
 
 def read_folder(data: Data) -> Split:
-    """Training and evaluation files of ``data.root``.
+    """Training and evaluation files of ``data.root``; the same twice with ``data.holdout``, which divides them.
 
     Raises RequestError for a missing folder, a class without images, and classes that differ between the two.
     """
     root = Path(data.root or "")
-    train, val = _class_folders(root / "train"), _class_folders(root / "val")
+    train = _class_folders(root / "train")
+    # a share of train/ takes the place of val/, which need not be there then
+    val = train if data.holdout else _class_folders(root / "val")
     if train.classes != val.classes:
         odd = sorted(set(train.classes) ^ set(val.classes))
         there = "train" if odd[0] in train.classes else "val"
@@ -51,7 +53,10 @@ def _files(folder: ImageFolder) -> Files:
 
 def _class_folders(folder: Path) -> ImageFolder:
     if not folder.is_dir():
-        raise RequestError(f"no folder {folder}; data.root wants train/ and val/, each with a folder a class")
+        raise RequestError(
+            f"no folder {folder}; data.root wants train/ and val/, each with a folder a class "
+            "(or train/ alone and data.holdout=0.1)"
+        )
     try:
         return ImageFolder(str(folder))
     except FileNotFoundError as error:

@@ -1,5 +1,6 @@
 """Which images are taken, in which order and by which process; the same for every source."""
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -60,11 +61,19 @@ def evaluation_share(images: int, batch_size: int, rank: int, processes: int) ->
 
 
 def stratified_split(labels: list[int], held_out: float | int) -> tuple[list[int], list[int]]:
-    """Two lists of indices, the same at every call, each with the classes in equal shares; a share or a count."""
+    """Two lists of indices, the same at every call, each with the classes in equal shares; a share or a count.
+
+    The image of a class that has no other, as some of ImageNet-22K's have not, stays in the first.
+    """
     from sklearn.model_selection import train_test_split
 
+    counts = Counter(labels)
+    shared = [index for index, label in enumerate(labels) if counts[label] > 1]
     try:
-        kept, out = train_test_split(range(len(labels)), test_size=held_out, stratify=labels, random_state=0)
+        kept, out = train_test_split(
+            shared, test_size=held_out, stratify=[labels[index] for index in shared], random_state=0
+        )
     except ValueError as error:
         raise RequestError(f"cannot hold out {held_out} of {len(labels)} images: {error}") from error
-    return sorted(kept), sorted(out)
+    alone = [index for index, label in enumerate(labels) if counts[label] == 1]
+    return sorted([*kept, *alone]), sorted(out)

@@ -84,6 +84,14 @@ def test_what_is_not_equal_is_not_compared(override: str, key: str) -> None:
         road(runs, STEPS)
 
 
+def test_a_run_from_trained_weights_is_not_compared_with_one_from_scratch(tmp_path: Path) -> None:
+    (tmp_path / "weights.pt").write_bytes(b"any")
+    runs = [summary("gelu", 0, 80.0), summary("kernel_7", 0, 81.0, f"pretrained='{tmp_path}/weights.pt'")]
+    for both in (runs, runs[::-1]):
+        with pytest.raises(RequestError, match="these runs differ in pretrained "):
+            road(pd.DataFrame(both), STEPS)
+
+
 def test_two_recipes_may_differ_in_epochs_but_not_in_data() -> None:
     road(pd.DataFrame([summary("gelu", 0, 80.0), summary("resnet50", 0, 76.0)]), STEPS)
     with pytest.raises(RequestError, match="differ in data"):
