@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import json
+import math
 import os
 import re
 import sys
@@ -108,4 +109,13 @@ def _write(file: Path, device: str, results: list[dict[str, Any]], seconds: floa
 
 
 def _json(value: Any) -> str:
-    return json.dumps(value, indent=1, ensure_ascii=False)
+    return json.dumps(_finite(value), indent=1, ensure_ascii=False)
+
+
+def _finite(value: Any) -> Any:
+    """The value with infinities and what is no number as words, which JSON does not know otherwise."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

@@ -42,7 +42,7 @@ GPU = Scale(
     compiled=True,
 )
 CPU = Scale(
-    seconds=900,
+    seconds=1800,
     matrix=1024,
     batch=4,
     image_size=96,

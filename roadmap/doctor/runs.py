@@ -119,17 +119,24 @@ def launch(subject: Subject, name: str, *overrides: str) -> None:
     words += ["-m", "roadmap", "train", *overrides, f"device={subject.device.type}"]
     package = str(Path(__file__).resolve().parents[2])
     paths = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
-    result = subprocess.run(
+    process = subprocess.Popen(
         [*words, f"runs_dir={subject.folder / name}"],
-        capture_output=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=LAUNCH_SECONDS,
-        check=False,
         env={"OMP_NUM_THREADS": "1"} | os.environ | {"PYTHONPATH": paths},
     )
-    if result.returncode:
-        said = [line for line in result.stderr.splitlines() if line.startswith("roadmap: ")] or ["nothing of use"]
-        raise RuntimeError(f"torchrun ended with {result.returncode}: {said[-1]}")
+    try:
+        _, error = process.communicate(timeout=LAUNCH_SECONDS)
+    except subprocess.TimeoutExpired:
+        raise RuntimeError(f"two processes had not ended after {LAUNCH_SECONDS} s") from None
+    finally:
+        # torchrun takes its processes with it when it is asked to end, not when it is killed
+        process.terminate()
+        process.wait()
+    if process.returncode:
+        said = [line for line in error.splitlines() if line.startswith("roadmap: ")] or ["nothing of use"]
+        raise RuntimeError(f"torchrun ended with {process.returncode}: {said[-1]}")
 
 
 def loader(subject: Subject) -> Verdict:

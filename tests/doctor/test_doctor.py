@@ -9,7 +9,10 @@ from roadmap.__main__ import main
 from roadmap.doctor import proof, runs, speed
 from roadmap.doctor.checks import Check, Verdict
 
-GOOD, BAD = Check("good", lambda subject: Verdict(True, "equal")), Check("bad", lambda subject: Verdict(False, "apart"))
+GOOD, BAD = (
+    Check("good", lambda subject: Verdict(True, "equal")),
+    Check("bad", lambda subject: Verdict(False, "apart", {"error": float("inf")})),
+)
 
 
 @pytest.fixture
@@ -42,6 +45,7 @@ def test_a_failed_check_is_named_and_kept(
     out, err = capsys.readouterr()
     assert err.endswith("roadmap: 1 of 2 checks failed: bad\n")
     assert json.loads(out) == json.loads(file.read_text())["checks"]
+    assert '"error": "inf"' in out
 
 
 @pytest.mark.parametrize(

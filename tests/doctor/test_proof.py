@@ -2,6 +2,7 @@
 
 import dataclasses
 import shutil
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -241,6 +242,15 @@ def test_what_a_launch_said_is_told(subject: Subject) -> None:
         runs.launch(subject, "odd", "batch_size=3")
 
 
+@pytest.mark.slow
+def test_processes_that_hang_are_ended(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs, "LAUNCH_SECONDS", 25)
+    with pytest.raises(RuntimeError, match="two processes had not ended after 25 s"):
+        runs.launch(subject, "long", "epochs=100000")
+    left = subprocess.run(["pgrep", "-f", str(subject.folder)], capture_output=True, text=True, check=False)
+    assert left.stdout == ""
+
+
 def test_the_share_of_waiting_comes_from_the_run(subject: Subject) -> None:
     verdict = runs.loader(subject)
     assert verdict.ok is None
@@ -286,7 +296,7 @@ def test_no_room_for_one_image_is_an_error(subject: Subject, monkeypatch: pytest
 
 def test_a_cell_that_would_end_too_late_is_left_out(subject: Subject) -> None:
     late = dataclasses.replace(subject, began=time.monotonic() - subject.scale.seconds)
-    with pytest.raises(SkippedError, match=r"the proof ends within 900 s; started again it gets further"):
+    with pytest.raises(SkippedError, match=r"the proof ends within 1800 s; started again it gets further"):
         speed.measure(late, speed.Cell("ResNet-50", True, "bf16", compiled=True))
 
 
