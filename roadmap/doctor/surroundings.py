@@ -3,7 +3,6 @@
 import netrc
 import os
 import platform
-import re
 import resource
 import shutil
 import tempfile
@@ -13,6 +12,7 @@ from pathlib import Path
 from urllib.parse import urlparse
 
 import yaml
+from packaging.requirements import Requirement  # comes with Hydra
 
 from roadmap.builder import design_cost
 from roadmap.config import Composed, config_dir
@@ -49,16 +49,14 @@ def surroundings(composed: Composed) -> list[Finding]:
 
 
 def versions() -> list[Finding]:
-    """Python and each package that must be there, against the versions that it was installed to want."""
+    """Python and each package that must be there, against the versions that the installed package asks for."""
     found = [Finding("Python", True, platform.python_version())]
-    for line in sorted(requires("roadmap") or [], key=str.lower):
-        if "extra ==" in line:
+    for wanted in sorted(map(Requirement, requires("roadmap") or []), key=lambda wanted: wanted.name):
+        if wanted.marker is not None and not wanted.marker.evaluate({"extra": ""}):
             continue
-        name = re.split(r"[<>=!~;\[ ]", line)[0]
-        there = _version(name)
-        found.append(
-            Finding(name, there is not None, there or "not installed", "" if there else f"pip install '{line}'")
-        )
+        there = _version(wanted.name)
+        fits = there is not None and wanted.specifier.contains(there, prereleases=True)
+        found.append(Finding(wanted.name, fits, there or "not installed", "" if fits else f"pip install '{wanted}'"))
     return found
 
 

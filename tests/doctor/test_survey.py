@@ -130,10 +130,12 @@ def test_more_threads_than_cores(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_missing_packages(monkeypatch: pytest.MonkeyPatch) -> None:
     plain = surroundings._version
-    monkeypatch.setattr(surroundings, "_version", lambda name: None if name in ("timm", "tqdm") else plain(name))
-    (tqdm,) = [finding for finding in surroundings.versions() if finding.name == "tqdm"]
-    assert tqdm.ok is False
-    assert tqdm.mend.startswith("pip install 'tqdm>=")
+    there = {"timm": None, "tqdm": None, "hydra-core": "1.4.0"}
+    monkeypatch.setattr(surroundings, "_version", lambda name: there[name] if name in there else plain(name))
+    missing = {finding.name: finding for finding in surroundings.versions() if not finding.ok}
+    assert set(missing) == {"tqdm", "hydra-core"}
+    assert missing["tqdm"].mend.startswith("pip install 'tqdm>=")
+    assert missing["hydra-core"] == Finding("hydra-core", False, "1.4.0", "pip install 'hydra-core<1.4,>=1.3.8'")
     assert surroundings.extra("timm").ok is None
     assert surroundings.extra("timm").mend.endswith("pip install timm")
 
