@@ -69,10 +69,9 @@ def test_wrong_requests_are_told_before_the_work(
 
 
 @pytest.mark.slow
-def test_the_whole_proof_on_the_cpu(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Six minutes on two cores."""
+def test_the_whole_proof_on_the_cpu(tmp_path: Path) -> None:
+    """Four to eight minutes."""
     assert main(["doctor", "--gpu", "device=cpu", "--output", str(tmp_path / "proof.json")]) == 0
     checks = json.loads((tmp_path / "proof.json").read_text())["checks"]
     assert len(checks) == 22
     assert {check["outcome"] for check in checks} == {"pass", "measured"}
-    assert "13 pass" not in capsys.readouterr().err
