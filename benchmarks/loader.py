@@ -17,7 +17,6 @@ timm 1.0.31's RandAugment fails with Pillow 13: `pip install 'pillow<13' timm` i
 import argparse
 import json
 import os
-import random
 import statistics
 import tempfile
 import time
@@ -31,8 +30,6 @@ os.environ |= {"OMP_NUM_THREADS": "1", "THP_MEM_ALLOC_ENABLE": "1"}
 import PIL
 import torch
 import torchvision
-from PIL import Image
-from sklearn.datasets import load_sample_image
 from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
@@ -40,6 +37,7 @@ from torchvision.transforms import v2
 from roadmap.config import compose
 from roadmap.data import open_loaders
 from roadmap.data.image import EvaluationImage, TrainingImage, decode
+from roadmap.doctor.photos import make_photos
 from roadmap.recipe import Recipe
 
 BATCH = 64
@@ -50,21 +48,6 @@ OPERATIONS = [
     *("ContrastIncreasing", "BrightnessIncreasing", "SharpnessIncreasing", "ShearX", "ShearY"),
     *("TranslateXRel", "TranslateYRel"),
 ]
-
-
-def make_photos(root: Path, count: int) -> None:
-    """Class folders of 500x375 JPEGs, each another part of a photograph at another scale."""
-    draw = random.Random(0)
-    for split, images in (("train", count), ("val", 2)):
-        for name in ("china", "flower"):
-            photo = Image.fromarray(load_sample_image(f"{name}.jpg"))
-            (root / split / name).mkdir(parents=True)
-            for index in range(images // 2):
-                width = draw.uniform(400, 565)
-                height = width * 0.75
-                left, top = draw.uniform(0, photo.width - width), draw.uniform(0, photo.height - height)
-                part = photo.resize((500, 375), Image.Resampling.BICUBIC, (left, top, left + width, top + height))
-                part.save(root / split / name / f"{index}.jpg", quality=90)
 
 
 def request(root: Path) -> list[str]:

@@ -10,51 +10,12 @@ the machine does hits both alike. The ratio is of the median step times: above 1
 import argparse
 import json
 import statistics
-import time
-from collections.abc import Callable
 
 import torch
 import torchvision
-from torch import Tensor, nn
 
 import roadmap
-from roadmap.device import autocast
-
-PAIRS = {
-    "ResNet-50": ("resnet50", "resnet50"),
-    "ConvNeXt-T": ("separate_downsampling", "convnext_tiny"),
-}
-
-
-def stepper(network: nn.Module, images: Tensor, labels: Tensor, precision: str) -> Callable[[], None]:
-    """One forward, backward and update, finished when it returns."""
-    network = network.to(images.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4, fused=True)
-    context = autocast(images.device, precision)
-
-    def step() -> None:
-        with context():
-            loss = nn.functional.cross_entropy(network(images), labels)
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        if images.device.type == "cuda":
-            torch.cuda.synchronize()
-
-    return step
-
-
-def alternate(steps: dict[str, Callable[[], None]], warmup: int, repeats: int) -> dict[str, list[float]]:
-    """Seconds of each step, taken in turn; which of them goes first changes from round to round."""
-    seconds: dict[str, list[float]] = {name: [] for name in steps}
-    for turn in range(warmup + repeats):
-        names = list(steps) if turn % 2 else list(reversed(steps))
-        for name in names:
-            started = time.perf_counter()
-            steps[name]()
-            if turn >= warmup:
-                seconds[name].append(time.perf_counter() - started)
-    return seconds
+from roadmap.measure import PAIRS, alternate, training_step
 
 
 def main() -> None:
@@ -82,7 +43,7 @@ def main() -> None:
                 "ours": roadmap.build("regime=tiny", f"step={step}"),
                 "torchvision": getattr(torchvision.models, peer)(),
             }
-            steps = {who: stepper(network, images, labels, precision) for who, network in networks.items()}
+            steps = {who: training_step(network, images, labels, precision) for who, network in networks.items()}
             seconds = alternate(steps, options.warmup, options.repeats)
             medians = {who: statistics.median(times) for who, times in seconds.items()}
             pairs = [theirs / ours for ours, theirs in zip(seconds["ours"], seconds["torchvision"], strict=True)]

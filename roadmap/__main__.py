@@ -13,6 +13,7 @@ COMMANDS = {
     "train": "train one design with one seed; Hydra's -m, --cfg job, launchers and sweepers work",
     "run": "train every step of a path × seeds, or what is missing of it; ends with the table and the figure",
     "compare": "a table of logged runs",
+    "doctor": "what this machine can do; --gpu: the proof that its GPU computes what the CPU does",
     "figure": "the roadmap figure of logged runs (png, svg, pdf)",
 }
 

@@ -1,7 +1,7 @@
 """Where a run computes, and in which precision."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 
@@ -31,6 +31,21 @@ def autocast(device: torch.device, precision: str) -> Callable[[], AbstractConte
     if precision == "fp32":
         return nullcontext
     return lambda: torch.autocast(device.type, dtype=DTYPES[precision])
+
+
+@contextmanager
+def tf32(allowed: bool) -> Iterator[None]:
+    """fp32 convolutions and matrix products of NVIDIA's GPUs with a mantissa of 10 bits, or with all 23.
+
+    torch's own start is the first for convolutions and the second for matrix products.
+    """
+    # the older of torch's two ways to say so: inductor still reads that one, and mixing them is an error
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = allowed
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
 
 
 def peak_memory_gb(device: torch.device) -> float:

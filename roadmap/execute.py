@@ -22,12 +22,13 @@ from roadmap.summary import Summary, opening, results
 from roadmap.trainer import Record, Trainer
 
 
-def execute(composed: Composed) -> tuple[Summary, RunFolder]:
+def execute(composed: Composed, stop: StopRequest | None = None) -> tuple[Summary, RunFolder]:
     """Train what a config asks for, or what is left of it; a finished run is returned as it is.
 
-    Started by torchrun, every process calls this, and the first alone writes. Raises RequestError before anything is
-    written where the request does not fit. Raises WorkError, StoppedError and KeyboardInterrupt after the summary says
-    so: the same request goes on from the last checkpoint.
+    ``stop`` is where the trainer looks for a request to stop; None: signals. Started by torchrun, every process calls
+    this, and the first alone writes. Raises RequestError before anything is written where the request does not fit.
+    Raises WorkError, StoppedError and KeyboardInterrupt after the summary says so: the same request goes on from the
+    last checkpoint.
     """
     experiment = composed.experiment()
     device = local_device(choose_device(experiment.settings.device))
@@ -35,7 +36,7 @@ def execute(composed: Composed) -> tuple[Summary, RunFolder]:
     finished = world.from_first(_finished(experiment) if world.first else None)
     if finished is not None:
         return finished
-    with StopRequest() as stop:
+    with stop or StopRequest() as stop:
         with world.together():
             loaders = open_loaders(experiment, device, world)
             trainer = build_trainer(experiment, loaders, device, world, stop)

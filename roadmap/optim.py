@@ -34,7 +34,11 @@ def build_optimizer(network: nn.Module, recipe: OptimizerRecipe) -> torch.optim.
         groups[key]["params"].append(parameter)
     ordered = [groups[key] for key in sorted(groups)]
     if recipe.name == "sgd":
-        return torch.optim.SGD(ordered, lr=recipe.lr, momentum=recipe.momentum, fused=True)
+        optimizer = torch.optim.SGD(ordered, lr=recipe.lr, momentum=recipe.momentum, fused=True)
+        # torch leaves them uninitialised until a step is taken, and takes them for good where fp16's scaler skipped it
+        for parameter in (p for group in ordered if recipe.momentum for p in group["params"]):
+            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        return optimizer
     return torch.optim.AdamW(ordered, lr=recipe.lr, betas=recipe.betas, fused=True)
 
 

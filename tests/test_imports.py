@@ -22,13 +22,18 @@ RANKS = [
     ["data.folder", "data.parquet", "data.shards"],
     ["data.files", "data.loaders", "data"],
     ["trainer"],
-    ["assembly", "summary", "builder"],
+    ["assembly", "summary", "builder", "measure"],
     ["execute"],
+    [
+        "doctor",
+        *(f"doctor.{name}" for name in ("photos", "findings", "checks", "machine", "surroundings")),
+        *(f"doctor.{name}" for name in ("proof", "runs", "speed")),
+    ],
     ["analysis", "analysis.runs", "analysis.table", "analysis.figure"],
     [
         "commands",
         "commands.arguments",
-        *(f"commands.{name}" for name in ("steps", "figure", "compare", "train", "run")),
+        *(f"commands.{name}" for name in ("steps", "figure", "compare", "train", "run", "doctor")),
     ],
     ["__init__", "__main__"],
 ]

@@ -38,6 +38,24 @@ def test_original_decays_everything() -> None:
     assert len(group["params"]) == len(list(network.parameters()))
 
 
+def test_a_first_update_that_fp16_skips_leaves_no_trace_in_the_momentum() -> None:
+    """Left to itself torch's fused SGD goes on with memory that nothing was written to."""
+
+    def weights(scaled: bool) -> torch.Tensor:
+        layer = torch.nn.Linear(300, 300)
+        torch.nn.init.constant_(layer.weight, 0.01)
+        optimizer = build_optimizer(layer, ORIGINAL.optimizer)
+        scaler = torch.amp.GradScaler("cpu", init_scale=4.0, enabled=scaled)
+        for infinite in (True, False, False) if scaled else (False, False):
+            scaler.scale(layer(torch.ones(2, 300)).sum() * (torch.inf if infinite else 1)).backward()
+            scaler.step(optimizer)
+            scaler.update()
+            optimizer.zero_grad()
+        return layer.weight.detach()
+
+    assert torch.equal(weights(scaled=True), weights(scaled=False))
+
+
 @pytest.mark.parametrize(
     ("epoch", "lr"), [(0, 0.1), (29.99, 0.1), (30, 0.01), (59.99, 0.01), (60, 0.001), (89.99, 0.001)]
 )

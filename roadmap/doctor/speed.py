@@ -1,0 +1,150 @@
+"""Throughput: ours beside torchvision's and timm's networks in turn, and beside the largest matrix products."""
+
+import gc
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
+from itertools import product
+
+import torch
+import torchvision
+from torch import nn
+
+from roadmap.builder import build
+from roadmap.costs import cost
+from roadmap.device import tf32
+from roadmap.doctor.checks import Check, Subject, Verdict
+from roadmap.measure import PAIRS, Step, alternate, inference_step, synchronise, training_step
+
+Builders = dict[str, Callable[[], nn.Module]]
+LEAST_ROUNDS = 3
+# what a cell is taken to cost before it is measured, a network: a guess, to be put right by the first run on a GPU
+EAGER_SECONDS, COMPILED_SECONDS = 5.0, 40.0
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One comparison. ``precision``: bf16 by autocast, or fp32, in which a GPU is allowed TF32."""
+
+    network: str
+    training: bool
+    precision: str
+    compiled: bool
+
+    def name(self, device: torch.device) -> str:
+        """As the table has it."""
+        what = "training" if self.training else "inference"
+        precision = "TF32" if device.type == "cuda" and self.precision == "fp32" else self.precision
+        return f"{self.network} {what} {precision}{' compiled' if self.compiled else ''}"
+
+
+def builders(network: str) -> Builders:
+    """Who builds a network: ours, torchvision, and timm where it is installed; all with the same stochastic depth."""
+    step, peer = PAIRS[network]
+    found: Builders = {
+        "ours": lambda: build("regime=tiny", f"step={step}"),
+        "torchvision": getattr(torchvision.models, peer),
+    }
+    if find_spec("timm"):
+        import timm
+
+        rate = 0.1 if network == "ConvNeXt-T" else 0.0
+        found["timm"] = lambda: timm.create_model(peer, drop_path_rate=rate)
+    return found
+
+
+def matrix_peak(subject: Subject, repeats: int = 20) -> Verdict:
+    """FLOP/s of the best of several products of two large square matrices, per precision."""
+    size, device = subject.scale.matrix, subject.device
+    for precision, dtype in (("bf16", torch.bfloat16), ("fp32", torch.float32)):
+        one, other = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+        seconds = []
+        with tf32(True):
+            for _ in range(repeats):
+                synchronise(device)
+                began = time.perf_counter()
+                torch.mm(one, other)
+                synchronise(device)
+                seconds.append(time.perf_counter() - began)
+        subject.peaks[precision] = 2 * size**3 / min(seconds)
+    fp32 = "fp32 with TF32" if device.type == "cuda" else "fp32"
+    tera = {precision: flops / 1e12 for precision, flops in subject.peaks.items()}
+    sentence = f"{tera['bf16']:.3g} TFLOP/s in bf16, {tera['fp32']:.3g} in {fp32}; {size} x {size}, best of {repeats}"
+    return Verdict(None, sentence, {"tflops": tera, "size": size})
+
+
+def measure(subject: Subject, cell: Cell) -> Verdict:
+    """Images per second of each contender, ours by the others', and shares of the measured peak.
+
+    Training is reckoned as three forward passes, a multiply-accumulate as two operations. Half the batch is tried where
+    the device has not the memory.
+    """
+    scale, found = subject.scale, builders(cell.network)
+    subject.ask_for(len(found) * (COMPILED_SECONDS if cell.compiled else EAGER_SECONDS) + scale.cell_seconds)
+    batch, seconds = scale.batch, None
+    while seconds is None:
+        # here, since an error still holds the networks in its `except`
+        free(subject.device)
+        try:
+            seconds = timed(subject, cell, found, batch)
+        except torch.OutOfMemoryError:
+            if batch == 1:
+                raise
+            batch //= 2
+    with torch.device("meta"):
+        macs = cost(found["ours"](), scale.image_size).macs
+    flops = (3 if cell.training else 1) * 2 * macs
+    rates = {who: batch / statistics.median(times) for who, times in seconds.items()}
+    ratios = {who: rates["ours"] / rate for who, rate in rates.items() if who != "ours"}
+    peak = subject.peaks.get(cell.precision)
+    shares = {who: rate * flops / peak for who, rate in rates.items()} if peak else {}
+    numbers = {"images_per_second": rates, "ratio": ratios, "share_of_peak": shares, "batch": batch}
+    numbers |= {"image_size": scale.image_size, "rounds": len(seconds["ours"])}
+    parts = [f"{rates['ours']:.4g} images/s", *(f"{ratio:.2f} x {who}" for who, ratio in ratios.items())]
+    parts += [f"{shares['ours']:.0%} of the peak"] if shares else []
+    smaller = f" (for want of memory, not {scale.batch})" if batch < scale.batch else ""
+    return Verdict(None, ", ".join(parts) + f"; batch {batch}{smaller}", numbers)
+
+
+def timed(subject: Subject, cell: Cell, found: Builders, batch: int) -> dict[str, list[float]]:
+    """Seconds of each contender's steps, as many rounds as ``cell_seconds`` has room for."""
+    scale, device = subject.scale, subject.device
+    # compiled code of other cells' networks counts against dynamo's limit of versions
+    torch.compiler.reset()
+    images = torch.randn(batch, 3, scale.image_size, scale.image_size, device=device)
+    images = images.to(memory_format=torch.channels_last)
+    labels = torch.randint(1000, (batch,), device=device)
+    steps: dict[str, Step] = {}
+    for who, make in found.items():
+        if cell.training:
+            steps[who] = training_step(make(), images, labels, cell.precision, compiled=cell.compiled)
+        else:
+            steps[who] = inference_step(make(), images, cell.precision, compiled=cell.compiled)
+    with tf32(True):
+        first = alternate(steps, scale.warmup, 1)
+        round_seconds = sum(times[0] for times in first.values())
+        rounds = min(max(round(scale.cell_seconds / round_seconds), LEAST_ROUNDS), scale.most_rounds)
+        return alternate(steps, 0, rounds)
+
+
+def free(device: torch.device) -> None:
+    """Give back what earlier networks held."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def checks(subject: Subject) -> list[Check]:
+    """The peak, then every cell; the compiled ones last, since they take longest."""
+    compiled = (False, True) if subject.scale.compiled else (False,)
+    cells = [
+        Cell(network, training, precision, compile_)
+        for compile_, precision, training, network in product(
+            compiled, ("bf16", "fp32"), (True, False), ("ConvNeXt-T", "ResNet-50")
+        )
+    ]
+    named = [Check(cell.name(subject.device), partial(measure, cell=cell)) for cell in cells]
+    return [Check("matrix peak", matrix_peak), *named]
