@@ -25,7 +25,7 @@ from roadmap.trainer import Trainer
 CPU = torch.device("cpu")
 ENDS = ("step=resnet50", "step=separate_downsampling")
 # BN with ReLU amplifies rounding: the CPU's own fp32 and fp64 are 44 % of the way apart after ten updates of the nano
-# ResNet, whenever a value within rounding of zero is cut off in one of them only. In fp64 noise of 1e-15 ends 1e-9 apart.
+# ResNet, when a value within rounding of zero is cut off in one of them only. In fp64 noise of 1e-15 ends 1e-9 apart.
 IN_FP64 = (("step=resnet50",), ("step=enhanced_recipe",))  # SGD, AdamW
 # smooth networks with LN: 6e-5 of the way apart; with activations of 10 bits, as in TF32, 6e-3
 IN_FP32 = (("step=layer_norm",), ("step=separate_downsampling",), ("step=separate_downsampling", "recipe=original"))

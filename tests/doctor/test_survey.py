@@ -192,7 +192,8 @@ def test_data_is_opened_by_the_readers_of_a_run(photo_folder: Path, tmp_path: Pa
         "data imagenet",
         False,
         "cannot be opened",
-        f"no folder {tmp_path}/train; data.root wants train/ and val/, each with a folder a class",
+        f"no folder {tmp_path}/train; data.root wants train/ and val/, each with a folder a class "
+        "(or train/ alone and data.holdout=0.1)",
     )
     cifar = data("data=cifar10", f"data.root={tmp_path}")
     assert cifar.ok is None
