@@ -107,16 +107,45 @@ def local_device(device: torch.device) -> torch.device:
 
 
 def join(device: torch.device) -> World:
-    """Join the other processes, once; CPU tensors travel by gloo, a GPU's by NCCL. Alone there is nothing to join."""
+    """Join the other processes, once; CPU tensors travel by gloo, a GPU's by NCCL. Alone there is nothing to join.
+
+    Raises WorkError where they do not find each other.
+    """
     world = launched()
     if world.size > 1 and not dist.is_initialized():
         on_gpu = device.type == "cuda"
         if on_gpu:
             torch.cuda.set_device(device)
         backend = "cpu:gloo,cuda:nccl" if on_gpu else "gloo"
-        dist.init_process_group(backend, timeout=TIMEOUT, device_id=device if on_gpu else None)
+        own = device if on_gpu else None
+        try:
+            store = _meeting_place()
+            dist.init_process_group(
+                backend, store=store, rank=world.rank, world_size=world.size, timeout=TIMEOUT, device_id=own
+            )
+        except (RuntimeError, ValueError) as error:
+            place = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+            raise WorkError(
+                f"process {world.rank} cannot join the {world.size - 1} others at {place}: {_first_line(error)}; "
+                "start all of them with torchrun, on machines that reach that address"
+            ) from error
         atexit.register(dist.destroy_process_group)
     return world
+
+
+def _meeting_place() -> dist.Store:
+    """Where processes find each other's addresses, as torchrun says.
+
+    On one machine torchrun keeps the same place when it starts processes again, with the addresses of the dead in it:
+    each start gets a part of its own. Several machines count their starts differently, but meet anew each time.
+    """
+    store, _, _ = next(dist.rendezvous("env://", timeout=TIMEOUT))
+    alone = os.environ.get("GROUP_WORLD_SIZE", "1") == "1"
+    return dist.PrefixStore(f"start {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store) if alone else store
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:120]
 
 
 @contextmanager
@@ -131,5 +160,5 @@ def loss_of_a_process() -> Iterator[None]:
             raise
         raise WorkError(
             "another process of this run has ended, so this one cannot go on; started again, "
-            f"the run goes on from its last checkpoint ({text.splitlines()[0][:120]})"
+            f"the run goes on from its last checkpoint ({_first_line(error)})"
         ) from error

@@ -176,7 +176,8 @@ def test_a_process_that_dies_takes_the_job_down_and_torchrun_starts_it_again(tmp
         text=True,
         env=ENVIRONMENT,
     )
-    while not list(tmp_path.glob("killed/*/checkpoints/last.pt")):
+    # the second checkpoint: the first may be from before the first update
+    while not list(tmp_path.glob("killed/*/checkpoints/previous.pt")):
         assert process.poll() is None, process.communicate()
         time.sleep(0.01)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()

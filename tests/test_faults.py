@@ -29,14 +29,14 @@ from tests.faults.kill_and_resume import differences, run_folder, try_scenario
 QUICK = ["step=separate_downsampling", "epochs=3", "batch_size=32"]
 
 
-@pytest.mark.parametrize("scenario", list(kill_and_resume.SCENARIOS))
+@pytest.mark.parametrize("scenario", kill_and_resume.QUICK)
 def test_killed_at_random_moments_a_run_ends_as_if_nothing_had_happened(scenario: str, tmp_path: Path) -> None:
     """Two kills each; `python tests/faults/kill_and_resume.py` sends twenty."""
     assert try_scenario(scenario, kills=2, seed=1, work=tmp_path) == []
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("scenario", list(kill_and_resume.SCENARIOS))
+@pytest.mark.parametrize("scenario", kill_and_resume.QUICK)
 def test_killed_twenty_times(scenario: str, tmp_path: Path) -> None:
     assert try_scenario(scenario, kills=20, seed=0, work=tmp_path) == []
 

@@ -7,13 +7,13 @@ from PIL import Image
 from sklearn.datasets import load_sample_image
 
 
-def make_photos(root: Path, count: int) -> None:
+def make_photos(root: Path, count: int, val: int = 2) -> None:
     """Class folders of 500x375 JPEGs, each another part of one of scikit-learn's two photographs at another scale.
 
-    ``root/train`` gets ``count`` of them, ``root/val`` two; the same each time.
+    ``root/train`` gets ``count`` of them, ``root/val`` ``val``; the same each time.
     """
     draw = random.Random(0)
-    for split, images in (("train", count), ("val", 2)):
+    for split, images in (("train", count), ("val", val)):
         for name in ("china", "flower"):
             photo = Image.fromarray(load_sample_image(f"{name}.jpg"))
             (root / split / name).mkdir(parents=True)

@@ -2,6 +2,7 @@
 
     python tests/faults/kill_and_resume.py                        # 20 kills in each scenario, some minutes
     python tests/faults/kill_and_resume.py --kills 3 memory       # fewer, in one scenario
+    python tests/faults/kill_and_resume.py --kills 3 photographs  # ConvNeXt-T at 224 pixels, by name only
 
 A third of the kills fall anywhere from the start of Python on, a third into training, and a third are sent as soon as a
 half-written checkpoint is seen. Of two processes now both are killed, with torchrun, and now one of them alone.
@@ -25,6 +26,7 @@ from typing import Any
 
 import torch
 
+from roadmap.doctor.photos import make_photos
 from roadmap.runfolder import read_metrics
 
 TIMES = ("images_per_second", "data_wait", "train_seconds", "seconds")
@@ -37,6 +39,7 @@ class Scenario:
 
     overrides: Callable[[int, Path], list[str]]
     processes: int = 1
+    slow: bool = False
 
 
 def photos(root: Path) -> list[str]:
@@ -56,6 +59,13 @@ def photos(root: Path) -> list[str]:
     return ["data=imagefolder", f"data.root={root}", "image_size=64", "batch_size=24", "num_workers=2"]
 
 
+def photographs(root: Path) -> list[str]:
+    """Overrides for ConvNeXt-T with the enhanced recipe on a few hundred JPEGs of ImageNet's size."""
+    if not root.exists():
+        make_photos(root, 320, val=42)
+    return ["regime=tiny", "recipe=enhanced", "data=imagefolder", f"data.root={root}", "batch_size=32", "num_workers=1"]
+
+
 SCENARIOS = {
     # GradScaler, EMA, MixUp, CutMix and stochastic depth
     "memory": Scenario(
@@ -63,7 +73,11 @@ SCENARIOS = {
     ),
     "files": Scenario(lambda kills, data: [*photos(data), f"epochs={4 + 2 * kills}"]),
     "two_processes": Scenario(lambda kills, data: ["norm=batch", f"epochs={4 + 3 * kills}"], processes=2),
+    "photographs": Scenario(
+        lambda kills, data: [*photographs(data), f"epochs={1 + kills // 3}"], processes=2, slow=True
+    ),
 }
+QUICK = [name for name, scenario in SCENARIOS.items() if not scenario.slow]
 
 
 def command(scenario: Scenario, kills: int, data: Path, runs_dir: Path) -> list[str]:
@@ -197,7 +211,7 @@ def try_scenario(name: str, kills: int, seed: int, work: Path) -> list[str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("scenarios", nargs="*", default=list(SCENARIOS), metavar="SCENARIO", help=", ".join(SCENARIOS))
+    parser.add_argument("scenarios", nargs="*", default=QUICK, metavar="SCENARIO", help=", ".join(SCENARIOS))
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
