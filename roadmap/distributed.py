@@ -126,7 +126,7 @@ def join(device: torch.device) -> World:
         except (RuntimeError, ValueError) as error:
             place = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
             raise WorkError(
-                f"process {world.rank} cannot join the {world.size - 1} others at {place}: {_first_line(error)}; "
+                f"process {world.rank} cannot join the others, {world.size} in all, at {place}: {_first_line(error)}; "
                 "start all of them with torchrun, on machines that reach that address"
             ) from error
         atexit.register(dist.destroy_process_group)

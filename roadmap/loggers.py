@@ -1,11 +1,14 @@
 """Where metrics go besides the run's folder, which stays the truth."""
 
+import netrc
+import os
 import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, Protocol
+from urllib.parse import urlparse
 
 from roadmap.errors import RequestError
 from roadmap.experiment import Experiment
@@ -44,7 +47,7 @@ class WandbLogger:
         except ImportError as error:
             raise RequestError("logger=wandb needs the package wandb; pip install 'roadmap[wandb]'") from error
         self.wandb, self.experiment, self.folder = wandb, experiment, folder
-        mode = experiment.logger.mode or ("online" if wandb.api.api_key else "offline")
+        mode = experiment.logger.mode or ("online" if has_wandb_key() else "offline")
         try:
             self.run = self._open(mode)
         except wandb.errors.Error as error:
@@ -89,6 +92,21 @@ class WandbLogger:
         # torn down by close, where it takes too long
         with suppress(Exception):
             self.run.finish()
+
+
+def wandb_host() -> str:
+    """The server that W&B's client talks to."""
+    return urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
+
+
+def has_wandb_key() -> bool:
+    """Whether there is a key where W&B's client looks for one: the environment, and what `wandb login` wrote."""
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    try:
+        return netrc.netrc(os.environ.get("NETRC")).authenticators(wandb_host()) is not None
+    except (OSError, netrc.NetrcParseError):
+        return False
 
 
 class Guarded:

@@ -6,14 +6,16 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import torch
 
+from roadmap import distributed
 from roadmap.config import compose
 from roadmap.data.order import TrainingShare, evaluation_share
-from roadmap.errors import RequestError
+from roadmap.errors import RequestError, WorkError
 from roadmap.execute import execute
 from roadmap.runfolder import read_metrics
 from tests.processes import free_port, train_in
@@ -153,6 +155,18 @@ def test_what_does_not_fit_is_refused_in_every_process(
     assert not (tmp_path / "runs").exists()
 
 
+def test_processes_that_do_not_meet_say_where_they_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    port = str(free_port())
+    for key, value in {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}.items():
+        monkeypatch.setenv(key, value)
+    monkeypatch.setattr(distributed, "TIMEOUT", timedelta(seconds=1))
+    with pytest.raises(
+        WorkError, match=rf"process 1 cannot join the others, 2 in all, at 127\.0\.0\.1:{port}: .*timed out"
+    ) as error:
+        distributed.join(torch.device("cpu"))
+    assert "\n" not in str(error.value)
+
+
 def test_one_process_refuses_what_does_not_divide() -> None:
     with pytest.raises(RequestError, match="micro_batch_size=12 does not divide batch_size=32; choose a divisor of 32"):
         compose(["batch_size=32", "micro_batch_size=12"]).experiment()
@@ -170,7 +184,7 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 def test_a_process_that_dies_takes_the_job_down_and_torchrun_starts_it_again(tmp_path: Path) -> None:
     """Killed after some updates, restarted by torchrun itself, equal to an undisturbed run."""
     process = subprocess.Popen(
-        torchrun("epochs=12", f"runs_dir={tmp_path / 'killed'}", restarts=1),
+        torchrun("epochs=4", f"runs_dir={tmp_path / 'killed'}", restarts=1),
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -186,7 +200,7 @@ def test_a_process_that_dies_takes_the_job_down_and_torchrun_starts_it_again(tmp
     assert process.returncode == 0, err
     assert "another process of this run has ended" in err
     assert "goes on after epoch" in err
-    assert train_in(2, [*LAYER_NORM, "epochs=12", f"runs_dir={tmp_path / 'whole'}"]) == [0, 0]
+    assert train_in(2, [*LAYER_NORM, "epochs=4", f"runs_dir={tmp_path / 'whole'}"]) == [0, 0]
     assert rows(tmp_path / "killed") == rows(tmp_path / "whole")
     assert_close(weights(tmp_path / "whole"), weights(tmp_path / "killed"), rtol=0, atol=0)
     assert out.count("top-1") == 1, "the first process alone talks"

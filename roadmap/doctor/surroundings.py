@@ -1,7 +1,5 @@
 """What a run needs besides a device: packages, room on disks, images, a key for W&B."""
 
-import netrc
-import os
 import platform
 import resource
 import shutil
@@ -9,7 +7,6 @@ import tempfile
 from importlib.metadata import PackageNotFoundError, requires, version
 from importlib.util import find_spec
 from pathlib import Path
-from urllib.parse import urlparse
 
 import yaml
 from packaging.requirements import Requirement  # comes with Hydra
@@ -22,6 +19,7 @@ from roadmap.data.memory import read_images
 from roadmap.doctor.findings import Finding
 from roadmap.errors import RoadmapError
 from roadmap.experiment import MEMORY_SOURCES, Data, Experiment
+from roadmap.loggers import has_wandb_key, wandb_host
 
 SHM = Path("/dev/shm")
 FILES = 1024  # that one process should be allowed to open: workers pass each batch as an open file
@@ -170,15 +168,7 @@ def wandb_key(*, wanted: bool) -> Finding:
     if not find_spec("wandb"):
         mend = f"logger=wandb wants the package wandb: {EXTRAS['wandb'][1]}"
         return Finding(name, False if wanted else None, "wandb is not installed", mend)
-    host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
-    if os.environ.get("WANDB_API_KEY") or _in_netrc(host):
-        return Finding(name, True, f"there, for {host}")
+    if has_wandb_key():
+        return Finding(name, True, f"there, for {wandb_host()}")
     # a run is logged offline then, which is no fault
     return Finding(name, None, "none", "without one logger=wandb logs offline: `wandb login`, or set WANDB_API_KEY")
-
-
-def _in_netrc(host: str) -> bool:
-    try:
-        return netrc.netrc(os.environ.get("NETRC")).authenticators(host) is not None
-    except (OSError, netrc.NetrcParseError):
-        return False
