@@ -43,6 +43,8 @@ class OptimizerRecipe(Checked):
         super().__post_init__()
         _in_range("recipe.optimizer.lr", self.lr, 0, open_below=True)
         _in_range("recipe.optimizer.weight_decay", self.weight_decay, 0)
+        for place, share in (("momentum", self.momentum), ("betas[0]", self.betas[0]), ("betas[1]", self.betas[1])):
+            _in_range(f"recipe.optimizer.{place}", share, 0, 1, open_above=True)
         if self.layer_decay is not None:
             _in_range("recipe.optimizer.layer_decay", self.layer_decay, 0, 1, open_below=True)
         _in_range("recipe.optimizer.layer_group", self.layer_group, 1)
@@ -107,6 +109,12 @@ class AugmentRecipe(Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        for place, (low, high), most in (("scale", self.crop_scale, 1), ("aspect", self.crop_aspect, float("inf"))):
+            _in_range(f"recipe.augment.crop_{place}[0]", low, 0, most, open_below=True)
+            _in_range(f"recipe.augment.crop_{place}[1]", high, low, most)
+        for place, alpha in (("mixup", self.mixup), ("cutmix", self.cutmix)):
+            if alpha is not None:
+                _in_range(f"recipe.augment.{place}", alpha, 0, open_below=True)
         _in_range("recipe.augment.horizontal_flip", self.horizontal_flip, 0, 1)
         _in_range("recipe.augment.random_erasing", self.random_erasing, 0, 1)
 
@@ -132,6 +140,8 @@ class Recipe(Checked):
         super().__post_init__()
         _in_range("recipe.batch_size", self.batch_size, 1)
         _in_range("recipe.label_smoothing", self.label_smoothing, 0, 1, open_above=True)
+        if self.ema_decay is not None:
+            _in_range("recipe.ema_decay", self.ema_decay, 0, 1, open_above=True)
         _in_range("recipe.eval_crop_ratio", self.eval_crop_ratio, 0, 1, open_below=True)
 
 
@@ -147,5 +157,7 @@ def _in_range(
     inside = (low < value if open_below else low <= value) and (value < high if open_above else value <= high)
     if not inside:
         bound = "a value above" if open_below else "at least"
-        wanted = f"{bound} {low}" if high == float("inf") else f"a value from {low} to {high}"
+        between = f"a value {'above' if open_below else 'from'} {low} {'and' if open_below else 'to'} "
+        below = f"{'below' if open_above else 'up to' if open_below else ''} {high}".strip()
+        wanted = f"{bound} {low}" if high == float("inf") else between + below
         raise RequestError(f"{place}={value} is out of range; it wants {wanted}")

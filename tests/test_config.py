@@ -112,7 +112,12 @@ def test_data_scales_the_recipe_and_the_command_line_has_the_last_word() -> None
         ("design.width=0", "design.width=0 leaves no channels; it wants at least 1"),
         ("precision=fp8", "unknown precision 'fp8'; choose fp32, bf16 or fp16"),
         ("recipe.optimizer.lr=-1", "recipe.optimizer.lr=-1.0 is out of range; it wants a value above 0"),
-        ("recipe.label_smoothing=1.5", "recipe.label_smoothing=1.5 is out of range; it wants a value from 0 to 1"),
+        ("recipe.label_smoothing=1", "recipe.label_smoothing=1.0 is out of range; it wants a value from 0 to below 1"),
+        ("recipe.ema_decay=1.5", "recipe.ema_decay=1.5 is out of range; it wants a value from 0 to below 1"),
+        ("recipe.optimizer.momentum=1", "recipe.optimizer.momentum=1.0 is out of range; it wants a value from 0 to be"),
+        ("recipe.augment.mixup=-1", "recipe.augment.mixup=-1.0 is out of range; it wants a value above 0"),
+        ("recipe.augment.crop_scale=[0.1,3]", "recipe.augment.crop_scale[1]=3.0 is out of range; it wants a value f"),
+        ("recipe.augment.crop_aspect=[2,1]", "recipe.augment.crop_aspect[1]=1.0 is out of range; it wants at least 2"),
         ("micro_batch_size=7", "micro_batch_size=7 does not divide batch_size=64"),
         ("data=imagefolder", "data.root is not set; add data.root=…"),
         ("data.holdout=1.5", "data.holdout=1.5 is out of range"),
@@ -123,7 +128,7 @@ def test_data_scales_the_recipe_and_the_command_line_has_the_last_word() -> None
         ("+data.classes=5", "data.classes does not go with data=digits; it wants image files"),
         (
             "recipe.optimizer.layer_decay=1.2",
-            "recipe.optimizer.layer_decay=1.2 is out of range; it wants a value",
+            "recipe.optimizer.layer_decay=1.2 is out of range; it wants a value above 0 and up",
         ),
         ("recipe.optimizer.layer_group=0", "recipe.optimizer.layer_group=0 is out of range; it wants at least 1"),
         (

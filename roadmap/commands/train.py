@@ -40,7 +40,8 @@ def main(arguments: list[str]) -> int:
 
 def train(config: DictConfig, overrides: list[str], choices: dict[str, str], config_dirs: list[str]) -> float:
     """Train a composed config and say what was reached; returns top-1 in percent, for sweepers."""
-    request = composed(config, choices, overrides, config_dirs)
+    with hydra_errors(overrides):
+        request = composed(config, choices, overrides, config_dirs)
     # here, so that --help and --cfg stay fast
     from roadmap.distributed import launched
     from roadmap.execute import execute

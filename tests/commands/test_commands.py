@@ -151,9 +151,15 @@ def test_hydras_own_flags_work(tmp_path: Path) -> None:
     failing = call("-m", "step=gelu", "norm=layer", "batch_size=1000")
     assert failing.returncode == 2
     assert failing.stderr.strip().splitlines()[-1].startswith("roadmap: batch_size=1000 is larger than the 358")
+    # what a resolver of the config objects to comes when the job has begun
+    unsized = call("recipe=isotropic")
+    assert unsized.returncode == 2
+    assert unsized.stderr.splitlines() == [
+        "roadmap: recipe isotropic has no values for a network of size nano; choose size s, b or l"
+    ]
 
 
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     text = capsys.readouterr().out
-    assert all(f"  {name} " in text for name in ("steps", "train", "run", "compare", "figure"))
+    assert all(f"  {name} " in text for name in ("steps", "train", "run", "compare", "figure", "doctor"))
