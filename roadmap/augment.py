@@ -6,6 +6,7 @@ Random numbers come from torch's global generators alone, which the trainer and 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -30,6 +31,12 @@ class RandAugment(v2.RandAugment):
     def __init__(self, recipe: RandAugmentRecipe, interpolation: str):
         super().__init__(1, interpolation=v2.InterpolationMode(interpolation))
         self.recipe = recipe
+
+    @classmethod
+    def ops_of(cls, recipe: AugmentRecipe) -> list[Self]:
+        """One for each operation that an image gets, to be applied in turn."""
+        drawn = recipe.randaugment
+        return [] if drawn is None else [cls(drawn, "bilinear") for _ in range(drawn.ops)]
 
     def forward(self, images: Tensor) -> Tensor:
         """uint8 (..., 3, H, W) of the same shape; a batch shares a draw."""
@@ -60,8 +67,7 @@ class BatchAugment:
 
     def __init__(self, recipe: AugmentRecipe, image_size: int):
         self.recipe, self.size = recipe, image_size
-        ops = 0 if recipe.randaugment is None else recipe.randaugment.ops
-        self.ops = [RandAugment(recipe.randaugment, "bilinear") for _ in range(ops) if recipe.randaugment]
+        self.ops = RandAugment.ops_of(recipe)
 
     def __call__(self, images: Tensor) -> Tensor:
         images = self.crop_and_flip(images)

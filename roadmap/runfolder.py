@@ -15,6 +15,7 @@ from roadmap.errors import RequestError, WorkError
 from roadmap.experiment import Experiment
 
 SUMMARY, METRICS = "summary.json", "metrics.jsonl"
+TIMES = ("images_per_second", "data_wait", "train_seconds", "seconds")  # of a line of metrics
 
 
 class RunFolder:
@@ -102,6 +103,11 @@ def read_metrics(file: Path) -> list[dict[str, Any]]:
             except ValueError:
                 continue
     return [row for row in rows if isinstance(row, dict) and isinstance(row.get("epoch"), int)]
+
+
+def timeless_metrics(file: Path) -> list[dict[str, Any]]:
+    """The same lines without what differs from one clock to the next: equal runs have equal ones."""
+    return [{key: value for key, value in row.items() if key not in TIMES} for row in read_metrics(file)]
 
 
 def write_whole(file: Path, text: str) -> None:

@@ -17,10 +17,9 @@ from roadmap.config import compose
 from roadmap.data.order import TrainingShare, evaluation_share
 from roadmap.errors import RequestError, WorkError
 from roadmap.execute import execute
-from roadmap.runfolder import read_metrics
+from roadmap.runfolder import timeless_metrics
 from tests.processes import free_port, train_in
 
-TIMES = ("images_per_second", "data_wait", "train_seconds", "seconds")
 LAYER_NORM = ["step=separate_downsampling", "epochs=1", "batch_size=32"]
 # nothing that is drawn for a micro batch: then the whole batch gives the updates of its parts
 PLAIN = [
@@ -41,8 +40,7 @@ def weights(runs_dir: Path, part: str = "network") -> dict[str, torch.Tensor]:
 
 
 def rows(runs_dir: Path) -> list[dict]:
-    kept = read_metrics(folder(runs_dir) / "metrics.jsonl")
-    return [{key: value for key, value in row.items() if key not in TIMES} for row in kept]
+    return timeless_metrics(folder(runs_dir) / "metrics.jsonl")
 
 
 def assert_close(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor], rtol: float, atol: float) -> None:

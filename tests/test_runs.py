@@ -16,15 +16,14 @@ from roadmap.__main__ import main
 from roadmap.config import compose
 from roadmap.errors import RequestError, WorkError
 from roadmap.execute import execute
-from roadmap.runfolder import RunFolder, read_metrics
+from roadmap.runfolder import RunFolder, read_metrics, timeless_metrics
 
 QUICK = ["step=separate_downsampling", "epochs=3", "batch_size=32"]
-TIMES = ("images_per_second", "data_wait", "train_seconds", "seconds")
 
 
 def rows(folder: Path) -> list[dict]:
     """A run's metrics without what differs from one clock to the next."""
-    return [{k: v for k, v in row.items() if k not in TIMES} for row in read_metrics(folder / "metrics.jsonl")]
+    return timeless_metrics(folder / "metrics.jsonl")
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:

@@ -60,8 +60,7 @@ class TrainingImage:
 
     def __init__(self, recipe: AugmentRecipe, image_size: int):
         self.recipe, self.size = recipe, image_size
-        ops = recipe.randaugment.ops if recipe.randaugment is not None else 0
-        self.ops = [ArrayRandAugment(recipe.randaugment, "bilinear") for _ in range(ops) if recipe.randaugment]
+        self.ops = ArrayRandAugment.ops_of(recipe)
 
     def __call__(self, data: bytes) -> Tensor:
         image = as_batch(decode(data))

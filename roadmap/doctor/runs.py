@@ -16,10 +16,9 @@ from roadmap.doctor.photos import make_photos
 from roadmap.doctor.proof import tensors
 from roadmap.errors import StoppedError
 from roadmap.execute import execute
-from roadmap.runfolder import read_metrics
+from roadmap.runfolder import METRICS, read_metrics, timeless_metrics
 from roadmap.stopping import StopRequest
 
-TIMES = ("images_per_second", "data_wait", "train_seconds", "seconds")
 # digits, two epochs of 11 updates, with all of the recipe's augmentation
 RUN = ("step=separate_downsampling", "epochs=2", "batch_size=32", "recipe.ema_decay=0.9")
 LAUNCH_SECONDS = 240
@@ -67,7 +66,7 @@ def resume(subject: Subject, looks: int = 16) -> Verdict:
     repeat, apart = differences(whole, again), differences(whole, resumed)
     allowed = 0.0 if subject.device.type == "cpu" else max(0.01, 10 * max(repeat.values()))
     worst = max(apart.values())
-    equal = worst == 0 and _rows(whole) == _rows(resumed)
+    equal = worst == 0 and timeless_metrics(whole / METRICS) == timeless_metrics(resumed / METRICS)
     return Verdict(
         place != "not stopped" and worst <= allowed and (equal or allowed > 0),
         f"stopped after {place}, resumed: {'equal to the bit' if equal else f'{worst:.1e} apart'} "
@@ -85,11 +84,6 @@ def differences(one: Path, other: Path) -> dict[str, float]:
 def _distance(one: Any, other: Any) -> float:
     (first, second) = (torch.cat([tensor.flatten().double() for tensor in tensors(part)]) for part in (one, other))
     return ((first - second).norm() / first.norm()).nan_to_num(torch.inf).item()
-
-
-def _rows(run: Path) -> list[dict[str, Any]]:
-    rows = read_metrics(run / "metrics.jsonl")
-    return [{key: value for key, value in row.items() if key not in TIMES} for row in rows]
 
 
 def two_processes(subject: Subject, *more: str) -> Verdict:
@@ -158,7 +152,7 @@ def loader(subject: Subject) -> Verdict:
 
 
 def _last_row(run: Path) -> dict[str, Any]:
-    return read_metrics(run / "metrics.jsonl")[-1]
+    return read_metrics(run / METRICS)[-1]
 
 
 CHECKS = (Check("resume", resume), Check("two processes", two_processes), Check("loader", loader))

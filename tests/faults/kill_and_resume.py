@@ -27,9 +27,8 @@ from typing import Any
 import torch
 
 from roadmap.doctor.photos import make_photos
-from roadmap.runfolder import read_metrics
+from roadmap.runfolder import read_metrics, timeless_metrics
 
-TIMES = ("images_per_second", "data_wait", "train_seconds", "seconds")
 COMMON = ["step=separate_downsampling", "recipe.ema_decay=0.9", "checkpoint_minutes=0.002"]
 
 
@@ -151,10 +150,7 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen[bytes], se
 
 def differences(one: Path, other: Path) -> list[str]:
     """In what two runs differ, apart from their times."""
-    rows = [
-        [{k: v for k, v in row.items() if k not in TIMES} for row in read_metrics(folder / "metrics.jsonl")]
-        for folder in (one, other)
-    ]
+    rows = [timeless_metrics(folder / "metrics.jsonl") for folder in (one, other)]
     found = [] if rows[0] == rows[1] else ["metrics.jsonl"]
     states = [torch.load(folder / "checkpoints" / "last.pt", weights_only=True) for folder in (one, other)]
     for part in ("epoch", "updates", "best_top1", "network", "ema", "optimizer", "schedule", "scaler"):
