@@ -13,7 +13,7 @@ from roadmap.published import published_steps
 from roadmap.textual import aligned
 
 # Regimes that the paper does not have, and the one whose deltas stand beside theirs.
-SCALED_FROM = {"nano": "tiny"}
+SCALED_FROM = {"nano": "tiny", "nano_base": "base"}
 
 
 def road(runs: pd.DataFrame, steps: Sequence[Step]) -> pd.DataFrame:
