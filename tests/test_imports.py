@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "roadmap"
 # Lower ranks are imported by higher ones, never the other way; within a rank in one direction only.
 RANKS = [
-    ["errors", "checked", "seeds", "textual", "digest", "confdir"],
+    ["errors", "checked", "seeds", "textual", "digest", "confdir", "garbage"],
     ["design", "recipe", "rows"],
     ["experiment"],
     ["runfolder", "config", "published"],
@@ -29,8 +29,14 @@ RANKS = [
         *(f"doctor.{name}" for name in ("photos", "findings", "checks", "machine", "surroundings")),
         *(f"doctor.{name}" for name in ("proof", "runs", "speed")),
     ],
-    ["analysis", *(f"analysis.{name}" for name in ("histories", "runs", "statistics", "comparable", "groups"))],
+    [
+        "analysis",
+        *(f"analysis.{name}" for name in ("histories", "runs", "select", "statistics", "parents", "underway")),
+    ],
+    ["analysis.comparable", "analysis.groups"],
     ["analysis.table", "analysis.verdict"],
+    ["analysis.comparison"],
+    ["analysis.listing"],
     ["analysis.figure"],
     [
         "commands",
