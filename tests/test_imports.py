@@ -33,7 +33,7 @@ RANKS = [
         "analysis",
         *(f"analysis.{name}" for name in ("histories", "runs", "select", "statistics", "parents", "underway")),
     ],
-    ["analysis.comparable", "analysis.groups"],
+    ["analysis.comparable", "analysis.groups", "analysis.rundiff"],
     ["analysis.table", "analysis.verdict"],
     ["analysis.comparison"],
     ["analysis.listing"],
@@ -41,7 +41,7 @@ RANKS = [
     [
         "commands",
         "commands.arguments",
-        *(f"commands.{name}" for name in ("steps", "figure", "compare", "train", "run", "doctor")),
+        *(f"commands.{name}" for name in ("steps", "figure", "compare", "diff", "train", "run", "doctor")),
     ],
     ["__init__", "__main__"],
 ]
