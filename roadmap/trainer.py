@@ -28,6 +28,7 @@ from roadmap.losses import Losses
 from roadmap.stopping import StopRequest
 
 Record = dict[str, Any]
+Note = Callable[[Tensor, Tensor, Tensor], None]  # labels (n,), predicted classes (n,) and logits (n, classes)
 
 
 @dataclass
@@ -62,6 +63,7 @@ class Trainer:
     record: Callable[[Record], None] = lambda row: None
     save: Callable[[Record, bool], None] = lambda state, best: None
     tell: Callable[[int, int, int], None] = lambda epoch, update, updates: None
+    note: Note | None = None  # takes what the network answers in the last evaluation
     epochs_done: int = 0
     updates_done: int = 0  # in the epoch after those
     seconds: float = 0.0  # of training in it
@@ -83,7 +85,8 @@ class Trainer:
         while self.epochs_done < self.epochs:
             row: Record = {"epoch": self.epochs_done + 1} | self.train_epoch()
             began = time.perf_counter()
-            row |= self.evaluate(self.network)
+            last = self.epochs_done + 1 == self.epochs
+            row |= self.evaluate(self.network, self.note if last else None)
             if self.ema is not None:
                 row |= {f"ema_{name}": value for name, value in self.evaluate(self.ema).items()}
             row["images_per_second"] = self.train.images / self.seconds
@@ -165,10 +168,10 @@ class Trainer:
         return spoilt
 
     @torch.inference_mode()
-    def evaluate(self, network: nn.Module) -> Record:
+    def evaluate(self, network: nn.Module, note: Note | None = None) -> Record:
         """Top-1 and top-5 in percent and the mean loss over every validation image, each counted once.
 
-        With fewer than five classes top-5 is 100.
+        With fewer than five classes top-5 is 100. ``note`` takes each batch of this process.
         """
         self.world.share_buffers(network)
         network.eval()
@@ -178,10 +181,13 @@ class Trainer:
                 with self.autocast():
                     logits = network(images)
                 logits = logits.float()
-                ranked = logits.topk(min(5, logits.shape[1]), dim=1).indices == labels[:, None]
+                ranked = logits.topk(min(5, logits.shape[1]), dim=1).indices
+                right = ranked == labels[:, None]
                 loss = nn.functional.cross_entropy(logits, labels, reduction="sum")
                 seen = torch.tensor(len(labels), device=self.device)
-                parts.append(torch.stack([ranked[:, 0].sum(), ranked.sum(), loss, seen]))
+                parts.append(torch.stack([right[:, 0].sum(), right.sum(), loss, seen]))
+                if note is not None:
+                    note(labels, ranked[:, 0], logits)
         except WorkError as met:
             error = met
         self.world.agree(error)
