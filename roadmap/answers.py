@@ -22,10 +22,16 @@ class Answers:
 
     def __init__(self) -> None:
         self.batches = [torch.empty(3, 0)]
+        self.left_out: list[int] = []
 
     def add(self, labels: Tensor, predicted: Tensor, logits: Tensor) -> None:
-        """Take in a batch: (n,), (n,) and (n, classes), fp32, which holds class numbers exactly."""
+        """Take in a batch: labels (n,), predicted classes (n,) and logits (n, classes)."""
+        # fp32 holds class numbers exactly
         self.batches.append(torch.stack([labels.float(), predicted.float(), logits.softmax(1).amax(1)]))
+
+    def end(self, left_out: list[int]) -> None:
+        """Take in which of this process's images have no answer, by number."""
+        self.left_out = left_out
 
     def save(self, experiment: Experiment, trainer: Trainer, folder: RunFolder, top1: float) -> None:
         """Write all processes' answers, if they amount to the accuracy that the run logged; say so if they do not.
@@ -34,7 +40,7 @@ class Answers:
         """
         own = torch.cat([batch.cpu() for batch in self.batches], dim=1).numpy()
         # a process has one stretch of the images, so the order of ranks is the data set's
-        parts = trainer.world.gather((own, trainer.val.left_out))
+        parts = trainer.world.gather((own, self.left_out))
         with trainer.world.together():
             if trainer.world.first:
                 labels, predicted, confidence = torch.cat([torch.from_numpy(part) for part, _ in parts], dim=1).numpy()
@@ -78,7 +84,7 @@ def predict_again(experiment: Experiment, folder: RunFolder, top1: float, device
         trainer = build_trainer(experiment, open_loaders(experiment, device, world), device, world, StopRequest())
         trainer.load_state(state)
     answers = Answers()
-    trainer.evaluate(trainer.network, answers.add)
+    trainer.evaluate(trainer.network, answers)
     answers.save(experiment, trainer, folder, top1)
 
 

@@ -91,9 +91,9 @@ def _train(experiment: Experiment, loaders: Loaders, trainer: Trainer, folder: R
             progress.start(trainer.epochs_done, trainer.updates_done)
         answers = Answers() if experiment.settings.save_predictions else None
         if answers is not None:
-            trainer.note = answers.add
-            if trainer.epochs_done == trainer.epochs:  # stopped between the last evaluation and its end
-                trainer.evaluate(trainer.network, answers.add)
+            trainer.notes = answers
+            if trainer.epochs_done == trainer.epochs:  # it was stopped after its last evaluation
+                trainer.evaluate(trainer.network, answers)
         trainer.fit()
         if answers is not None:
             answers.save(experiment, trainer, folder, rows[-1]["top1"] if world.first else 0.0)

@@ -21,7 +21,8 @@ from roadmap.errors import RequestError
 from roadmap.runfolder import write_whole
 
 PREDICTIONS = "predictions.npz"
-UNREADABLE = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
+# zipfile raises RuntimeError for a damaged head that seems to ask for a password or another compression
+UNREADABLE = (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
 @dataclass(frozen=True)

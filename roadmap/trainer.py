@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +28,16 @@ from roadmap.losses import Losses
 from roadmap.stopping import StopRequest
 
 Record = dict[str, Any]
-Note = Callable[[Tensor, Tensor, Tensor], None]  # labels (n,), predicted classes (n,) and logits (n, classes)
+
+
+class Notes(Protocol):
+    """Takes down what this process's network answers in an evaluation."""
+
+    def add(self, labels: Tensor, predicted: Tensor, logits: Tensor) -> None:
+        """A batch: labels (n,), predicted classes (n,) and fp32 logits (n, classes), on the device."""
+
+    def end(self, left_out: list[int]) -> None:
+        """After the last batch, the numbers of the images that could not be read."""
 
 
 @dataclass
@@ -63,7 +72,7 @@ class Trainer:
     record: Callable[[Record], None] = lambda row: None
     save: Callable[[Record, bool], None] = lambda state, best: None
     tell: Callable[[int, int, int], None] = lambda epoch, update, updates: None
-    note: Note | None = None  # takes what the network answers in the last evaluation
+    notes: Notes | None = None  # of the last evaluation of the network
     epochs_done: int = 0
     updates_done: int = 0  # in the epoch after those
     seconds: float = 0.0  # of training in it
@@ -86,7 +95,7 @@ class Trainer:
             row: Record = {"epoch": self.epochs_done + 1} | self.train_epoch()
             began = time.perf_counter()
             last = self.epochs_done + 1 == self.epochs
-            row |= self.evaluate(self.network, self.note if last else None)
+            row |= self.evaluate(self.network, self.notes if last else None)
             if self.ema is not None:
                 row |= {f"ema_{name}": value for name, value in self.evaluate(self.ema).items()}
             row["images_per_second"] = self.train.images / self.seconds
@@ -168,10 +177,10 @@ class Trainer:
         return spoilt
 
     @torch.inference_mode()
-    def evaluate(self, network: nn.Module, note: Note | None = None) -> Record:
+    def evaluate(self, network: nn.Module, notes: Notes | None = None) -> Record:
         """Top-1 and top-5 in percent and the mean loss over every validation image, each counted once.
 
-        With fewer than five classes top-5 is 100. ``note`` takes each batch of this process.
+        With fewer than five classes top-5 is 100.
         """
         self.world.share_buffers(network)
         network.eval()
@@ -186,11 +195,13 @@ class Trainer:
                 loss = nn.functional.cross_entropy(logits, labels, reduction="sum")
                 seen = torch.tensor(len(labels), device=self.device)
                 parts.append(torch.stack([right[:, 0].sum(), right.sum(), loss, seen]))
-                if note is not None:
-                    note(labels, ranked[:, 0], logits)
+                if notes is not None:
+                    notes.add(labels, ranked[:, 0], logits)
         except WorkError as met:
             error = met
         self.world.agree(error)
+        if notes is not None:
+            notes.end(self.val.left_out)
         top1, top5, loss, seen = self.world.sum(torch.stack(parts).cpu().double().sum(0)).tolist()
         return {"top1": 100 * top1 / seen, "top5": 100 * top5 / seen, "val_loss": loss / seen}
 

@@ -217,6 +217,12 @@ def test_damaged_files_are_refused_in_a_sentence(tmp_path: Path) -> None:
         file.write_bytes(damaged)
         with pytest.raises(RequestError, match="cannot read predictions from"):
             read_predictions(file)
+    np.savez_compressed(file, **entries())
+    whole = bytearray(file.read_bytes())
+    whole[whole.index(b"PK\x01\x02") + 10] = 99  # the first entry's compression
+    file.write_bytes(whole)
+    with pytest.raises(RequestError, match="compression method is not supported"):
+        read_predictions(file)
     np.savez(file, labels=np.zeros(3, np.uint8))
     with pytest.raises(RequestError, match="no entry 'predicted'"):
         read_predictions(file)
