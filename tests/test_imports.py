@@ -13,7 +13,7 @@ RANKS = [
     ["errors", "checked", "seeds", "textual", "digest", "confdir", "garbage"],
     ["design", "recipe", "rows"],
     ["experiment"],
-    ["runfolder", "config", "published"],
+    ["runfolder", "config", "published", "predictions"],
     ["path"],
     ["network", "costs", "augment", "optim", "checkpoint", "device", "progress", "loggers", "weights"],
     ["pretrained"],
@@ -22,7 +22,7 @@ RANKS = [
     ["data.folder", "data.parquet", "data.shards"],
     ["data.files", "data.loaders", "data"],
     ["trainer"],
-    ["assembly", "summary", "builder", "measure"],
+    ["assembly", "summary", "builder", "measure", "answers"],
     ["execute"],
     [
         "doctor",
@@ -31,7 +31,10 @@ RANKS = [
     ],
     [
         "analysis",
-        *(f"analysis.{name}" for name in ("histories", "runs", "select", "statistics", "parents", "underway")),
+        *(
+            f"analysis.{name}"
+            for name in ("histories", "runs", "select", "statistics", "parents", "paired", "underway")
+        ),
     ],
     ["analysis.comparable", "analysis.groups", "analysis.rundiff"],
     ["analysis.table", "analysis.verdict"],

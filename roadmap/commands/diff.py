@@ -2,10 +2,16 @@
 
 import json
 from dataclasses import asdict
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from roadmap.commands.arguments import Parser
+from roadmap.errors import RequestError
+from roadmap.predictions import PREDICTIONS
 from roadmap.textual import aligned
+
+if TYPE_CHECKING:
+    from roadmap.analysis.rundiff import Entry
 
 
 def main(arguments: list[str]) -> int:
@@ -21,14 +27,27 @@ def main(arguments: list[str]) -> int:
     if options.json:
         print(json.dumps([asdict(entry) for entry in entries], indent=1, ensure_ascii=False))
         return 0
-    if not entries:
-        print("these runs differ in nothing")
-        return 0
+    print(_table(first, second, entries) if entries else "these runs differ in nothing")
+    if all((Path(run["path"]) / PREDICTIONS).is_file() for run in (first, second)):
+        print(_paired(first["path"], second["path"]))
+    return 0
+
+
+def _table(first: dict[str, Any], second: dict[str, Any], entries: "list[Entry]") -> str:
     names = [f"{run['variant']} seed {_value(run['seed'])}" for run in (first, second)]
     names = [run["run_id"] for run in (first, second)] if names[0] == names[1] else names
     rows = [[e.kind, e.key, _value(e.first), _value(e.second), _change(e.first, e.second)] for e in entries]
-    print(aligned(["", "", *names, "change"], rows))
-    return 0
+    return aligned(["", "", *names, "change"], rows)
+
+
+def _paired(first: str, second: str) -> str:
+    """What the saved predictions say, or why they say nothing."""
+    from roadmap.analysis.paired import compare_predictions, sentence
+
+    try:
+        return sentence(compare_predictions(first, second))
+    except RequestError as error:
+        return str(error)
 
 
 def _value(value: Any) -> str:
