@@ -10,8 +10,8 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "roadmap"
 # Lower ranks are imported by higher ones, never the other way; within a rank in one direction only.
 RANKS = [
-    ["errors", "checked", "seeds", "textual", "digest"],
-    ["design", "recipe"],
+    ["errors", "checked", "seeds", "textual", "digest", "confdir"],
+    ["design", "recipe", "rows"],
     ["experiment"],
     ["runfolder", "config", "published"],
     ["path"],

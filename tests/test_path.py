@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from roadmap.analysis.table import SCALED_FROM
-from roadmap.config import compose, config_dir
+from roadmap.confdir import config_dir
+from roadmap.config import compose
 from roadmap.errors import RequestError
 from roadmap.path import compose_path
 from roadmap.published import TABLES, published_steps
