@@ -1,37 +1,155 @@
-"""``roadmap figure``: the roadmap figure of logged runs."""
+"""``roadmap figure``: pictures of logged runs, and the paper's own roadmap."""
 
+import argparse
 from pathlib import Path
 
 import pandas as pd
 
-from roadmap.commands.arguments import override_parser
+from roadmap.checked import listed
+from roadmap.commands.arguments import Parser, checked_overrides, override_parser
 from roadmap.errors import RequestError
 from roadmap.path import Step, compose_path
+from roadmap.published import TABLES
+
+KINDS = {
+    "roadmap": "a bar a step; two regimes in one figure, the larger one's bars grey",
+    "deltas": "what each step changed, with its 95 %% interval, beside the paper's",
+    "tradeoff": "accuracy against --x, with the Pareto front",
+    "curves": "--metric by epoch, a panel a variant",
+}
+ON_PATH = ("roadmap", "deltas")  # the others draw any runs
 
 
 def main(arguments: list[str]) -> int:
-    parser = override_parser("figure", "the roadmap figure of logged runs")
+    options = _parser().parse_args(arguments)
+    _check_options(options)
+    # a run's folder has = in its name where something was toggled
+    folders = [word for word in options.overrides if "=" not in word or Path(word).exists()]
+    overrides = checked_overrides([word for word in options.overrides if word not in folders])
+    file = Path(options.output)
+    from roadmap.analysis.style import check_suffix
+
+    check_suffix(file)
+    if options.kind == "roadmap":
+        _roadmap(folders, overrides, options.config_dir, file)
+    elif options.kind == "deltas":
+        _deltas(folders, overrides, options.config_dir, file)
+    else:
+        _any_runs(folders, overrides, options, file)
+    print(f"figure: {file}")
+    return 0
+
+
+def _parser() -> Parser:
+    parser = override_parser("figure", "pictures of logged runs; kinds: " + "; ".join(map(": ".join, KINDS.items())))
     parser.add_argument("-o", "--output", required=True, metavar="FILE", help="png, svg or pdf")
-    options = parser.parse_args(arguments)
+    parser.add_argument("--kind", default="roadmap", metavar="|".join(KINDS))
+    parser.add_argument("--x", metavar="gmacs|params|throughput|memory|time", help="of tradeoff; gmacs unless given")
+    parser.add_argument("--metric", metavar="NAME", help="of curves: a number of metrics.jsonl; top1 unless given")
+    return parser
+
+
+def _check_options(options: argparse.Namespace) -> None:
+    if options.kind not in KINDS:
+        raise RequestError(f"unknown kind '{options.kind}'; choose {listed(KINDS)}")
+    for option, kind in (("x", "tradeoff"), ("metric", "curves")):
+        if getattr(options, option) is not None and options.kind != kind:
+            raise RequestError(f"--{option} does not go with --kind {options.kind}; it belongs to --kind {kind}")
+
+
+def _roadmap(folders: list[str], overrides: list[str], config_dirs: list[str], file: Path) -> None:
+    from roadmap.analysis.regimes import Regime, draw_roadmap
+
+    given = dict(override.split("=", 1) for override in overrides)
+    regimes = list(dict.fromkeys(given.pop("regime").split(","))) if "regime" in given else []
+    if not folders and not regimes:
+        raise RequestError(
+            "no run folders; name them as in `roadmap figure runs/ -o roadmap.png`, "
+            "or regime=tiny,base for the paper's own figure"
+        )
+    runs = _finished(folders) if folders else pd.DataFrame({"regime": []})
+    regimes = regimes or sorted(set(runs["regime"]))
+    if len(regimes) > 2:
+        names = ", ".join(regimes)
+        raise RequestError(f"a roadmap figure has room for two regimes, and these are {names}; choose with regime=a,b")
+    runs = runs[runs["regime"].isin(regimes)]
+    rest = [f"{key}={value}" for key, value in given.items()]
+    drawn = []
+    for regime in regimes:
+        if (runs["regime"] == regime).any():
+            drawn.append(Regime(*on_path(runs, [f"regime={regime}", *rest], config_dirs)))
+            continue
+        steps = compose_path([f"regime={regime}", *rest], config_dirs)
+        if regime not in TABLES:
+            raise RequestError(f"no finished run of regime {regime} in these folders, and the paper has none either")
+        drawn.append(Regime(runs.iloc[:0], steps))
+    draw_roadmap(drawn, [file])
+
+
+def _deltas(folders: list[str], overrides: list[str], config_dirs: list[str], file: Path) -> None:
+    from roadmap.analysis.deltas import draw_deltas
+    from roadmap.analysis.table import road, subtitle, title
+
+    _check_folders(folders, "deltas")
+    runs, steps = on_path(_finished(folders), overrides, config_dirs)
+    draw_deltas(road(runs, steps), file, title=title(steps), subtitle=subtitle(runs, steps))
+
+
+def _any_runs(folders: list[str], overrides: list[str], options: argparse.Namespace, file: Path) -> None:
+    _check_folders(folders, options.kind)
+    given = dict(override.split("=", 1) for override in overrides)
+    if other := [key for key in given if key not in ("regime", "data")]:
+        raise RequestError(
+            f"{other[0]}= does not go with --kind {options.kind}, which draws all runs; choose among them with "
+            "regime= and data="
+        )
+    if options.kind == "tradeoff":
+        from roadmap.analysis.tradeoff import draw_tradeoff
+
+        draw_tradeoff(_chosen(_finished(folders), given), options.x or "gmacs", file)
+    else:
+        from roadmap.analysis.curves import draw_curves
+        from roadmap.analysis.runs import load_history, load_runs
+
+        runs = _chosen(load_runs(folders), given)
+        draw_curves(runs, load_history(folders), options.metric or "top1", file)
+
+
+def _check_folders(folders: list[str], kind: str) -> None:
+    if not folders:
+        raise RequestError(f"no run folders; name them as in `roadmap figure runs/ --kind {kind} -o {kind}.png`")
+
+
+def _finished(folders: list[str]) -> pd.DataFrame:
     from roadmap.analysis.runs import load_runs
 
-    folders = [word for word in options.overrides if "=" not in word]
-    if not folders:
-        raise RequestError("no run folders; name them as in `roadmap figure runs/ -o roadmap.png`")
-    runs = load_runs(folders)
-    overrides = [word for word in options.overrides if "=" in word]
-    runs, steps = on_path(runs, overrides, options.config_dir)
-    draw_road(runs, steps, [Path(options.output)])
-    return 0
+    return finished_only(load_runs(folders))
+
+
+def finished_only(runs: pd.DataFrame) -> pd.DataFrame:
+    """The finished ones among runs; RequestError if there are none."""
+    if not len(runs) or not (runs["status"] == "finished").any():
+        raise RequestError("no finished run in these folders")
+    return runs[runs["status"] == "finished"]
+
+
+def _chosen(runs: pd.DataFrame, given: dict[str, str]) -> pd.DataFrame:
+    """The runs of one of the regimes and of the data that are given."""
+    if not len(runs):
+        raise RequestError("no run in these folders")
+    for key, value in given.items():
+        names = sorted(set(runs[key]))
+        runs = runs[runs[key].isin(value.split(","))]
+        if not len(runs):
+            raise RequestError(f"none of these runs is of {key} {value}; they are of {', '.join(names)}")
+    return runs
 
 
 def on_path(runs: pd.DataFrame, overrides: list[str], config_dirs: list[str]) -> tuple[pd.DataFrame, list[Step]]:
     """The finished runs that lie on a path, and its steps; regime and data are the runs' own unless they are given."""
     from roadmap.analysis.table import belongs
 
-    if not len(runs) or not (runs["status"] == "finished").any():
-        raise RequestError("no finished run in these folders")
-    runs = runs[runs["status"] == "finished"]
+    runs = finished_only(runs)
     given = dict(override.split("=", 1) for override in overrides)
     for key in ("regime", "data"):
         if key in given:
@@ -49,12 +167,12 @@ def on_path(runs: pd.DataFrame, overrides: list[str], config_dirs: list[str]) ->
 
 
 def draw_road(runs: pd.DataFrame, steps: list[Step], files: list[Path]) -> pd.DataFrame:
-    """Draw the figure into each of ``files`` and return its table."""
-    from roadmap.analysis.figure import draw
-    from roadmap.analysis.table import road, subtitle, title
+    """Draw one regime's figure into each of ``files`` and return its table."""
+    from roadmap.analysis.regimes import Regime, draw_roadmap
+    from roadmap.analysis.table import road
 
     table = road(runs, steps)
+    draw_roadmap([Regime(runs, steps)], files)
     for file in files:
-        draw(table, file, title=title(steps), subtitle=subtitle(runs, steps))
         print(f"figure: {file}")
     return table

@@ -1,0 +1,48 @@
+"""What the pictures with two plotted axes share."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from roadmap.analysis.comparable import EVERYWHERE, check_comparable, differences
+from roadmap.analysis.page import GAP, MARGIN, Page, Texts, laid_out
+from roadmap.analysis.style import DPI
+from roadmap.errors import RequestError
+
+
+def check_one_comparison(runs: pd.DataFrame) -> None:
+    """RequestError, naming what differs, for runs whose accuracies are no comparison.
+
+    Runs of one regime as on a roadmap; of several regimes, whose recipes differ, on the same data all the same.
+    """
+    for _, group in runs.groupby("regime"):
+        check_comparable(group)
+    if found := differences(runs, EVERYWHERE):
+        raise RequestError(
+            f"these runs differ in {found[0]}, so one picture of them would compare what is not equal; "
+            "name the folders of one kind only, or choose with regime= and data="
+        )
+
+
+def seeds_words(counts: pd.Series) -> str:
+    """How many seeds a mean is over."""
+    low, high = int(counts.min()), int(counts.max())
+    if high == 1:
+        return "one seed each"
+    return f"mean over {low} to {high} seeds" if low < high else f"mean over {high} seeds"
+
+
+def plotted_page(figure: Figure, inside: tuple[float, float], texts: Texts, legend: Sequence[str]) -> Page:
+    """Lay the page out around the figure's only axes, whose labels take what they need, and set both."""
+    (axes,) = figure.axes
+    figure.set_size_inches(inside[0] + 2, inside[1] + 2)
+    axes.set_position((1 / (inside[0] + 2), 1 / (inside[1] + 2), inside[0] / (inside[0] + 2), inside[1] / (inside[1] + 2)))
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    tight, box = axes.get_tightbbox(renderer), axes.get_window_extent()
+    left, right = (box.x0 - tight.x0) / DPI, max(tight.x1 - box.x1, 0) / DPI
+    page = laid_out(inside, (MARGIN + left, MARGIN + right), texts, legend, GAP / 2)
+    figure.set_size_inches(page.width, page.height)
+    axes.set_position(page.axes)
+    return page
