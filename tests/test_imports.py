@@ -29,7 +29,9 @@ RANKS = [
         *(f"doctor.{name}" for name in ("photos", "findings", "checks", "machine", "surroundings")),
         *(f"doctor.{name}" for name in ("proof", "runs", "speed")),
     ],
-    ["analysis", "analysis.runs", "analysis.table", "analysis.figure"],
+    ["analysis", *(f"analysis.{name}" for name in ("histories", "runs", "statistics", "comparable", "groups"))],
+    ["analysis.table", "analysis.verdict"],
+    ["analysis.figure"],
     [
         "commands",
         "commands.arguments",

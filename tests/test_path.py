@@ -4,12 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from roadmap.analysis.table import SCALED_FROM
 from roadmap.confdir import config_dir
 from roadmap.config import compose
 from roadmap.errors import RequestError
 from roadmap.path import compose_path
-from roadmap.published import TABLES, published_steps
+from roadmap.published import SCALED_FROM, TABLES, published_steps
 
 # The paper's changes in their order: step -> what it changes of the adopted step before it.
 CHANGES = {
