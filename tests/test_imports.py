@@ -31,7 +31,9 @@ RANKS = [
     ],
     ["analysis", *(f"analysis.{name}" for name in ("histories", "runs", "statistics", "comparable", "groups"))],
     ["analysis.table", "analysis.verdict"],
-    ["analysis.figure"],
+    ["analysis.style", "analysis.page", "analysis.labels", "analysis.charts"],
+    [*(f"analysis.{name}" for name in ("figure", "deltas", "tradeoff", "curves"))],
+    ["analysis.regimes"],
     [
         "commands",
         "commands.arguments",

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -37,12 +38,18 @@ def seeds_words(counts: pd.Series) -> str:
 def plotted_page(figure: Figure, inside: tuple[float, float], texts: Texts, legend: Sequence[str]) -> Page:
     """Lay the page out around the figure's only axes, whose labels take what they need, and set both."""
     (axes,) = figure.axes
-    figure.set_size_inches(inside[0] + 2, inside[1] + 2)
-    axes.set_position((1 / (inside[0] + 2), 1 / (inside[1] + 2), inside[0] / (inside[0] + 2), inside[1] / (inside[1] + 2)))
-    renderer = FigureCanvasAgg(figure).get_renderer()
-    tight, box = axes.get_tightbbox(renderer), axes.get_window_extent()
-    left, right = (box.x0 - tight.x0) / DPI, max(tight.x1 - box.x1, 0) / DPI
+    left, right = overhang(figure, axes, inside)
     page = laid_out(inside, (MARGIN + left, MARGIN + right), texts, legend, GAP / 2)
     figure.set_size_inches(page.width, page.height)
     axes.set_position(page.axes)
     return page
+
+
+def overhang(figure: Figure, axes: Axes, inside: tuple[float, float]) -> tuple[float, float]:
+    """Inches that the ticks and labels of axes of ``inside`` inches take at their left and right; moves the axes."""
+    wide, high = inside[0] + 4, inside[1] + 4
+    figure.set_size_inches(wide, high)
+    axes.set_position((2 / wide, 2 / high, inside[0] / wide, inside[1] / high))
+    tight, box = axes.get_tightbbox(FigureCanvasAgg(figure).get_renderer()), axes.get_window_extent()
+    assert tight is not None
+    return (box.x0 - tight.x0) / DPI, max(tight.x1 - box.x1, 0) / DPI

@@ -29,7 +29,6 @@ from roadmap.analysis.style import (
     EDGE,
     GREY,
     GRID,
-    INK,
     PALE,
     PALE_GREY,
     SKY,
@@ -145,7 +144,9 @@ def _columns(tables: Sequence[pd.DataFrame]) -> list[Column]:
     """The numbers beside the bars, a line a regime; a column that would be empty is left out."""
     together = pd.concat(tables)
     factor, unit = mac_factor(together), mac_header(together)[0].replace(" ", "\n")
-    counted = [table["n"].where(table["top1"].notna() & ~table["reference"] & (table["source"] == "")) for table in tables]
+    counted = [
+        table["n"].where(table["top1"].notna() & ~table["reference"] & (table["source"] == "")) for table in tables
+    ]
     differ = pd.concat(counted).nunique() > 1
     paper = GREY, GREY
     columns = [
@@ -194,12 +195,14 @@ def _means(table: pd.DataFrame) -> str:
     if run.empty:
         return "not run yet"
     if (run["source"] != "").any():
-        several = " (mean over 3 seeds where ± is given, else one run)" if run["top1_std"].notna().any() else " (one run)"
+        several = (
+            " (mean over 3 seeds where ± is given, else one run)" if run["top1_std"].notna().any() else " (one run)"
+        )
         return f"{run['source'].iloc[0]} as published{several}"
-    seeds = sorted(run["n"].unique())
-    if seeds[-1] == 1:
+    low, high = run["n"].min(), run["n"].max()
+    if high == 1:
         return "one seed, no error bars"
-    return f"mean over {seeds[0]} to {seeds[-1]} seeds" if len(seeds) > 1 else f"mean over {seeds[0]} seeds"
+    return f"mean over {low} to {high} seeds" if low < high else f"mean over {high} seeds"
 
 
 def _adopted(tables: Sequence[pd.DataFrame], names: Sequence[str]) -> list[str]:
@@ -254,7 +257,7 @@ def _draw_bars(axes: Axes, table: pd.DataFrame, lane: Lane, adopted: str) -> Non
 
 
 def _draw_reference(axes: Axes, rows: pd.DataFrame, lane: Lane) -> None:
-    for row, reference in rows.iterrows():
+    for row, reference in zip(rows.index, rows.to_dict("records"), strict=True):
         color = lane.reference["color"]
         axes.barh(row + lane.bar, reference["drawn"], height=lane.height, color=color, zorder=lane.rank)
         axes.axvline(reference["drawn"], label=f"{reference['name']} (the paper's)", **lane.reference)

@@ -9,6 +9,7 @@ import pandas as pd
 
 # What two groups of one name may differ in, in the order in which it is said.
 DIFFERING = ("regime", "recipe", "epochs", "batch_size", "image_size", "precision")
+CROSSING = 0.6  # how many inches farther a label may go to spare one
 Boxes = np.ndarray  # (n, 4): left, bottom, right, top in inches
 
 
@@ -32,17 +33,19 @@ def group_names(groups: pd.DataFrame) -> list[str]:
     return list(names.where(~names.duplicated(keep=False), names + " (" + number.astype(str) + ")"))
 
 
-def place(anchors: np.ndarray, sizes: np.ndarray, obstacles: Boxes, area: Sequence[float]) -> np.ndarray | None:
+def place(
+    anchors: np.ndarray, sizes: np.ndarray, obstacles: Boxes, area: Sequence[float], drawn: np.ndarray
+) -> np.ndarray | None:
     """The lower left corner of each label, (n, 2), or None where there is no room for all.
 
-    ``anchors`` (n, 2) are the points, ``sizes`` (n, 2) the labels' widths and heights, ``area`` the box to stay in; all
-    in inches. Each label takes the free place nearest to its point whose line to the point crosses fewest labels; those
-    in the thick of it choose first.
+    ``anchors`` (n, 2) are the points, ``obstacles`` (n, 4) what belongs to each and is never covered, ``sizes`` (n, 2)
+    the labels' widths and heights, ``area`` the box to stay in; all in inches. Each label takes the free place nearest
+    to its point whose line to the point crosses fewest labels and points, and that covers least of the points
+    ``drawn`` along other lines; those in the thick of it choose first.
     """
     distances = np.linalg.norm(anchors[:, None] - anchors[None], axis=2)
     crowd = (distances < 0.5).sum(axis=1)
     placed = np.empty((0, 4))
-    leaders = np.empty((0, 2))  # points along the lines that are drawn
     corners = np.full((len(anchors), 2), np.nan)
     for index in np.argsort(-crowd, kind="stable"):
         boxes = _candidates(anchors[index], sizes[index], area)
@@ -50,12 +53,14 @@ def place(anchors: np.ndarray, sizes: np.ndarray, obstacles: Boxes, area: Sequen
         if not len(boxes):
             return None
         lines = leader_points(anchors[index], boxes)
-        crossed = (_inside(lines.reshape(-1, 2), placed).reshape(len(boxes), -1, len(placed))).any(axis=1).sum(axis=1)
-        covered = _inside(leaders, boxes).any(axis=0) if len(leaders) else np.zeros(len(boxes))
+        others = np.vstack([placed, np.delete(obstacles, index, axis=0)])
+        on_lines = _inside(lines.reshape(-1, 2), others).reshape(*lines.shape[:2], len(others))
+        crossed = on_lines.any(axis=1).sum(axis=1)
+        covered = _inside(drawn, boxes).any(axis=0)
         length = np.linalg.norm(lines[:, -1] - lines[:, 0], axis=1)
-        best = int(np.argmin(length + 0.6 * crossed + 0.6 * covered))
+        best = int(np.argmin(length + CROSSING * (crossed + covered)))
         placed = np.vstack([placed, boxes[best]])
-        leaders = np.vstack([leaders, lines[best]])
+        drawn = np.vstack([drawn, lines[best]])
         corners[index] = boxes[best, :2]
     return corners
 
@@ -83,9 +88,10 @@ def _candidates(anchor: np.ndarray, size: np.ndarray, area: Sequence[float]) -> 
 def _overlap(boxes: Boxes, others: Boxes) -> np.ndarray:
     """(n, m): which meet."""
     apart = (boxes[:, None, :2] >= others[None, :, 2:]) | (boxes[:, None, 2:] <= others[None, :, :2])
-    return ~apart.any(axis=2)
+    return np.logical_not(np.any(apart, axis=2))
 
 
 def _inside(points: np.ndarray, boxes: Boxes) -> np.ndarray:
     """(n, m): which points lie in which boxes."""
-    return ((points[:, None] > boxes[None, :, :2]) & (points[:, None] < boxes[None, :, 2:])).all(axis=2)
+    between = (points[:, None] > boxes[None, :, :2]) & (points[:, None] < boxes[None, :, 2:])
+    return np.asarray(between.all(axis=2))

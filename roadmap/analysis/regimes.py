@@ -79,10 +79,11 @@ def _check_same_data(regimes: Sequence[Regime]) -> None:
     for key in ("data", "image_size", "precision"):
         values = [regime.runs.iloc[0]["definition"][key] for regime in run]
         if any(value != values[0] for value in values):
+            names = [value["name"] if key == "data" else value for value in values]
             raise RequestError(
                 f"the runs of {' and '.join(regime.name for regime in run)} differ in {key} "
-                f"({' and '.join(str(v['name'] if key == 'data' else v) for v in values)}), so one figure of them would "
-                "compare what is not equal; choose one with regime=…"
+                f"({' and '.join(map(str, names))}), so one figure of them would compare what is not equal; "
+                "choose one with regime=…"
             )
 
 
@@ -118,7 +119,14 @@ def _with_references(tables: Sequence[pd.DataFrame], names: Sequence[str]) -> li
 def _with_reference(table: pd.DataFrame, regime: str) -> pd.DataFrame:
     swin = published_steps(regime)[REFERENCE]
     own = ("top1", "gmacs") if "source" in table else ("paper_top1", "paper_gflops")
-    row = {"step": REFERENCE, "label": swin.label, "name": swin.label, "section": "Transformer", "adopted": True, "n": 0}
+    row = {
+        "step": REFERENCE,
+        "label": swin.label,
+        "name": swin.label,
+        "section": "Transformer",
+        "adopted": True,
+        "n": 0,
+    }
     row |= dict(zip(own, (swin.top1, float(swin.gflops)), strict=True))
     return pd.concat([table.assign(reference=False), pd.DataFrame([row | {"reference": True}])], ignore_index=True)
 

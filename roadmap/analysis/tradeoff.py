@@ -1,5 +1,6 @@
 """Accuracy against what it costs: a point a group of runs, and the front of those that nothing beats in both."""
 
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,12 +9,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import NullFormatter
 
 from roadmap.analysis.charts import check_one_comparison, plotted_page, seeds_words
 from roadmap.analysis.groups import summarise
 from roadmap.analysis.labels import group_names, leader_points, place
-from roadmap.analysis.page import GAP, LINE, Page, Texts, legend_entries, write_around
+from roadmap.analysis.page import LINE, Page, Texts, legend_entries, write_around
 from roadmap.analysis.style import BLUE, EDGE, GREY, GRID, INK, SKY, SMALL, save, styled, width, wrapped
 from roadmap.analysis.table import data_words, mac_factor, mac_header
 from roadmap.checked import listed
@@ -32,7 +34,7 @@ class Cost:
 
 
 COSTS = {
-    "gmacs": Cost("gmacs", "{unit} of one image", "multiply-accumulates", measured=False),
+    "gmacs": Cost("gmacs", "{unit} of one image", "FLOPs", measured=False),
     "params": Cost("params_m", "parameters (millions)", "parameters", measured=False),
     "throughput": Cost("images_per_second", "images per second in training", "training throughput", better=1),
     "memory": Cost("peak_memory_gb", "peak memory in training (GiB)", "memory"),
@@ -75,7 +77,8 @@ def _measured_on(runs: pd.DataFrame, x: str) -> str:
             f"these runs were measured on {' and '.join(machines)}, whose {COSTS[x].title} is no comparison; "
             "name folders of one device only, or choose --x gmacs or params"
         )
-    return f"measured on {machines[0]}"
+    whole = ", where memory is the whole process's" if x == "memory" and machines[0].endswith("cpu") else ""
+    return f"measured on {machines[0]}{whole}"
 
 
 def _machine(run: dict[Any, Any]) -> str:
@@ -86,13 +89,16 @@ def _machine(run: dict[Any, Any]) -> str:
 def pareto(x: np.ndarray, y: np.ndarray, better: int) -> np.ndarray:
     """Which points no other beats: none is at least as good in both and better in one. ``better`` is -1: less x."""
     gain = np.stack([better * x, y], axis=1)
-    at_least = (gain[None] >= gain[:, None]).all(axis=2)
-    beaten = at_least & (gain[None] > gain[:, None]).any(axis=2)
-    return ~beaten.any(axis=1)
+    at_least = np.all(gain[None] >= gain[:, None], axis=2)
+    beaten = at_least & np.any(gain[None] > gain[:, None], axis=2)
+    return np.logical_not(np.any(beaten, axis=1))
 
 
 def tradeoff_figure(table: pd.DataFrame, cost: Cost, title: str, subtitle: str) -> Figure:
-    """A point a row of ``table``: label, ``n`` seeds, ``top1``, ``top1_std`` and ``cost.column``; higher until all fit."""
+    """A point a row of ``table``: label, ``n`` seeds, ``top1``, ``top1_std`` and ``cost.column``.
+
+    The page grows until all labels have room.
+    """
     factor, unit = (mac_factor(table), mac_header(table)[0]) if cost.column == "gmacs" else (1.0, "")
     table = table.assign(x=table[cost.column].astype(float) * factor)
     table["front"] = pareto(table["x"].to_numpy(), table["top1"].to_numpy(), cost.better)
@@ -108,7 +114,7 @@ def tradeoff_figure(table: pd.DataFrame, cost: Cost, title: str, subtitle: str) 
             note = _note(table, cost)
             page = plotted_page(figure, (6.2, height), Texts(title, subtitle, note), list(legend_entries(figure)))
             write_around(figure, page)
-            if _write_labels(figure, page, table, names, sizes):
+            if _write_labels(figure, page, table, cost, names, sizes):
                 return figure
             height *= 1.25
 
@@ -119,8 +125,7 @@ def _note(table: pd.DataFrame, cost: Cost) -> str:
     return (
         f"Points: {seeds_words(table['n'])}"
         + (", whiskers: standard deviation of the accuracy" if spread else "")
-        + f". Front: of these means, none has {better} {cost.title} with at least the accuracy, "
-        "whatever the noise of the seeds."
+        + f". On the front: no other is as accurate with {better} {cost.title}, by the means alone."
     )
 
 
@@ -138,21 +143,31 @@ def _draw_points(axes: Axes, table: pd.DataFrame, cost: Cost) -> None:
         axes.set_xlim(max(x.min() - room, 0.0) if x.min() >= 0 else x.min() - room, x.max() + room)
     axes.set_ylabel("top-1 accuracy (%)")
     axes.grid(color=GRID)
-    front = table[table["front"]].sort_values(["x", "top1"])
-    steps = "steps-post" if cost.better < 0 else "steps-pre"
-    axes.plot(front["x"], front["top1"], color=SKY, linewidth=1.2, drawstyle=steps, zorder=1.5)
+    axes.plot(*_front_path(table, cost).T, color=SKY, linewidth=1.2, zorder=1.5)
     several = table[table["n"] > 1]
     if several["top1_std"].notna().any():
         form: dict[str, Any] = {"fmt": "none", "ecolor": EDGE, "elinewidth": 0.9, "capsize": 2.0, "zorder": 1.8}
         axes.errorbar(several["x"], several["top1"], yerr=several["top1_std"], label="standard deviation", **form)
-    rest = table[~table["front"]]
+    front, rest = table[table["front"]], table[~table["front"]]
     form = {"linestyle": "none", "markersize": 5, "zorder": 3}
     axes.plot(front["x"], front["top1"], "o", mfc=BLUE, mec="black", label="on the Pareto front", **form)
     if len(rest):
-        axes.plot(rest["x"], rest["top1"], "s", mfc="white", mec=GREY, label="beaten in both by another", **form)
+        axes.plot(rest["x"], rest["top1"], "s", mfc="white", mec=GREY, label="beaten by another", **form)
 
 
-def _write_labels(figure: Figure, page: Page, table: pd.DataFrame, names: list[str], sizes: np.ndarray) -> bool:
+def _front_path(table: pd.DataFrame, cost: Cost) -> np.ndarray:
+    """Points along the front's steps, (n, 2): what accuracy is to be had at a cost."""
+    front = table[table["front"]].sort_values(["x", "top1"])
+    corners = [tuple(front.iloc[0][["x", "top1"]])]
+    for x, y in zip(front["x"][1:], front["top1"][1:], strict=True):
+        corners += [(x, corners[-1][1]) if cost.better < 0 else (corners[-1][0], y), (x, y)]
+    ends = np.array(corners, dtype=float)
+    return np.vstack([ends[:1], *(np.linspace(one, other, 40) for one, other in itertools.pairwise(ends))])
+
+
+def _write_labels(
+    figure: Figure, page: Page, table: pd.DataFrame, cost: Cost, names: list[str], sizes: np.ndarray
+) -> bool:
     """The points' names, with a line to the point where one stands apart; False where there is no room for all."""
     axes = figure.axes[0]
     spread = table["top1_std"].where(table["n"] > 1).fillna(0)
@@ -164,7 +179,8 @@ def _write_labels(figure: Figure, page: Page, table: pd.DataFrame, names: list[s
     obstacles = np.hstack([np.minimum(points, lows) - MARKER, np.maximum(points, highs) + MARKER])
     area = page.left + 0.04, page.bottom + 0.04, page.right - 0.04, page.top - 0.02
     pad = np.array([0.04, 0.02])
-    corners = place(points, sizes + pad, obstacles, area)
+    front = axes.transData.transform(_front_path(table, cost)) / figure.dpi
+    corners = place(points, sizes + pad, obstacles, area, front)
     if corners is None:
         return False
     for point, corner, size, name in zip(points, corners, sizes, names, strict=True):
@@ -172,17 +188,8 @@ def _write_labels(figure: Figure, page: Page, table: pd.DataFrame, names: list[s
         line = leader_points(point, box)[0]
         if np.linalg.norm(line[-1] - line[0]) > 0.1:
             ends = line[[0, -1]] / (page.width, page.height)
-            figure.add_artist(_leader(ends))
+            figure.add_artist(Line2D(ends[:, 0], ends[:, 1], color=EDGE, linewidth=0.5, zorder=1))
         x, y = corner + pad / 2 + (0, size[1] / 2)
         place_at: dict[str, Any] = {"transform": figure.dpi_scale_trans, "va": "center", "linespacing": 1.1}
         figure.text(x, y, name, size=SMALL, color=INK, **place_at)
     return True
-
-
-def _leader(ends: np.ndarray) -> Any:
-    from matplotlib.lines import Line2D
-
-    return Line2D(ends[:, 0], ends[:, 1], color=EDGE, linewidth=0.5, zorder=1)
-
-
-__all__ = ["COSTS", "GAP", "draw_tradeoff", "pareto", "tradeoff_figure"]

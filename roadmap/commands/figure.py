@@ -9,7 +9,7 @@ from roadmap.checked import listed
 from roadmap.commands.arguments import Parser, checked_overrides, override_parser
 from roadmap.errors import RequestError
 from roadmap.path import Step, compose_path
-from roadmap.published import TABLES
+from roadmap.published import SCALED_FROM, TABLES
 
 KINDS = {
     "roadmap": "a bar a step; two regimes in one figure, the larger one's bars grey",
@@ -17,7 +17,6 @@ KINDS = {
     "tradeoff": "accuracy against --x, with the Pareto front",
     "curves": "--metric by epoch, a panel a variant",
 }
-ON_PATH = ("roadmap", "deltas")  # the others draw any runs
 
 
 def main(arguments: list[str]) -> int:
@@ -88,11 +87,14 @@ def _roadmap(folders: list[str], overrides: list[str], config_dirs: list[str], f
 
 def _deltas(folders: list[str], overrides: list[str], config_dirs: list[str], file: Path) -> None:
     from roadmap.analysis.deltas import draw_deltas
-    from roadmap.analysis.table import road, subtitle, title
+    from roadmap.analysis.table import road, subtitle, way
 
     _check_folders(folders, "deltas")
     runs, steps = on_path(_finished(folders), overrides, config_dirs)
-    draw_deltas(road(runs, steps), file, title=title(steps), subtitle=subtitle(runs, steps))
+    regime = steps[0].composed.values["regime"]["name"]
+    paper = f"regime {SCALED_FROM.get(regime, regime)} on ImageNet-1K, for orientation"
+    title = f"What each change is worth, from {way(steps, ' to ')}"
+    draw_deltas(road(runs, steps), file, title=title, subtitle=subtitle(runs, steps), paper=paper)
 
 
 def _any_runs(folders: list[str], overrides: list[str], options: argparse.Namespace, file: Path) -> None:
