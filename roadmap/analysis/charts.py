@@ -4,12 +4,14 @@ from collections.abc import Sequence
 
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from roadmap.analysis.comparable import EVERYWHERE, check_comparable, differences
 from roadmap.analysis.page import GAP, MARGIN, Page, Texts, laid_out
-from roadmap.analysis.style import DPI
+from roadmap.analysis.style import DPI, TEXT
 from roadmap.errors import RequestError
 
 
@@ -33,6 +35,15 @@ def seeds_words(counts: pd.Series) -> str:
     if high == 1:
         return "one seed each"
     return f"mean over {low} to {high} seeds" if low < high else f"mean over {high} seeds"
+
+
+def plain_ticks(axis: Axis) -> None:
+    """Numbers as they are, without a factor at the axis' end; few of them where the axis is logarithmic."""
+    if axis.get_scale() == "log":
+        axis.set_major_locator(LogLocator(numticks=7))
+        axis.set_minor_formatter(NullFormatter())
+    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axis.set_tick_params(labelsize=TEXT)  # by itself, so that as many fit wherever it is drawn
 
 
 def plotted_page(figure: Figure, inside: tuple[float, float], texts: Texts, legend: Sequence[str]) -> Page:

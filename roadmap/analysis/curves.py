@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from roadmap.analysis.charts import check_one_comparison, overhang
+from roadmap.analysis.charts import check_one_comparison, overhang, plain_ticks
 from roadmap.analysis.labels import group_key, group_names
 from roadmap.analysis.page import GAP, LINE, MARGIN, Page, Texts, laid_out, legend_entries, write_around
 from roadmap.analysis.style import BLUE, GRID, INK, PALE_GREY, SKY, SMALL, TEXT, VERMILLION, save, styled, wrapped
@@ -153,21 +153,25 @@ def _arrange(figure: Figure, page: Page, grid: Grid, heads: Sequence[str]) -> No
 
 
 def _draw_panel(axes: Axes, curve: Curve, values: pd.DataFrame, everything: list[pd.DataFrame]) -> None:
-    means = pd.concat([one["mean"] for one in everything if len(one)], axis=1) if everything else pd.DataFrame()
-    if len(means.columns):
-        all_label = "all of these, from the lowest to the highest mean"
+    known = [one["mean"] for one in everything if len(one)]
+    if known:
+        means = pd.concat(known, axis=1)
         low, high = means.min(axis=1), means.max(axis=1)
-        axes.fill_between(low.index, low, high, color=PALE_GREY, linewidth=0, label=all_label, zorder=0.5)
+        label = "all of these, from the lowest to the highest mean"
+        axes.fill_between(low.index, low, high, color=PALE_GREY, linewidth=0, label=label, zorder=0.5)
     if len(curve.finished) > 1:
         form: dict[str, Any] = {"color": SKY, "alpha": 0.6, "linewidth": 0, "zorder": 1}
         axes.fill_between(values.index, values["low"], values["high"], label="its seeds, lowest to highest", **form)
     if len(values):
         form = {"color": BLUE, "linewidth": 1.3, "marker": _marker(values), "zorder": 2}
-        axes.plot(values.index, values["mean"], markersize=3, label="its seeds' mean", **form)
-    for run in curve.unfinished:
+        label = "its seeds' mean" if len(curve.finished) > 1 else "its only seed"
+        axes.plot(values.index, values["mean"], markersize=3, label=label, **form)
+    for number, run in enumerate(curve.unfinished):
         form = {"color": VERMILLION, "linestyle": "--", "linewidth": 1.0, "marker": _marker(run)}
-        axes.plot(run.index, run, markersize=3, label="a run that is not finished", **form)
+        axes.plot(run.index, run, markersize=3, label="_" if number else "a run that is not finished", **form)
     axes.grid(color=GRID)
+    plain_ticks(axes.xaxis)
+    plain_ticks(axes.yaxis)
     axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
 
 

@@ -101,7 +101,7 @@ def _legend_columns(labels: Sequence[str], inches: float) -> int:
 
 
 def write_around(figure: Figure, page: Page) -> None:
-    """Title and subtitle above; legend, of what there is in the first axes, and note below."""
+    """Title and subtitle above; legend, of what there is, and note below."""
     inches: dict[str, Any] = {"transform": figure.dpi_scale_trans}
     y = page.height - MARGIN
     figure.text(MARGIN, y, "\n".join(page.title), size=TITLE, weight="bold", color=INK, va="top", **inches)
@@ -125,10 +125,16 @@ def write_around(figure: Figure, page: Page) -> None:
 
 
 def legend_entries(figure: Figure) -> dict[str, tuple[Any, ...]]:
-    """Label -> what is drawn under it in the first axes, bars before marks and lines: equal labels make one entry."""
+    """Label -> what is drawn under it in the first axes that have it, bars before marks and lines.
+
+    Equal labels in one axes make one entry.
+    """
     kinds: dict[str, tuple[Any, ...]] = {}
-    for handle, label in sorted(zip(*figure.axes[0].get_legend_handles_labels(), strict=True), key=_legend_place):
-        kinds[label] = (*kinds.get(label, ()), handle)
+    for axes in figure.axes:
+        ours: dict[str, tuple[Any, ...]] = {}
+        for handle, label in sorted(zip(*axes.get_legend_handles_labels(), strict=True), key=_legend_place):
+            ours[label] = (*ours.get(label, ()), handle)
+        kinds |= {label: handles for label, handles in ours.items() if label not in kinds}
     return kinds
 
 

@@ -28,7 +28,7 @@ def road(runs: pd.DataFrame, steps: Sequence[Step]) -> pd.DataFrame:
     variants = {step.name: step.composed.variant for step in steps}
     rows, samples = [], []
     for step in steps:
-        mine = finished[[key == _step_key(step) for key in keys]]
+        mine = finished.loc[[key == _step_key(step) for key in keys]]
         samples.append({int(seed): top1 for seed, top1 in zip(mine["seed"], mine["top1"], strict=True)})
         # by variant: a toggled step is no longer the published one
         published, before = (paper.get(variants.get(name, "")) for name in (step.name, step.parent or ""))

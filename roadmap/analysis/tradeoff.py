@@ -10,9 +10,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import NullFormatter
 
-from roadmap.analysis.charts import check_one_comparison, plotted_page, seeds_words
+from roadmap.analysis.charts import check_one_comparison, plain_ticks, plotted_page, seeds_words
 from roadmap.analysis.groups import summarise
 from roadmap.analysis.labels import group_names, leader_points, place
 from roadmap.analysis.page import LINE, Page, Texts, legend_entries, write_around
@@ -40,6 +39,7 @@ COSTS = {
     "memory": Cost("peak_memory_gb", "peak memory in training (GiB)", "memory"),
     "time": Cost("train_seconds", "training time (s)", "training time"),
 }
+SIZE, WIDE_SIZE, MANY = (6.2, 3.8), (8.6, 5.4), 20  # inches of the axes, and for more points than so many
 LONGEST = 2.0  # inches of a label, wrapped beyond
 MARKER = 0.05  # inches around a point
 
@@ -105,14 +105,14 @@ def tradeoff_figure(table: pd.DataFrame, cost: Cost, title: str, subtitle: str) 
     with styled():
         names = ["\n".join(wrapped(label, SMALL, LONGEST)) for label in table["label"]]
         sizes = np.array([[width(name.split("\n"), SMALL), LINE * SMALL * (name.count("\n") + 1)] for name in names])
-        height = 3.8
+        wide, height = SIZE if len(table) <= MANY else WIDE_SIZE
         while True:
             figure = Figure()
             axes = figure.add_axes((0, 0, 1, 1))
             _draw_points(axes, table, cost)
             axes.set_xlabel(cost.label.format(unit=unit))
             note = _note(table, cost)
-            page = plotted_page(figure, (6.2, height), Texts(title, subtitle, note), list(legend_entries(figure)))
+            page = plotted_page(figure, (wide, height), Texts(title, subtitle, note), list(legend_entries(figure)))
             write_around(figure, page)
             if _write_labels(figure, page, table, cost, names, sizes):
                 return figure
@@ -136,11 +136,12 @@ def _draw_points(axes: Axes, table: pd.DataFrame, cost: Cost) -> None:
     axes.set_ylim(max(low - room, -room / 4), high + room)
     if x.min() > 0 and x.max() / x.min() > 30:
         axes.set_xscale("log")
-        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_xlim(x.min() / 1.4, x.max() * 1.4)
     else:
         room = 0.1 * ((x.max() - x.min()) or abs(x.max()) or 1.0)
         axes.set_xlim(max(x.min() - room, 0.0) if x.min() >= 0 else x.min() - room, x.max() + room)
+    plain_ticks(axes.xaxis)
+    plain_ticks(axes.yaxis)
     axes.set_ylabel("top-1 accuracy (%)")
     axes.grid(color=GRID)
     axes.plot(*_front_path(table, cost).T, color=SKY, linewidth=1.2, zorder=1.5)

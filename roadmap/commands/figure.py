@@ -18,9 +18,12 @@ KINDS = {
     "curves": "--metric by epoch, a panel a variant",
 }
 
+# of a run's record, what a roadmap is made of
+COLUMNS = ("regime", "status", "recipe", "design", "definition", "seed", "top1", "gmacs", "params_m", "activations_m")
+
 
 def main(arguments: list[str]) -> int:
-    options = _parser().parse_args(arguments)
+    options = _parser().parse_intermixed_args(arguments)
     _check_options(options)
     # a run's folder has = in its name where something was toggled
     folders = [word for word in options.overrides if "=" not in word or Path(word).exists()]
@@ -66,7 +69,7 @@ def _roadmap(folders: list[str], overrides: list[str], config_dirs: list[str], f
             "no run folders; name them as in `roadmap figure runs/ -o roadmap.png`, "
             "or regime=tiny,base for the paper's own figure"
         )
-    runs = _finished(folders) if folders else pd.DataFrame({"regime": []})
+    runs = _finished(folders) if folders else pd.DataFrame(columns=COLUMNS)
     regimes = regimes or sorted(set(runs["regime"]))
     if len(regimes) > 2:
         names = ", ".join(regimes)
