@@ -12,7 +12,8 @@ COMMANDS = {
     "steps": "every step of a path: what changes, GFLOPs (MACs), parameters, the published numbers beside them",
     "train": "train one design with one seed; Hydra's -m, --cfg job, launchers and sweepers work",
     "run": "train every step of a path × seeds, or what is missing of it; ends with the table and the figure",
-    "compare": "a table of logged runs",
+    "compare": "a table of logged runs: means over seeds, gaps with intervals and p-values, the verdict on the paper",
+    "diff": "what two runs differ in: config, code, environment, result",
     "doctor": "what this machine can do; --gpu: the proof that its GPU computes what the CPU does",
     "figure": "the roadmap figure of logged runs (png, svg, pdf)",
 }

@@ -10,10 +10,10 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "roadmap"
 # Lower ranks are imported by higher ones, never the other way; within a rank in one direction only.
 RANKS = [
-    ["errors", "checked", "seeds", "textual", "digest", "confdir"],
+    ["errors", "checked", "seeds", "textual", "digest", "confdir", "garbage"],
     ["design", "recipe", "rows"],
     ["experiment"],
-    ["runfolder", "config", "published"],
+    ["runfolder", "config", "published", "predictions"],
     ["path"],
     ["network", "costs", "augment", "optim", "checkpoint", "device", "progress", "loggers", "weights"],
     ["pretrained"],
@@ -22,22 +22,31 @@ RANKS = [
     ["data.folder", "data.parquet", "data.shards"],
     ["data.files", "data.loaders", "data"],
     ["trainer"],
-    ["assembly", "summary", "builder", "measure"],
+    ["assembly", "summary", "builder", "measure", "answers"],
     ["execute"],
     [
         "doctor",
         *(f"doctor.{name}" for name in ("photos", "findings", "checks", "machine", "surroundings")),
         *(f"doctor.{name}" for name in ("proof", "runs", "speed")),
     ],
-    ["analysis", *(f"analysis.{name}" for name in ("histories", "runs", "statistics", "comparable", "groups"))],
+    [
+        "analysis",
+        *(
+            f"analysis.{name}"
+            for name in ("histories", "runs", "select", "statistics", "parents", "paired", "underway")
+        ),
+    ],
+    ["analysis.comparable", "analysis.groups", "analysis.rundiff"],
     ["analysis.table", "analysis.verdict"],
+    ["analysis.comparison"],
+    ["analysis.listing"],
     ["analysis.style", "analysis.page", "analysis.labels", "analysis.charts"],
     [*(f"analysis.{name}" for name in ("figure", "deltas", "tradeoff", "curves"))],
     ["analysis.regimes"],
     [
         "commands",
         "commands.arguments",
-        *(f"commands.{name}" for name in ("steps", "figure", "compare", "train", "run", "doctor")),
+        *(f"commands.{name}" for name in ("steps", "figure", "compare", "diff", "train", "run", "doctor")),
     ],
     ["__init__", "__main__"],
 ]
