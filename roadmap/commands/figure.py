@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from roadmap.checked import listed
-from roadmap.commands.arguments import Parser, checked_overrides, override_parser
+from roadmap.commands.arguments import Parser, folders_and_overrides, override_parser
 from roadmap.errors import RequestError
 from roadmap.path import Step, compose_path
 from roadmap.published import SCALED_FROM, TABLES
@@ -25,19 +25,18 @@ COLUMNS = ("regime", "status", "recipe", "design", "definition", "seed", "top1",
 def main(arguments: list[str]) -> int:
     options = _parser().parse_intermixed_args(arguments)
     _check_options(options)
-    # a run's folder has = in its name where something was toggled
-    folders = [word for word in options.overrides if "=" not in word or Path(word).exists()]
-    overrides = checked_overrides([word for word in options.overrides if word not in folders])
+    folders, overrides = folders_and_overrides(options.overrides)
     file = Path(options.output)
     from roadmap.analysis.style import check_suffix
 
     check_suffix(file)
+    runs = _read(folders, options.where)
     if options.kind == "roadmap":
-        _roadmap(folders, overrides, options.config_dir, file)
+        _roadmap(runs, overrides, options.config_dir, file)
     elif options.kind == "deltas":
-        _deltas(folders, overrides, options.config_dir, file)
+        _deltas(runs, overrides, options.config_dir, file)
     else:
-        _any_runs(folders, overrides, options, file)
+        _any_runs(runs, overrides, options, file)
     print(f"figure: {file}")
     return 0
 
@@ -47,6 +46,7 @@ def _parser() -> Parser:
     parser.add_argument("-o", "--output", required=True, metavar="FILE", help="png, svg or pdf")
     parser.add_argument("--kind", default="roadmap", metavar="|".join(KINDS))
     parser.add_argument("--x", metavar="gmacs|params|throughput|memory|time", help="of tradeoff; gmacs unless given")
+    parser.add_argument("--where", metavar="EXPR", help="only runs for which it holds, as of `roadmap compare`")
     parser.add_argument("--metric", metavar="NAME", help="of curves: a number of metrics.jsonl; top1 unless given")
     return parser
 
@@ -59,17 +59,33 @@ def _check_options(options: argparse.Namespace) -> None:
             raise RequestError(f"--{option} does not go with --kind {options.kind}; it belongs to --kind {kind}")
 
 
-def _roadmap(folders: list[str], overrides: list[str], config_dirs: list[str], file: Path) -> None:
+def _read(folders: list[str], expression: str | None) -> pd.DataFrame | None:
+    """The runs of the folders for which an expression holds; None without folders."""
+    if not folders:
+        return None
+    from roadmap.analysis.runs import load_runs
+    from roadmap.analysis.select import where
+
+    runs = load_runs(folders)
+    if not len(runs):
+        raise RequestError(f"no run in {', '.join(folders)}")
+    chosen = where(runs, expression) if expression else runs
+    if not len(chosen):
+        raise RequestError(f'none of these {len(runs)} runs fits --where "{expression}"')
+    return chosen
+
+
+def _roadmap(runs: pd.DataFrame | None, overrides: list[str], config_dirs: list[str], file: Path) -> None:
     from roadmap.analysis.regimes import Regime, draw_roadmap
 
     given = dict(override.split("=", 1) for override in overrides)
     regimes = list(dict.fromkeys(given.pop("regime").split(","))) if "regime" in given else []
-    if not folders and not regimes:
+    if runs is None and not regimes:
         raise RequestError(
             "no run folders; name them as in `roadmap figure runs/ -o roadmap.png`, "
             "or regime=tiny,base for the paper's own figure"
         )
-    runs = _finished(folders) if folders else pd.DataFrame(columns=COLUMNS)
+    runs = pd.DataFrame(columns=COLUMNS) if runs is None else finished_only(runs)
     regimes = regimes or sorted(set(runs["regime"]))
     if len(regimes) > 2:
         names = ", ".join(regimes)
@@ -88,20 +104,19 @@ def _roadmap(folders: list[str], overrides: list[str], config_dirs: list[str], f
     draw_roadmap(drawn, [file])
 
 
-def _deltas(folders: list[str], overrides: list[str], config_dirs: list[str], file: Path) -> None:
+def _deltas(runs: pd.DataFrame | None, overrides: list[str], config_dirs: list[str], file: Path) -> None:
     from roadmap.analysis.deltas import draw_deltas
     from roadmap.analysis.table import road, subtitle, way
 
-    _check_folders(folders, "deltas")
-    runs, steps = on_path(_finished(folders), overrides, config_dirs)
+    runs, steps = on_path(_needed(runs, "deltas"), overrides, config_dirs)
     regime = steps[0].composed.values["regime"]["name"]
     paper = f"regime {SCALED_FROM.get(regime, regime)} on ImageNet-1K, for orientation"
     title = f"What each change is worth, from {way(steps, ' to ')}"
     draw_deltas(road(runs, steps), file, title=title, subtitle=subtitle(runs, steps), paper=paper)
 
 
-def _any_runs(folders: list[str], overrides: list[str], options: argparse.Namespace, file: Path) -> None:
-    _check_folders(folders, options.kind)
+def _any_runs(runs: pd.DataFrame | None, overrides: list[str], options: argparse.Namespace, file: Path) -> None:
+    runs = _needed(runs, options.kind)
     given = dict(override.split("=", 1) for override in overrides)
     if other := [key for key in given if key not in ("regime", "data")]:
         raise RequestError(
@@ -111,24 +126,20 @@ def _any_runs(folders: list[str], overrides: list[str], options: argparse.Namesp
     if options.kind == "tradeoff":
         from roadmap.analysis.tradeoff import draw_tradeoff
 
-        draw_tradeoff(_chosen(_finished(folders), given), options.x or "gmacs", file)
+        draw_tradeoff(finished_only(_chosen(runs, given)), options.x or "gmacs", file)
     else:
         from roadmap.analysis.curves import draw_curves
-        from roadmap.analysis.runs import load_history, load_runs
+        from roadmap.analysis.runs import load_history
 
-        runs = _chosen(load_runs(folders), given)
-        draw_curves(runs, load_history(folders), options.metric or "top1", file)
+        runs = _chosen(runs, given)
+        draw_curves(runs, load_history(list(runs["path"])), options.metric or "top1", file)
 
 
-def _check_folders(folders: list[str], kind: str) -> None:
-    if not folders:
+def _needed(runs: pd.DataFrame | None, kind: str) -> pd.DataFrame:
+    """The runs; RequestError where no folders are named."""
+    if runs is None:
         raise RequestError(f"no run folders; name them as in `roadmap figure runs/ --kind {kind} -o {kind}.png`")
-
-
-def _finished(folders: list[str]) -> pd.DataFrame:
-    from roadmap.analysis.runs import load_runs
-
-    return finished_only(load_runs(folders))
+    return runs
 
 
 def finished_only(runs: pd.DataFrame) -> pd.DataFrame:
@@ -140,8 +151,6 @@ def finished_only(runs: pd.DataFrame) -> pd.DataFrame:
 
 def _chosen(runs: pd.DataFrame, given: dict[str, str]) -> pd.DataFrame:
     """The runs of one of the regimes and of the data that are given."""
-    if not len(runs):
-        raise RequestError("no run in these folders")
     for key, value in given.items():
         names = sorted(set(runs[key]))
         runs = runs[runs[key].isin(value.split(","))]

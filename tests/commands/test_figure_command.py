@@ -87,6 +87,14 @@ def test_every_kind_draws_the_example_runs(
     assert "fewer_activations" in words(tmp_path / "a.svg")
 
 
+def test_curves_are_drawn_of_chosen_runs(two: Path, tmp_path: Path) -> None:
+    arguments = ["--kind", "curves", "--where", "seed == 1 and step == 'gelu'", "regime=nano"]
+    assert main(["figure", str(two), *arguments, "-o", str(tmp_path / "a.svg")]) == 0
+    text = words(tmp_path / "a.svg")
+    assert "one seed" in text
+    assert "fewer_activations" not in text
+
+
 def test_both_regimes_points_stand_in_one_tradeoff(two: Path, tmp_path: Path) -> None:
     assert main(["figure", str(two), "--kind", "tradeoff", "-o", str(tmp_path / "a.svg")]) == 0
     assert {"gelu, nano", "gelu, nano_base"} <= set(ET.parse(tmp_path / "a.svg").getroot().itertext())
@@ -105,11 +113,14 @@ def test_both_regimes_points_stand_in_one_tradeoff(two: Path, tmp_path: Path) ->
         ("RUNS --kind deltas", "these runs make no single roadmap: they are of regime nano, nano_base; add regime=…"),
         ("--kind deltas", "no run folders; name them as in `roadmap figure runs/ --kind deltas -o deltas.png`"),
         ("", "no run folders; name them as in `roadmap figure runs/ -o roadmap.png`, or regime=tiny,base"),
-        ("EMPTY", "no finished run in these folders"),
-        ("EMPTY --kind curves", "no run in these folders"),
-        ("EMPTY --kind tradeoff", "no finished run in these folders"),
+        ("EMPTY", "no run in "),
+        ("EMPTY --kind curves", "no run in "),
+        ("RUNS --where seed>8", 'none of these 8 runs fits --where "seed>8"'),
         ("nowhere", "no folder nowhere"),
-        ("regime=nano", "no finished run of regime nano in these folders, and the paper has none either"),
+        (
+            "regime=nano path=short --config-dir CONF",
+            "no finished run of regime nano in these folders, and the paper has none either",
+        ),
         ("regime=huge", "unknown regime 'huge'"),
         ("regime=a,b,c", "a roadmap figure has room for two regimes, and these are a, b, c; choose with regime=a,b"),
         (
@@ -125,7 +136,12 @@ def test_a_wrong_request_is_answered_in_one_sentence(
 ) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "taken").touch()
-    places = {"RUNS": str(two), "EMPTY": str(tmp_path / "empty"), "TAKEN/f.png": str(tmp_path / "taken" / "f.png")}
+    places = {
+        "RUNS": str(two),
+        "EMPTY": str(tmp_path / "empty"),
+        "CONF": str(two / "conf"),
+        "TAKEN/f.png": str(tmp_path / "taken" / "f.png"),
+    }
     arguments = [places.get(word, word) for word in request_.replace("SHORT", " ".join(short(two))).split()]
     output = [] if "-o" in arguments else ["-o", str(tmp_path / "f.png")]
     assert main(["figure", *arguments, *output]) == 2
