@@ -175,17 +175,20 @@ def _note(tables: Sequence[pd.DataFrame], names: Sequence[str]) -> str:
     steps = [table[~table["reference"]] for table in tables]
     places = ["Bars"] if len(tables) == 1 else [f"In front: {names[0]}", f"grey: {names[1]}"]
     separator = ": " if len(tables) == 1 else ", "
-    missing = any(table["top1"].isna().any() for table in steps)
-    published = any((table["source"] != "").any() for table in steps)
+    published = [bool((table["source"] != "").any()) for table in steps]
+    missing = [table["top1"].isna().any() for table in steps]
+    why = {
+        "not published" if given else "not run yet" for given, lacks in zip(published, missing, strict=True) if lacks
+    }
     notes = [
         "; ".join(f"{place}{separator}{_means(table)}" for place, table in zip(places, steps, strict=True)),
         ", whiskers: standard deviation" if any(table["top1_std"].notna().any() for table in steps) else "",
         "; the axis does not start at 0." if _limits(tables)[0] > 0 else ".",
         "" if all(table["adopted"].all() for table in steps) else " Hatched: tried, not adopted.",
-        f" –: {'not published' if published else 'not run yet'}." if missing else "",
+        f" –: {' or '.join(sorted(why))}." if why else "",
         " Swin: the paper's numbers." if any(table["reference"].any() for table in tables) else "",
         " FLOPs: multiply-accumulates (MACs) of one image",
-        ", as printed." if published else ".",
+        ", as printed." if all(published) else ".",
     ]
     return "".join(notes)
 

@@ -159,4 +159,5 @@ def _subtitle(regimes: Sequence[Regime]) -> str:
         paper.insert(0, "data ImageNet-1K: 1,281,167 images to train on, 50,000 to evaluate, 224 pixels")
         return "; ".join(paper)
     words = [data_words(run[0].runs), *(regime_words(regime.runs) for regime in run)]
+    paper = [f"regime {regime.name}: {paper[0]}" for regime in regimes if regime.published]
     return "; ".join([*words, "accuracy after the last epoch", *paper]) + toggle_words(run[0].steps)

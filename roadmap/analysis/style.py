@@ -21,7 +21,7 @@ TITLE, TEXT, SMALL = _SET["figure.titlesize"], _SET["font.size"], _SET["legend.f
 METADATA: dict[str, dict[str, Any]] = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
 
 # Okabe and Ito's palette, which the colour-blind can tell apart; no two things differ by colour alone.
-BLUE, SKY, VERMILLION, YELLOW, GREEN = "#0072B2", "#56B4E9", "#D55E00", "#F0E442", "#009E73"
+BLUE, SKY, VERMILLION, YELLOW = "#0072B2", "#56B4E9", "#D55E00", "#F0E442"
 PALE = "#D6EAF7"  # the blues' hatched bars
 INK, GREY, BAND = "#1A1A1A", "#595959", "#F2F2F2"
 GRID, BACKGROUND, PALE_GREY, EDGE = "#D0D0D0", "#BDBDBD", "#E3E3E3", "#6E6E6E"

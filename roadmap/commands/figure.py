@@ -17,7 +17,6 @@ KINDS = {
     "tradeoff": "accuracy against --x, with the Pareto front",
     "curves": "--metric by epoch, a panel a variant",
 }
-
 # of a run's record, what a roadmap is made of
 COLUMNS = ("regime", "status", "recipe", "design", "definition", "seed", "top1", "gmacs", "params_m", "activations_m")
 
@@ -62,6 +61,8 @@ def _check_options(options: argparse.Namespace) -> None:
 def _read(folders: list[str], expression: str | None) -> pd.DataFrame | None:
     """The runs of the folders for which an expression holds; None without folders."""
     if not folders:
+        if expression:
+            raise RequestError("--where chooses among runs; name their folders, as in `roadmap figure runs/`")
         return None
     from roadmap.analysis.runs import load_runs
     from roadmap.analysis.select import where

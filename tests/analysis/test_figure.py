@@ -301,7 +301,7 @@ def test_the_note_says_whose_numbers_the_bars_are() -> None:
         "paper": "In front: ResNet-50 → ConvNeXt-T, the paper's Table 10 as published (mean over 3 seeds where ±",
         "one of two is published": "grey: ResNet-200 → ConvNeXt-B, the paper's Table 11 as published (one run)",
         "the larger is not run": "grey: ResNet-200 → ConvNeXt-B, not run yet",
-        "reproduced": "Swin: the paper's numbers",
+        "reproduced": "Swin: the paper's numbers. FLOPs: multiply-accumulates (MACs) of one image.",
     }.items():
         figure = roadmap_figure(*PAIRS[name][:1], TITLE, SUBTITLE, PAIRS[name][1], NAMES)
         assert words in " ".join(" ".join(text.get_text().split()) for text in texts(figure)), name
