@@ -87,6 +87,7 @@ def report(steps: list[Step], summaries: list[dict[str, Any]]) -> None:
     name = f"{regime}-{values['data']['name']}-{values['path']['name']}"
     files = [Path(values["runs_dir"]) / f"{name}.{suffix}" for suffix in ("png", "svg")]
     print(render(draw_road(pd.DataFrame(summaries), steps, files), regime))
+    print(f"`roadmap compare {values['runs_dir']}` says which of these gaps are more than the noise of the seeds")
 
 
 def say_time(summaries: list[dict[str, Any]], seconds: float) -> None:
