@@ -15,6 +15,7 @@ COMMANDS = {
     "compare": "a table of logged runs",
     "doctor": "what this machine can do; --gpu: the proof that its GPU computes what the CPU does",
     "figure": "the roadmap figure of logged runs (png, svg, pdf)",
+    "report": "one self-contained HTML page of logged runs: interactive roadmap, run table, differences",
 }
 
 USAGE = """usage: roadmap COMMAND [group=option | setting=value …] [--config-dir DIR]

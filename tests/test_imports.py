@@ -31,9 +31,13 @@ RANKS = [
     ],
     ["analysis", "analysis.runs", "analysis.table", "analysis.figure"],
     [
+        "analysis.report",
+        *(f"analysis.report.{name}" for name in ("records", "commands", "sections", "payload", "page")),
+    ],
+    [
         "commands",
         "commands.arguments",
-        *(f"commands.{name}" for name in ("steps", "figure", "compare", "train", "run", "doctor")),
+        *(f"commands.{name}" for name in ("steps", "figure", "compare", "train", "run", "doctor", "report")),
     ],
     ["__init__", "__main__"],
 ]

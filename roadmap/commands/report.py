@@ -1,0 +1,63 @@
+"""``roadmap report``: logged runs as one HTML page."""
+
+import sys
+import warnings
+from pathlib import Path
+
+import pandas as pd
+
+from roadmap.commands.arguments import override_parser
+from roadmap.errors import RequestError, WorkError
+from roadmap.runfolder import write_whole
+
+
+def main(arguments: list[str]) -> int:
+    parser = override_parser("report", "logged runs as one HTML page: path=, regime= and data= choose what it shows")
+    parser.add_argument("-o", "--output", required=True, metavar="FILE", help="one self-contained .html file")
+    options = parser.parse_args(arguments)
+    folders = [word for word in options.overrides if "=" not in word]
+    if not folders:
+        raise RequestError("no run folders; name them as in `roadmap report runs/ -o report.html`")
+    file = Path(options.output)
+    if file.suffix.lower() not in (".html", ".htm"):
+        raise RequestError(f"cannot write a report as '{file.suffix}'; choose .html")
+    from roadmap.analysis.report.page import page
+    from roadmap.analysis.report.payload import payload
+    from roadmap.analysis.report.records import curves
+    from roadmap.analysis.runs import load_history, load_runs
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        runs = load_runs(folders)
+    skipped = list(dict.fromkeys(str(warning.message).removeprefix("skipped ") for warning in caught))
+    for reason in skipped:
+        print(f"skipped {reason}", file=sys.stderr)
+    overrides = [word for word in options.overrides if "=" in word]
+    runs = chosen(runs, folders, overrides)
+    shown = payload(runs, folders, overrides, options.config_dir, skipped)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # said above
+        history = load_history(folders)
+    text = page(shown, curves(history, runs))
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(file, text)
+    except (OSError, WorkError) as error:
+        cause = error if isinstance(error, OSError) else error.__cause__
+        raise RequestError(f"cannot write {file}: {getattr(cause, 'strerror', cause)}") from error
+    print(f"report of {len(runs):,} runs: {file}")
+    return 0
+
+
+def chosen(runs: pd.DataFrame, folders: list[str], overrides: list[str]) -> pd.DataFrame:
+    """The runs of the regime and data that ``overrides`` name; RequestError where there is none."""
+    if not len(runs):
+        raise RequestError(f"no run in {', '.join(folders)}")
+    given = dict(override.split("=", 1) for override in overrides)
+    for key in ("regime", "data"):
+        if key in given:
+            names = sorted(set(runs[key].astype(str)))
+            runs = runs[runs[key] == given[key]]
+            if not len(runs):
+                raise RequestError(f"none of these runs is of {key} {given[key]}; they are of {', '.join(names)}")
+    return runs
