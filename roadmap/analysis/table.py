@@ -85,6 +85,14 @@ def belongs(runs: pd.DataFrame, steps: Sequence[Step]) -> list[bool]:
     return [key in wanted for key in _keys(runs)]
 
 
+def members(runs: pd.DataFrame, steps: Sequence[Step]) -> dict[str, list[Any]]:
+    """Step's name → the index in ``runs`` of each run that belongs to it, finished or not."""
+    of_key: dict[str, list[Any]] = {}
+    for index, key in zip(runs.index, _keys(runs), strict=True):
+        of_key.setdefault(key, []).append(index)
+    return {step.name: of_key.get(_step_key(step), []) for step in steps}
+
+
 def _keys(runs: pd.DataFrame) -> list[str]:
     return [json.dumps([run["design"], run["recipe"]], sort_keys=True) for run in runs.to_dict("records")]
 

@@ -9,7 +9,7 @@ import pandas as pd
 from roadmap.analysis.report.commands import logged_overrides, run_command, train_command
 from roadmap.analysis.report.records import definition_keys, plain, run_columns
 from roadmap.analysis.report.sections import Section, group_labels, sections
-from roadmap.analysis.table import SCALED_FROM, belongs, mac_factor, road, subtitle, title
+from roadmap.analysis.table import SCALED_FROM, mac_factor, members, road, subtitle, title
 from roadmap.path import Step
 
 IMAGENET = "imagenet"
@@ -23,8 +23,6 @@ def payload(
     logged = [logged_overrides(str(path)) for path in runs["path"]]
     charts = sections(runs, overrides, config_dirs)
     shown = [_section(chart, logged, config_dirs) for chart in charts]
-    for section, chart in zip(shown, charts, strict=True):
-        section["several"] = sum(_place(chart.runs) == _place(other.runs) for other in charts) > 1
     records = run_columns(runs, folders)
     commands = [None if words is None else train_command(words, config_dirs) for words in logged]
     return {
@@ -70,9 +68,9 @@ def _section(chart: Section, logged: Sequence[tuple[str, ...] | None], config_di
 def _road(runs: pd.DataFrame, steps: Sequence[Step]) -> dict[str, Any]:
     table = road(runs, steps)
     finished = runs[runs["status"] == "finished"]
-    bars = []
+    bars, runs_of = [], members(runs, steps)
     for row, step in zip(table.to_dict("records"), steps, strict=True):
-        mine = runs[belongs(runs, [step])]
+        mine = runs.loc[runs_of[step.name]]
         bars.append(
             {str(key): plain(value) for key, value in row.items()}
             | {"changes": step.changes, "runs": [int(index) for index in mine.index]}

@@ -38,7 +38,7 @@ function seedValues(bar) {
 function showTip(section, bar, row, pointer) {
   const tip = document.getElementById("tip");
   const seeds = seedValues(bar);
-  const listed = seeds.slice(0, 12).map(([seed, top1]) => make("li", {}, make("span", {}, `seed ${seed}`), number(top1)));
+  const listed = seeds.slice(0, 12).map(([seed, top1]) => make("li", {}, make("span", {}, `seed ${seed}`), ` ${number(top1)}`));
   if (seeds.length > 12) listed.push(make("li", {}, `and ${seeds.length - 12} more`));
   tip.replaceChildren(
     make("p", { class: "tip-title" }, bar.label),

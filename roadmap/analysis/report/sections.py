@@ -8,12 +8,14 @@ from typing import Any
 import pandas as pd
 
 from roadmap.analysis.report.records import definition, definition_keys, flat
-from roadmap.analysis.table import belongs, check_comparable
+from roadmap.analysis.table import belongs, check_comparable, members
 from roadmap.errors import RequestError
 from roadmap.path import Step, compose_path
 
 # In this order runs of one recipe are told apart until they differ in design and seed alone.
 CONDITIONS = ("epochs", "batch_size", "pretrained", "recipe")
+# Roadmaps of one regime and data set: with more it is a sweep, which is drawn by group.
+MOST_ROADS = 4
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ def sections(runs: pd.DataFrame, overrides: Sequence[str], config_dirs: Sequence
         steps, notes = _path(mine, overrides, config_dirs)
         on_path = pd.Series(belongs(mine, steps) if steps else False, index=mine.index)
         parts = comparable_parts(mine[on_path])
-        roads = [part for part in parts if steps and covered(part, steps) > 1]
+        roads = [part for part in parts if steps and covered(part, steps) > 1][:MOST_ROADS]
         drawn = pd.Index([index for part in roads for index in part.index]) if roads else pd.Index([])
         names = _conditions(roads)
         found += [Section(part, steps, name, notes) for part, name in zip(roads, names, strict=True)]
@@ -69,7 +71,7 @@ def _path(
 
 def covered(runs: pd.DataFrame, steps: Sequence[Step]) -> int:
     """How many of the steps have a run, finished or not."""
-    return sum(any(belongs(runs, [step])) for step in steps)
+    return sum(bool(mine) for mine in members(runs, steps).values())
 
 
 def comparable_parts(runs: pd.DataFrame) -> list[pd.DataFrame]:

@@ -40,14 +40,20 @@ function written(column, run) {
 // Numbers by size and texts as people order them; what is missing comes last in either direction.
 function sorter(column, descending) {
   const sign = descending ? -1 : 1;
-  const collator = new Intl.Collator("en", { numeric: true });
   const values = Array.from({ length: DATA.runs.count }, (_, run) => field(column.key, run));
-  const compare = column.numeric ? (a, b) => a - b : (a, b) => collator.compare(String(a), String(b));
+  const sizes = column.numeric ? values : ranks(values);
   return (a, b) => {
-    const [first, second] = [values[a], values[b]];
+    const [first, second] = [sizes[a], sizes[b]];
     if (first === null || second === null) return (first === null) - (second === null) || a - b;
-    return sign * compare(first, second) || a - b;
+    return sign * (first - second) || a - b;
   };
+}
+
+// The place of each text among all: comparing two texts as people do takes long, so each is compared once.
+function ranks(values) {
+  const different = [...new Set(values.filter(known).map(String))].sort(new Intl.Collator("en", { numeric: true }).compare);
+  const place = new Map(different.map((text, index) => [text, index]));
+  return values.map((value) => (known(value) ? place.get(String(value)) : null));
 }
 
 function runTable(select, selected) {
