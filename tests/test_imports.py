@@ -10,8 +10,8 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "roadmap"
 # Lower ranks are imported by higher ones, never the other way; within a rank in one direction only.
 RANKS = [
-    ["errors", "checked", "seeds", "textual", "digest"],
-    ["design", "recipe"],
+    ["errors", "checked", "seeds", "textual", "digest", "confdir"],
+    ["design", "recipe", "rows"],
     ["experiment"],
     ["runfolder", "config", "published"],
     ["path"],
@@ -29,7 +29,9 @@ RANKS = [
         *(f"doctor.{name}" for name in ("photos", "findings", "checks", "machine", "surroundings")),
         *(f"doctor.{name}" for name in ("proof", "runs", "speed")),
     ],
-    ["analysis", "analysis.runs", "analysis.table", "analysis.figure"],
+    ["analysis", *(f"analysis.{name}" for name in ("histories", "runs", "statistics", "comparable", "groups"))],
+    ["analysis.table", "analysis.verdict"],
+    ["analysis.figure"],
     [
         "analysis.report",
         *(f"analysis.report.{name}" for name in ("records", "commands", "sections", "payload", "page")),
