@@ -14,7 +14,9 @@ def example(step: str, seed: int = 0) -> Path:
     return folder
 
 
-def make_run(folder: Path, step: str = "gelu", seed: int = 0, lr: float | None = None, **changes: Any) -> dict[str, Any]:
+def make_run(
+    folder: Path, step: str = "gelu", seed: int = 0, lr: float | None = None, **changes: Any
+) -> dict[str, Any]:
     """A copy of an example run in ``folder`` with its summary changed, and its definition where the summary's is.
 
     Epochs beyond the example's repeat its last line.
@@ -23,7 +25,7 @@ def make_run(folder: Path, step: str = "gelu", seed: int = 0, lr: float | None =
     rows = [json.loads(line) for line in (example(step) / "metrics.jsonl").read_text().splitlines()]
     summary |= {"seed": seed, "run_id": folder.name[-10:].rjust(10, "0")} | changes
     defined = summary["definition"]
-    defined |= {key: summary[key] for key in ("seed", "epochs", "batch_size", "image_size", "precision")}
+    defined |= {key: summary[key] for key in ("design", "seed", "epochs", "batch_size", "image_size", "precision")}
     defined["data"] |= {"name": summary["data"]}
     if lr is not None:
         defined["recipe"]["optimizer"]["lr"] = lr

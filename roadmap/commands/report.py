@@ -1,7 +1,6 @@
 """``roadmap report``: logged runs as one HTML page."""
 
 import sys
-import warnings
 from pathlib import Path
 
 import pandas as pd
@@ -24,20 +23,16 @@ def main(arguments: list[str]) -> int:
     from roadmap.analysis.report.page import page
     from roadmap.analysis.report.payload import payload
     from roadmap.analysis.report.records import curves
-    from roadmap.analysis.runs import load_history, load_runs
+    from roadmap.analysis.runs import read_history, read_runs
 
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        runs = load_runs(folders)
-    skipped = list(dict.fromkeys(str(warning.message).removeprefix("skipped ") for warning in caught))
-    for reason in skipped:
-        print(f"skipped {reason}", file=sys.stderr)
+    runs, skipped = read_runs(folders)
     overrides = [word for word in options.overrides if "=" in word]
     runs = chosen(runs, folders, overrides)
+    history, lost = read_history(runs)
+    skipped += lost
+    for reason in skipped:
+        print(f"skipped {reason}", file=sys.stderr)
     shown = payload(runs, folders, overrides, options.config_dir, skipped)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # said above
-        history = load_history(folders)
     text = page(shown, curves(history, runs))
     try:
         file.parent.mkdir(parents=True, exist_ok=True)

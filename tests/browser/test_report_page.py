@@ -93,7 +93,10 @@ def test_it_has_every_step_and_run(nano: Path, show: Show, runs: pd.DataFrame) -
     assert page.title() == page.locator("h1").inner_text() == "From nano ResNet to nano ConvNeXt, one change at a time"
     labels = page.locator(".row .label[text-anchor=end]:first-of-type").count()
     assert labels == page.locator(".row").count() == 17
-    assert page.locator("#runs tbody tr[data-run]").count() == len(runs) == 51
+    assert page.locator("#runs tbody tr[data-run]").count() == 50
+    page.get_by_role("button", name="Next", exact=True).click()
+    assert page.locator("#runs tbody tr[data-run]").count() == 1
+    assert len(runs) == 51
     assert page.locator("h1").count() == 1
     assert page.locator("#runs .count").inner_text() == "51 runs"
 
@@ -156,7 +159,7 @@ def test_sorting_and_filtering(nano: Path, show: Show, runs: pd.DataFrame) -> No
     head.locator("button").click()
     assert head.get_attribute("aria-sort") == "descending"
     best = runs["top1"].sort_values(ascending=False)
-    assert cells(page, "top-1 (%)") == [f"{value:.2f}" for value in best]
+    assert cells(page, "top-1 (%)") == [f"{value:.2f}" for value in best][:50]
     head.locator("button").click()
     assert head.get_attribute("aria-sort") == "ascending"
     assert cells(page, "top-1 (%)")[0] == f"{best.iloc[-1]:.2f}"
@@ -269,7 +272,9 @@ def test_hostile_names_are_text(show: Show, tmp_path: Path) -> None:
 def test_failed_and_running_runs_only(show: Show, tmp_path: Path) -> None:
     unfinished = {"top1": None, "top5": None, "train_seconds": None, "images_per_second": None, "ended": None}
     make_run(tmp_path / "runs" / "a-1111111111", "gelu", **(unfinished | {"status": "running"}))
-    make_run(tmp_path / "runs" / "b-2222222222", "kernel_7", **(unfinished | {"status": "failed", "error": "loss is nan"}))
+    make_run(
+        tmp_path / "runs" / "b-2222222222", "kernel_7", **(unfinished | {"status": "failed", "error": "loss is nan"})
+    )
     assert main(["report", str(tmp_path / "runs"), "-o", str(tmp_path / "r.html")]) == 0
     page = show(tmp_path / "r.html")
     assert page.locator("#runs tbody td", has_text="loss is nan").count() == 1
@@ -292,6 +297,7 @@ def test_one_run(show: Show, tmp_path: Path) -> None:
     assert "one seed" in page.locator(".caveats").inner_text()
 
 
+@pytest.mark.slow
 def test_a_thousand_runs_stay_fluid(show: Show, tmp_path: Path) -> None:
     make_many(tmp_path / "runs", 1000, epochs=40)
     assert main(["report", str(tmp_path / "runs"), "-o", str(tmp_path / "r.html")]) == 0
@@ -300,10 +306,14 @@ def test_a_thousand_runs_stay_fluid(show: Show, tmp_path: Path) -> None:
         """() => {
           const times = {};
           const time = (name, act) => {
-            const began = performance.now();
-            act();
-            document.body.getBoundingClientRect();
-            times[name] = performance.now() - began;
+            // the fastest of three, since others may work on the machine too
+            const taken = [0, 1, 2].map(() => {
+              const began = performance.now();
+              act();
+              document.body.getBoundingClientRect();
+              return performance.now() - began;
+            });
+            times[name] = Math.min(...taken);
           };
           for (const button of document.querySelectorAll("#runs thead button")) {
             time(`sort ${button.textContent}`, () => button.click());
@@ -315,9 +325,7 @@ def test_a_thousand_runs_stay_fluid(show: Show, tmp_path: Path) -> None:
           return times;
         }"""
     )
-    # the median, since others work on the machine too; each was below 100 ms on an idle one
-    assert sorted(taken.values())[len(taken) // 2] < 100, taken
-    assert max(taken.values()) < 400, taken
-    assert page.locator("#runs tbody tr[data-run]").count() == 100
+    assert max(taken.values()) < 100, taken
+    assert page.locator("#runs tbody tr[data-run]").count() == 50
     page.get_by_role("button", name="Next", exact=True).click()
-    assert page.locator(".pager span").inner_text() == "101 to 200"
+    assert page.locator(".pager span").inner_text() == "51 to 100"

@@ -21,12 +21,17 @@ function limits(bars) {
   return [Math.max(high - 1.15 * span, 0), Math.max(high + 0.04 * span, 1)];
 }
 
+// Whether a change is more than chance, as `roadmap compare` says it.
+function isTold(bar) {
+  return known(bar.delta_p_holm) && bar.delta_p_holm < 0.05;
+}
+
 // The columns of numbers right of the bars; one that would be empty is left out.
 function numberColumns(section, bars) {
   const unit = section.mac_factor === 1 ? "GFLOPs" : "MFLOPs";
   const all = [
     { head: ["top-1 (%)"], cell: (bar) => meanStd(bar), strong: true },
-    { head: ["Δ"], cell: (bar) => (known(bar.delta) ? signed(bar.delta) : "") },
+    { head: ["Δ"], cell: (bar) => (known(bar.delta) ? signed(bar.delta) : ""), strongIf: isTold },
     { head: [unit, "(MACs)"], cell: (bar) => (known(bar.gmacs) ? number(bar.gmacs * section.mac_factor) : "") },
     { head: ["paper", "top-1"], cell: (bar) => (known(bar.paper_top1) ? number(bar.paper_top1) : ""), grey: true },
     { head: ["paper", "Δ"], cell: (bar) => (known(bar.paper_delta) ? signed(bar.paper_delta) : ""), grey: true },
@@ -39,7 +44,7 @@ function layout(section, bars, width) {
   const narrow = width < NARROW;
   const columns = narrow ? [] : numberColumns(section, bars);
   for (const column of columns) {
-    const style = column.strong ? font.strong : font.text;
+    const style = column.strong || column.strongIf ? font.strong : font.text;
     const cells = [...bars.map((bar) => column.cell(bar)), ...column.head];
     column.width = Math.min(Math.max(...cells.map((cell) => textWidth(cell, style))), 190) + 18;
   }
@@ -160,9 +165,10 @@ function barRow(section, plan, row, x, shade, width, open, isOpen) {
   }
   let at = width - 8;
   for (const column of [...plan.columns].reverse()) {
+    const strong = column.strong || column.strongIf?.(bar);
     group.append(draw("text", { x: at, y: row.y + 20, "text-anchor": "end",
-      class: `label${column.grey ? " grey" : ""}${column.strong ? " strong" : ""}` },
-    fitted(column.cell(bar), column.width - 8, column.strong ? plan.font.strong : plan.font.text)));
+      class: `label${column.grey ? " grey" : ""}${strong ? " strong" : ""}` },
+    fitted(column.cell(bar), column.width - 8, strong ? plan.font.strong : plan.font.text)));
     at -= column.width;
   }
   group.addEventListener("pointerenter", (event) => {

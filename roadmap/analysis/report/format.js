@@ -56,6 +56,11 @@ function signed(value, digits = 2) {
   return (value >= 0 ? "+" : "") + minus(value.toFixed(digits));
 }
 
+// What the analysis says in lower case, for a page: a capital, a full stop, real minus signs.
+function sentence(text) {
+  return `${text[0].toUpperCase()}${text.slice(1).replace(/([ (])-(?=[\d.])/g, "$1−")}${/[.!?]$/.test(text) ? "" : "."}`;
+}
+
 function minus(text) {
   return text.replace("-", "−");
 }

@@ -6,11 +6,15 @@ from typing import Any
 
 import pandas as pd
 
+from roadmap.analysis.comparable import cautions
+from roadmap.analysis.groups import summarise
 from roadmap.analysis.report.commands import logged_overrides, run_command, train_command
 from roadmap.analysis.report.records import definition_keys, plain, run_columns
 from roadmap.analysis.report.sections import Section, group_labels, sections
-from roadmap.analysis.table import SCALED_FROM, mac_factor, members, road, subtitle, title
+from roadmap.analysis.table import mac_factor, members, road, subtitle, title
+from roadmap.analysis.verdict import agreements, step_verdict, with_paper
 from roadmap.path import Step
+from roadmap.published import SCALED_FROM
 
 IMAGENET = "imagenet"
 
@@ -22,7 +26,8 @@ def payload(
     runs = runs.reset_index(drop=True)
     logged = [logged_overrides(str(path)) for path in runs["path"]]
     charts = sections(runs, overrides, config_dirs)
-    shown = [_section(chart, logged, config_dirs) for chart in charts]
+    table = with_paper(summarise(runs))
+    shown = [_section(chart, table, logged, config_dirs) for chart in charts]
     records = run_columns(runs, folders)
     commands = [None if words is None else train_command(words, config_dirs) for words in logged]
     return {
@@ -47,7 +52,9 @@ def _newest(runs: pd.DataFrame) -> str | None:
     return max(times, default=None)
 
 
-def _section(chart: Section, logged: Sequence[tuple[str, ...] | None], config_dirs: Sequence[str]) -> dict[str, Any]:
+def _section(
+    chart: Section, table: pd.DataFrame, logged: Sequence[tuple[str, ...] | None], config_dirs: Sequence[str]
+) -> dict[str, Any]:
     regime, data = _place(chart.runs)
     shared = {
         "regime": regime,
@@ -57,7 +64,7 @@ def _section(chart: Section, logged: Sequence[tuple[str, ...] | None], config_di
         "runs": [int(index) for index in chart.runs.index],
     }
     if chart.steps is None:
-        return shared | _groups(chart) | {"kind": "groups", "command": None, "verdicts": []}
+        return shared | _groups(chart, table) | {"kind": "groups", "command": None}
     words = [logged[index] for index in chart.runs.index]
     seeds = sorted({int(seed) for seed in chart.runs["seed"].dropna()})
     known = [run for run in words if run is not None]
@@ -67,53 +74,61 @@ def _section(chart: Section, logged: Sequence[tuple[str, ...] | None], config_di
 
 def _road(runs: pd.DataFrame, steps: Sequence[Step]) -> dict[str, Any]:
     table = road(runs, steps)
-    finished = runs[runs["status"] == "finished"]
+    places = {step.name: place for place, step in enumerate(steps)}
     bars, runs_of = [], members(runs, steps)
     for row, step in zip(table.to_dict("records"), steps, strict=True):
-        mine = runs.loc[runs_of[step.name]]
+        before = places[step.parent] if step.parent else None
         bars.append(
-            {str(key): plain(value) for key, value in row.items()}
-            | {"changes": step.changes, "runs": [int(index) for index in mine.index]}
-            | {"unfinished": _statuses(mine[mine["status"] != "finished"])}
+            _bar(row, runs.loc[runs_of[step.name]])
+            | {"changes": step.changes, "before": before, "verdict": step_verdict(row)}
         )
     regime = steps[0].composed.values["regime"]["name"]
+    finished = (runs["status"] == "finished").any()
+    said = agreements(runs, with_paper(summarise(runs))) if finished else []
     return {
         "title": title(steps),
-        "subtitle": subtitle(runs, steps) if len(finished) else _no_result(runs),
+        "subtitle": subtitle(runs, steps) if finished else _no_result(runs),
         "bars": bars,
         "mac_factor": mac_factor(table),
         "paper": SCALED_FROM.get(regime, regime) if table["paper_delta"].notna().any() else None,
         "scaled": regime in SCALED_FROM,
+        "verdicts": [sentence for agreement in said for sentence in agreement.sentences()],
+    }
+
+
+def _groups(chart: Section, table: pd.DataFrame) -> dict[str, Any]:
+    """``table``: of ``with_paper(summarise(…))`` for all runs of the page, since a parent may be on a path of it."""
+    runs = chart.runs
+    of_group: dict[bytes, list[Any]] = {}
+    for index, key in zip(runs.index, definition_keys(runs), strict=True):
+        of_group.setdefault(key, []).append(index)
+    labels = group_labels(runs)
+    here = table[[key in of_group for key in definition_keys(table)]]
+    here = here.sort_values("top1", ascending=False, kind="stable")
+    variants = [*here["variant"]]
+    bars = []
+    for key, row in zip(definition_keys(here), here.to_dict("records"), strict=True):
+        before = variants.index(row["parent"]) if variants.count(row["parent"]) == 1 else None
+        own = {"label": labels[key], "section": "", "adopted": True, "before": before}
+        bars.append(_bar(row, runs.loc[of_group[key]]) | own | {"paper_top1": None, "paper_delta": None})
+    return {
+        "title": "Designs, best first",
+        "subtitle": _setting(runs) if here["top1"].notna().any() else _no_result(runs),
+        "bars": bars,
+        "mac_factor": mac_factor(here),
+        "paper": None,
+        "scaled": False,
         "verdicts": [],
     }
 
 
-def _groups(chart: Section) -> dict[str, Any]:
-    runs = chart.runs
-    keys = pd.Series(definition_keys(runs), index=runs.index)
-    labels = group_labels(runs)
-    bars = []
-    for key, mine in runs.groupby(keys, sort=False):
-        finished = mine[mine["status"] == "finished"]
-        top1 = pd.to_numeric(finished["top1"], errors="coerce").dropna()
-        bars.append(
-            {"step": str(mine["variant"].iloc[0]) if "variant" in mine else "", "label": labels[str(key)]}
-            | {"section": "", "adopted": True, "parent": None, "n": len(top1)}
-            | {"top1": plain(top1.mean()), "top1_std": plain(top1.std())}
-            | {name: plain(mine[name].iloc[0]) for name in ("gmacs", "params_m") if name in mine}
-            | {"runs": [int(index) for index in mine.index]}
-            | {"unfinished": _statuses(mine[mine["status"] != "finished"])}
-        )
-    bars.sort(key=lambda bar: (bar["top1"] is None, -(bar["top1"] or 0)))
-    table = pd.DataFrame(bars)
-    return {
-        "title": "Designs, best first",
-        "subtitle": _no_result(runs) if table["top1"].isna().all() else _setting(runs),
-        "bars": bars,
-        "mac_factor": mac_factor(table.assign(gmacs=pd.to_numeric(table.get("gmacs", pd.Series(dtype=float))))),
-        "paper": None,
-        "scaled": False,
-    }
+def _bar(row: dict[Any, Any], runs: pd.DataFrame) -> dict[str, Any]:
+    """A row of a table of designs, with its runs."""
+    seeds = row.get("more_seeds")
+    told = {"more_seeds": "more than 1,000" if seeds == float("inf") else plain(seeds) or None}
+    kept = {str(key): plain(value) for key, value in row.items() if key not in ("definition", "design", "seeds")}
+    unfinished = _statuses(runs[runs["status"] != "finished"])
+    return kept | told | {"runs": [int(index) for index in runs.index], "unfinished": unfinished}
 
 
 def _statuses(runs: pd.DataFrame) -> str:
@@ -198,13 +213,14 @@ def _caveats(runs: pd.DataFrame, charts: Sequence[Section], skipped: list[str]) 
             f"{some} seeds a design: ± is the standard deviation over seeds, and with so few of them it is "
             "itself uncertain."
         )
-    if (runs["regime"].isin(list(SCALED_FROM))).any():
+    if runs["regime"].isin([*SCALED_FROM]).any():
         said.append(
             "Nano networks are a proxy: small, on small images, trained for minutes. The paper's numbers are "
             "of ResNet-50 and its successors on ImageNet and stand beside them for orientation only."
         )
     elif not runs["data"].astype(str).str.startswith(IMAGENET).all():
         said.append("Other data than ImageNet is a proxy: the paper's numbers stand beside these for orientation only.")
+    said += [f"{caution[0].upper()}{caution[1:]}." for caution in cautions(finished)]
     left = runs[runs["status"] != "finished"]
     if len(left):
         said.append(f"Not finished and in no mean: {_statuses(left)}.")

@@ -2,10 +2,13 @@
 
 import json
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import orjson
 import pandas as pd
 
 METRICS = ("top1", "val_loss", "train_loss")
@@ -24,7 +27,9 @@ def plain(value: Any) -> Any:
     if isinstance(value, int):
         return value
     if isinstance(value, float):
-        return float(f"{value:.8g}") if math.isfinite(value) else None
+        if not math.isfinite(value):
+            return None
+        return int(value) if value.is_integer() else float(f"{value:.8g}")
     if isinstance(value, dict | list | tuple):
         return json.dumps(value, ensure_ascii=False, default=str)
     return None if value is pd.NaT else str(value)
@@ -41,17 +46,14 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def definition(run: Mapping[Hashable, Any]) -> dict[str, Any]:
-    """What defines a run's result but its seed; empty for a run that does not say."""
-    defined = run.get("definition")
-    return {key: value for key, value in defined.items() if key != "seed"} if isinstance(defined, Mapping) else {}
+def definitions(runs: pd.DataFrame) -> list[dict[str, Any]]:
+    """What defines each run's result but its seed."""
+    return [{key: value for key, value in defined.items() if key != "seed"} for defined in runs["definition"]]
 
 
-def definition_keys(runs: pd.DataFrame) -> list[str]:
+def definition_keys(runs: pd.DataFrame) -> list[bytes]:
     """One text a run, equal for runs that differ in nothing but the seed."""
-    return [
-        json.dumps([run.get("regime"), definition(run)], sort_keys=True, default=str) for run in runs.to_dict("records")
-    ]
+    return [orjson.dumps(defined, option=orjson.OPT_SORT_KEYS) for defined in definitions(runs)]
 
 
 def run_columns(runs: pd.DataFrame, folders: Sequence[str]) -> dict[str, Any]:
@@ -63,12 +65,12 @@ def run_columns(runs: pd.DataFrame, folders: Sequence[str]) -> dict[str, Any]:
     names = list(dict.fromkeys(name for row in rows for name in row))
     columns = {name: _column([row.get(name) for row in rows]) for name in names}
     keys = definition_keys(runs)
-    first = {key: flat(definition(run)) for key, run in reversed([*zip(keys, runs.to_dict("records"), strict=True)])}
+    first = dict(zip(reversed(keys), reversed(definitions(runs)), strict=True))
     numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
     return {
         "count": len(rows),
         "columns": columns,
-        "definitions": [first[key] for key in numbers],
+        "definitions": [flat(first[key]) for key in numbers],
         "definition": [numbers[key] for key in keys],
     }
 
@@ -81,9 +83,8 @@ def _column(values: list[Any]) -> Any:
 def short_path(path: str, folders: Sequence[str]) -> str:
     """A run's folder from the named one on: what lies above is nobody's business on a page that is passed on."""
     for folder in folders:
-        base = Path(folder).resolve()
-        if Path(path).resolve().is_relative_to(base):
-            return (base.name / Path(path).resolve().relative_to(base)).as_posix() if base.name else path
+        if Path(path).is_relative_to(folder):
+            return (Path(folder).resolve().name / Path(path).relative_to(folder)).as_posix()
     return path
 
 
@@ -94,27 +95,28 @@ def curves(history: pd.DataFrame, runs: pd.DataFrame) -> dict[str, Any]:
     curve's own last epoch is always kept. ``thinned`` says how many curves have lost points.
     """
     most = max(min(POINTS, ALL_POINTS // max(len(runs), 1)), FEWEST)
-    by_run = dict(iter(history.groupby("run_id", sort=False))) if len(history) else {}
+    history = history.drop_duplicates(["run_id", "epoch"], keep="last").sort_values("epoch", kind="stable")
+    rows_of: dict[Any, Any] = dict(history.groupby("run_id", sort=False).indices) if len(history) else {}
+    epochs = history["epoch"].to_numpy(dtype=int, na_value=0)
+    logged = [_rounded(history[metric]) if metric in history else None for metric in METRICS]
     grids: dict[tuple[int, ...], int] = {}
     found: list[Any] = []
     thinned = 0
-    for run in runs.to_dict("records"):
-        mine = by_run.get(run["run_id"])
-        if mine is None:
+    for run_id, planned in zip(runs["run_id"], runs["epochs"].fillna(0), strict=True):
+        rows = rows_of.get(run_id)
+        if rows is None:
             found.append(None)
             continue
-        mine = mine.drop_duplicates("epoch", keep="last").sort_values("epoch")
-        logged = [int(epoch) for epoch in mine["epoch"]]
-        planned = run.get("epochs")
-        last = max(logged[-1], int(planned) if isinstance(planned, int | float) and math.isfinite(planned) else 0)
-        wanted = {*_grid(last, most), logged[-1]}
-        kept = [index for index, epoch in enumerate(logged) if epoch in wanted]
-        thinned += len(kept) < len(logged)
-        grid = grids.setdefault(tuple(logged[index] for index in kept), len(grids))
-        found.append([grid, *(_points(mine, metric, kept) for metric in METRICS)])
+        own = epochs[rows]
+        wanted = [*_grid(max(int(planned), int(own[-1])), most), own[-1]]
+        kept = rows[np.isin(own, wanted)]
+        thinned += len(kept) < len(rows)
+        grid = grids.setdefault(tuple(epochs[kept].tolist()), len(grids))
+        found.append([grid, *(values and [values[row] for row in kept] for values in logged)])
     return {"grids": [*map(list, grids)], "metrics": METRICS, "runs": found, "thinned": thinned, "points": most}
 
 
+@cache
 def _grid(last: int, most: int) -> list[int]:
     """At most so many of the epochs from 1 to ``last``, both among them."""
     if last <= most:
@@ -122,8 +124,7 @@ def _grid(last: int, most: int) -> list[int]:
     return [1 + round(index * (last - 1) / (most - 1)) for index in range(most)]
 
 
-def _points(history: pd.DataFrame, metric: str, kept: list[int]) -> list[float | None] | None:
-    if metric not in history or history[metric].isna().all():
-        return None
-    values = pd.to_numeric(history[metric], errors="coerce").to_numpy()
-    return [float(f"{values[index]:.5g}") if math.isfinite(values[index]) else None for index in kept]
+def _rounded(values: pd.Series) -> list[float | None]:
+    """To 5 digits, which a curve on a screen does not show the end of."""
+    numbers = pd.to_numeric(values, errors="coerce").to_numpy(dtype=float, na_value=np.nan)
+    return [float(f"{number:.5g}") if math.isfinite(number) else None for number in numbers]

@@ -13,9 +13,10 @@ function facts(section, bar) {
     ["top-1 (%)", known(bar.top1) ? `${number(bar.top1)}${spread}` : null],
     ["seeds finished", String(bar.n)],
     ["95 % interval", interval(bar.top1_low, bar.top1_high)],
+    ["compared with", section.kind === "groups" && known(bar.delta) ? bar.parent : null],
     ["Δ to parent", known(bar.delta) ? signed(bar.delta) : null],
     ["Δ, 95 % interval", interval(bar.delta_low, bar.delta_high, signed)],
-    ["p (Holm)", known(bar.delta_p_holm) ? `${pValue(bar.delta_p_holm)} (${bar.delta_n} pairs)` : null],
+    ["p (Holm)", known(bar.delta_p_holm) ? `${pValue(bar.delta_p_holm)} (${bar.delta_n} ${bar.paired ? "pairs" : "seeds"})` : null],
     ["more seeds to resolve", known(bar.more_seeds) ? String(bar.more_seeds) : null],
     ["FLOPs (MACs)", known(bar.gmacs) ? macs(bar.gmacs, section.mac_factor) : null],
     ["parameters", known(bar.params_m) ? `${number(bar.params_m)} M` : null],
@@ -44,7 +45,7 @@ function showTip(section, bar, row, pointer) {
     make("p", { class: "tip-title" }, bar.label),
     make("dl", {}, facts(section, bar).map(([name, value]) => [make("dt", {}, name), make("dd", {}, value)])),
     ...(seeds.length ? [make("ul", {}, listed)] : []),
-    ...(known(bar.verdict) && bar.verdict ? [make("p", { class: "tip-verdict" }, bar.verdict)] : []),
+    ...(known(bar.verdict) && bar.verdict ? [make("p", { class: "tip-verdict" }, sentence(bar.verdict))] : []),
   );
   tip.hidden = false;
   row.setAttribute("aria-describedby", "tip");
@@ -72,7 +73,8 @@ function legend(section, bars) {
   if (bars.some((bar) => known(bar.paper_top1))) marks.push(swatch("the paper’s value", "diamond"));
   const notes = [];
   if (limits(bars)[0] > 0) notes.push("The axis does not start at 0.");
-  if (bars.some((bar) => known(bar.delta))) notes.push("Δ: change from the adopted step before.");
+  if (bars.some((bar) => known(bar.delta))) notes.push(`Δ: change from ${section.kind === "path" ? "the adopted step before" : "the design it changes"}`
+    + `${bars.some(isTold) ? ", bold where it is outside seed noise (p < 0.05 after Holm’s correction)" : ""}.`);
   if (bars.some((bar) => known(bar.paper_delta)) && section.scaled) {
     notes.push(`Paper Δ: the same change in the paper’s ${section.paper} regime on ImageNet, for orientation.`);
   }
@@ -99,7 +101,7 @@ function sectionElement(section, index) {
     hideTip();
     if (shown === bar) { close(); return; }
     shown = bar;
-    const parent = section.bars.find((other) => other.step === bar.parent && section.kind === "path");
+    const parent = section.bars[bar.before];
     const lines = [{ name: bar.label, runs: bar.runs }];
     if (parent) lines.push({ name: `${parent.label} (before)`, runs: parent.runs });
     curvePanel(panel, `Learning curves: ${bar.label}`, lines, () => {
@@ -128,7 +130,7 @@ function sectionElement(section, index) {
   return make("section", { class: "roadmap", "aria-labelledby": id },
     make("h2", { id }, DATA.sections.length > 1 || section.kind !== "path" ? heading : "The roadmap"),
     section.conditions ? make("p", { class: "conditions" }, section.conditions) : null,
-    make("p", { class: "subtitle" }, `${section.subtitle[0].toUpperCase()}${section.subtitle.slice(1)}.`),
+    make("p", { class: "subtitle" }, sentence(section.subtitle)),
     section.notes.map((note) => make("p", { class: "note" }, note)),
     box, more, legend(section, section.bars), panel, verdicts(section), reproduction(section));
 }
@@ -138,7 +140,7 @@ function verdicts(section) {
     make("b", {}, bar.label), `: ${bar.verdict}`));
   if (!steps.length && !section.verdicts.length) return null;
   return make("div", { class: "verdicts" }, make("h3", {}, "What can be said"),
-    section.verdicts.map((text) => make("p", {}, text)),
+    section.verdicts.map((text) => make("p", {}, sentence(text))),
     steps.length ? make("details", {}, make("summary", {}, "Step by step"), make("ul", {}, steps)) : null);
 }
 

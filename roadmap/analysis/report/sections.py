@@ -2,18 +2,21 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 import pandas as pd
 
-from roadmap.analysis.report.records import definition, definition_keys, flat
-from roadmap.analysis.table import belongs, check_comparable, members
+from roadmap.analysis.comparable import EVERYWHERE, check_comparable, unbridged_recipes
+from roadmap.analysis.report.records import definition_keys, definitions, flat
+from roadmap.analysis.table import belongs, members
 from roadmap.errors import RequestError
 from roadmap.path import Step, compose_path
 
 # In this order runs of one recipe are told apart until they differ in design and seed alone.
-CONDITIONS = ("epochs", "batch_size", "pretrained", "recipe")
+BUDGET = ("epochs", "batch_size", "pretrained")
+CONDITIONS = (*BUDGET, "recipe", "known by name only")
 # Roadmaps of one regime and data set: with more it is a sweep, which is drawn by group.
 MOST_ROADS = 4
 
@@ -33,25 +36,26 @@ class Section:
 
 def sections(runs: pd.DataFrame, overrides: Sequence[str], config_dirs: Sequence[str]) -> list[Section]:
     """The charts of a page, each of runs that may be compared. Raises RequestError for a ``path=`` that is none."""
+    places = [runs["regime"].astype(str), runs["data"].astype(str)]
     found: list[Section] = []
-    images = [
-        json.dumps([definition(run).get(key) for key in ("data", "image_size", "precision")], default=str)
-        for run in runs.to_dict("records")
-    ]
-    for (_, _, _), mine in runs.groupby([runs["regime"].astype(str), runs["data"].astype(str), images], sort=False):
-        steps, notes = _path(mine, overrides, config_dirs)
-        on_path = pd.Series(belongs(mine, steps) if steps else False, index=mine.index)
-        parts = comparable_parts(mine[on_path])
-        roads = [part for part in parts if steps and covered(part, steps) > 1][:MOST_ROADS]
-        drawn = pd.Index([index for part in roads for index in part.index]) if roads else pd.Index([])
-        names = _conditions(roads)
-        found += [Section(part, steps, name, notes) for part, name in zip(roads, names, strict=True)]
-        rest = mine[~mine.index.isin(drawn)]
-        if len(rest):
-            budgets = [part for _, part in rest.groupby(_budget(rest), sort=False)]
-            names = _conditions(budgets)
-            found += [Section(part, None, name, notes) for part, name in zip(budgets, names, strict=True)]
+    for _, here in runs.groupby(places, sort=False):
+        charts: list[Section] = []
+        for _, mine in here.groupby(_conditions_of(here, EVERYWHERE), sort=False):
+            charts += _of_alike(mine, overrides, config_dirs)
+        names = _conditions([chart.runs for chart in charts])
+        found += [replace(chart, conditions=name) for chart, name in zip(charts, names, strict=True)]
     return found
+
+
+def _of_alike(runs: pd.DataFrame, overrides: Sequence[str], config_dirs: Sequence[str]) -> list[Section]:
+    """The charts of runs on the same images."""
+    steps, notes = _path(runs, overrides, config_dirs)
+    on_path = pd.Series(belongs(runs, steps) if steps else False, index=runs.index)
+    roads = _roads(comparable_parts(runs[on_path]), steps or [])
+    drawn = {index for part in roads for index in part.index}
+    rest = runs[[index not in drawn for index in runs.index]]
+    found = [Section(part, steps, notes=notes + _unbridged(part, steps or [])) for part in roads]
+    return found + [Section(part, notes=notes) for _, part in rest.groupby(_conditions_of(rest, BUDGET), sort=False)]
 
 
 def _path(
@@ -62,16 +66,32 @@ def _path(
     given = dict(override.split("=", 1) for override in overrides)
     given |= {key: str(first[key]) for key in ("regime", "data")}
     try:
-        return compose_path([f"{key}={value}" for key, value in given.items()], config_dirs), []
+        return _composed(tuple(f"{key}={value}" for key, value in given.items()), tuple(config_dirs)), []
     except RequestError as error:
         if overrides:
             raise
         return None, [f"Drawn by group, since the path of these runs cannot be composed here: {error}."]
 
 
-def covered(runs: pd.DataFrame, steps: Sequence[Step]) -> int:
-    """How many of the steps have a run, finished or not."""
-    return sum(bool(mine) for mine in members(runs, steps).values())
+def _unbridged(runs: pd.DataFrame, steps: Sequence[Step]) -> list[str]:
+    """A note on runs of two recipes that no step of theirs leads between."""
+    variants = {step.composed.variant for step in steps}
+    apart = unbridged_recipes(runs[runs["status"] == "finished"], variants.__contains__)
+    return [f"No run of these leads from one recipe to the other: they differ in {apart}."] if apart else []
+
+
+@lru_cache(maxsize=16)
+def _composed(overrides: tuple[str, ...], config_dirs: tuple[str, ...]) -> list[Step]:
+    """Composing a path takes seconds, and several sets of runs may have the same."""
+    return compose_path(overrides, config_dirs)
+
+
+def _roads(parts: list[pd.DataFrame], steps: Sequence[Step]) -> list[pd.DataFrame]:
+    """Of ``parts`` those with two steps or more, and half as many at least as the best; none if they are too many."""
+    covered = [sum(bool(mine) for mine in members(part, steps).values()) for part in parts]
+    fewest = max(max(covered, default=0) / 2, 2)
+    roads = [part for part, count in zip(parts, covered, strict=True) if count >= fewest]
+    return roads if len(roads) <= MOST_ROADS else []
 
 
 def comparable_parts(runs: pd.DataFrame) -> list[pd.DataFrame]:
@@ -91,9 +111,7 @@ def _parted(runs: pd.DataFrame, keys: Sequence[str]) -> list[pd.DataFrame]:
             raise
     else:
         return [runs]
-    values = pd.Series(
-        [json.dumps(definition(run).get(keys[0]), sort_keys=True) for run in runs.to_dict("records")], index=runs.index
-    )
+    values = pd.Series(_conditions_of(runs, keys[:1]), index=runs.index)
     ways = values.groupby(runs["recipe"]).unique()
     varied = list(dict.fromkeys(str(value) for way in ways if len(way) > 1 for value in way))
     shared = [recipe for recipe, way in ways.items() if len(way) == 1 and way[0] not in varied]
@@ -103,18 +121,16 @@ def _parted(runs: pd.DataFrame, keys: Sequence[str]) -> list[pd.DataFrame]:
     return [part for some in parts for part in _parted(some, keys[1:])]
 
 
-def _budget(runs: pd.DataFrame) -> list[str]:
-    return [
-        json.dumps([definition(run).get(key) for key in ("epochs", "batch_size", "pretrained")])
-        for run in runs.to_dict("records")
-    ]
+def _conditions_of(runs: pd.DataFrame, keys: Sequence[str]) -> list[str]:
+    """One text a run, equal for runs whose definitions are equal in ``keys``."""
+    return [json.dumps([defined.get(key) for key in keys], sort_keys=True) for defined in runs["definition"]]
 
 
 def _conditions(parts: Sequence[pd.DataFrame]) -> list[str]:
     """What each part alone has, as ``epochs 30, recipe.optimizer.lr 0.004``; at most three of it."""
     if len(parts) < 2:
         return [""] * len(parts)
-    own = [_shared([flat(definition(run)) for run in part.to_dict("records")]) for part in parts]
+    own = [_shared([flat(defined) for defined in definitions(part)]) for part in parts]
     keys = dict.fromkeys(key for values in own for key in values if not key.startswith("design."))
     differing = [key for key in keys if len({repr(values.get(key)) for values in own}) > 1]
     return [", ".join(f"{key} {values[key]}" for key in differing if key in values)[:120] for values in own]
@@ -124,19 +140,16 @@ def _shared(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {key: value for key, value in rows[0].items() if all(row.get(key) == value for row in rows)}
 
 
-def group_labels(runs: pd.DataFrame) -> dict[str, str]:
+def group_labels(runs: pd.DataFrame) -> dict[bytes, str]:
     """A name for each group of runs that differ in nothing but the seed, by ``definition_keys``; no two are equal."""
-    first = dict(zip(reversed(definition_keys(runs)), reversed(runs.to_dict("records")), strict=True))
+    firsts = runs[~pd.Series(definition_keys(runs), index=runs.index).duplicated()]
     several = runs["recipe"].nunique() > 1
-    named: dict[str, list[str]] = {}
-    for key, run in reversed(first.items()):
-        label = str(run.get("variant") or run.get("step") or run.get("run_id"))
-        named.setdefault(f"{label}, recipe {run.get('recipe')}" if several else label, []).append(key)
+    names = firsts["variant"] + (", recipe " + firsts["recipe"].astype(str) if several else "")
     labels = {}
-    for label, keys in named.items():
-        rows = [flat(definition(first[key])) for key in keys]
+    for name, alike in firsts.groupby(names, sort=False):
+        rows = [flat(defined) for defined in definitions(alike)]
         shared = _shared(rows)
-        for key, row in zip(keys, rows, strict=True):
-            own = [f"{name}={value}" for name, value in row.items() if name not in shared]
-            labels[key] = " ".join([label, *own[:3]])
+        for key, row in zip(definition_keys(alike), rows, strict=True):
+            own = [f"{field}={value}" for field, value in row.items() if field not in shared]
+            labels[key] = " ".join([str(name), *own[:3]])
     return labels
