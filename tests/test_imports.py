@@ -34,7 +34,7 @@ RANKS = [
     ["analysis.figure"],
     [
         "analysis.report",
-        *(f"analysis.report.{name}" for name in ("records", "commands", "sections", "payload", "page")),
+        *(f"analysis.report.{name}" for name in ("records", "commands", "sections", "words", "payload", "page")),
     ],
     [
         "commands",

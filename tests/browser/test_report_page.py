@@ -203,7 +203,7 @@ def test_the_command_is_copied(nano: Path, show: Show) -> None:
     assert page.evaluate("navigator.clipboard.readText()") == "roadmap run regime=nano data=digits 'seeds=[0,1,2]'"
 
 
-@pytest.mark.parametrize("width", [360, 390, 768, 1920])
+@pytest.mark.parametrize("width", [360, 390, 700, 1920])
 def test_no_page_is_wider_than_its_screen(nano: Path, show: Show, width: int) -> None:
     page = show(nano, width=width)
     row(page, "BN → LN").click()
@@ -214,7 +214,11 @@ def test_no_page_is_wider_than_its_screen(nano: Path, show: Show, width: int) ->
         "found => found.map((one) => parseFloat(getComputedStyle(one).fontSize))"
     )
     assert min(sizes) >= 12
-    # nothing drawn beyond the drawing
+    # no number of the axis meets the next, and nothing is drawn beyond the drawing
+    ticks = page.locator(".bars .tick").evaluate_all(
+        "found => found.map((one) => one.getBoundingClientRect()).map((box) => [box.top, box.left, box.right])"
+    )
+    assert all(b[1] - a[2] > 8 for a, b in zip(ticks, ticks[1:], strict=False) if a[0] == b[0])
     assert page.evaluate(
         """() => [...document.querySelectorAll(".bars text, .bars .bar")].every((one) => {
           const [box, all] = [one.getBoundingClientRect(), one.closest("svg").getBoundingClientRect()];
@@ -236,10 +240,12 @@ def test_contrast(nano: Path, show: Show, scheme: str) -> None:
 
 
 def test_print_shows_all_and_no_controls(nano: Path, show: Show) -> None:
-    page = show(nano)
+    page = show(nano, width=750, color_scheme="dark")
     page.emulate_media(media="print")
     assert page.locator(".tools").is_hidden()
     assert page.locator("#runs tbody tr[data-run]").last.is_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 750
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
 
 
 def test_hostile_names_are_text(show: Show, tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ def test_the_commands_find_the_same_runs(nano: tuple[Path, dict[str, Any]]) -> N
     assert (program, command) == ("roadmap", "run")
     ids = {request.experiment().run_id for request in planned(compose_path(words))}
     assert ids == set(shown["runs"]["columns"]["run_id"])
-    for run in (0, 25, 50):
+    for run in (0, 50):
         program, command, *words = shlex.split(shown["runs"]["commands"][run])
         assert (program, command) == ("roadmap", "train")
         assert compose(words).experiment().run_id == shown["runs"]["columns"]["run_id"][run]
@@ -117,7 +117,7 @@ def test_what_may_not_be_compared_is_in_charts_of_its_own(tmp_path: Path) -> Non
         runs = {run for bar in section["bars"] for run in bar["runs"]}
         assert runs == set(section["runs"])
         assert len(runs) == (1 if section["kind"] == "groups" else 2)
-    assert "accuracies of different charts are not comparable" in " ".join(shown["caveats"])
+    assert "accuracies of different charts do not compare" in " ".join(shown["caveats"])
     only = report(str(tmp_path / "runs"), "data=cifar10", "-o", str(tmp_path / "c.html"))
     assert [section["data"] for section in only["sections"]] == ["cifar10"]
     assert only["runs"]["count"] == 2

@@ -2,6 +2,7 @@
 
 const NARROW = 620; // pixels, as below
 const NAMES = 160;
+const BARS = 200;
 
 function fonts() {
   const family = getComputedStyle(document.body).fontFamily;
@@ -40,8 +41,13 @@ function numberColumns(section, bars) {
 }
 
 function layout(section, bars, width) {
+  const wide = arranged(section, bars, width, width < NARROW);
+  return wide.right - wide.left < BARS ? arranged(section, bars, width, true) : wide;
+}
+
+// Labels and numbers beside the bars, or, where it is narrow, above each.
+function arranged(section, bars, width, narrow) {
   const font = fonts();
-  const narrow = width < NARROW;
   const columns = narrow ? [] : numberColumns(section, bars);
   for (const column of columns) {
     const style = column.strong || column.strongIf ? font.strong : font.text;
@@ -125,7 +131,7 @@ function bands(plan, width) {
 function axis(plan, x, low, high) {
   const group = draw("g", { "aria-hidden": "true" });
   const top = plan.rows[0].y;
-  for (const tick of ticks(low, Math.min(high, 100), plan.narrow ? 4 : 6)) {
+  for (const tick of ticks(low, Math.min(high, 100), Math.min((plan.right - plan.left) / 60, 7))) {
     group.append(draw("line", { x1: x(tick), x2: x(tick), y1: top, y2: plan.bottom, class: "grid" }));
     group.append(draw("text", { x: x(tick), y: plan.bottom + 17, class: "tick", "text-anchor": "middle" }, String(tick)));
   }
@@ -148,10 +154,10 @@ function barRow(section, plan, row, x, shade, width, open, isOpen) {
   const top = narrow ? row.y + 25 : row.y + (plan.height - thick) / 2;
   if (narrow) {
     const room = width - 32 - textWidth(meanStd(bar), plan.font.strong);
-    group.append(draw("text", { x: 8, y: row.y + 19, class: "label" }, fitted(bar.label, room, plan.font.text)));
+    group.append(draw("text", { x: 8, y: row.y + 19, class: "label name" }, fitted(bar.label, room, plan.font.text)));
     group.append(draw("text", { x: width - 8, y: row.y + 19, class: "label strong", "text-anchor": "end" }, meanStd(bar)));
   } else {
-    group.append(draw("text", { x: plan.left - 10, y: row.y + 20, class: "label", "text-anchor": "end" },
+    group.append(draw("text", { x: plan.left - 10, y: row.y + 20, class: "label name", "text-anchor": "end" },
       fitted(bar.label, plan.labels, plan.font.text)));
   }
   if (known(bar.top1)) {
@@ -192,5 +198,6 @@ function barRow(section, plan, row, x, shade, width, open, isOpen) {
 }
 
 function whisker(from, to, y) {
-  return draw("path", { d: `M${from} ${y}H${to}M${from} ${y - 3.5}v7M${to} ${y - 3.5}v7`, class: "whisker" });
+  const d = `M${from} ${y}H${to}M${from} ${y - 3.5}v7M${to} ${y - 3.5}v7`;
+  return draw("g", {}, draw("path", { d, class: "halo" }), draw("path", { d, class: "whisker" }));
 }

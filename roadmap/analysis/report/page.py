@@ -10,6 +10,9 @@ from typing import Any
 
 FOLDER = Path(__file__).parent
 SCRIPTS = ("format.js", "bars.js", "curves.js", "section.js", "table.js", "selection.js", "page.js")
+# HTML's own characters, in JSON's spelling; halves of a character, and marks that turn the direction of what follows.
+INERT: dict[int, str] = {ord(mark): f"\\u{ord(mark):04x}" for mark in "<>&"}
+INERT |= dict.fromkeys([*range(0xD800, 0xE000), *range(0x202A, 0x202F), *range(0x2066, 0x206A)], "\ufffd")
 
 
 def page(payload: dict[str, Any], curves: dict[str, Any]) -> str:
@@ -35,9 +38,8 @@ def page(payload: dict[str, Any], curves: dict[str, Any]) -> str:
 
 
 def inert(value: Any) -> str:
-    """JSON that cannot end the element that it stands in."""
-    text = json.dumps(value, allow_nan=False, separators=(",", ":"))
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+    """JSON that cannot end the element that it stands in, nor turn the direction of the text around it."""
+    return json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":")).translate(INERT)
 
 
 def _source(text: str) -> str:

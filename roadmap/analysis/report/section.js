@@ -141,7 +141,7 @@ function verdicts(section) {
   if (!steps.length && !section.verdicts.length) return null;
   return make("div", { class: "verdicts" }, make("h3", {}, "What can be said"),
     section.verdicts.map((text) => make("p", {}, sentence(text))),
-    steps.length ? make("details", {}, make("summary", {}, "Step by step"), make("ul", {}, steps)) : null);
+    steps.length ? make("details", { open: !section.verdicts.length }, make("summary", {}, "Step by step"), make("ul", {}, steps)) : null);
 }
 
 function reproduction(section) {

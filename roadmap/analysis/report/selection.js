@@ -62,7 +62,7 @@ function selection() {
 function card(run) {
   const command = DATA.runs.commands[run];
   const error = field("error", run);
-  return make("article", { class: "card" }, make("h4", {}, runName(run)),
+  return make("article", { class: "card" }, make("h4", { class: "clamp" }, runName(run)),
     make("p", { class: "fine" }, `${field("folder", run) ?? ""}; run ${field("run_id", run)}`),
     error ? make("p", { class: "error" }, String(error)) : null,
     command ? copyable(command, runName(run))
@@ -73,7 +73,7 @@ function diffTable(first, second) {
   const found = differences(first, second);
   if (!found.length) return make("p", { class: "note" }, "These two runs differ in nothing that was logged.");
   return make("div", { class: "diff-box", tabindex: "0", role: "region", "aria-label": "What differs" }, make("table", { class: "diff" },
-    make("thead", {}, make("tr", {}, make("td"), [first, second].map((run) => make("th", { scope: "col" }, runName(run))))),
+    make("thead", {}, make("tr", {}, make("td"), [first, second].map((run) => make("th", { scope: "col" }, make("div", { class: "clamp" }, runName(run)))))),
     found.map(([heading, rows]) => make("tbody", {},
       make("tr", { class: "group" }, make("th", { scope: "rowgroup", colspan: 3 }, heading)),
       rows.map(([key, a, b]) => make("tr", { "data-key": key }, make("th", { scope: "row" }, key),

@@ -130,7 +130,8 @@ function runTable(select, selected) {
   function cell(column, run) {
     const text = written(column, run);
     if (column.key === "status") return make("td", {}, make("span", { class: `status ${STATUSES.includes(text) ? text : ""}` }, text));
-    return make("td", { class: column.numeric ? "numeric" : column.wide ? "wide" : null }, text);
+    if (column.wide) return make("td", { class: "wide" }, make("div", { class: "clamp" }, text));
+    return make("td", { class: column.numeric ? "numeric" : null }, text);
   }
   function marks() {
     for (const line of body.children) {
