@@ -1,13 +1,12 @@
 """The roadmap as rows: a trunk of adopted changes with branches that were tried and left again."""
 
-import gc
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from roadmap.config import TOGGLES, Composed, compose
 from roadmap.design import AXES
 from roadmap.errors import RequestError
+from roadmap.garbage import no_garbage_collection
 from roadmap.rows import Row, with_parents
 
 
@@ -29,20 +28,8 @@ def compose_path(overrides: Sequence[str], config_dirs: Sequence[str] = ()) -> l
 
     Raises RequestError, naming the row, where one does not compose or asks for options that do not go together.
     """
-    with _no_garbage_collection():
+    with no_garbage_collection():
         return _compose_rows(overrides, config_dirs)
-
-
-@contextmanager
-def _no_garbage_collection() -> Iterator[None]:
-    """Composing makes so many small objects that Python would search all of torch's for garbage again and again."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _compose_rows(overrides: Sequence[str], config_dirs: Sequence[str]) -> list[Step]:

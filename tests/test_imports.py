@@ -10,10 +10,10 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "roadmap"
 # Lower ranks are imported by higher ones, never the other way; within a rank in one direction only.
 RANKS = [
-    ["errors", "checked", "seeds", "textual", "digest", "confdir"],
+    ["errors", "checked", "seeds", "textual", "digest", "confdir", "garbage"],
     ["design", "recipe", "rows"],
     ["experiment"],
-    ["runfolder", "config", "published"],
+    ["runfolder", "config", "published", "predictions"],
     ["path"],
     ["network", "costs", "augment", "optim", "checkpoint", "device", "progress", "loggers", "weights"],
     ["pretrained"],
@@ -22,15 +22,24 @@ RANKS = [
     ["data.folder", "data.parquet", "data.shards"],
     ["data.files", "data.loaders", "data"],
     ["trainer"],
-    ["assembly", "summary", "builder", "measure"],
+    ["assembly", "summary", "builder", "measure", "answers"],
     ["execute"],
     [
         "doctor",
         *(f"doctor.{name}" for name in ("photos", "findings", "checks", "machine", "surroundings")),
         *(f"doctor.{name}" for name in ("proof", "runs", "speed")),
     ],
-    ["analysis", *(f"analysis.{name}" for name in ("histories", "runs", "statistics", "comparable", "groups"))],
+    [
+        "analysis",
+        *(
+            f"analysis.{name}"
+            for name in ("histories", "runs", "select", "statistics", "parents", "paired", "underway")
+        ),
+    ],
+    ["analysis.comparable", "analysis.groups", "analysis.rundiff"],
     ["analysis.table", "analysis.verdict"],
+    ["analysis.comparison"],
+    ["analysis.listing"],
     ["analysis.figure"],
     [
         "analysis.report",
@@ -39,7 +48,7 @@ RANKS = [
     [
         "commands",
         "commands.arguments",
-        *(f"commands.{name}" for name in ("steps", "figure", "compare", "train", "run", "doctor", "report")),
+        *(f"commands.{name}" for name in ("steps", "figure", "compare", "diff", "train", "run", "doctor", "report")),
     ],
     ["__init__", "__main__"],
 ]

@@ -1,18 +1,19 @@
 """Whether accuracies may stand in one table: what must be equal between runs for a gap to be their designs'."""
 
 import json
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
 import pandas as pd
 
+from roadmap.analysis.parents import Parents
 from roadmap.errors import RequestError
 
-# Equal for all runs whatever their recipe; and the rest of a definition, equal for all runs of one recipe.
+# Equal for all runs whatever their recipe; and what is equal for all runs of one recipe.
 EVERYWHERE = ("data", "image_size", "precision")
-DESIGN = ("design", "seed")
-CONDITIONS = ("recipe", "data", "epochs", "batch_size", "image_size", "pretrained", "known by name only")
+CONDITIONS = ("data", "image_size", "epochs", "batch_size", "recipe", "pretrained", "known by name only")
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ def check_comparable(runs: pd.DataFrame) -> None:
 
     Two recipes may stand side by side: on a roadmap the change of recipe is a step.
     """
-    found = differences(runs, {*CONDITIONS, *EVERYWHERE})
+    found = differences(runs, [*CONDITIONS, "precision"])
     if found:
         raise RequestError(
             f"these runs differ in {found[0]}, so one table of them would compare what is not equal; "
@@ -41,23 +42,24 @@ def check_comparable(runs: pd.DataFrame) -> None:
         )
 
 
-def differences(runs: pd.DataFrame, keys: Collection[str]) -> list[Difference]:
-    """What differs among ``keys`` of the definitions: first found first, each key once."""
+def differences(runs: pd.DataFrame, keys: Sequence[str]) -> list[Difference]:
+    """What differs among ``keys`` of the definitions, in their order: between runs of one recipe, or between any."""
     found: dict[str, Difference] = {}
-    of_recipe: dict[str, Mapping[str, Any]] = {}
-    seen: set[str] = set()
-    for recipe, definition in zip(runs["recipe"], runs["definition"], strict=True):
-        conditions = {key: value for key, value in definition.items() if key in keys and key not in DESIGN}
-        text = json.dumps([recipe, conditions], sort_keys=True)
+    firsts: dict[tuple[str, ...], Mapping[str, Any]] = {}
+    seen: set[bytes] = set()
+    for regime, recipe, definition in zip(runs["regime"], runs["recipe"], runs["definition"], strict=True):
+        conditions = {key: value for key, value in definition.items() if key in keys}
+        text = orjson.dumps([regime, recipe, conditions], option=orjson.OPT_SORT_KEYS)
         if text in seen:
             continue
         seen.add(text)
-        first = of_recipe.setdefault(recipe, conditions)
-        for key in {**first, **conditions}:
-            for other in of_recipe.values() if key in EVERYWHERE else (first,):
-                if other.get(key) != conditions.get(key):
-                    found.setdefault(key, _narrowed(key, other.get(key), conditions.get(key)))
-    return list(found.values())
+        for key in keys:
+            # a recipe has rates for each size of network
+            alike = () if key in EVERYWHERE else (recipe, regime) if key == "recipe" else (recipe,)
+            first = firsts.setdefault((key, *alike), conditions)
+            if first.get(key) != conditions.get(key):
+                found.setdefault(key, _narrowed(key, first.get(key), conditions.get(key)))
+    return [found[key] for key in keys if key in found]
 
 
 def _narrowed(key: str, first: Any, second: Any) -> Difference:
@@ -72,16 +74,16 @@ def _narrowed(key: str, first: Any, second: Any) -> Difference:
     return Difference(key, ".".join(path).removesuffix("name"), (first, second))
 
 
-def unbridged_recipes(runs: pd.DataFrame, on_path: Callable[[str], bool]) -> Difference | None:
-    """Two recipes in these runs between which no step leads.
+def unbridged_recipes(finished: pd.DataFrame, runs: pd.DataFrame, path: Parents) -> Difference | None:
+    """Two recipes of finished runs between which no step of the path leads.
 
     On a roadmap the change of recipe is a step: the same design, as steps of the path, with the one and the other, each
-    for as many epochs or for as great a share of its recipe's own. ``on_path`` says whether a variant is such a step.
+    for as many epochs or for as great a share of its recipe's own. Runs that are still to finish are such steps too.
     """
-    recipes = list(dict.fromkeys(runs["recipe"]))
+    recipes = list(dict.fromkeys(finished["recipe"]))
     if len(recipes) < 2:
         return None
-    steps = runs[runs["variant"].map(on_path)]
+    steps = runs[runs["variant"].map(path.holds)]
     of_design: dict[str, dict[str, dict[str, Any]]] = {}
     for design, recipe, definition in zip(steps["design"], steps["recipe"], steps["definition"], strict=True):
         of_design.setdefault(json.dumps(design, sort_keys=True), {})[recipe] = definition

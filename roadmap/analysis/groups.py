@@ -1,14 +1,15 @@
 """Runs that differ in nothing but the seed taken together: means over seeds, and each design's gap to its parent."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import orjson
 import pandas as pd
 
+from roadmap.analysis.parents import PaperPath, Parents
 from roadmap.analysis.statistics import Sample, gaps, means
-from roadmap.errors import RequestError
+from roadmap.garbage import no_garbage_collection
 from roadmap.rows import paper_parents
 
 IDENTITY = (
@@ -18,37 +19,20 @@ IDENTITY = (
 COSTS = ("gmacs", "params_m", "activations_m")
 MEASURED = ("top5", "images_per_second", "peak_memory_gb", "train_seconds")
 
-# A variant's parent among the variants that there are, or None.
-Parents = Callable[[str, set[str]], str | None]
 
-
-def paper_parent(variant: str, variants: set[str]) -> str | None:
-    """The step before on the paper's path; of a toggled step the one toggled alike, or else the step itself."""
-    step, _, toggles = variant.partition(" ")
-    before = paper_parents().get(step)
-    if not toggles:
-        return before
-    alike = f"{before} {toggles}"
-    return alike if alike in variants else step
-
-
-def parents_of(mapping: Mapping[str, str | None]) -> Parents:
-    """Parents as a path of the user's own has them."""
-    return lambda variant, _: mapping.get(variant)
-
-
-def summarise(runs: pd.DataFrame, parent_of: Parents = paper_parent, baseline: str | None = None) -> pd.DataFrame:
+def summarise(runs: pd.DataFrame, path: Parents | None = None) -> pd.DataFrame:
     """One row a group of runs that differ in nothing but the seed.
 
     Of its finished runs: ``n`` seeds, ``top1`` their mean accuracy after the last epoch in percent with ``top1_std``
     and the 95 % interval ``top1_low`` to ``top1_high``; mean ``top5``, ``images_per_second``, ``peak_memory_gb`` and
     ``train_seconds``; ``gmacs``, ``params_m`` and ``activations_m``; ``unfinished`` counts the other runs. ``parent``
-    is the variant it changes (``baseline`` for all, if given), under the same conditions, and ``delta`` with its
-    companions the gap to it as in ``statistics.gaps``. Groups come in the paper's order, then by accuracy, best last.
-    Raises RequestError for a baseline that is no variant here.
+    is the variant it changes on ``path`` (the paper's, if none is given), under the same conditions, and ``delta`` with
+    its companions the gap to it as in ``statistics.gaps``. Groups come in the paper's order, then by accuracy, best
+    last.
     """
     runs = runs.reset_index(drop=True)
-    code, firsts = _identities(runs)
+    with no_garbage_collection():
+        code, firsts = _identities(runs)
     finished = (runs["status"] == "finished").to_numpy() & runs["top1"].notna().to_numpy()
     samples: list[dict[int, float]] = [{} for _ in firsts]
     for group, seed, top1 in zip(code[finished], runs["seed"][finished], runs["top1"][finished], strict=True):
@@ -57,7 +41,7 @@ def summarise(runs: pd.DataFrame, parent_of: Parents = paper_parent, baseline: s
     measured = runs.loc[finished, [*MEASURED]].astype(float).groupby(code[finished]).mean()
     table = pd.concat([table, accuracies(samples), measured.reindex(range(len(table)))], axis=1)
     table["unfinished"] = np.bincount(code[~finished], minlength=len(table))
-    parents = _parent_rows(table, parent_of, baseline)
+    parents = _parent_rows(table, path or PaperPath())
     table["parent"] = [None if row is None else table["variant"].iloc[row] for row in parents]
     table = pd.concat([table, gaps_to(parents, samples)], axis=1)
     return table.loc[_order(table)].reset_index(drop=True)
@@ -93,27 +77,29 @@ def _identities(runs: pd.DataFrame) -> tuple[np.ndarray, list[int]]:
     return code, firsts
 
 
-def _parent_rows(table: pd.DataFrame, parent_of: Parents, baseline: str | None) -> list[int | None]:
+def _parent_rows(table: pd.DataFrame, path: Parents) -> list[int | None]:
     """The position of each group's parent: of the same conditions, or where the recipe is the change, the same data."""
     variants = set(table["variant"])
-    if baseline is not None and baseline not in variants:
-        known = ", ".join(sorted(variants)[:20])
-        raise RequestError(f"no variant '{baseline}' in these runs to be the baseline; they are {known}")
     exact: dict[tuple[Any, ...], list[int]] = {}
     near: dict[tuple[Any, ...], list[int]] = {}
     keys = [_conditions(definition) for definition in table["definition"]]
     for row, (regime, variant, key) in enumerate(zip(table["regime"], table["variant"], keys, strict=True)):
         exact.setdefault((regime, variant, key), []).append(row)
         near.setdefault((regime, variant, key[0]), []).append(row)
-    recipes = list(table["recipe"])
+    changes = [*zip(table["recipe"], table["design"], strict=True)]
     found: list[int | None] = []
     for row, (regime, variant, key) in enumerate(zip(table["regime"], table["variant"], keys, strict=True)):
-        parent = baseline or parent_of(variant, variants)
+        parent = path.parent(variant, variants)
         alike = exact.get((regime, parent, key)) or [
-            other for other in near.get((regime, parent, key[0]), []) if recipes[other] != recipes[row]
+            other for other in near.get((regime, parent, key[0]), []) if _recipe_alone(changes[other], changes[row])
         ]
         found.append(alike[0] if len(alike) == 1 and alike[0] != row else None)
     return found
+
+
+def _recipe_alone(one: tuple[str, Any], other: tuple[str, Any]) -> bool:
+    """Whether two rows differ in their recipe and not in their design."""
+    return one[0] != other[0] and one[1] == other[1]
 
 
 def _conditions(definition: Mapping[str, Any]) -> tuple[bytes, bytes]:

@@ -12,6 +12,7 @@ import pandas as pd
 
 from roadmap.checked import listed
 from roadmap.errors import RequestError
+from roadmap.garbage import no_garbage_collection
 from roadmap.runfolder import METRICS, SUMMARY
 
 Folders = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
@@ -61,9 +62,14 @@ def _warn(skipped: list[str]) -> None:
 
 def read_runs(folders: Folders) -> tuple[pd.DataFrame, list[str]]:
     """The table of ``load_runs``, and a sentence about each record that was skipped."""
+    with no_garbage_collection():
+        return _read_runs(folders)
+
+
+def _read_runs(folders: Folders) -> tuple[pd.DataFrame, list[str]]:
     summaries: dict[str, Summary] = {}
     skipped: list[str] = []
-    for path in _run_folders(folders):
+    for path in _run_folders(folders, skipped):
         try:
             summary = _read_summary(path)
         except (OSError, ValueError) as error:
@@ -129,11 +135,15 @@ def _definition_by_name(summary: Summary) -> dict[str, Any]:
     return {"known by name only": True} | {key: summary[key] for key in keys if key in summary}
 
 
-def _run_folders(folders: Folders) -> Iterator[str]:
+def _run_folders(folders: Folders, skipped: list[str]) -> Iterator[str]:
     for folder in [folders] if isinstance(folders, str | os.PathLike) else folders:
-        if not os.path.isdir(folder):
+        if os.path.isdir(folder):
+            yield from _walk(os.fspath(folder))
+        elif os.path.exists(folder):
+            # as a shell's runs/* brings them
+            skipped.append(f"{os.fspath(folder)}: no folder")
+        else:
             raise RequestError(f"no folder {os.fspath(folder)}")
-        yield from _walk(os.fspath(folder))
 
 
 def _walk(folder: str) -> Iterator[str]:

@@ -98,7 +98,7 @@ def render(table: pd.DataFrame, regime: str) -> str:
         elif len(header) > len(line):
             line += [_number(row["paper_delta"], "+.2f")]
         lines.append(line)
-    return aligned(header, lines, left=2)
+    return aligned(header, lines)
 
 
 def mac_factor(table: pd.DataFrame) -> float:

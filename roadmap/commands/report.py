@@ -1,11 +1,10 @@
 """``roadmap report``: logged runs as one HTML page."""
 
-import sys
 from pathlib import Path
 
 import pandas as pd
 
-from roadmap.commands.arguments import override_parser
+from roadmap.commands.arguments import folders_and_overrides, override_parser, say_skipped
 from roadmap.errors import RequestError, WorkError
 from roadmap.runfolder import write_whole
 
@@ -14,7 +13,7 @@ def main(arguments: list[str]) -> int:
     parser = override_parser("report", "logged runs as one HTML page: path=, regime= and data= choose what it shows")
     parser.add_argument("-o", "--output", required=True, metavar="FILE", help="one self-contained .html file")
     options = parser.parse_args(arguments)
-    folders = [word for word in options.overrides if "=" not in word]
+    folders, overrides = folders_and_overrides(options.overrides)
     if not folders:
         raise RequestError("no run folders; name them as in `roadmap report runs/ -o report.html`")
     file = Path(options.output)
@@ -26,12 +25,10 @@ def main(arguments: list[str]) -> int:
     from roadmap.analysis.runs import read_history, read_runs
 
     runs, skipped = read_runs(folders)
-    overrides = [word for word in options.overrides if "=" in word]
     runs = chosen(runs, folders, overrides)
     history, lost = read_history(runs)
     skipped += lost
-    for reason in skipped:
-        print(f"skipped {reason}", file=sys.stderr)
+    say_skipped(skipped)
     shown = payload(runs, folders, overrides, options.config_dir, skipped)
     text = page(shown, curves(history, runs))
     try:

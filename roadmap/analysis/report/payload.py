@@ -11,6 +11,7 @@ from roadmap.analysis.report.commands import logged_overrides, run_command, trai
 from roadmap.analysis.report.records import definition_keys, plain, run_columns
 from roadmap.analysis.report.sections import Section, group_labels, sections
 from roadmap.analysis.report.words import caveats, lead, no_result, numbers, setting, statuses
+from roadmap.analysis.rundiff import CODE, ENVIRONMENT, RESULT
 from roadmap.analysis.table import mac_factor, members, road, subtitle, title
 from roadmap.analysis.verdict import agreements, step_verdict, with_paper
 from roadmap.path import Step
@@ -36,6 +37,7 @@ def payload(
         "numbers": numbers(runs),
         "caveats": caveats(runs, len(charts), skipped),
         "sections": shown,
+        "fields": {"Code version": CODE, "Environment": ENVIRONMENT, "Result": RESULT},
         "runs": records | {"commands": commands},
     }
 

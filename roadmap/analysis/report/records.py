@@ -11,6 +11,8 @@ import numpy as np
 import orjson
 import pandas as pd
 
+from roadmap.analysis import select
+
 METRICS = ("top1", "val_loss", "train_loss")
 POINTS, ALL_POINTS = 120, 150_000  # of a curve; of a metric in all curves
 FEWEST = 12
@@ -35,15 +37,9 @@ def plain(value: Any) -> Any:
     return None if value is pd.NaT else str(value)
 
 
-def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one level of dotted keys; lists become their JSON text."""
-    found: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            found |= flat(value, f"{prefix}{key}.")
-        else:
-            found[f"{prefix}{key}"] = plain(value)
-    return found
+def flat(nested: Mapping[str, Any]) -> dict[str, Any]:
+    """Plain values by dotted keys; lists are their JSON text."""
+    return {key: plain(value) for key, value in select.flat(nested).items()}
 
 
 def definitions(runs: pd.DataFrame) -> list[dict[str, Any]]:

@@ -8,7 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from roadmap.analysis.comparable import EVERYWHERE, check_comparable, unbridged_recipes
+from roadmap.analysis.comparable import EVERYWHERE, check_comparable, differences, unbridged_recipes
+from roadmap.analysis.parents import OwnPath, PaperPath, Parents
 from roadmap.analysis.report.records import definition_keys, definitions, flat
 from roadmap.analysis.table import belongs, members
 from roadmap.errors import RequestError
@@ -54,8 +55,9 @@ def _of_alike(runs: pd.DataFrame, overrides: Sequence[str], config_dirs: Sequenc
     roads = _roads(comparable_parts(runs[on_path]), steps or [])
     drawn = {index for part in roads for index in part.index}
     rest = runs[[index not in drawn for index in runs.index]]
-    found = [Section(part, steps, notes=notes + _unbridged(part, steps or [])) for part in roads]
-    return found + [Section(part, notes=notes) for _, part in rest.groupby(_conditions_of(rest, BUDGET), sort=False)]
+    budgets = rest.groupby(_conditions_of(rest, BUDGET), sort=False)
+    found = [Section(part, steps, notes=notes + _unequal(part, _own_path(steps or []))) for part in roads]
+    return found + [Section(part, notes=notes + _unequal(part, PaperPath())) for _, part in budgets]
 
 
 def _path(
@@ -73,11 +75,18 @@ def _path(
         return None, [f"Drawn by group, since the path of these runs cannot be composed here: {error}."]
 
 
-def _unbridged(runs: pd.DataFrame, steps: Sequence[Step]) -> list[str]:
-    """A note on runs of two recipes that no step of theirs leads between."""
-    variants = {step.composed.variant for step in steps}
-    apart = unbridged_recipes(runs[runs["status"] == "finished"], variants.__contains__)
-    return [f"No run of these leads from one recipe to the other: they differ in {apart}."] if apart else []
+def _own_path(steps: Sequence[Step]) -> Parents:
+    variants = {step.name: step.composed.variant for step in steps}
+    return OwnPath({variants[step.name]: variants[step.parent] if step.parent else None for step in steps})
+
+
+def _unequal(runs: pd.DataFrame, path: Parents) -> list[str]:
+    """A note on each condition in which finished runs of one chart differ all the same."""
+    finished = runs[runs["status"] == "finished"]
+    found = differences(finished, CONDITIONS)
+    apart = unbridged_recipes(finished, runs, path)
+    found += [apart] if apart else []
+    return [f"These runs differ in {each}: a gap between two bars may be due to that." for each in found]
 
 
 @lru_cache(maxsize=16)

@@ -1,27 +1,16 @@
 // The chosen runs, two at most: what they are, how to run them again, and what differs between them.
 
-const RESULTS = ["status", "top1", "top5", "best_top1", "ema_top1", "gmacs", "params_m", "activations_m", "train_seconds",
-  "images_per_second", "data_wait", "peak_memory_gb", "skipped_updates", "corrupt_images", "started", "ended", "error"];
-const CODE = ["git_commit"];
-// Said by the definition, or by the title of the column.
-const SAID = ["run_id", "folder", "seed", "epochs", "batch_size", "image_size", "precision", "pretrained"];
-
-// What differs between two runs: pairs of a heading and its rows of key and two values.
+// What differs between two runs, as `roadmap diff` has it: pairs of a heading and its rows of key and two values.
 function differences(first, second) {
   const { definitions, definition, columns } = DATA.runs;
-  const rows = (pairs) => pairs.filter(([, a, b]) => JSON.stringify(a ?? null) !== JSON.stringify(b ?? null));
   const [left, right] = [first, second].map((run) => ({ ...definitions[definition[run]], seed: field("seed", run) }));
-  const keys = [...new Set([...Object.keys(left), ...Object.keys(right)])];
-  const others = Object.keys(columns).filter((name) => !SAID.includes(name) && !name.startsWith("data."));
-  const of = (names) => rows(names.map((name) => [name, field(name, first), field(name, second)]));
-  const isCode = (name) => CODE.includes(name) || name.startsWith("versions.");
-  const repeated = ["data", "recipe", "regime", "step", "variant"];
-  return [
-    ["Config", [...of(repeated), ...rows(keys.map((key) => [key, left[key], right[key]]))]],
-    ["Code version", of(others.filter(isCode))],
-    ["Environment", of(others.filter((name) => !isCode(name) && !RESULTS.includes(name) && !repeated.includes(name)))],
-    ["Result", of(others.filter((name) => RESULTS.includes(name)))],
-  ].filter(([, found]) => found.length);
+  const config = [...new Set([...Object.keys(left), ...Object.keys(right)])].map((key) => [key, left[key], right[key]]);
+  const logged = Object.entries(DATA.fields).map(([heading, names]) => [heading,
+    Object.keys(columns).filter((name) => names.includes(name.split(".")[0]))
+      .map((name) => [name, field(name, first), field(name, second)])]);
+  return [["Config", config], ...logged]
+    .map(([heading, rows]) => [heading, rows.filter(([, a, b]) => JSON.stringify(a ?? null) !== JSON.stringify(b ?? null))])
+    .filter(([, rows]) => rows.length);
 }
 
 function diffValue(value, heading) {
