@@ -37,7 +37,7 @@ def main(arguments: list[str]) -> int:
     except (OSError, WorkError) as error:
         cause = error if isinstance(error, OSError) else error.__cause__
         raise RequestError(f"cannot write {file}: {getattr(cause, 'strerror', cause)}") from error
-    print(f"report of {len(runs):,} runs: {file}")
+    print(f"report of {len(runs):,} run{'s' if len(runs) > 1 else ''}: {file}")
     return 0
 
 

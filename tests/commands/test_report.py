@@ -62,8 +62,10 @@ def test_the_same_runs_give_the_same_bytes(nano: tuple[Path, dict[str, Any]], tm
     assert (tmp_path / "again.html").read_bytes() == nano[0].read_bytes()
 
 
+@pytest.mark.slow
 def test_the_commands_find_the_same_runs(nano: tuple[Path, dict[str, Any]]) -> None:
     _, shown = nano
+    assert shown["sections"][0]["exact"]
     program, command, *words = shlex.split(shown["sections"][0]["command"])
     assert (program, command) == ("roadmap", "run")
     ids = {request.experiment().run_id for request in planned(compose_path(words))}
@@ -113,6 +115,8 @@ def test_what_may_not_be_compared_is_in_charts_of_its_own(tmp_path: Path) -> Non
         ("digits", "path", "epochs 30, image_size 64"),
         ("cifar10", "path", ""),
     ]
+    # the epochs of these runs were not in the overrides that their folders hold
+    assert not shown["sections"][1]["exact"]
     for section in shown["sections"]:
         runs = {run for bar in section["bars"] for run in bar["runs"]}
         assert runs == set(section["runs"])
@@ -208,6 +212,15 @@ def test_a_page_that_cannot_be_written_leaves_nothing(tmp_path: Path, capsys: py
     assert capsys.readouterr().err == f"roadmap: cannot write {tmp_path / 'taken.html'}: Is a directory\n"
     assert main(["report", str(tmp_path / "runs"), "-o", str(tmp_path / "taken.html" / "r.html")]) == 0
     assert sorted(file.name for file in tmp_path.iterdir()) == ["runs", "taken.html"]
+
+
+def test_runs_that_say_little(tmp_path: Path) -> None:
+    (tmp_path / "runs" / "old").mkdir(parents=True)
+    (tmp_path / "runs" / "old" / "summary.json").write_text('{"run_id": "old", "status": "running"}')
+    shown = report(str(tmp_path / "runs"), "-o", str(tmp_path / "r.html"))
+    assert shown["lead"] == "One run of 1 design (unknown on unknown), 1 running."
+    assert [bar["label"] for bar in shown["sections"][0]["bars"]] == ["old"]
+    assert data(tmp_path / "r.html", "curves")["runs"] == [None]
 
 
 def test_what_cannot_be_read_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,11 +2,13 @@
 
 import shlex
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import yaml
 
-from roadmap.path import Row, Step
+from roadmap.errors import RequestError
+from roadmap.path import Row, Step, compose_path
 
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -28,10 +30,8 @@ def train_command(overrides: Sequence[str], config_dirs: Sequence[str]) -> str:
     return _line("train", [word for word in overrides if _key(word) != "seeds"], config_dirs)
 
 
-def run_command(
-    runs: Sequence[Sequence[str]], seeds: Sequence[int], steps: Sequence[Step], config_dirs: Sequence[str]
-) -> str:
-    """``roadmap run …`` for the runs of a path: what all were started with, their regime, data, path and seeds.
+def shared_overrides(runs: Sequence[Sequence[str]], seeds: Sequence[int], steps: Sequence[Step]) -> list[str]:
+    """Overrides of `roadmap run` for the runs of a path: what all were started with, regime, data, path and seeds.
 
     What the path's first row sets is in every run without having been asked for.
     """
@@ -43,7 +43,29 @@ def run_command(
     kept |= {key: f"{key}={values[key]['name']}" for key in ("regime", "data") if key not in kept}
     if "path" not in kept and values["path"]["name"] != "paper":
         kept["path"] = f"path={steps[0].composed.choices['path']}"
-    return _line("run", [*kept.values(), f"seeds=[{','.join(map(str, seeds))}]"], config_dirs)
+    return [*kept.values(), f"seeds=[{','.join(map(str, seeds))}]"]
+
+
+def run_command(overrides: Sequence[str], config_dirs: Sequence[str]) -> str:
+    """``roadmap run …`` for a path, quoted for a shell."""
+    return _line("run", overrides, config_dirs)
+
+
+def makes(overrides: Sequence[str], config_dirs: Sequence[str], seeds: Sequence[int], run_ids: set[str]) -> bool:
+    """Whether a path that is composed here with ``overrides`` has all of these runs among its own."""
+    try:
+        # the seeds are no part of what is composed
+        steps = composed_path(tuple(word for word in overrides if _key(word) != "seeds"), tuple(config_dirs))
+        made = {step.composed.with_seed(seed).experiment().run_id for step in steps for seed in seeds}
+    except RequestError:
+        return False
+    return run_ids <= made
+
+
+@lru_cache(maxsize=16)
+def composed_path(overrides: tuple[str, ...], config_dirs: tuple[str, ...]) -> list[Step]:
+    """Composing a path takes seconds, and several sets of runs may have the same."""
+    return compose_path(overrides, config_dirs)
 
 
 def _line(command: str, words: Sequence[str], config_dirs: Sequence[str]) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from roadmap.analysis.groups import summarise
-from roadmap.analysis.report.commands import logged_overrides, run_command, train_command
+from roadmap.analysis.report.commands import logged_overrides, makes, run_command, shared_overrides, train_command
 from roadmap.analysis.report.records import definition_keys, plain, run_columns
 from roadmap.analysis.report.sections import Section, group_labels, sections
 from roadmap.analysis.report.words import caveats, lead, no_result, numbers, setting, statuses
@@ -22,7 +22,9 @@ def payload(
     runs: pd.DataFrame, folders: Sequence[str], overrides: Sequence[str], config_dirs: Sequence[str], skipped: list[str]
 ) -> dict[str, Any]:
     """The page of ``runs`` (of ``load_runs``, at least one), without their curves; the same runs give the same page."""
-    runs = runs.reset_index(drop=True)
+    # records of older versions may not say
+    named = {name: runs[name].astype(object).fillna("unknown") for name in ("regime", "data", "recipe")}
+    runs = runs.assign(**named).reset_index(drop=True)
     logged = [logged_overrides(str(path)) for path in runs["path"]]
     charts = sections(runs, overrides, config_dirs)
     table = with_paper(summarise(runs))
@@ -65,11 +67,19 @@ def _section(
     }
     if chart.steps is None:
         return shared | _groups(chart, table) | {"kind": "groups", "command": None}
-    words = [logged[index] for index in chart.runs.index]
-    seeds = sorted({int(seed) for seed in chart.runs["seed"].dropna()})
-    known = [run for run in words if run is not None]
-    command = run_command(known, seeds, chart.steps, config_dirs) if known else None
-    return shared | _road(chart.runs, chart.steps) | {"kind": "path", "command": command}
+    known = [words for words in (logged[index] for index in chart.runs.index) if words is not None]
+    command = _command(known, chart.runs, chart.steps, config_dirs) if known else {"command": None}
+    return shared | _road(chart.runs, chart.steps) | {"kind": "path"} | command
+
+
+def _command(
+    logged: Sequence[tuple[str, ...]], runs: pd.DataFrame, steps: Sequence[Step], config_dirs: Sequence[str]
+) -> dict[str, Any]:
+    """The line that makes a chart's runs, and whether it does."""
+    seeds = sorted({int(seed) for seed in runs["seed"].dropna()})
+    words = shared_overrides(logged, seeds, steps)
+    exact = makes(words, config_dirs, seeds, set(runs["run_id"]))
+    return {"command": run_command(words, config_dirs), "exact": exact}
 
 
 def _road(runs: pd.DataFrame, steps: Sequence[Step]) -> dict[str, Any]:

@@ -91,6 +91,7 @@ def curves(history: pd.DataFrame, runs: pd.DataFrame) -> dict[str, Any]:
     curve's own last epoch is always kept. ``thinned`` says how many curves have lost points.
     """
     most = max(min(POINTS, ALL_POINTS // max(len(runs), 1)), FEWEST)
+    history = history if len(history) else pd.DataFrame(columns=["run_id", "epoch"])
     history = history.drop_duplicates(["run_id", "epoch"], keep="last").sort_values("epoch", kind="stable")
     rows_of: dict[Any, Any] = dict(history.groupby("run_id", sort=False).indices) if len(history) else {}
     epochs = history["epoch"].to_numpy(dtype=int, na_value=0)

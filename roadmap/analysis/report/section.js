@@ -148,5 +148,7 @@ function reproduction(section) {
   if (!section.command) return null;
   return make("div", { class: "reproduce" }, make("h3", {}, "Run it again"),
     copyable(section.command, section.title),
+    section.exact ? null : make("p", { class: "note" }, "Composed here, this line does not make exactly these runs: "
+      + "a setting, a version or the place of the data differs. The commands of the single runs say what each was started with."),
     make("p", { class: "fine" }, "Trains every step of this chart with its seeds. The command of a single run is shown when it is chosen in the table."));
 }

@@ -3,17 +3,17 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from typing import Any
 
 import pandas as pd
 
 from roadmap.analysis.comparable import EVERYWHERE, check_comparable, differences, unbridged_recipes
 from roadmap.analysis.parents import OwnPath, PaperPath, Parents
+from roadmap.analysis.report.commands import composed_path
 from roadmap.analysis.report.records import definition_keys, definitions, flat
 from roadmap.analysis.table import belongs, members
 from roadmap.errors import RequestError
-from roadmap.path import Step, compose_path
+from roadmap.path import Step
 
 # In this order runs of one recipe are told apart until they differ in design and seed alone.
 BUDGET = ("epochs", "batch_size", "pretrained")
@@ -68,7 +68,7 @@ def _path(
     given = dict(override.split("=", 1) for override in overrides)
     given |= {key: str(first[key]) for key in ("regime", "data")}
     try:
-        return _composed(tuple(f"{key}={value}" for key, value in given.items()), tuple(config_dirs)), []
+        return composed_path(tuple(f"{key}={value}" for key, value in given.items()), tuple(config_dirs)), []
     except RequestError as error:
         if overrides:
             raise
@@ -87,12 +87,6 @@ def _unequal(runs: pd.DataFrame, path: Parents) -> list[str]:
     apart = unbridged_recipes(finished, runs, path)
     found += [apart] if apart else []
     return [f"These runs differ in {each}: a gap between two bars may be due to that." for each in found]
-
-
-@lru_cache(maxsize=16)
-def _composed(overrides: tuple[str, ...], config_dirs: tuple[str, ...]) -> list[Step]:
-    """Composing a path takes seconds, and several sets of runs may have the same."""
-    return compose_path(overrides, config_dirs)
 
 
 def _roads(parts: list[pd.DataFrame], steps: Sequence[Step]) -> list[pd.DataFrame]:

@@ -13,7 +13,8 @@ def lead(runs: pd.DataFrame) -> str:
     """What was run, in a sentence."""
     finished = runs[runs["status"] == "finished"]
     places = dict.fromkeys(zip(runs["regime"].astype(str), runs["data"].astype(str), strict=True))
-    what = [", ".join(f"{regime} on {data}" for regime, data in places), f"{_these(runs['epochs'])} epochs"]
+    what = [", ".join(f"{regime} on {data}" for regime, data in places)]
+    what += [f"{_these(runs['epochs'])} epochs"] if runs["epochs"].notna().any() else []
     what += [f"{_range(*seed_counts(runs))} a design"] if len(finished) else []
     many = f"{len(runs):,} runs" if len(runs) > 1 else "One run"
     done = "all finished" if len(finished) == len(runs) > 1 else statuses(runs)
@@ -110,7 +111,7 @@ def _place(runs: pd.DataFrame) -> str:
 
 def _these(values: pd.Series) -> str:
     texts = [f"{value:g}" for value in sorted(values.dropna().unique())]
-    return " and ".join(texts) if len(texts) < 4 else f"{texts[0]} to {texts[-1]}"
+    return " and ".join(texts) or "unknown" if len(texts) < 4 else f"{texts[0]} to {texts[-1]}"
 
 
 def _range(few: int, many: int) -> str:
