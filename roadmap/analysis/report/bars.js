@@ -55,7 +55,7 @@ function arranged(section, bars, width, narrow) {
     column.width = Math.min(Math.max(...cells.map((cell) => textWidth(cell, style))), 190) + 18;
   }
   const names = narrow ? 0 : Math.min(Math.max(...bars.map((bar) => textWidth(bar.section, font.bold))), NAMES);
-  const labels = narrow ? 0 : Math.min(Math.max(...bars.map((bar) => textWidth(bar.label, font.text))), width * 0.28);
+  const labels = narrow ? 0 : Math.min(Math.max(...bars.map((bar) => textWidth(bar.label, font.text))), width * (section.kind === "path" ? 0.28 : 0.4));
   const left = narrow ? 2 : (names ? names + 28 : 8) + labels + 10;
   const right = width - columns.reduce((sum, column) => sum + column.width, 0) - (narrow ? 4 : 8);
   const height = narrow ? 46 : 30;
@@ -151,14 +151,15 @@ function barRow(section, plan, row, x, shade, width, open, isOpen) {
   });
   group.append(draw("rect", { x: 1, y: row.y + 1, width: width - 2, height: plan.height - 2, rx: 4, class: "hit" }));
   const thick = narrow ? 15 : 19;
+  const style = isOpen(bar) ? plan.font.strong : plan.font.text;
   const top = narrow ? row.y + 25 : row.y + (plan.height - thick) / 2;
   if (narrow) {
     const room = width - 32 - textWidth(meanStd(bar), plan.font.strong);
-    group.append(draw("text", { x: 8, y: row.y + 19, class: "label name" }, fitted(bar.label, room, plan.font.text)));
+    group.append(draw("text", { x: 8, y: row.y + 19, class: "label name" }, fitted(bar.label, room, style)));
     group.append(draw("text", { x: width - 8, y: row.y + 19, class: "label strong", "text-anchor": "end" }, meanStd(bar)));
   } else {
     group.append(draw("text", { x: plan.left - 10, y: row.y + 20, class: "label name", "text-anchor": "end" },
-      fitted(bar.label, plan.labels, plan.font.text)));
+      fitted(bar.label, plan.labels, style)));
   }
   if (known(bar.top1)) {
     const kind = bar.adopted ? `shade-${shade}` : "not-adopted";

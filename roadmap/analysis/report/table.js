@@ -1,6 +1,6 @@
 // The table of all runs: sorted and filtered over arrays of numbers, a page of rows in the document at a time.
 
-const PAGE_ROWS = 50;
+const PAGE_ROWS = 60;
 const COLUMNS = [
   { key: "status", name: "status", always: true },
   { key: "regime", name: "regime" },
