@@ -44,9 +44,13 @@ RANKS = [
     [*(f"analysis.{name}" for name in ("figure", "deltas", "tradeoff", "curves"))],
     ["analysis.regimes"],
     [
+        "analysis.report",
+        *(f"analysis.report.{name}" for name in ("records", "commands", "sections", "words", "payload", "page")),
+    ],
+    [
         "commands",
         "commands.arguments",
-        *(f"commands.{name}" for name in ("steps", "figure", "compare", "diff", "train", "run", "doctor")),
+        *(f"commands.{name}" for name in ("steps", "figure", "compare", "diff", "train", "run", "doctor", "report")),
     ],
     ["__init__", "__main__"],
 ]
