@@ -12,7 +12,7 @@ from roadmap.runfolder import write_whole
 def main(arguments: list[str]) -> int:
     parser = override_parser("report", "logged runs as one HTML page: path=, regime= and data= choose what it shows")
     parser.add_argument("-o", "--output", required=True, metavar="FILE", help="one self-contained .html file")
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     folders, overrides = folders_and_overrides(options.overrides)
     if not folders:
         raise RequestError("no run folders; name them as in `roadmap report runs/ -o report.html`")

@@ -13,7 +13,7 @@ from roadmap.path import Step, compose_path
 
 def main(arguments: list[str]) -> int:
     parser = override_parser("run", "train every step of a path × seeds, or what is missing of it")
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     overrides = checked_overrides(options.overrides)
     if any(override.partition("=")[0] in ("seed", "step") for override in overrides):
         raise RequestError("seed= and step= belong to `roadmap train`; `roadmap run` takes seeds=[…] and path=…")
