@@ -1,6 +1,7 @@
 """``roadmap compare``: a table of logged runs."""
 
 import argparse
+import gc
 import sys
 import time
 from dataclasses import replace
@@ -34,7 +35,10 @@ def main(arguments: list[str]) -> int:
         raise RequestError("no run folders; name them as in `roadmap compare runs/`")
     if options.watch is not None:
         return watch(options)
+
     runs = chosen_runs(options)
+    # statsmodels calls for a search of all garbage, which among 10,000 records takes longer than its work
+    gc.freeze()
     from roadmap.analysis import listing
 
     if options.by:
