@@ -15,6 +15,7 @@ COMMANDS = {
     "compare": "a table of logged runs",
     "doctor": "what this machine can do; --gpu: the proof that its GPU computes what the CPU does",
     "figure": "the roadmap figure of logged runs (png, svg, pdf)",
+    "import-wandb": "offline W&B run files, ours or others', as run folders",
 }
 
 USAGE = """usage: roadmap COMMAND [group=option | setting=value …] [--config-dir DIR]
@@ -33,14 +34,14 @@ def main(arguments: list[str] | None = None) -> int:
     # huge pages for large tensors on a CPU: a batch of images is normalised in less than half the time
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     if not arguments or arguments[0] in ("-h", "--help"):
-        print(USAGE.format(commands="\n".join(f"  {name:9}{text}" for name, text in COMMANDS.items())))
+        print(USAGE.format(commands="\n".join(f"  {name:13}{text}" for name, text in COMMANDS.items())))
         return 0 if arguments else 2
     name, *rest = arguments
     if name not in COMMANDS:
         print(f"roadmap: unknown command '{name}'; choose {listed(COMMANDS)}", file=sys.stderr)
         return 2
     try:
-        return import_module(f"roadmap.commands.{name}").main(rest)
+        return import_module(f"roadmap.commands.{name.replace('-', '_')}").main(rest)
     except RoadmapError as error:
         tell(error, os.environ.get("RANK", "0"))
         return error.exit_status
