@@ -1,5 +1,6 @@
-"""One thread for what must not keep training waiting: what it is given it does in order, and a program's end is bounded."""
+"""One thread for what must not keep training waiting: acts are done in order, and a program's end is bounded."""
 
+import concurrent.futures.thread  # noqa: F401  cannot be imported any more by an act once the main thread has ended
 import os
 import sys
 import threading

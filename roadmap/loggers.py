@@ -1,6 +1,7 @@
 """Where metrics go besides the run's folder, which stays the truth."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -29,21 +30,26 @@ class NoLogger:
         pass
 
 
-def _give_up() -> None:
+def _leave_wandb() -> None:
     from roadmap.wandb_logger import leave_client
 
-    say(f"wandb has not taken everything within {END_SECONDS:.0f} s of the end; the runs' own files have it all")
     leave_client()
+
+
+def _give_up() -> None:
+    say(f"wandb has not taken everything within {END_SECONDS:.0f} s of the end; the runs' own files have it all")
+    with suppress(Exception):
+        _leave_wandb()
 
 
 background = Background(END_SECONDS, _give_up)
 
 
 class Behind:
-    """A logger that is opened and fed in the background. Once it fails it is named on stderr and done without."""
+    """A logger that is opened and fed in the background. Once it fails it is named on stderr, left and done without."""
 
-    def __init__(self, name: str, start: Callable[[], MetricsLogger]):
-        self.name = name
+    def __init__(self, name: str, start: Callable[[], MetricsLogger], leave: Callable[[], None]):
+        self.name, self.leave = name, leave
         self.logger: MetricsLogger = NoLogger()
         self._do(lambda: self._open(start))
 
@@ -67,6 +73,8 @@ class Behind:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             say(f"logging to {self.name} failed ({reason}); going on with the run's own files")
             self.logger = NoLogger()
+            with suppress(Exception):
+                self.leave()
 
 
 def open_logger(
@@ -86,4 +94,4 @@ def open_logger(
 
         return WandbRun(settings, summary, folder, logged)
 
-    return Behind("wandb", start)
+    return Behind("wandb", start, _leave_wandb)

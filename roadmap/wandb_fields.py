@@ -1,7 +1,7 @@
 """What a run is called at W&B: the fields of ``summary.json`` as a flat config and a summary, and back.
 
-The config has the run's definition under dotted keys (``design.kernel``, ``recipe.optimizer.lr``) and the names to group
-by; W&B's summary has the other fields of ``summary.json`` as they are. Runs that others logged have what they have.
+The config has the run's definition under dotted keys (``design.kernel``, ``recipe.optimizer.lr``) and the names to
+group by; W&B's summary has the other fields of ``summary.json``. Runs that others logged have what they have.
 """
 
 import json

@@ -86,7 +86,7 @@ def read_segment(path: Path) -> Segment:
     # internal: the public client has no reader of its own files
     client("reading .wandb files")
     from google.protobuf.message import DecodeError
-    from wandb.proto import wandb_internal_pb2
+    from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined]
 
     try:
         content = path.read_bytes()
@@ -96,7 +96,7 @@ def read_segment(path: Path) -> Segment:
         raise WorkError(f"{path} is no W&B run file: it does not begin as one")
     segment = Segment(path)
     for data in _records(content, segment):
-        record = wandb_internal_pb2.Record()
+        record = Record()
         try:
             record.ParseFromString(data)
             _take(record, segment)
@@ -131,7 +131,7 @@ def _records(content: bytes, segment: Segment) -> Iterator[bytes]:
 
 
 def _part(content: bytes, place: int, left: int) -> tuple[int | None, bytes]:
-    """Kind and bytes of the part of a record at a place; None for one that is cut short or does not fit its checksum."""
+    """Kind and bytes of the part of a record at a place; None for one that is cut short or fails its checksum."""
     if place + HEADER.size > len(content):
         return None, b""
     checksum, size, kind = HEADER.unpack_from(content, place)

@@ -4,6 +4,7 @@ The client's files lie in the run's folder. Offline, each start of a run writes 
 and the segments before it get a name that `wandb sync` passes over, since it appends one segment's rows to another's.
 """
 
+import logging
 import threading
 import time
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from roadmap.wandb_fields import config_of, summary_of
 from roadmap.wandb_files import Segment, read_segment, segment_files
 
 INIT_SECONDS, FINISH_SECONDS = 15.0, 30.0
+LEAVE_SECONDS = 5.0
 SILENCE_SECONDS = 600.0  # after a server has not answered, runs of this process log offline for so long
 TAG_LENGTH = 64  # W&B's limit
 EXIT_CODES = {"finished": 0, "failed": 1}  # W&B shows others as crashed or killed
@@ -34,6 +36,8 @@ class WandbRun:
         self.settings, self.summary, self.folder = settings, summary, folder
         self.wandb = client("logger=wandb")
         self.wandb.setup(self.wandb.Settings(silent=True))
+        # the client's own telemetry complains on stderr of a server that does not take it
+        logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
         mode = settings.mode or ("online" if has_wandb_key() else "offline")
         if mode == "online" and time.monotonic() < WandbRun.silent_until:
             mode = "offline"
@@ -78,18 +82,18 @@ class WandbRun:
         # W&B would take the last epoch's values for the result of a run that has not ended
         self.run.define_metric("*", summary="none")
         self.run.summary.update(summary_of(self.summary))
-        first = self.run.starting_step if mode == "online" else 1 + max(map(_sent, before), default=0)
+        self.first = self.run.starting_step if mode == "online" else 1 + max(map(_sent, before), default=0)
         for row in rows:
-            if row["epoch"] >= first:
-                self.log(row)
+            self.log(row)
         for segment in before:
             if segment.offline and not segment.synced and not segment.superseded:
                 segment.supersede()
 
     def log(self, row: dict[str, Any]) -> None:
-        """One epoch."""
-        # at once: left to itself the client keeps a row back until the next one
-        self.run.log(row, step=row["epoch"], commit=True)
+        """One epoch, unless the server has it."""
+        if row["epoch"] >= self.first:
+            # at once: left to itself the client keeps a row back until the next one
+            self.run.log(row, step=row["epoch"], commit=True)
 
     def close(self, summary: dict[str, Any]) -> None:
         """The end, good or bad: the summary as it now is, and W&B's state by it."""
@@ -99,7 +103,8 @@ class WandbRun:
         except TimeoutError:
             WandbRun.silent_until = time.monotonic() + SILENCE_SECONDS
             say(f"wandb could not send all of this run; the rest is in {self.folder / 'wandb'}")
-            leave_client()
+        # its files are whole only then
+        leave_client()
 
 
 def tags(summary: dict[str, Any]) -> list[str]:
@@ -110,16 +115,24 @@ def tags(summary: dict[str, Any]) -> list[str]:
 
 
 def leave_client() -> None:
-    """Let go of the client's process, without waiting for it to send what it still has; the next run starts another."""
+    """End the client's process, which writes out its files; what it cannot send stays there. The next run starts anew."""
     import wandb
 
+    # internal: the public teardown waits without limit for the process, at the program's end too
+    connection: Any = wandb.setup()._connection
+    connection._cleanup()
+
     def leave() -> None:
-        with suppress(Exception):
+        # it exits where its process ended badly
+        with suppress(Exception, SystemExit):
             wandb.teardown()
 
     leaving = threading.Thread(target=leave, daemon=True)
     leaving.start()
-    leaving.join(1)
+    leaving.join(LEAVE_SECONDS)
+    if leaving.is_alive():
+        connection._proc._process.kill()
+        leaving.join(LEAVE_SECONDS)
 
 
 def _segments(folder: Path) -> list[Segment]:

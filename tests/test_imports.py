@@ -10,12 +10,12 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "roadmap"
 # Lower ranks are imported by higher ones, never the other way; within a rank in one direction only.
 RANKS = [
-    ["errors", "checked", "seeds", "textual", "digest"],
+    ["errors", "checked", "seeds", "textual", "digest", "background", "wandb_client", "wandb_fields", "wandb_files"],
     ["design", "recipe"],
     ["experiment"],
     ["runfolder", "config", "published"],
     ["path"],
-    ["network", "costs", "augment", "optim", "checkpoint", "device", "progress", "loggers", "weights"],
+    ["network", "costs", "augment", "optim", "checkpoint", "device", "progress", "weights", "loggers", "wandb_logger"],
     ["pretrained"],
     ["distributed", "stopping", "losses"],
     [*(f"data.{name}" for name in ("order", "corrupt", "pixels", "image", "samples", "memory", "encoded"))],
@@ -29,11 +29,11 @@ RANKS = [
         *(f"doctor.{name}" for name in ("photos", "findings", "checks", "machine", "surroundings")),
         *(f"doctor.{name}" for name in ("proof", "runs", "speed")),
     ],
-    ["analysis", "analysis.runs", "analysis.table", "analysis.figure"],
+    ["analysis", "analysis.runs", "analysis.table", "analysis.figure", "analysis.wandb_runs", "analysis.wandb_import"],
     [
         "commands",
         "commands.arguments",
-        *(f"commands.{name}" for name in ("steps", "figure", "compare", "train", "run", "doctor")),
+        *(f"commands.{name}" for name in ("steps", "figure", "compare", "train", "run", "doctor", "import_wandb")),
     ],
     ["__init__", "__main__"],
 ]

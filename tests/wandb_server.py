@@ -13,7 +13,7 @@ from typing import Any
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """``runs``: by id, a dict of ``config``, ``group``, ``job_type``, ``tags``, ``history`` (rows), ``summary``, ``exit``.
+    """``runs``: by id, a dict of ``config``, ``group``, ``job_type``, ``tags``, ``history`` (rows), ``summary``, …
 
     ``mood``: "well", "hole" (accepts and never answers) or "ill" (answers 500).
     """

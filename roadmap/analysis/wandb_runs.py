@@ -19,7 +19,7 @@ Answer = TypeVar("Answer")
 
 @dataclass(frozen=True)
 class Address:
-    """``wandb://ENTITY/PROJECT``, or one run of it: ``wandb://ENTITY/PROJECT/RUN``; ``?`` and the keys of others' runs."""
+    """``wandb://ENTITY/PROJECT``, or ``…/RUN`` for one run of it; ``?`` and the keys by which others' runs are read."""
 
     entity: str
     project: str
@@ -63,9 +63,12 @@ def wandb_histories(url: str) -> Iterator[dict[str, Any]]:
         summary = _summary(run, address, url)
         mark = {key: summary.get(key) for key in ("run_id", "variant", "step", "seed")}
         keys = Keys() if is_ours(run.config) else address.keys
-        scanned = _asked(lambda run=run: list(run.scan_history()), url)
-        for row in merged_rows(scanned, keys):
+        for row in merged_rows(_history(run, url), keys):
             yield mark | row
+
+
+def _history(run: Any, url: str) -> list[dict[str, Any]]:
+    return _asked(lambda: list(run.scan_history()), url)
 
 
 def _summary(run: Any, address: Address, url: str) -> dict[str, Any]:
