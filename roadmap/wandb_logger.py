@@ -115,7 +115,7 @@ def tags(summary: dict[str, Any]) -> list[str]:
 
 
 def leave_client() -> None:
-    """End the client's process, which writes out its files; what it cannot send stays there. The next run starts anew."""
+    """End the client's process, which writes out its files; what it cannot send stays there."""
     import wandb
 
     # internal: the public teardown waits without limit for the process, at the program's end too
