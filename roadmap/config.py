@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
 
 from roadmap.checked import listed
+from roadmap.confdir import config_dir
 from roadmap.design import AXES, Design
 from roadmap.errors import RequestError
 from roadmap.experiment import Experiment, Settings
@@ -42,13 +43,6 @@ def by_size(size: str, values: Mapping[str, Any], *, _root_: DictConfig) -> Any:
 
 
 OmegaConf.register_new_resolver("by_size", by_size, replace=True)
-
-
-def config_dir() -> Path:
-    """``conf/``: inside an installed package, beside the package in a checkout."""
-    package = Path(__file__).resolve().parent
-    installed = package / "conf"
-    return installed if installed.is_dir() else package.parent / "conf"
 
 
 @dataclass(frozen=True)

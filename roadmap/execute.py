@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from roadmap.answers import Answers, predict_again
 from roadmap.assembly import build_trainer
 from roadmap.checkpoint import Checkpoints
 from roadmap.config import Composed
@@ -36,6 +37,9 @@ def execute(composed: Composed, stop: StopRequest | None = None) -> tuple[Summar
     world = join(device)
     finished = world.from_first(_finished(experiment) if world.first else None)
     if finished is not None:
+        if experiment.settings.save_predictions:
+            summary, folder = finished
+            predict_again(experiment, folder, summary["top1"], device, world)
         return finished
     with stop or StopRequest() as stop:
         with world.together():
@@ -87,7 +91,14 @@ def _train(experiment: Experiment, loaders: Loaders, trainer: Trainer, folder: R
 
             trainer.record = record
             progress.start(trainer.epochs_done, trainer.updates_done)
+        answers = Answers() if experiment.settings.save_predictions else None
+        if answers is not None:
+            trainer.notes = answers
+            if trainer.epochs_done == trainer.epochs:  # it was stopped after its last evaluation
+                trainer.evaluate(trainer.network, answers)
         trainer.fit()
+        if answers is not None:
+            answers.save(experiment, trainer, folder, rows[-1]["top1"] if world.first else 0.0)
         with world.together():
             if world.first:
                 summary = folder.update_summary(**results(rows, trainer))

@@ -78,6 +78,7 @@ class Settings(Checked):
     checkpoint_epochs: int
     checkpoint_minutes: float
     max_skipped_updates: int
+    save_predictions: bool
 
     def __post_init__(self) -> None:
         super().__post_init__()

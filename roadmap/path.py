@@ -1,35 +1,13 @@
 """The roadmap as rows: a trunk of adopted changes with branches that were tried and left again."""
 
-import gc
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from roadmap.checked import Checked
 from roadmap.config import TOGGLES, Composed, compose
 from roadmap.design import AXES
 from roadmap.errors import RequestError
-
-
-@dataclass(frozen=True)
-class Row(Checked):
-    """One row of a path's file: overrides that come on top of the adopted rows above it."""
-
-    place = "path.steps"
-
-    change: tuple[str, ...]
-    name: str | None = None  # None: the step's name, or the change itself
-    label: str | None = None  # None: the name
-    section: str = ""
-    adopted: bool = True
-
-    @classmethod
-    def from_entry(cls, entry: Any) -> "Row":
-        """An entry of the file: a mapping, or the change alone; one override needs no list."""
-        fields = entry if isinstance(entry, dict) else {"change": entry}
-        change = fields.get("change")
-        return cls.from_mapping(fields | ({"change": [change]} if isinstance(change, str) else {}))
+from roadmap.garbage import no_garbage_collection
+from roadmap.rows import Row, with_parents
 
 
 @dataclass(frozen=True)
@@ -50,20 +28,8 @@ def compose_path(overrides: Sequence[str], config_dirs: Sequence[str] = ()) -> l
 
     Raises RequestError, naming the row, where one does not compose or asks for options that do not go together.
     """
-    with _no_garbage_collection():
+    with no_garbage_collection():
         return _compose_rows(overrides, config_dirs)
-
-
-@contextmanager
-def _no_garbage_collection() -> Iterator[None]:
-    """Composing makes so many small objects that Python would search all of torch's for garbage again and again."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _compose_rows(overrides: Sequence[str], config_dirs: Sequence[str]) -> list[Step]:
@@ -72,29 +38,26 @@ def _compose_rows(overrides: Sequence[str], config_dirs: Sequence[str]) -> list[
     if not rows:
         raise RequestError(f"path {path['name']} has no steps")
     chosen = _by_key(overrides)
-    trunk: dict[str, str] = {}
-    parent: Step | None = None
-    steps: list[Step] = []
-    for row in rows:
-        state = trunk | _by_key(row.change)
-        step = _compose_row(row, [*(state | chosen).values()], parent, config_dirs)
-        if any(step.name == other.name for other in steps):
-            raise RequestError(f"path {path['name']} has two steps named '{step.name}'; give one a name of its own")
-        steps.append(step)
-        if row.adopted:
-            trunk, parent = state, step
-    return steps
+    trunks: dict[Row | None, dict[str, str]] = {None: {}}
+    steps: dict[str, Step] = {}
+    for row, parent in with_parents(rows):
+        if row.title in steps:
+            raise RequestError(f"path {path['name']} has two steps named '{row.title}'; give one a name of its own")
+        trunks[row] = trunks[parent] | _by_key(row.change)
+        before = steps[parent.title] if parent else None
+        steps[row.title] = _compose_row(row, [*(trunks[row] | chosen).values()], before, config_dirs)
+    return list(steps.values())
 
 
 def _compose_row(row: Row, overrides: list[str], parent: Step | None, config_dirs: Sequence[str]) -> Step:
-    name = row.name or "+".join(change.removeprefix("step=") for change in row.change)
     try:
         composed = compose(overrides, config_dirs)
         changes = {} if parent is None else differences(parent.composed, composed)
     except RequestError as error:
-        raise RequestError(f"step {name}: {error}") from error
-    label = row.label or name
-    return Step(name, label, row.section, row.adopted, parent.name if parent else None, changes, composed)
+        raise RequestError(f"step {row.title}: {error}") from error
+    return Step(
+        row.title, row.label or row.title, row.section, row.adopted, parent.name if parent else None, changes, composed
+    )
 
 
 def differences(before: Composed, after: Composed) -> dict[str, str]:

@@ -115,12 +115,12 @@ def timeless_metrics(file: Path) -> list[dict[str, Any]]:
     return [{key: value for key, value in row.items() if key not in TIMES} for row in read_metrics(file)]
 
 
-def write_whole(file: Path, text: str) -> None:
-    """Write through a neighbour and a rename, so that readers see the old text or the new and never half of it."""
+def write_whole(file: Path, content: str | bytes) -> None:
+    """Write through a neighbour and a rename, so that readers see the old content or the new, never half."""
     partial = file.with_name(f".{file.name}.{os.getpid()}")
     with _stated(file):
         try:
-            partial.write_text(text, encoding="utf-8")
+            partial.write_bytes(content.encode() if isinstance(content, str) else content)
             partial.replace(file)
         except OSError:
             partial.unlink(missing_ok=True)

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +28,16 @@ from roadmap.losses import Losses
 from roadmap.stopping import StopRequest
 
 Record = dict[str, Any]
+
+
+class Notes(Protocol):
+    """Takes down what this process's network answers in an evaluation."""
+
+    def add(self, labels: Tensor, predicted: Tensor, logits: Tensor) -> None:
+        """A batch: labels (n,), predicted classes (n,) and fp32 logits (n, classes), on the device."""
+
+    def end(self, left_out: list[int]) -> None:
+        """After the last batch, the numbers of the images that could not be read."""
 
 
 @dataclass
@@ -62,6 +72,7 @@ class Trainer:
     record: Callable[[Record], None] = lambda row: None
     save: Callable[[Record, bool], None] = lambda state, best: None
     tell: Callable[[int, int, int], None] = lambda epoch, update, updates: None
+    notes: Notes | None = None  # of the last evaluation of the network
     epochs_done: int = 0
     updates_done: int = 0  # in the epoch after those
     seconds: float = 0.0  # of training in it
@@ -83,7 +94,8 @@ class Trainer:
         while self.epochs_done < self.epochs:
             row: Record = {"epoch": self.epochs_done + 1} | self.train_epoch()
             began = time.perf_counter()
-            row |= self.evaluate(self.network)
+            last = self.epochs_done + 1 == self.epochs
+            row |= self.evaluate(self.network, self.notes if last else None)
             if self.ema is not None:
                 row |= {f"ema_{name}": value for name, value in self.evaluate(self.ema).items()}
             row["images_per_second"] = self.train.images / self.seconds
@@ -165,7 +177,7 @@ class Trainer:
         return spoilt
 
     @torch.inference_mode()
-    def evaluate(self, network: nn.Module) -> Record:
+    def evaluate(self, network: nn.Module, notes: Notes | None = None) -> Record:
         """Top-1 and top-5 in percent and the mean loss over every validation image, each counted once.
 
         With fewer than five classes top-5 is 100.
@@ -178,13 +190,18 @@ class Trainer:
                 with self.autocast():
                     logits = network(images)
                 logits = logits.float()
-                ranked = logits.topk(min(5, logits.shape[1]), dim=1).indices == labels[:, None]
+                ranked = logits.topk(min(5, logits.shape[1]), dim=1).indices
+                right = ranked == labels[:, None]
                 loss = nn.functional.cross_entropy(logits, labels, reduction="sum")
                 seen = torch.tensor(len(labels), device=self.device)
-                parts.append(torch.stack([ranked[:, 0].sum(), ranked.sum(), loss, seen]))
+                parts.append(torch.stack([right[:, 0].sum(), right.sum(), loss, seen]))
+                if notes is not None:
+                    notes.add(labels, ranked[:, 0], logits)
         except WorkError as met:
             error = met
         self.world.agree(error)
+        if notes is not None:
+            notes.end(self.val.left_out)
         top1, top5, loss, seen = self.world.sum(torch.stack(parts).cpu().double().sum(0)).tolist()
         return {"top1": 100 * top1 / seen, "top5": 100 * top5 / seen, "val_loss": loss / seen}
 

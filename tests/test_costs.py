@@ -19,7 +19,7 @@ from roadmap.published import EXCEPTIONS, published_steps
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "steps.json").read_text())
 
 
-@pytest.mark.parametrize("regime", ["tiny", "base", "nano"])
+@pytest.mark.parametrize("regime", ["tiny", "base", "nano", "nano_base"])
 def test_golden_costs_of_every_step(regime: str) -> None:
     for step in compose_path([f"regime={regime}"]):
         counted = design_cost(step.composed)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from roadmap.builder import design_cost
-from roadmap.config import config_dir
+from roadmap.confdir import config_dir
 from roadmap.path import compose_path
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "steps.json").read_text())

@@ -10,10 +10,11 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "roadmap"
 # Lower ranks are imported by higher ones, never the other way; within a rank in one direction only.
 RANKS = [
-    ["errors", "checked", "seeds", "textual", "digest", "background", "wandb_client", "wandb_fields", "wandb_files"],
-    ["design", "recipe"],
+    ["errors", "checked", "seeds", "textual", "digest", "confdir", "garbage", "background"],
+    ["wandb_client", "wandb_fields", "wandb_files"],
+    ["design", "recipe", "rows"],
     ["experiment"],
-    ["runfolder", "config", "published"],
+    ["runfolder", "config", "published", "predictions"],
     ["path"],
     ["network", "costs", "augment", "optim", "checkpoint", "device", "progress", "weights", "loggers", "wandb_logger"],
     ["pretrained"],
@@ -22,23 +23,47 @@ RANKS = [
     ["data.folder", "data.parquet", "data.shards"],
     ["data.files", "data.loaders", "data"],
     ["trainer"],
-    ["assembly", "summary", "builder", "measure"],
+    ["assembly", "summary", "builder", "measure", "answers"],
     ["execute"],
     [
         "doctor",
         *(f"doctor.{name}" for name in ("photos", "findings", "checks", "machine", "surroundings")),
         *(f"doctor.{name}" for name in ("proof", "runs", "speed")),
     ],
-    ["analysis", "analysis.runs", "analysis.table", "analysis.figure", "analysis.wandb_runs", "analysis.wandb_import"],
+    [
+        "analysis",
+        *(
+            f"analysis.{name}"
+            for name in (
+                "wandb_runs",
+                "wandb_import",
+                "histories",
+                "runs",
+                "select",
+                "statistics",
+                "parents",
+                "paired",
+                "underway",
+            )
+        ),
+    ],
+    ["analysis.comparable", "analysis.groups", "analysis.rundiff"],
+    ["analysis.table", "analysis.verdict"],
+    ["analysis.comparison"],
+    ["analysis.listing"],
+    ["analysis.figure"],
     [
         "commands",
         "commands.arguments",
-        *(f"commands.{name}" for name in ("steps", "figure", "compare", "train", "run", "doctor", "import_wandb")),
+        *(
+            f"commands.{name}"
+            for name in ("steps", "figure", "compare", "diff", "train", "run", "doctor", "import_wandb")
+        ),
     ],
     ["__init__", "__main__"],
 ]
 RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}
-WITHOUT_TORCH = [name for names in RANKS[:5] for name in names] + [name for name in RANK if name.startswith("analysis")]
+WITHOUT_TORCH = [name for names in RANKS[:6] for name in names] + [name for name in RANK if name.startswith("analysis")]
 
 
 def modules() -> dict[str, Path]:

@@ -17,7 +17,7 @@ from roadmap.network import Network
 from roadmap.path import compose_path
 from roadmap.recipe import NetworkRecipe
 
-REGIMES = ("nano", "tiny", "base")
+REGIMES = ("nano", "nano_base", "tiny", "base")
 OPTIONS = {
     "depths": [(1, 1, 2, 1), (1, 1, 3, 1)],
     "width": [16, 24],
@@ -66,7 +66,7 @@ def test_the_refusal_names_both_options_and_the_way_out() -> None:
 def test_every_parameter_gets_a_gradient_at_every_step(regime: str) -> None:
     """With real numbers: a gradient that exists and is not zero everywhere."""
     torch.manual_seed(0)
-    size = 32 if regime == "nano" else 64
+    size = 32 if regime.startswith("nano") else 64
     images = torch.randn(2, 3, size, size)
     for step in compose_path([f"regime={regime}"]):
         # layer scale starts at 1e-6 and a dropped path has no gradient; both are the recipe's, not the design's

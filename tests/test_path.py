@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from roadmap.config import compose, config_dir
+from roadmap.confdir import config_dir
+from roadmap.config import compose
 from roadmap.errors import RequestError
 from roadmap.path import compose_path
-from roadmap.published import TABLES, published_steps
+from roadmap.published import SCALED_FROM, TABLES, published_steps
 
 # The paper's changes in their order: step -> what it changes of the adopted step before it.
 CHANGES = {
@@ -31,17 +32,25 @@ CHANGES = {
 }
 
 
-@pytest.mark.parametrize("regime", ["nano", "tiny", "base"])
+@pytest.mark.parametrize("regime", ["nano", "nano_base", "tiny", "base"])
 def test_every_step_is_the_adopted_one_before_it_plus_one_change(regime: str) -> None:
     steps = compose_path([f"regime={regime}"])
     expected = {name: dict(changes) for name, changes in CHANGES.items()}
-    if regime == "base":  # Table 11: stage ratio and increase width
+    if "base" in regime:  # Table 11: stage ratio and increase width
         expected["stage_ratio"]["width"] = "between"
     assert {step.name: step.changes for step in steps} == expected
     assert [step.name for step in steps if not step.adopted] == ["kernel_5", "kernel_9", "kernel_11"]
     parents = {step.name: step.parent for step in steps}
     assert parents["kernel_9"] == parents["kernel_11"] == parents["gelu"] == "kernel_7"
     assert parents["kernel_7"] == "move_up_depthwise"
+
+
+@pytest.mark.parametrize(("small", "large"), SCALED_FROM.items())
+def test_the_nano_regimes_have_a_third_of_the_blocks_and_a_quarter_of_the_width(small: str, large: str) -> None:
+    for mine, theirs in zip(compose_path([f"regime={small}"]), compose_path([f"regime={large}"]), strict=True):
+        design, published = mine.composed.design, theirs.composed.design
+        assert design.depths == tuple(blocks // 3 for blocks in published.depths)
+        assert design.width * 4 == published.width
 
 
 def test_the_order_is_the_papers() -> None:

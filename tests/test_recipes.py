@@ -7,7 +7,8 @@ from functools import cache
 import pytest
 import torch
 
-from roadmap.config import Composed, compose, config_dir
+from roadmap.confdir import config_dir
+from roadmap.config import Composed, compose
 from roadmap.network import Network
 from roadmap.optim import build_optimizer, build_schedule, learning_rate
 

@@ -7,48 +7,155 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pandas as pd
 
+from roadmap.checked import listed
 from roadmap.errors import RequestError
-from roadmap.runfolder import METRICS, SUMMARY, read_metrics
+from roadmap.garbage import no_garbage_collection
+from roadmap.runfolder import METRICS, SUMMARY
+
+Folders = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
+Summary = dict[str, Any]
+
+# What every table of runs has, whatever version wrote their records; None where a record has it not.
+FIELDS = (
+    *("run_id", "status", "regime", "step", "variant", "design", "seed", "data", "recipe", "epochs", "batch_size"),
+    *("image_size", "precision", "train_images", "val_images", "gmacs", "params_m", "activations_m"),
+    *("top1", "top5", "best_top1", "train_seconds", "images_per_second", "peak_memory_gb", "device"),
+    *("batch_norm_images", "git_commit", "versions", "started", "ended", "error", "definition"),
+)
+NUMBERS = (
+    *("seed", "epochs", "batch_size", "image_size", "train_images", "val_images", "gmacs", "params_m", "activations_m"),
+    *("top1", "top5", "best_top1", "train_seconds", "images_per_second", "peak_memory_gb", "batch_norm_images"),
+)
+STATUSES = ("finished", "running", "failed", "interrupted")
 
 
-def load_runs(folders: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> pd.DataFrame:
+def load_runs(folders: Folders) -> pd.DataFrame:
     """One row a run under ``folders``, searched recursively: the fields of its summary.json, and its ``path``.
 
-    Accuracies in percent, times in seconds, memory in GiB, MACs and parameters ×10⁹ and ×10⁶. A summary that cannot be
-    read is named in a warning and skipped; of two copies of a run the one ended last stays. Raises RequestError for a
-    folder that does not exist.
+    Accuracies in percent, times in seconds, memory in GiB, MACs and parameters ×10⁹ and ×10⁶. Fields that an older
+    version did not write are missing values. A record that cannot be read is named in a warning and skipped; of two
+    copies of a run the one ended last stays. Raises RequestError for a folder that does not exist.
     """
-    summaries: dict[str, dict[str, Any]] = {}
-    for path in _run_folders(folders):
+    runs, skipped = read_runs(folders)
+    _warn(skipped)
+    return runs
+
+
+def load_history(folders: Folders) -> pd.DataFrame:
+    """One row a run and epoch: the fields of metrics.jsonl, with the run's id, variant, step and seed.
+
+    Accuracies in percent, times in seconds. Lines that cannot be read are counted in a warning that names the file.
+    """
+    runs, skipped = read_runs(folders)
+    history, lost = read_history(runs)
+    _warn(skipped + lost)
+    return history
+
+
+def _warn(skipped: list[str]) -> None:
+    for sentence in skipped:
+        warnings.warn(f"skipped {sentence}", stacklevel=3)
+
+
+def read_runs(folders: Folders) -> tuple[pd.DataFrame, list[str]]:
+    """The table of ``load_runs``, and a sentence about each record that was skipped."""
+    with no_garbage_collection():
+        return _read_runs(folders)
+
+
+def _read_runs(folders: Folders) -> tuple[pd.DataFrame, list[str]]:
+    summaries: dict[str, Summary] = {}
+    skipped: list[str] = []
+    for path in _run_folders(folders, skipped):
         try:
-            summary = json.loads((path / SUMMARY).read_text(encoding="utf-8"))
-            run_id = summary["run_id"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            warnings.warn(f"skipped {path / SUMMARY}: {error}", stacklevel=2)
+            summary = _read_summary(path)
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            skipped.append(f"{os.path.join(path, SUMMARY)}: {reason}")
             continue
-        other = summaries.get(run_id)
+        other = summaries.get(summary["run_id"])
         if other is None or (summary.get("ended") or "") > (other.get("ended") or ""):
-            summaries[run_id] = summary | {"path": str(path)}
-    return pd.DataFrame(list(summaries.values()))
+            summaries[summary["run_id"]] = summary | {"path": path}
+    if not summaries:
+        return pd.DataFrame(columns=[*FIELDS, "path"]), skipped
+    runs = pd.DataFrame(list(summaries.values()))
+    runs = runs.reindex(columns=[*FIELDS, *(name for name in runs if name not in FIELDS)])
+    for name in NUMBERS:
+        # a column that is None in every run would be of objects
+        runs[name] = pd.to_numeric(runs[name])
+    return runs, skipped
 
 
-def load_history(folders: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> pd.DataFrame:
-    """One row a run and epoch: the fields of metrics.jsonl, with the run's id, variant, step and seed."""
-    runs = load_runs(folders)
-    rows = []
-    for run in runs.to_dict("records"):
-        mark = {key: run.get(key) for key in ("run_id", "variant", "step", "seed")}
-        rows += [mark | row for row in read_metrics(Path(run["path"]) / METRICS)]
-    return pd.DataFrame(rows)
+def read_history(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """The table of ``load_history`` for the given runs, and a sentence about each file with lines that were skipped."""
+    from roadmap.analysis.histories import read_histories
+
+    marks = runs[["run_id", "variant", "step", "seed"]].reset_index(drop=True)
+    files = [Path(path) / METRICS for path in runs["path"]]
+    here = [number for number, file in enumerate(files) if file.is_file()]
+    rows, owner, skipped = read_histories([files[number] for number in here])
+    owner = marks.index.to_numpy()[here][owner]
+    rows = rows.drop(columns=[name for name in marks if name in rows])
+    return pd.concat([marks.take(owner).reset_index(drop=True), rows], axis=1), skipped
 
 
-def _run_folders(folders: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> Iterator[Path]:
+def _read_summary(folder: str) -> Summary:
+    """A run's record with what grouping needs; ValueError says in words what is wrong with it."""
+    try:
+        with open(os.path.join(folder, SUMMARY), "rb") as opened:
+            text = opened.read()
+    except FileNotFoundError:
+        raise ValueError("is not there, so nothing says what was run") from None
+    try:
+        summary = orjson.loads(text)
+    except ValueError:
+        # Python's own parser takes NaN, which Python's own writes
+        summary = json.loads(text)
+    if not isinstance(summary, dict) or not isinstance(summary.get("run_id"), str):
+        raise ValueError("no run's record: it has no run_id")
+    for name in NUMBERS:
+        value = summary.get(name)
+        if value is not None and type(value) not in (int, float):
+            raise ValueError(f"{name} is {value!r}; it should be a number")
+    if summary.get("status") not in STATUSES:
+        raise ValueError(f"status is {summary.get('status')!r}; it should be {listed(STATUSES)}")
+    if not isinstance(summary.get("definition"), dict):
+        summary["definition"] = _definition_by_name(summary)
+    if not isinstance(summary.get("variant"), str):
+        summary["variant"] = summary.get("step") or summary["run_id"]
+    return summary
+
+
+def _definition_by_name(summary: Summary) -> dict[str, Any]:
+    """For records from before runs said what defines them: their conditions as far as they have names."""
+    keys = ("design", "recipe", "data", "seed", "epochs", "batch_size", "image_size", "precision")
+    return {"known by name only": True} | {key: summary[key] for key in keys if key in summary}
+
+
+def _run_folders(folders: Folders, skipped: list[str]) -> Iterator[str]:
     for folder in [folders] if isinstance(folders, str | os.PathLike) else folders:
-        if not Path(folder).is_dir():
-            raise RequestError(f"no folder {folder}")
-        for path, below, files in os.walk(folder):
-            below[:] = sorted(name for name in below if not name.startswith(".") and name != "checkpoints")
-            if SUMMARY in files:
-                yield Path(path)
+        if os.path.isdir(folder):
+            yield from _walk(os.fspath(folder))
+        elif os.path.exists(folder):
+            # as a shell's runs/* brings them
+            skipped.append(f"{os.fspath(folder)}: no folder")
+        else:
+            raise RequestError(f"no folder {os.fspath(folder)}")
+
+
+def _walk(folder: str) -> Iterator[str]:
+    """Folders of runs, in the order of their names. A folder with metrics but no summary is half a run."""
+    below, is_run = [], False
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name in (SUMMARY, METRICS):
+                is_run = True
+            elif not entry.name.startswith(".") and entry.name not in ("checkpoints", "wandb"):
+                below += [entry.path] if entry.is_dir(follow_symlinks=False) else []
+    if is_run:
+        yield folder
+    for path in sorted(below):
+        yield from _walk(path)

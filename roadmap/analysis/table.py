@@ -2,22 +2,19 @@
 
 import json
 from collections.abc import Sequence
-from typing import Any
 
 import pandas as pd
 
+from roadmap.analysis.comparable import check_comparable
+from roadmap.analysis.groups import COSTS, MEASURED, accuracies, gaps_to
 from roadmap.config import is_toggle
-from roadmap.errors import RequestError
 from roadmap.path import Step
-from roadmap.published import published_steps
+from roadmap.published import SCALED_FROM, published_steps
 from roadmap.textual import aligned
-
-# Regimes that the paper does not have, and the one whose deltas stand beside theirs.
-SCALED_FROM = {"nano": "tiny"}
 
 
 def road(runs: pd.DataFrame, steps: Sequence[Step]) -> pd.DataFrame:
-    """One row a step: ``n`` seeds, mean ``top1`` and its std (n - 1) after the last epoch, ``delta`` to the parent.
+    """One row a step: the columns of ``groups.summarise`` for its seeds, its ``delta`` being to the parent step.
 
     A run belongs to a step by its design and its recipe, whatever it was called. Accuracies in percent, ``gmacs``
     ×10⁹, ``params_m`` ×10⁶; the published top-1, its std, GFLOPs and delta where the regime has them. Raises
@@ -29,54 +26,27 @@ def road(runs: pd.DataFrame, steps: Sequence[Step]) -> pd.DataFrame:
     regime = steps[0].composed.values["regime"]["name"]
     paper = published_steps(SCALED_FROM.get(regime, regime))
     variants = {step.name: step.composed.variant for step in steps}
-    rows = []
+    rows, samples = [], []
     for step in steps:
         mine = finished[[key == _step_key(step) for key in keys]]
+        samples.append({int(seed): top1 for seed, top1 in zip(mine["seed"], mine["top1"], strict=True)})
         # by variant: a toggled step is no longer the published one
         published, before = (paper.get(variants.get(name, "")) for name in (step.name, step.parent or ""))
         own = published if regime not in SCALED_FROM else None
         rows.append(
-            {
-                "step": step.name,
-                "label": step.label,
-                "section": step.section,
-                "adopted": step.adopted,
-                "parent": step.parent,
-                "n": len(mine),
-                "top1": mine["top1"].mean() if len(mine) else float("nan"),
-                "top1_std": mine["top1"].std() if len(mine) > 1 else float("nan"),
-                "gmacs": mine["gmacs"].iloc[0] if len(mine) else float("nan"),
-                "params_m": mine["params_m"].iloc[0] if len(mine) else float("nan"),
+            {"step": step.name, "label": step.label, "section": step.section}
+            | {"adopted": step.adopted, "parent": step.parent}
+            | {name: mine[name].astype(float).mean() for name in (*COSTS, *MEASURED) if name in mine}
+            | {
                 "paper_top1": own.top1 if own else float("nan"),
                 "paper_top1_std": own.top1_std if own and own.top1_std is not None else float("nan"),
                 "paper_gflops": float(own.gflops) if own else float("nan"),
                 "paper_delta": published.top1 - before.top1 if published and before else float("nan"),
             }
         )
-    table = pd.DataFrame(rows)
-    by_step = table.set_index("step")["top1"]
-    table["delta"] = table["top1"] - table["parent"].map(by_step)
-    return table
-
-
-def check_comparable(runs: pd.DataFrame) -> None:
-    """RequestError naming what differs, if runs of one recipe differ in more than design and seed, or any in data."""
-    definitions: dict[str, dict[str, Any]] = {}
-    for run in runs.to_dict("records"):
-        conditions = {key: value for key, value in run["definition"].items() if key not in ("design", "seed")}
-        first = definitions.setdefault(run["recipe"], conditions)
-        for key in first | conditions:
-            for other in (first, *definitions.values()) if key in ("data", "image_size", "precision") else (first,):
-                if other.get(key) != conditions.get(key):
-                    raise RequestError(
-                        f"these runs differ in {key} ({_short(other.get(key))} and {_short(conditions.get(key))}), "
-                        "so one table of them would compare what is not equal; name the folders of one kind only"
-                    )
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    places = {step.name: place for place, step in enumerate(steps)}
+    parents = [places[step.parent] if step.parent else None for step in steps]
+    return pd.concat([pd.DataFrame(rows), accuracies(samples), gaps_to(parents, samples)], axis=1)
 
 
 def belongs(runs: pd.DataFrame, steps: Sequence[Step]) -> list[bool]:
@@ -119,7 +89,7 @@ def render(table: pd.DataFrame, regime: str) -> str:
         elif len(header) > len(line):
             line += [_number(row["paper_delta"], "+.2f")]
         lines.append(line)
-    return aligned(header, lines, left=2)
+    return aligned(header, lines)
 
 
 def mac_factor(table: pd.DataFrame) -> float:

@@ -1,6 +1,8 @@
 """What the commands' argument parsers share."""
 
 import argparse
+import sys
+from pathlib import Path
 from typing import NoReturn
 
 from roadmap.errors import RequestError
@@ -29,3 +31,28 @@ def checked_overrides(words: list[str]) -> list[str]:
         if "=" not in word and not word.startswith("~"):
             raise RequestError(f"cannot read '{word}'; write group=option or setting=value")
     return words
+
+
+def folders_and_overrides(words: list[str]) -> tuple[list[str], list[str]]:
+    """Words that name folders of runs, and overrides of the config; a folder's name may hold = too."""
+    overrides = [word for word in words if "=" in word and not Path(word).exists() and "://" not in word]
+    return [word for word in words if word not in overrides], overrides
+
+
+def say_skipped(skipped: list[str], shown: int = 5) -> None:
+    """Name on stderr what could not be read."""
+    for sentence in skipped[:shown]:
+        print(f"skipped {sentence}", file=sys.stderr)
+    if len(skipped) > shown:
+        print(f"skipped {len(skipped) - shown} more; name fewer folders to see which", file=sys.stderr)
+
+
+def write_text(file: str, text: str) -> None:
+    """Write an output that may be asked for on stdout, as ``-``; RequestError where the file cannot be written."""
+    if file == "-":
+        sys.stdout.write(text)
+        return
+    try:
+        Path(file).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise RequestError(f"cannot write {file}: {error.strerror}") from error

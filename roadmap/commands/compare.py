@@ -2,46 +2,84 @@
 
 import argparse
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-import pandas as pd
-
-from roadmap.commands.arguments import Parser
+from roadmap.commands.arguments import Parser, folders_and_overrides, say_skipped, write_text
 from roadmap.errors import RequestError
 from roadmap.textual import aligned
 
-# What two runs must share to be seeds of one thing.
-GROUP = ["regime", "variant", "recipe", "data", "epochs", "batch_size", "image_size", "precision"]
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from roadmap.analysis.comparable import Difference
+    from roadmap.analysis.comparison import Comparison
+    from roadmap.analysis.parents import Parents
+
+FORMATS = {
+    "json": "one object a group",
+    "csv": "one line a group",
+    "markdown": "a Markdown table",
+    "latex": "a LaTeX table (booktabs)",
+}
+QUIET_SECONDS = 60  # without a running run, after which --watch has seen the end
 
 
 def main(arguments: list[str]) -> int:
-    parser = Parser(prog="roadmap compare", description="a table of logged runs, seeds taken together")
-    parser.add_argument("runs", nargs="*", metavar="RUNS", help="folders, searched recursively")
-    output = parser.add_mutually_exclusive_group()
-    output.add_argument("--json", nargs="?", const="-", metavar="FILE", help="one object a group; - or none: stdout")
-    output.add_argument("--csv", nargs="?", const="-", metavar="FILE", help="one line a group; - or none: stdout")
-    options = _folders_are_runs(parser.parse_args(arguments))
+    options = _folders_are_runs(_parser().parse_args(arguments))
+    options.runs, options.overrides = folders_and_overrides(options.runs)
     if not options.runs:
         raise RequestError("no run folders; name them as in `roadmap compare runs/`")
-    from roadmap.analysis.runs import load_runs
+    if options.watch is not None:
+        return watch(options)
+    runs = chosen_runs(options)
+    from roadmap.analysis import listing
 
-    runs = load_runs(options.runs)
-    if not len(runs):
-        raise RequestError(f"no run in {', '.join(options.runs)}")
-    table = summarise(runs)
-    if options.json:
-        _write(options.json, table.to_json(orient="records", indent=1, force_ascii=False) + "\n")
-    elif options.csv:
-        _write(options.csv, table.to_csv(index=False))
+    if options.by:
+        table = _pooled(runs, options)
+        cells = listing.grouped_cells(table)
+        terminal = aligned(*cells)
     else:
-        print(render(table))
+        comparison = _compared(runs, options)
+        table = comparison.table.drop(columns=["design", "definition"])
+        cells = listing.accuracy_cells(comparison.table)
+        terminal = listing.text(comparison)
+    if options.json:
+        write_text(options.json, table.to_json(orient="records", indent=1, force_ascii=False) + "\n")
+    elif options.csv:
+        write_text(options.csv, table.to_csv(index=False))
+    elif options.markdown:
+        write_text(options.markdown, listing.markup(*cells, "github"))
+    elif options.latex:
+        write_text(options.latex, listing.markup(*cells, "latex_booktabs"))
+    else:
+        print(terminal)
     return 0
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="roadmap compare", description="a table of logged runs, seeds taken together")
+    parser.add_argument("runs", nargs="*", metavar="RUNS", help="folders, searched recursively; wandb://ENTITY/PROJECT")
+    parser.add_argument(
+        "--where", metavar="EXPR", help="only runs for which it holds: \"regime == 'tiny' and seed < 3\""
+    )
+    parser.add_argument("--by", metavar="FIELDS", help="means over all runs of each value instead: --by norm,kernel")
+    parser.add_argument("--sort", metavar="COLUMN", help="by a column of --csv, upward; --sort=-top1: downward")
+    parser.add_argument("--baseline", metavar="VARIANT", help="gaps to this variant, not to the step before")
+    parser.add_argument("--force", action="store_true", help="compare what is not equal, with a warning")
+    parser.add_argument("--watch", nargs="?", const=5.0, type=float, metavar="SECONDS", help="go on showing it")
+    parser.add_argument("--config-dir", action="append", default=[], metavar="DIR", help="where path=… of your own is")
+    output = parser.add_mutually_exclusive_group()
+    for name, what in FORMATS.items():
+        output.add_argument(f"--{name}", nargs="?", const="-", metavar="FILE", help=f"{what}; - or none: stdout")
+    return parser
 
 
 def _folders_are_runs(options: argparse.Namespace) -> argparse.Namespace:
     """``--json runs/`` means: print json, of runs/."""
-    for name in ("json", "csv"):
+    for name in FORMATS:
         value = getattr(options, name)
         if value and Path(value).is_dir():
             options.runs.append(value)
@@ -49,59 +87,94 @@ def _folders_are_runs(options: argparse.Namespace) -> argparse.Namespace:
     return options
 
 
-def summarise(runs: pd.DataFrame) -> pd.DataFrame:
-    """One row a group of runs that differ in nothing but the seed: finished ones' mean and std (n - 1), best last."""
-    identity = runs["definition"].map(lambda d: repr(sorted((k, repr(v)) for k, v in d.items() if k != "seed")))
-    rows = []
-    for _, group in runs.groupby(identity, sort=False):
-        finished = group[group["status"] == "finished"]
-        first = group.iloc[0]
-        rows.append(
-            {name: first.get(name) for name in GROUP}
-            | {
-                "n": len(finished),
-                "unfinished": len(group) - len(finished),
-                "top1": finished["top1"].astype(float).mean(),
-                "top1_std": finished["top1"].astype(float).std(),
-                "top5": finished["top5"].astype(float).mean(),
-                "gmacs": first["gmacs"],
-                "params_m": first["params_m"],
-                "images_per_second": finished["images_per_second"].astype(float).mean(),
-                "train_seconds": finished["train_seconds"].astype(float).sum(),
-            }
-        )
-    return pd.DataFrame(rows).sort_values("top1", kind="stable", na_position="first", ignore_index=True)
+def chosen_runs(options: argparse.Namespace) -> "pd.DataFrame":
+    """The runs of the folders, what cannot be read being named, for which --where holds."""
+    from roadmap.analysis.runs import read_runs
+    from roadmap.analysis.select import where
+
+    runs, skipped = read_runs(options.runs)
+    say_skipped(skipped)
+    if not len(runs):
+        raise RequestError(f"no run in {', '.join(options.runs)}")
+    if options.where:
+        every, runs = runs, where(runs, options.where)
+        if not len(runs):
+            raise RequestError(f'none of these {len(every)} runs fits --where "{options.where}"')
+    return runs
 
 
-def render(table: pd.DataFrame) -> str:
-    """The table as text: what all groups share above it, what differs in its columns."""
-    shared = [name for name in GROUP if name != "variant" and table[name].nunique(dropna=False) == 1]
-    shown = [name for name in GROUP if name not in shared]
-    header = [*shown, "n", "top-1 (%)", "top-5 (%)", "GMACs", "params (M)", "images/s"]
-    lines = [[*(str(row[name]) for name in shown), *_numbers(row)] for row in table.to_dict("records")]
-    notes = [", ".join(f"{name} {table[name].iloc[0]}" for name in shared)] if shared else []
-    mixed = [name for name in shown if name in ("data", "epochs", "image_size", "batch_size", "precision")]
-    if mixed:
-        notes.append(f"note: these runs differ in {', '.join(mixed)}; their accuracies are no fair comparison")
-    unfinished = int(table["unfinished"].sum())
-    notes += [f"note: {unfinished} unfinished runs are left out of the means"] if unfinished else []
-    return "\n".join([*notes, aligned(header, lines, left=len(shown))])
+def _pooled(runs: "pd.DataFrame", options: argparse.Namespace) -> "pd.DataFrame":
+    """The table of --by."""
+    from roadmap.analysis.comparison import check_equal
+    from roadmap.analysis.select import grouped, ordered
+
+    _warn(check_equal(runs, _path(options), force=options.force))
+    table = grouped(runs, options.by)
+    return ordered(table, options.sort) if options.sort else table
 
 
-def _numbers(row: dict[Any, Any]) -> list[str]:
-    spread = "" if pd.isna(row["top1_std"]) else f" ± {row['top1_std']:.2f}"
-    top1, top5, speed = (
-        "-" if pd.isna(row[key]) else format(row[key], form)
-        for key, form in (("top1", ".2f"), ("top5", ".2f"), ("images_per_second", ".0f"))
-    )
-    return [str(row["n"]), top1 + spread, top5, f"{row['gmacs']:.4g}", f"{row['params_m']:.2f}", speed]
+def _compared(runs: "pd.DataFrame", options: argparse.Namespace) -> "Comparison":
+    from roadmap.analysis.comparison import compare
+    from roadmap.analysis.select import ordered
+
+    comparison = compare(runs, _path(options), force=options.force)
+    _warn(comparison.unequal)
+    return replace(comparison, table=ordered(comparison.table, options.sort)) if options.sort else comparison
 
 
-def _write(file: str, text: str) -> None:
-    if file == "-":
-        sys.stdout.write(text)
-        return
+def _warn(unequal: "list[Difference]") -> None:
+    if unequal:
+        what = " and in ".join(map(str, unequal))
+        print(f"warning: these runs differ in {what}: their accuracies are no fair comparison", file=sys.stderr)
+
+
+def _path(options: argparse.Namespace) -> "Parents":
+    """What each variant is compared with: --baseline, the steps of path=…, or those of the paper's path."""
+    from roadmap.analysis.parents import Baseline, OwnPath, PaperPath
+
+    if options.baseline:
+        return Baseline(options.baseline)
+    if not options.overrides:
+        return PaperPath()
+    from roadmap.path import compose_path
+
+    steps = {step.name: step for step in compose_path(options.overrides, options.config_dir)}
+    parents = {name: steps[step.parent].composed.variant if step.parent else None for name, step in steps.items()}
+    return OwnPath({step.composed.variant: parents[name] for name, step in steps.items()})
+
+
+def watch(options: argparse.Namespace) -> int:
+    """Show the table again whenever something has changed, until nothing has run for a minute or Ctrl-C."""
+    if options.watch <= 0:
+        raise RequestError(f"--watch {options.watch:g} is out of range; it wants seconds above 0")
+    shown, ran = None, time.monotonic()
     try:
-        Path(file).write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise RequestError(f"cannot write {file}: {error.strerror}") from error
+        while time.monotonic() - ran < QUIET_SECONDS:
+            screen, running = _screen(options)
+            if running or screen != shown:
+                ran = time.monotonic()
+            if screen != shown:
+                # from the top of a terminal; one after another elsewhere
+                print("\x1b[H\x1b[2J" if sys.stdout.isatty() else "", screen, sep="\n", flush=True)
+                shown = screen
+            time.sleep(options.watch)
+    except KeyboardInterrupt:
+        return 0
+    print(f"nothing has run for {QUIET_SECONDS} seconds")
+    return 0
+
+
+def _screen(options: argparse.Namespace) -> tuple[str, bool]:
+    """What --watch shows now, and whether anything is running."""
+    from roadmap.analysis.listing import text
+    from roadmap.analysis.runs import read_runs
+    from roadmap.analysis.select import where
+    from roadmap.analysis.underway import underway
+
+    there = [folder for folder in options.runs if Path(folder).is_dir()]
+    runs, _ = read_runs(there)
+    runs = where(runs, options.where) if options.where and len(runs) else runs
+    if not len(runs):
+        return f"no run yet in {', '.join(options.runs)}", False
+    lines = underway(runs)
+    return "\n".join([text(_compared(runs, options)), *lines]), bool(lines)

@@ -75,4 +75,4 @@ def render(rows: list[dict[str, Any]], regime: str) -> str:
             top1 = "-" if row["paper_top1"] is None else f"{row['paper_top1']:.2f}"
             line += [printed + ("*" if differs else " "), top1]
         lines.append(line)
-    return "\n".join([aligned(header, lines, left=3), *notes])
+    return "\n".join([aligned(header, lines), *notes])

@@ -8,7 +8,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from roadmap.config import composed, config_dir, hydra_errors
+from roadmap.confdir import config_dir
+from roadmap.config import composed, hydra_errors
 from roadmap.errors import RoadmapError
 
 

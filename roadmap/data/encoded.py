@@ -1,9 +1,12 @@
 """Batches of encoded images, decoded and augmented per image in worker processes."""
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
@@ -14,12 +17,14 @@ from roadmap.data.samples import Samples
 from roadmap.seeds import derived_seed
 
 Key = tuple[int, int]  # epoch and index
+DIGEST_IMAGES = 100
 
 
 @dataclass(frozen=True)
 class Unreadable:
     """An image that could not be read or decoded; errors of workers would arrive as tracebacks."""
 
+    index: int
     name: str
     reason: str
 
@@ -58,7 +63,7 @@ class DecodedImages(Dataset[Any]):
             try:
                 image = self.transform(self.samples.read(index))
             except (OSError, UndecodableError) as error:
-                unreadable.append(Unreadable(self.samples.name(index), " ".join(str(error).split())))
+                unreadable.append(Unreadable(index, self.samples.name(index), " ".join(str(error).split())))
                 continue
             return Sample(image, self.samples.labels[index], tuple(unreadable))
         return Sample(None, 0, tuple(unreadable))
@@ -103,7 +108,8 @@ class EncodedSource:
         num_workers: int,
         device: torch.device,
     ):
-        self.corrupt, self.device = corrupt, device
+        self.samples, self.corrupt, self.device = samples, corrupt, device
+        self.unread: list[int] = []
         self.plan = Plan()
         self.loader = DataLoader(
             DecodedImages(samples, transform, seed, corrupt.limit),
@@ -116,6 +122,7 @@ class EncodedSource:
 
     def batches(self, epoch: int, numbers: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         """A batch uint8 (n, 3, S, S) with labels (n,) for each tensor of images' numbers."""
+        self.unread = []
         self.plan.batches = [[(epoch, index) for index in batch.tolist()] for batch in numbers]
         return to_device(self._checked(), self.device)
 
@@ -123,7 +130,18 @@ class EncodedSource:
         for images, labels, unreadable in self.loader:
             for one in unreadable:
                 self.corrupt.note(one.name, one.reason)
+                self.unread.append(one.index)
             yield images, labels
+
+    def digest(self) -> str:
+        """SHA-256 of the labels in their order and of up to 100 images, evenly spaced, as they are encoded."""
+        count = len(self.samples.labels)
+        digest = hashlib.sha256(np.asarray(self.samples.labels, "<i8").tobytes())
+        for number in range(0, count, -(-count // DIGEST_IMAGES)):
+            # what cannot be read is told apart elsewhere
+            with suppress(OSError):
+                digest.update(self.samples.read(number))
+        return digest.hexdigest()
 
 
 def to_device(batches: Iterator[tuple[Tensor, Tensor]], device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:

@@ -1,7 +1,7 @@
 """The two loaders of a run, whatever their source: uint8 batches on the device become what a network takes."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -27,7 +27,16 @@ Batches = Iterator[tuple[Tensor, Tensor]]
 class Source(Protocol):
     """What hands out uint8 (n, 3, H, W) and labels (n,) on the device, for each tensor of images' numbers."""
 
+    @property
+    def unread(self) -> Sequence[int]:
+        """Numbers of the images that could not be read, of the batches last asked for."""
+        ...
+
     def batches(self, epoch: int, numbers: Iterable[Tensor]) -> Batches: ...
+
+    def digest(self) -> str:
+        """What tells these images and their order from others, in hexadecimal digits; the same on every machine."""
+        ...
 
 
 class Normalise:
@@ -92,6 +101,11 @@ class ValLoader:
         for images, labels in self.source.batches(0, self.numbers):
             if len(labels):
                 yield self.normalise(self.crop(images)), labels
+
+    @property
+    def left_out(self) -> list[int]:
+        """Numbers of this process's images that could not be read in the last evaluation."""
+        return list(self.source.unread)
 
 
 class Timed:

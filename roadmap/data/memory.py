@@ -1,5 +1,6 @@
 """Data sets that fit in memory: uint8 tensors on the device."""
 
+import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,6 +90,11 @@ class MemorySource:
 
     def __init__(self, images: Images):
         self.images = images
+        self.unread: tuple[int, ...] = ()
+
+    def digest(self) -> str:
+        """SHA-256 of the labels in their order: the data's name says the rest."""
+        return hashlib.sha256(self.images.labels.cpu().numpy().astype("<i8").tobytes()).hexdigest()
 
     def batches(self, epoch: int, numbers: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         """A batch uint8 (n, 3, H, W) with labels (n,) for each tensor of images' numbers."""

@@ -143,4 +143,4 @@ def render(rows: Sequence[Row]) -> str:
     width = max(len(line[2]) for line in lines)
     lines = [[name, outcome, seconds.rjust(width), sentence] for name, outcome, seconds, sentence in lines]
     counts = [f"{sum(row.outcome == kind for row in rows)} {kind}" for kind in ("pass", "fail", "skipped", "measured")]
-    return "\n".join([aligned(["check", "outcome", "s".rjust(width), "found"], lines, left=4), ", ".join(counts)])
+    return "\n".join([aligned(["check", "outcome", "s".rjust(width), "found"], lines), ", ".join(counts)])

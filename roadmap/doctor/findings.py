@@ -25,4 +25,4 @@ def render(findings: Sequence[Finding]) -> str:
     marks = {True: "yes", False: "NO", None: "-"}
     lines = [[finding.name, marks[finding.ok], finding.found] for finding in findings]
     notes = [f"{finding.name}: {finding.mend}" for finding in findings if finding.mend]
-    return "\n".join([aligned(["what", "ok", "found"], lines, left=3), *([""] if notes else []), *notes])
+    return "\n".join([aligned(["what", "ok", "found"], lines), *([""] if notes else []), *notes])

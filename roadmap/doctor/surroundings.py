@@ -12,7 +12,8 @@ import yaml
 from packaging.requirements import Requirement  # comes with Hydra
 
 from roadmap.builder import design_cost
-from roadmap.config import Composed, config_dir
+from roadmap.confdir import config_dir
+from roadmap.config import Composed
 from roadmap.data.files import read_files
 from roadmap.data.image import UndecodableError, decode
 from roadmap.data.memory import read_images

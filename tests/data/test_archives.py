@@ -67,6 +67,7 @@ def test_the_same_images_with_the_same_labels(source: str, photo_folder: Path, r
     # evaluation keeps the order of the files: of one shard or table it is that of the folder
     assert torch.equal(ours[0], theirs[0])
     assert torch.equal(ours[1], theirs[1])
+    assert opened.val.source.digest() == folder.val.source.digest()
 
 
 @pytest.mark.parametrize("source", ["parquet", "webdataset"])

@@ -21,4 +21,5 @@ def count(regime: str) -> dict[str, dict[str, int]]:
 
 
 if __name__ == "__main__":
-    FILE.write_text(json.dumps({regime: count(regime) for regime in ("tiny", "base", "nano")}, indent=1) + "\n")
+    regimes = ("tiny", "base", "nano", "nano_base")
+    FILE.write_text(json.dumps({regime: count(regime) for regime in regimes}, indent=1) + "\n")

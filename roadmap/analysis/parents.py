@@ -1,0 +1,61 @@
+"""Which variant is which one's parent: the step before on a path, or a baseline."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from roadmap.rows import paper_parents
+
+
+class Parents(Protocol):
+    """Steps in order, each but the first with a parent."""
+
+    def parent(self, variant: str, variants: Collection[str]) -> str | None:
+        """The variant that this one is to be compared with, given all that there are."""
+
+    def holds(self, variant: str) -> bool:
+        """Whether this variant is a step of the path."""
+
+
+class PaperPath:
+    """The paper's path, by the steps' names; its steps may all be toggled alike."""
+
+    def parent(self, variant: str, variants: Collection[str]) -> str | None:
+        """The step before; of a toggled step the one before toggled alike, or else the step itself."""
+        step, _, toggles = variant.partition(" ")
+        before = paper_parents().get(step)
+        if not toggles:
+            return before
+        alike = f"{before} {toggles}"
+        return alike if alike in variants else step
+
+    def holds(self, variant: str) -> bool:
+        """Any step whose recipe is its own."""
+        step, *toggles = variant.split()
+        return step in paper_parents() and not any(toggle.startswith("recipe") for toggle in toggles)
+
+
+@dataclass(frozen=True)
+class OwnPath:
+    """A path of the user's: ``parents`` says each variant's."""
+
+    parents: Mapping[str, str | None]
+
+    def parent(self, variant: str, variants: Collection[str]) -> str | None:
+        return self.parents.get(variant)
+
+    def holds(self, variant: str) -> bool:
+        return variant in self.parents
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """Every variant against one."""
+
+    variant: str
+
+    def parent(self, variant: str, variants: Collection[str]) -> str | None:
+        return self.variant
+
+    def holds(self, variant: str) -> bool:
+        return PaperPath().holds(variant)
