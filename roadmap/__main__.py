@@ -42,6 +42,15 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"roadmap: unknown command '{name}'; choose {listed(COMMANDS)}", file=sys.stderr)
         return 2
     try:
+        return _run(name, rest)
+    finally:
+        # a command that did not train has not imported it
+        if loggers := sys.modules.get("roadmap.loggers"):
+            loggers.background.end()
+
+
+def _run(name: str, rest: list[str]) -> int:
+    try:
         return import_module(f"roadmap.commands.{name.replace('-', '_')}").main(rest)
     except RoadmapError as error:
         tell(error, os.environ.get("RANK", "0"))

@@ -8,14 +8,17 @@ from collections.abc import Callable
 from queue import SimpleQueue
 
 
+PATIENCE = 3.0  # seconds before a wait at the end is announced
+
+
 class Background:
     """Does acts one after the other, in a thread of its own that lives as long as the program.
 
-    When the main thread has ended, what is left gets ``seconds``; then ``give_up`` is called and the program ends.
+    At the program's end what is left gets ``seconds``; then ``give_up`` is called. ``name`` is whose acts they are.
     """
 
-    def __init__(self, seconds: float, give_up: Callable[[], None]):
-        self.seconds, self.give_up = seconds, give_up
+    def __init__(self, name: str, seconds: float, give_up: Callable[[], None]):
+        self.name, self.seconds, self.give_up = name, seconds, give_up
         self._fresh()
         # a forked process has its parent's queue and none of its threads
         os.register_at_fork(after_in_child=self._fresh)
@@ -41,14 +44,28 @@ class Background:
         self.acts.put(done.set)
         return done.wait(seconds)
 
+    def end(self) -> None:
+        """Wait until all acts are done, within bounds, and for no longer than a user does."""
+        try:
+            if self.drain(PATIENCE):
+                return
+            say(f"{self.name} is not done yet; it gets {self.seconds:.0f} s, Ctrl-C leaves it")
+            if self.drain(self.seconds):
+                return
+        except KeyboardInterrupt:
+            pass
+        say(f"{self.name} has not taken everything; the runs' own files have it all")
+        self.give_up()
+        self._fresh()
+
     def _work(self) -> None:
+        acts = self.acts
         while True:
-            self.acts.get()()
+            acts.get()()
 
     def _end(self) -> None:
         threading.main_thread().join()
-        if not self.drain(self.seconds):
-            self.give_up()
+        self.end()
 
 
 def say(text: str) -> None:

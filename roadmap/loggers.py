@@ -37,12 +37,11 @@ def _leave_wandb() -> None:
 
 
 def _give_up() -> None:
-    say(f"wandb has not taken everything within {END_SECONDS:.0f} s of the end; the runs' own files have it all")
     with suppress(Exception):
         _leave_wandb()
 
 
-background = Background(END_SECONDS, _give_up)
+background = Background("wandb", END_SECONDS, _give_up)
 
 
 class Behind:

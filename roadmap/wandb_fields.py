@@ -95,13 +95,19 @@ def our_summary(run_id: str, state: str, config: Mapping[str, Any], summary: Map
 
 
 def their_summary(run_id: str, state: str, config: Mapping[str, Any], summary: Mapping[str, Any]) -> dict[str, Any]:
-    """The same columns for a run that others logged, None where it has nothing; without the accuracy."""
+    """The same columns for a run that others logged, None where it has nothing; without the accuracy.
+
+    A run whose config has no whole number ``seed`` has its id in its definition: it is nobody's repetition.
+    """
     known: dict[str, Any] = dict.fromkeys(COLUMNS)
     for key, kind in (("seed", int), ("epochs", int), ("batch_size", int), ("image_size", int), ("precision", str)):
         value = config.get(key)
         if isinstance(value, kind) and not isinstance(value, bool):
             known[key] = value
     definition = flat({key: value for key, value in config.items() if not key.startswith("_")})
+    if known["seed"] is None:
+        # else runs of one config would count as seeds of it
+        definition["run_id"] = run_id
     return known | {
         "run_id": run_id,
         "status": STATUS.get(state, "interrupted"),

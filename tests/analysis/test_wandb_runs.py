@@ -67,6 +67,7 @@ def test_runs_of_others_have_what_is_there(server: Server) -> None:
     assert theirs["seed"] == 3
     assert theirs["gmacs"] is None
     assert (dead["status"], dead["top1"]) == ("interrupted", None)
+    assert dead["definition"] == {"lr": 0.1, "run_id": "dead"}
     read = list(wandb_histories(url))
     assert [row["epoch"] for row in read] == [0, 1, 2]
     assert [row["top1"] for row in read] == pytest.approx([50, 60, 70])
