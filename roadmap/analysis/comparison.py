@@ -66,10 +66,6 @@ def check_equal(runs: pd.DataFrame, path: Parents, *, force: bool) -> list[Diffe
 
 def _choice(difference: Difference) -> str:
     """An expression that keeps one kind of these runs."""
-    key, (first, _) = difference.key, difference.values
-    if key in ("epochs", "batch_size", "image_size"):
-        return f"{key} == {first}"
-    if key in ("data", "recipe") and not difference.inner:
-        return f"{key} == '{first}'"
-    inner = f"{key}.{difference.inner}".removesuffix(".")
-    return f"{inner} == {first!r}"
+    first, second = difference.values
+    entry = f"{difference.key}.{difference.inner}".removesuffix(".")
+    return f"{entry} == {(second if first is None else first)!r}"

@@ -45,7 +45,7 @@ class OwnPath:
         return self.parents.get(variant)
 
     def holds(self, variant: str) -> bool:
-        return variant in self.parents
+        return variant in self.parents or PaperPath().holds(variant)
 
 
 @dataclass(frozen=True)

@@ -138,7 +138,7 @@ def _definition_by_name(summary: Summary) -> dict[str, Any]:
 def _run_folders(folders: Folders, skipped: list[str]) -> Iterator[str]:
     for folder in [folders] if isinstance(folders, str | os.PathLike) else folders:
         if os.path.isdir(folder):
-            yield from _walk(os.fspath(folder))
+            yield from _walk(os.fspath(folder), skipped)
         elif os.path.exists(folder):
             # as a shell's runs/* brings them
             skipped.append(f"{os.fspath(folder)}: no folder")
@@ -146,16 +146,21 @@ def _run_folders(folders: Folders, skipped: list[str]) -> Iterator[str]:
             raise RequestError(f"no folder {os.fspath(folder)}")
 
 
-def _walk(folder: str) -> Iterator[str]:
+def _walk(folder: str, skipped: list[str]) -> Iterator[str]:
     """Folders of runs, in the order of their names. A folder with metrics but no summary is half a run."""
     below, is_run = [], False
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name in (SUMMARY, METRICS):
-                is_run = True
-            elif not entry.name.startswith(".") and entry.name not in ("checkpoints", "wandb"):
-                below += [entry.path] if entry.is_dir(follow_symlinks=False) else []
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name in (SUMMARY, METRICS):
+                    is_run = True
+                elif not entry.name.startswith(".") and entry.name not in ("checkpoints", "wandb"):
+                    below += [entry.path] if entry.is_dir(follow_symlinks=False) else []
+    except OSError as error:
+        # taken away while it is read, or another user's
+        skipped.append(f"{folder}: {error.strerror}")
+        return
     if is_run:
         yield folder
     for path in sorted(below):
-        yield from _walk(path)
+        yield from _walk(path, skipped)

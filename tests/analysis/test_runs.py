@@ -1,0 +1,164 @@
+"""Reading run folders as they are found: of all kinds, half written, of other versions; alone and by the thousand."""
+
+import json
+import math
+import shutil
+import warnings
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import roadmap
+from roadmap.errors import RequestError
+from tests.records import EXAMPLES, record, write
+
+COLUMNS = ["seed", "epoch", "top1"]
+
+
+def histories(folder: Path, *texts: str) -> Path:
+    """A run folder for each text of a metrics.jsonl, the seeds counting up."""
+    for seed, text in enumerate(texts):
+        made = record("gelu", seed, 80.0)
+        write(folder, made)
+        (folder / f"gelu-s{seed}-{made['run_id']}" / "metrics.jsonl").write_text(text)
+    return folder
+
+
+def test_the_example_runs_as_pandas_reads_their_files() -> None:
+    runs = roadmap.load_runs(EXAMPLES)
+    assert len(runs) == 51
+    history = roadmap.load_history(EXAMPLES)
+    parts = []
+    for path, run in zip(runs["path"], runs.to_dict("records"), strict=True):
+        part = pd.read_json(Path(path) / "metrics.jsonl", lines=True, precise_float=True)
+        for place, name in enumerate(("run_id", "variant", "step", "seed")):
+            part.insert(place, name, run[name])
+        parts.append(part)
+    pd.testing.assert_frame_equal(history, pd.concat(parts, ignore_index=True), check_dtype=False)
+
+
+def test_every_status_and_older_records_stand_in_one_table(tmp_path: Path) -> None:
+    made = [record("gelu", seed, 80.0) for seed in range(4)]
+    for one, status in zip(made, ("finished", "running", "failed", "interrupted"), strict=True):
+        one["status"] = status
+    for key in ("definition", "variant", "activations_m", "peak_memory_gb", "batch_norm_images"):
+        del made[0][key]
+    runs = roadmap.load_runs(write(tmp_path, *[{**one, "variant": "x"} for one in made[1:]]))
+    old = tmp_path / "old" / "deep"
+    old.mkdir(parents=True)
+    (old / "summary.json").write_text(json.dumps(made[0]))
+    runs = roadmap.load_runs(tmp_path).set_index("seed")
+    assert runs["status"].to_dict() == {0: "finished", 1: "running", 2: "failed", 3: "interrupted"}
+    assert runs.loc[0, "variant"] == "gelu"
+    assert runs.loc[0, "definition"]["recipe"] == "enhanced"
+    assert math.isnan(runs.loc[0, "peak_memory_gb"])
+    assert len(roadmap.compare(tmp_path).table) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ('{"run_id": ', "Expecting value"),
+        ("[]", "no run's record: it has no run_id"),
+        ('{"run_id": 5}', "no run's record: it has no run_id"),
+        ('{"run_id": "a", "status": "finished", "top1": "high"}', "top1 is 'high'; it should be a number"),
+        (
+            '{"run_id": "a", "status": "done"}',
+            "status is 'done'; it should be finished, running, failed or interrupted",
+        ),
+        (None, "is not there, so nothing says what was run"),
+    ],
+)
+def test_what_cannot_be_read_is_named_and_skipped(tmp_path: Path, text: str | None, reason: str) -> None:
+    write(tmp_path, record("gelu", 0, 80.0))
+    (tmp_path / "half").mkdir()
+    (tmp_path / "half" / "metrics.jsonl").touch()
+    if text is not None:
+        (tmp_path / "half" / "summary.json").write_text(text)
+    with pytest.warns(UserWarning, match="skipped ") as caught:
+        runs = roadmap.load_runs(tmp_path)
+    assert len(runs) == 1
+    (warning,) = caught
+    assert str(warning.message).startswith(f"skipped {tmp_path / 'half' / 'summary.json'}: {reason}")
+    assert warning.filename == __file__
+
+
+def test_not_a_number_in_a_summary_is_missing(tmp_path: Path) -> None:
+    runs = roadmap.load_runs(write(tmp_path, record("gelu", 0, float("nan"))))
+    assert math.isnan(runs.loc[0, "top1"])
+    assert roadmap.compare(tmp_path).table["n"].tolist() == [0]
+
+
+def test_nothing_is_remembered_of_changed_and_deleted_runs(tmp_path: Path) -> None:
+    write(tmp_path, record("gelu", 0, 80.0), record("gelu", 1, 81.0))
+    assert sorted(roadmap.load_runs(tmp_path)["top1"]) == [80.0, 81.0]
+    (first,) = tmp_path.glob("*-s0-*")
+    (first / "summary.json").write_text(json.dumps(record("gelu", 0, 70.0)))
+    shutil.rmtree(next(tmp_path.glob("*-s1-*")))
+    assert roadmap.load_runs(tmp_path)["top1"].tolist() == [70.0]
+
+
+def test_a_missing_folder_is_an_error_and_a_file_is_passed_over(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=r"no folder .*/nowhere"):
+        roadmap.load_runs(tmp_path / "nowhere")
+    (tmp_path / "roadmap.png").touch()
+    write(tmp_path / "runs", record("gelu", 0, 80.0))
+    with pytest.warns(UserWarning, match="roadmap.png: no folder"):
+        assert len(roadmap.load_runs([tmp_path / "roadmap.png", tmp_path / "runs"])) == 1
+
+
+def test_an_empty_folder_has_all_columns(tmp_path: Path) -> None:
+    runs = roadmap.load_runs(tmp_path)
+    assert {"run_id", "top1", "design", "path"} <= set(runs)
+    assert len(runs) == len(roadmap.load_history(tmp_path)) == 0
+
+
+def test_histories_keep_all_that_is_whole(tmp_path: Path) -> None:
+    folder = histories(
+        tmp_path,
+        '{"epoch": 1, "top1": 5.0}\n{"epoch": 2, "top1": 6.5}\n',
+        '{"epoch": 1, "top1": 7}\n{"epoch": 2, "to',  # killed while writing
+        '{"epoch": 1, "top1": 8.0}\n{"epoch": 2, "top1": NaN}\n{"epoch": 3, "top1": 9.0}\n',
+        '{"epoch": 1, "top1": 1.0}\n\0\0\0garbage\n{"epoch": 3, "top1": 2.0}\n',  # a torn block in the middle
+        '{"epoch": 1, "top1": 3.0}\n{"epoch": 2, "top1": 4.0, "ema_top1": 5.0}\n',  # went on with another version
+        "",
+        "no line of it\n",
+        '{"top1": 3.0}\n[1]\n{"epoch": "two"}\n{"epoch": 4, "top1": 0.5}\n',
+    )
+    with pytest.warns(UserWarning, match="lines cannot be read") as caught:
+        history = roadmap.load_history(folder).sort_values(["seed", "epoch"])
+    expected = [
+        *[(0, 1, 5.0), (0, 2, 6.5), (1, 1, 7.0), (2, 1, 8.0), (2, 2, None), (2, 3, 9.0)],
+        *[(3, 1, 1.0), (3, 3, 2.0), (4, 1, 3.0), (4, 2, 4.0), (7, 4, 0.5)],
+    ]
+    found = [tuple(None if value != value else value for value in row) for row in history[COLUMNS].to_numpy()]
+    assert found == expected
+    assert history["ema_top1"].dropna().tolist() == [5.0]
+    texts = sorted(str(warning.message) for warning in caught)
+    assert [text.split("metrics.jsonl: ")[1] for text in texts] == [
+        *["1 of 2 lines cannot be read", "1 of 3 lines cannot be read"],
+        *["1 of 1 lines cannot be read", "3 of 4 lines cannot be read"],
+    ]
+
+
+def test_a_run_without_history_has_no_rows(tmp_path: Path) -> None:
+    write(tmp_path, record("gelu", 0, 80.0))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(roadmap.load_history(tmp_path)) == 0
+
+
+def test_many_files_of_two_kinds_and_one_that_is_broken_in_the_middle(tmp_path: Path) -> None:
+    texts = [
+        "".join(f'{{"epoch": {epoch}, "top1": {seed + epoch / 8}{extra}}}\n' for epoch in (1, 2, 3))
+        for seed in range(40)
+        for extra in [', "ema_top1": 1.5' if seed % 3 else ""]
+    ]
+    texts[17] = texts[17].replace('"epoch": 2,', '"epoch": 2 "')
+    with pytest.warns(UserWarning, match="s17-.*: 1 of 3 lines cannot be read"):
+        history = roadmap.load_history(histories(tmp_path, *texts))
+    assert len(history) == 119
+    assert (history["top1"] == history["seed"] + history["epoch"] / 8).all()
+    assert (history["ema_top1"].isna() == (history["seed"] % 3 == 0)).all()
+    assert history.groupby("run_id", sort=False)["epoch"].apply(lambda epochs: epochs.is_monotonic_increasing).all()
