@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable
 from queue import SimpleQueue
 
-
 PATIENCE = 3.0  # seconds before a wait at the end is announced
 
 
@@ -66,6 +65,11 @@ class Background:
     def _end(self) -> None:
         threading.main_thread().join()
         self.end()
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, or is called, in one line."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def say(text: str) -> None:

@@ -5,7 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
-from roadmap.background import Background, say
+from roadmap.background import Background, first_line, say
 from roadmap.experiment import Logger
 from roadmap.wandb_client import check_installed
 
@@ -69,8 +69,7 @@ class Behind:
             act()
         # whatever a service comes up with must not stop training
         except Exception as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            say(f"logging to {self.name} failed ({reason}); going on with the run's own files")
+            say(f"logging to {self.name} failed ({first_line(error)}); going on with the run's own files")
             self.logger = NoLogger()
             with suppress(Exception):
                 self.leave()

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from roadmap.background import say
+from roadmap.background import first_line, say
 from roadmap.errors import WorkError
 from roadmap.experiment import Logger
 from roadmap.wandb_client import client, has_wandb_key
@@ -43,12 +43,12 @@ class WandbRun:
             mode = "offline"
         try:
             self._open(mode, rows)
-        except self.wandb.errors.Error as error:
+        except (self.wandb.errors.Error, TimeoutError) as error:
             if mode == "offline":
                 raise
             WandbRun.silent_until = time.monotonic() + SILENCE_SECONDS
             say(
-                f"wandb does not answer ({str(error).splitlines()[0]}); logging offline: "
+                f"logging to wandb online failed ({first_line(error)}); logging offline: "
                 f"`wandb sync` sends it from {folder / 'wandb'}"
             )
             # the client still holds the run's id
@@ -97,7 +97,8 @@ class WandbRun:
 
     def close(self, summary: dict[str, Any]) -> None:
         """The end, good or bad: the summary as it now is, and W&B's state by it."""
-        self.run.summary.update(summary_of(summary))
+        # the folder's may have become unreadable
+        self.run.summary.update(summary_of(self.summary | summary))
         try:
             self.run.finish(exit_code=EXIT_CODES.get(summary["status"], INTERRUPTED))
         except TimeoutError:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
+from roadmap.background import first_line
 from roadmap.errors import RequestError, RoadmapError, WorkError
 from roadmap.wandb_client import client, has_wandb_key, wandb_host
 from roadmap.wandb_fields import Keys, is_ours, merged_rows, our_summary, their_summary
@@ -107,7 +108,7 @@ def _asked(question: Callable[[], Answer], url: str) -> Answer:
         raise
     # the client raises its own errors, ValueError and TypeError alike where the server does not say what it expects
     except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        reason = first_line(error)[:200]
         if "not find" in reason or "not found" in reason.lower():
             raise RequestError(f"no {url} at {wandb_host()}, or none that this key may read") from error
         raise WorkError(f"cannot read {url} from {wandb_host()}: {reason}") from error
