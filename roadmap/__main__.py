@@ -15,7 +15,7 @@ COMMANDS = {
     "compare": "a table of logged runs: means over seeds, gaps with intervals and p-values, the verdict on the paper",
     "diff": "what two runs differ in: config, code, environment, result",
     "doctor": "what this machine can do; --gpu: the proof that its GPU computes what the CPU does",
-    "figure": "the roadmap figure of logged runs (png, svg, pdf)",
+    "figure": "pictures of logged runs: the roadmap, --kind deltas, tradeoff, curves (png, svg, pdf)",
     "import-wandb": "offline W&B run files, ours or others', as run folders",
 }
 

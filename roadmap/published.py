@@ -8,6 +8,8 @@ from pathlib import Path
 # Regimes that the paper does not have, and the one whose numbers stand beside theirs.
 SCALED_FROM = {"nano": "tiny", "nano_base": "base"}
 TABLES = {"tiny": "table10_resnet50_regime.csv", "base": "table11_resnet200_regime.csv"}
+TABLE_NAMES = {"tiny": "Table 10", "base": "Table 11"}
+REFERENCE = "swin"  # the Transformer that a regime ends beside: a row of its table and no step
 
 # The two cells of 34 that are not what the step's own definition computes, and why.
 EXCEPTIONS = {
@@ -29,6 +31,7 @@ class Published:
     top1: float
     top1_std: float | None
     gflops: str  # as printed
+    label: str
 
 
 @cache
@@ -41,7 +44,7 @@ def published_steps(regime: str) -> dict[str, Published]:
     # the first step has one name in every regime, the paper's row the network's
     return {
         "resnet50" if row["step"] == "resnet200" else row["step"]: Published(
-            float(row["top1"]), float(row["top1_std"]) if row["top1_std"] else None, row["gflops"]
+            float(row["top1"]), float(row["top1_std"]) if row["top1_std"] else None, row["gflops"], row["label"]
         )
         for row in rows
     }

@@ -51,7 +51,9 @@ RANKS = [
     ["analysis.table", "analysis.verdict"],
     ["analysis.comparison"],
     ["analysis.listing"],
-    ["analysis.figure"],
+    ["analysis.style", "analysis.page", "analysis.labels", "analysis.charts"],
+    [*(f"analysis.{name}" for name in ("figure", "deltas", "tradeoff", "curves"))],
+    ["analysis.regimes"],
     [
         "commands",
         "commands.arguments",

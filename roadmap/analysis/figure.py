@@ -1,270 +1,266 @@
-"""The roadmap figure, after Figure 2 of arXiv:2201.03545: one bar a step from top to bottom, its numbers beside it.
+"""The roadmap figure, after Figure 2 of arXiv:2201.03545: a bar a step from top to bottom, its numbers beside it.
 
-Everything but the bars' axes is laid out in inches, in columns as wide as their text, so that no two texts meet.
+With two regimes each row has two bars: the smaller regime's in front, the larger one's grey and behind it.
 """
 
-import textwrap
-from collections.abc import Iterable
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import matplotlib.style
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties
-from matplotlib.legend_handler import HandlerTuple
-from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
+from roadmap.analysis.page import (
+    Column,
+    Texts,
+    header_space,
+    laid_out,
+    legend_entries,
+    row_sides,
+    write_around,
+    write_rows,
+)
+from roadmap.analysis.style import (
+    BACKGROUND,
+    BLUE,
+    EDGE,
+    GREY,
+    GRID,
+    PALE,
+    PALE_GREY,
+    SKY,
+    VERMILLION,
+    YELLOW,
+    save,
+    styled,
+)
 from roadmap.analysis.table import mac_factor, mac_header
 from roadmap.errors import RequestError
 
-METADATA: dict[str, dict[str, Any]] = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
-DPI = 200
-TITLE, TEXT, SMALL = 12.0, 8.5, 7.5  # points
-STYLE = {
-    "figure.dpi": DPI,  # what is measured is what a png shows
-    "savefig.dpi": DPI,
-    "font.size": TEXT,
-    "text.parse_math": False,
-    "hatch.linewidth": 0.7,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "roadmap",
-    "pdf.fonttype": 42,
-}
-LINE = 1.35 / 72  # inches a line of text takes for each point of its size
-MARGIN, GAP, ROW, AXIS, LEGEND, BARS, WIDTH = 0.15, 0.16, 0.25, 0.52, 0.26, 3.5, 7.0  # inches; the last two at least
-BAR = 0.66  # rows
-
-# Okabe and Ito's blues, told apart by lightness; what was not adopted differs by its hatching too.
-SHADES = "#0072B2", "#56B4E9"
-LEFT: dict[str, Any] = {"color": "#E3E3E3", "edgecolor": "#6E6E6E", "hatch": "/////", "linewidth": 0.7}
-WHISKER: dict[str, Any] = {"fmt": "none", "ecolor": "black", "elinewidth": 1.0, "capsize": 2.2}
-PAPER: dict[str, Any] = {"fmt": "D", "ms": 4.6, "mfc": "#F0E442", "mec": "black", "clip_on": False}
-INK, GREY, BAND = "#1A1A1A", "#595959", "#F2F2F2"
+BARS = 3.5  # inches, at least
+PAPER: dict[str, Any] = {"fmt": "D", "ms": 4.6, "mec": "black", "clip_on": False}
 
 
-def draw(table: pd.DataFrame, file: Path, *, title: str, subtitle: str) -> None:
-    """Draw the table of ``roadmap_figure`` into ``file``, a png, svg or pdf; the same table gives the same bytes."""
-    kind = file.suffix.removeprefix(".").lower()
-    if kind not in METADATA:
-        raise RequestError(f"cannot draw a figure as '{file.suffix}'; choose .png, .svg or .pdf")
-    figure = roadmap_figure(table, title, subtitle)
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with _style():
-            figure.savefig(file, format=kind, metadata=METADATA[kind])
-    except OSError as error:
-        raise RequestError(f"cannot write {file}: {error.strerror}") from error
+@dataclass(frozen=True)
+class Lane:
+    """How one regime's bars are drawn; places in rows below the middle of a row."""
+
+    line: float  # of its numbers
+    bar: float
+    height: float
+    whisker: float
+    diamond: float
+    shades: tuple[str, str]  # told apart by lightness; sections take turns
+    hatched: dict[str, Any]  # what was not adopted
+    reference: dict[str, Any]  # the line of the paper's Transformer
+    paper: str  # the diamonds' colour
+    rank: float  # drawn over lower ones
+
+    @property
+    def whiskers(self) -> dict[str, Any]:
+        return {"fmt": "none", "ecolor": "black", "elinewidth": 1.0, "capsize": 2.2, "zorder": 3}
 
 
-def roadmap_figure(table: pd.DataFrame, title: str, subtitle: str) -> Figure:
+def _hatched(color: str, edge: str) -> dict[str, Any]:
+    return {"color": color, "edgecolor": edge, "hatch": "/////", "linewidth": 0.7}
+
+
+SWIN: dict[str, Any] = {"color": VERMILLION, "linestyle": "--", "linewidth": 1.0, "zorder": 2.5}
+SWIN_BEHIND = SWIN | {"color": EDGE, "linestyle": ":", "linewidth": 1.3}
+# the diamonds sit on the bars' edges, clear of the whiskers
+ALONE = Lane(0, 0, 0.66, 0, 0.33, (BLUE, SKY), _hatched(PALE_GREY, EDGE), SWIN, YELLOW, 1)
+FRONT = Lane(-0.23, -0.15, 0.52, -0.15, -0.39, (BLUE, SKY), _hatched(PALE, BLUE), SWIN, YELLOW, 1)
+BEHIND = Lane(
+    0.24, 0.15, 0.52, 0.26, 0.41, (BACKGROUND, BACKGROUND), _hatched(PALE_GREY, EDGE), SWIN_BEHIND, "white", 0.9
+)
+ROW, TALL_ROW = 0.25, 0.36  # inches
+
+
+def draw(
+    table: pd.DataFrame,
+    file: Path,
+    *,
+    title: str,
+    subtitle: str,
+    behind: pd.DataFrame | None = None,
+    names: Sequence[str] = (),
+) -> None:
+    """Draw the figure of ``roadmap_figure`` into ``file``, a png, svg or pdf; equal tables give equal bytes."""
+    save(lambda: roadmap_figure(table, title, subtitle, behind, names), file)
+
+
+def roadmap_figure(
+    table: pd.DataFrame, title: str, subtitle: str, behind: pd.DataFrame | None = None, names: Sequence[str] = ()
+) -> Figure:
     """One bar a row of ``table``, in its order: step, label, section, adopted, ``n`` seeds, ``top1`` and ``top1_std``
     in percent, ``gmacs`` ×10⁹, and ``paper_top1``, ``paper_top1_std``, ``paper_gflops``, each NaN where there is none.
+
+    Optional columns: ``source`` is not empty where the row's own numbers are published ones, and says which;
+    ``reference`` is true of a network that is no step, drawn with a line from top to bottom. ``behind`` is a second
+    regime's table of the same rows, drawn grey; ``names`` are the two regimes'. Raises RequestError where no row has
+    an accuracy.
     """
-    if table.empty or table["top1"].isna().all():
+    tables = [_prepared(one) for one in ([table] if behind is None else [table, behind])]
+    if all(one.loc[~one["reference"], "top1"].isna().all() for one in tables):
         raise RequestError("no figure to draw: no step has an accuracy yet")
-    words = {name: table[name].astype(str).str.split().str.join(" ") for name in ("label", "section")}
-    spread = table["top1_std"].where((table["n"] > 1) & table["top1"].notna())
-    table = table.assign(**words, top1_std=spread, adopted=table["adopted"].astype(bool)).reset_index(drop=True)
-    table["section_number"] = (table["section"] != table["section"].shift()).cumsum() - 1
-    with _style():
-        columns = _columns(table)
-        page = _page(table, columns, title, subtitle)
-        figure = Figure(figsize=(page.width, page.height))
-        _draw_bars(figure.add_axes(page.axes), table)
-        _write_rows(figure, page, table, columns)
-        _write_around(figure, page)
+    lanes = [ALONE] if behind is None else [FRONT, BEHIND]
+    with styled():
+        figure = Figure()
+        axes = figure.add_axes((0, 0, 1, 1))
+        _draw_axis(axes, tables)
+        for one, lane, label in zip(tables, lanes, _adopted(tables, names), strict=True):
+            _draw_bars(axes, one, lane, label)
+        columns = _columns(tables)
+        inside = BARS, (ROW if behind is None else TALL_ROW) * len(table)
+        texts = Texts(title, subtitle, _note(tables, names))
+        legend = list(legend_entries(figure))
+        page = laid_out(inside, row_sides(tables[0], columns), texts, legend, header_space())
+        figure.set_size_inches(page.width, page.height)
+        axes.set_position(page.axes)
+        write_rows(figure, page, tables[0], columns, [lane.line for lane in lanes])
+        write_around(figure, page)
     return figure
 
 
-def _style() -> AbstractContextManager[None]:
-    """Ours alone, whatever the user's matplotlibrc says."""
-    return matplotlib.style.context(STYLE, after_reset=True)
+def _prepared(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with its optional columns, words on one line, and deviations of several seeds only."""
+    if table.empty:
+        raise RequestError("no figure to draw: no step has an accuracy yet")
+    words = {name: table[name].astype(str).str.split().str.join(" ") for name in ("label", "section")}
+    spread = table["top1_std"].where((table["n"] > 1) & table["top1"].notna())
+    flags = {"source": table.get("source", ""), "reference": table.get("reference", False)}
+    table = table.assign(**words, **flags, top1_std=spread, adopted=table["adopted"].astype(bool))
+    table = table.reset_index(drop=True)
+    table["section_number"] = (table["section"] != table["section"].shift()).cumsum() - 1
+    # a reference that was not run is drawn from the paper
+    table["drawn"] = table["top1"].where(~table["reference"] | table["top1"].notna(), table["paper_top1"])
+    return table
 
 
-@dataclass(frozen=True)
-class Column:
-    """Numbers beside the bars, right-aligned."""
-
-    header: str
-    cells: list[str]
-    color: str = INK
-
-    @property
-    def width(self) -> float:
-        """Inches, with the gap before it."""
-        return GAP + max(_width(self.cells, TEXT), _width(self.header.split("\n"), SMALL))
-
-
-@dataclass(frozen=True)
-class Page:
-    """Inches from the lower left corner: the page's size, the bars' axes; and the texts around, wrapped to it."""
-
-    width: float
-    height: float
-    left: float
-    right: float
-    bottom: float
-    top: float
-    title: list[str]
-    subtitle: list[str]
-    note: list[str]
-
-    @property
-    def axes(self) -> tuple[float, float, float, float]:
-        """Left, bottom, width and height as shares of the page."""
-        wide, high = (self.right - self.left) / self.width, (self.top - self.bottom) / self.height
-        return self.left / self.width, self.bottom / self.height, wide, high
-
-    def y(self, row: float) -> float:
-        """The middle of a row."""
-        return self.top - (row + 0.5) * ROW
-
-
-def _columns(table: pd.DataFrame) -> list[Column]:
-    """The numbers beside the bars; a column that would be empty is left out."""
-    factor, unit = mac_factor(table), mac_header(table)[0].replace(" ", "\n")
-    seeds = table["n"].where(table["top1"].notna())
-    columns = [
-        Column("top-1\n(%)", _cells(table["top1"], missing="–")),
-        Column("± std", _cells(table["top1_std"], "± {:.2f}")),
-        Column("seeds", _cells(seeds, "{:.0f}") if seeds.nunique() > 1 else []),
-        Column(unit, _cells(table["gmacs"] * factor)),
-        Column("paper\ntop-1", _cells(table["paper_top1"]), GREY),
-        Column("paper\n± std", _cells(table["paper_top1_std"], "± {:.2f}"), GREY),
-        Column(f"paper\n{unit.split()[0]}", _cells(table["paper_gflops"] * factor), GREY),
+def _columns(tables: Sequence[pd.DataFrame]) -> list[Column]:
+    """The numbers beside the bars, a line a regime; a column that would be empty is left out."""
+    together = pd.concat(tables)
+    factor, unit = mac_factor(together), mac_header(together)[0].replace(" ", "\n")
+    counted = [
+        table["n"].where(table["top1"].notna() & ~table["reference"] & (table["source"] == "")) for table in tables
     ]
-    return [column for column in columns if any(column.cells)]
+    differ = pd.concat(counted).nunique() > 1
+    paper = GREY, GREY
+    columns = [
+        Column("top-1\n(%)", [_accuracies(table) for table in tables]),
+        Column("± std", [_cells(table["top1_std"], "± {:.2f}") for table in tables]),
+        Column("seeds", [_cells(seeds, "{:.0f}") if differ else [] for seeds in counted]),
+        Column(unit, [_cells(table["gmacs"] * factor) for table in tables]),
+        Column("paper\ntop-1", [_cells(table["paper_top1"]) for table in tables], paper),
+        Column("paper\n± std", [_cells(table["paper_top1_std"], "± {:.2f}") for table in tables], paper),
+        Column(f"paper\n{unit.split()[0]}", [_cells(table["paper_gflops"] * factor) for table in tables], paper),
+    ]
+    return [column for column in columns if any(cell for line in column.lines for cell in line)]
 
 
-def _cells(values: pd.Series, form: str = "{:.2f}", missing: str = "") -> list[str]:
-    return [missing if pd.isna(value) else form.format(value) for value in values]
+def _cells(values: pd.Series, form: str = "{:.2f}") -> list[str]:
+    return ["" if pd.isna(value) else form.format(value) for value in values]
 
 
-def _page(table: pd.DataFrame, columns: list[Column], title: str, subtitle: str) -> Page:
-    names = _width(table["section"], SMALL, "bold")
-    left = MARGIN + (names + GAP if names else 0) + _width(table["label"], TEXT) + GAP / 2
-    beside = sum(column.width for column in columns) + MARGIN
-    width = max(left + BARS + beside, WIDTH)
-    inside = width - 2 * MARGIN
-    titles, subtitles = _wrapped(title, TITLE, inside, "bold"), _wrapped(subtitle, TEXT, inside)
-    note = _wrapped(_note(table), SMALL, inside)
-    bottom = MARGIN + LINE * SMALL * len(note) + LEGEND + AXIS
-    top = bottom + ROW * len(table)
-    height = top + LINE * (2 * SMALL + TEXT * len(subtitles) + TITLE * len(titles)) + 1.5 * GAP + MARGIN
-    return Page(width, height, left, width - beside, bottom, top, titles, subtitles, note)
+def _accuracies(table: pd.DataFrame) -> list[str]:
+    cells = zip(_cells(table["top1"]), table["reference"], strict=True)
+    return [cell or ("" if reference else "–") for cell, reference in cells]
 
 
-def _width(texts: Iterable[str], size: float, weight: str = "normal") -> float:
-    """Inches that the longest of ``texts`` takes."""
-    renderer, font = RendererAgg(1, 1, DPI), FontProperties(size=size, weight=weight)
-    return max((renderer.get_text_width_height_descent(text, font, False)[0] for text in texts), default=0) / DPI
-
-
-def _wrapped(text: str, size: float, inches: float, weight: str = "normal") -> list[str]:
-    """``text`` in lines of at most so many inches."""
-    for letters in range(max(len(text), 1), 0, -1):
-        lines = textwrap.wrap(text, letters, break_on_hyphens=False)
-        if _width(lines, size, weight) <= inches:
-            break
-    return lines
-
-
-def _note(table: pd.DataFrame) -> str:
-    """What the reader has to know of this table and can't see."""
-    seeds = sorted(table["n"][table["top1"].notna()].unique())
-    many = f"{seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else seeds[0]
+def _note(tables: Sequence[pd.DataFrame], names: Sequence[str]) -> str:
+    """What the reader has to know of these tables and can't see."""
+    steps = [table[~table["reference"]] for table in tables]
+    places = ["Bars"] if len(tables) == 1 else [f"In front: {names[0]}", f"grey: {names[1]}"]
+    separator = ": " if len(tables) == 1 else ", "
+    published = [bool((table["source"] != "").any()) for table in steps]
+    missing = [table["top1"].isna().any() for table in steps]
+    why = {
+        "not published" if given else "not run yet" for given, lacks in zip(published, missing, strict=True) if lacks
+    }
     notes = [
-        f"Bars: mean over {many} seeds" if seeds[-1] > 1 else "Bars: one seed, no error bars",
-        ", whiskers: standard deviation" if table["top1_std"].notna().any() else "",
-        "; the axis does not start at 0." if _limits(table)[0] > 0 else ".",
-        "" if table["adopted"].all() else " Hatched: tried, not adopted.",
-        " –: not run yet." if table["top1"].isna().any() else "",
-        " FLOPs: multiply-accumulates (MACs) of one image.",
+        "; ".join(f"{place}{separator}{_means(table)}" for place, table in zip(places, steps, strict=True)),
+        ", whiskers: standard deviation" if any(table["top1_std"].notna().any() for table in steps) else "",
+        "; the axis does not start at 0." if _limits(tables)[0] > 0 else ".",
+        "" if all(table["adopted"].all() for table in steps) else " Hatched: tried, not adopted.",
+        f" –: {' or '.join(sorted(why))}." if why else "",
+        " Swin: the paper's numbers." if any(table["reference"].any() for table in tables) else "",
+        " FLOPs: multiply-accumulates (MACs) of one image",
+        ", as printed." if all(published) else ".",
     ]
     return "".join(notes)
 
 
-def _limits(table: pd.DataFrame) -> tuple[float, float]:
+def _means(table: pd.DataFrame) -> str:
+    run = table[table["top1"].notna()]
+    if run.empty:
+        return "not run yet"
+    if (run["source"] != "").any():
+        several = (
+            " (mean over 3 seeds where ± is given, else one run)" if run["top1_std"].notna().any() else " (one run)"
+        )
+        return f"{run['source'].iloc[0]} as published{several}"
+    low, high = run["n"].min(), run["n"].max()
+    if high == 1:
+        return "one seed, no error bars"
+    return f"mean over {low} to {high} seeds" if low < high else f"mean over {high} seeds"
+
+
+def _adopted(tables: Sequence[pd.DataFrame], names: Sequence[str]) -> list[str]:
+    """What the legend calls each regime's bars; which are published where the others are not."""
+    if not names:
+        return ["adopted"] * len(tables)
+    sources = [table["source"].iloc[0] for table in tables]
+    labels = [f"adopted: {name}" for name in names]
+    return labels if all(sources) else [", ".join(filter(None, pair)) for pair in zip(labels, sources, strict=True)]
+
+
+def _limits(tables: Sequence[pd.DataFrame]) -> tuple[float, float]:
     """The axis in percent: cropped to what is drawn, with the shortest bar still to be seen, and from 0 at least."""
+    table = pd.concat(tables)
     spread = table["top1_std"].fillna(0)
-    ends = pd.concat([table["top1"] - spread, table["top1"] + spread, table["paper_top1"]])
+    ends = pd.concat([table["drawn"] - spread, table["drawn"] + spread, table["paper_top1"]])
     span = max(ends.max() - ends.min(), 1.0)
     return max(ends.max() - 1.15 * span, 0.0), max(ends.max() + 0.04 * span, 1.0)
 
 
-def _draw_bars(axes: Axes, table: pd.DataFrame) -> None:
-    """Bars from 0, cropped by the axis; whiskers of one standard deviation; the paper's values as diamonds."""
-    left, right = _limits(table)
+def _draw_axis(axes: Axes, tables: Sequence[pd.DataFrame]) -> None:
+    left, right = _limits(tables)
     spaced = MaxNLocator(7, steps=[1, 2, 5, 10]).tick_values(left, right)
     ticks = [tick for tick in spaced if left <= tick <= min(right, 100)]  # a whisker may pass 100, an accuracy cannot
-    axes.set(xlim=(left, right), ylim=(len(table) - 0.5, -0.5), facecolor="none", yticks=[])
+    axes.set(xlim=(left, right), ylim=(len(tables[0]) - 0.5, -0.5), yticks=[])
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.set_xlabel("top-1 accuracy (%)")
-    axes.set_axisbelow(True)
-    axes.grid(axis="x", color="#D0D0D0", linewidth=0.6)
-    axes.spines[["top", "right"]].set_visible(False)
-    run = table[table["top1"].notna()]
-    for shade, color in enumerate(SHADES):
-        bars = run[run["adopted"] & (run["section_number"] % 2 == shade)]
+    axes.grid(axis="x", color=GRID)
+
+
+def _draw_bars(axes: Axes, table: pd.DataFrame, lane: Lane, adopted: str) -> None:
+    """Bars from 0, cropped by the axis; whiskers of one standard deviation; the paper's values as diamonds."""
+    run = table[table["top1"].notna() & ~table["reference"]]
+    form: dict[str, Any] = {"height": lane.height, "zorder": lane.rank}
+    for shade, color in enumerate(dict.fromkeys(lane.shades)):
+        turn = run["section_number"] % len(set(lane.shades)) == shade
+        bars = run[run["adopted"] & turn]
         if len(bars):
-            axes.barh(bars.index, bars["top1"], height=BAR, color=color, label="adopted")
+            axes.barh(bars.index + lane.bar, bars["top1"], color=color, label=adopted, **form)
     bars = run[~run["adopted"]]
     if len(bars):
-        axes.barh(bars.index, bars["top1"], height=BAR, label="tried, not adopted", **LEFT)
+        axes.barh(bars.index + lane.bar, bars["top1"], label="tried, not adopted", **form, **lane.hatched)
     bars = run[run["top1_std"].notna()]
     if len(bars):
-        axes.errorbar(bars["top1"], bars.index, xerr=bars["top1_std"], label="standard deviation", **WHISKER)
-    if table["paper_top1"].notna().any():
-        # on the bar's lower edge, clear of the whisker
-        axes.errorbar(table["paper_top1"], table.index + BAR / 2, label="the paper's value", **PAPER)
+        label = "_" if lane is BEHIND else "standard deviation"
+        axes.errorbar(bars["top1"], bars.index + lane.whisker, xerr=bars["top1_std"], label=label, **lane.whiskers)
+    _draw_reference(axes, table[table["reference"]], lane)
+    published = table["paper_top1"].where(~table["reference"])
+    if published.notna().any():
+        y = table.index + lane.diamond
+        axes.errorbar(published, y, mfc=lane.paper, zorder=3, label="the paper's value", **PAPER)
 
 
-def _write_rows(figure: Figure, page: Page, table: pd.DataFrame, columns: list[Column]) -> None:
-    """Sections with their bands, labels and numbers."""
-    inches: dict[str, Any] = {"transform": figure.dpi_scale_trans}
-    middle: dict[str, Any] = {"va": "center_baseline", **inches}
-    for number, (_, rows) in enumerate(table.groupby("section_number")):
-        low, high = page.y(rows.index[-1] + 0.5), page.y(rows.index[0] - 0.5)
-        color = (BAND, "white")[number % 2]
-        band = Rectangle((MARGIN / 2, low), page.width - MARGIN, high - low, facecolor=color, zorder=-1, **inches)
-        figure.add_artist(band)
-        name = rows["section"].iloc[0]
-        figure.text(MARGIN, (low + high) / 2, name, size=SMALL, weight="bold", color=GREY, **middle)
-    for row, label in enumerate(table["label"]):
-        figure.text(page.left - GAP / 2, page.y(row), label, ha="right", color=INK, **middle)
-    x = page.right
-    for column in columns:
-        x += column.width
-        above: dict[str, Any] = {"va": "bottom", "size": SMALL, **inches}
-        figure.text(x, page.top + GAP / 3, column.header, ha="right", color=column.color, **above)
-        for row, cell in enumerate(column.cells):
-            figure.text(x, page.y(row), cell, ha="right", color=column.color, **middle)
-
-
-def _write_around(figure: Figure, page: Page) -> None:
-    """Title and subtitle above; legend, of what there is, and note below."""
-    inches: dict[str, Any] = {"transform": figure.dpi_scale_trans}
-    y = page.height - MARGIN
-    figure.text(MARGIN, y, "\n".join(page.title), size=TITLE, weight="bold", color=INK, va="top", **inches)
-    y -= LINE * TITLE * len(page.title)
-    figure.text(MARGIN, y, "\n".join(page.subtitle), color=GREY, va="top", **inches)
-    figure.text(MARGIN, MARGIN, "\n".join(page.note), size=SMALL, color=GREY, va="bottom", **inches)
-    kinds: dict[str, tuple[Any, ...]] = {}
-    for handle, label in zip(*figure.axes[0].get_legend_handles_labels(), strict=True):
-        kinds[label] = (*kinds.get(label, ()), handle)  # both shades of adopted under one name
-    form: dict[str, Any] = {
-        "frameon": False,
-        "fontsize": SMALL,
-        "borderpad": 0,
-        "borderaxespad": 0,
-        "ncols": len(kinds),
-    }
-    form |= {"bbox_to_anchor": (MARGIN, page.bottom - AXIS), "bbox_transform": figure.dpi_scale_trans}
-    form |= {"handles": list(kinds.values()), "labels": list(kinds), "handler_map": {tuple: HandlerTuple(None, pad=0)}}
-    figure.legend(loc="upper left", **form)
+def _draw_reference(axes: Axes, rows: pd.DataFrame, lane: Lane) -> None:
+    for row, reference in zip(rows.index, rows.to_dict("records"), strict=True):
+        color = lane.reference["color"]
+        axes.barh(row + lane.bar, reference["drawn"], height=lane.height, color=color, zorder=lane.rank)
+        axes.axvline(reference["drawn"], label=f"{reference['name']} (the paper's)", **lane.reference)

@@ -28,7 +28,7 @@ def road(runs: pd.DataFrame, steps: Sequence[Step]) -> pd.DataFrame:
     variants = {step.name: step.composed.variant for step in steps}
     rows, samples = [], []
     for step in steps:
-        mine = finished[[key == _step_key(step) for key in keys]]
+        mine = finished.loc[[key == _step_key(step) for key in keys]]
         samples.append({int(seed): top1 for seed, top1 in zip(mine["seed"], mine["top1"], strict=True)})
         # by variant: a toggled step is no longer the published one
         published, before = (paper.get(variants.get(name, "")) for name in (step.name, step.parent or ""))
@@ -107,22 +107,40 @@ def _number(value: float, form: str) -> str:
 
 def title(steps: Sequence[Step]) -> str:
     """The figure's title."""
+    return f"From {way(steps, ' to ')}, one change at a time"
+
+
+def way(steps: Sequence[Step], arrow: str = " → ") -> str:
+    """A regime by the networks it goes from and to."""
     regime = steps[0].composed.values["regime"]
-    return f"From {regime['baseline']} to {regime['result']}, one change at a time"
+    return f"{regime['baseline']}{arrow}{regime['result']}"
 
 
 def subtitle(runs: pd.DataFrame, steps: Sequence[Step]) -> str:
     """What was run: data, regime, epochs, seeds, as honest as a caption can be."""
     finished = runs[runs["status"] == "finished"]
-    first = finished.iloc[0]
-    seeds = sorted({int(seed) for seed in finished["seed"]})
-    epochs = " and ".join(str(epochs) for epochs in sorted(set(finished["epochs"])))
-    toggles = [o for o in steps[0].composed.overrides if is_toggle(o) and all(o in s.composed.overrides for s in steps)]
+    return f"{data_words(finished)}; {regime_words(finished)}; accuracy after the last epoch{toggle_words(steps)}"
+
+
+def data_words(runs: pd.DataFrame) -> str:
+    """The images of runs on the same data."""
+    first = runs.iloc[0]
     held_out = " held out of the training images" if first["definition"]["data"]["holdout"] else ""
     return (
         f"data {first['data']}: {first['train_images']:,} images to train on, {first['val_images']:,} to evaluate"
-        f"{held_out}, {first['image_size']} pixels; regime {first['regime']}, {epochs} epochs, "
-        + (f"{len(seeds)} seeds" if len(seeds) > 1 else "one seed")
-        + f" ({', '.join(map(str, seeds))}); accuracy after the last epoch"
-        + (f"; every step with {', '.join(toggles)}" if toggles else "")
+        f"{held_out}, {first['image_size']} pixels"
     )
+
+
+def regime_words(runs: pd.DataFrame) -> str:
+    """The regime, epochs and seeds of runs of one regime."""
+    seeds = sorted({int(seed) for seed in runs["seed"]})
+    epochs = " and ".join(str(epochs) for epochs in sorted(set(runs["epochs"])))
+    many = f"{len(seeds)} seeds" if len(seeds) > 1 else "one seed"
+    return f"regime {runs['regime'].iloc[0]}, {epochs} epochs, {many} ({', '.join(map(str, seeds))})"
+
+
+def toggle_words(steps: Sequence[Step]) -> str:
+    """What was toggled on every step, after a semicolon; nothing where nothing was."""
+    toggles = [o for o in steps[0].composed.overrides if is_toggle(o) and all(o in s.composed.overrides for s in steps)]
+    return f"; every step with {', '.join(toggles)}" if toggles else ""

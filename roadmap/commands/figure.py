@@ -1,37 +1,170 @@
-"""``roadmap figure``: the roadmap figure of logged runs."""
+"""``roadmap figure``: pictures of logged runs, and the paper's own roadmap."""
 
+import argparse
 from pathlib import Path
 
 import pandas as pd
 
-from roadmap.commands.arguments import override_parser
+from roadmap.checked import listed
+from roadmap.commands.arguments import Parser, folders_and_overrides, override_parser
 from roadmap.errors import RequestError
 from roadmap.path import Step, compose_path
+from roadmap.published import SCALED_FROM, TABLES
+
+KINDS = {
+    "roadmap": "a bar a step; two regimes in one figure, the larger one's bars grey",
+    "deltas": "what each step changed, with its 95 %% interval, beside the paper's",
+    "tradeoff": "accuracy against --x, with the Pareto front",
+    "curves": "--metric by epoch, a panel a variant",
+}
+# of a run's record, what a roadmap is made of
+COLUMNS = ("regime", "status", "recipe", "design", "definition", "seed", "top1", "gmacs", "params_m", "activations_m")
 
 
 def main(arguments: list[str]) -> int:
-    parser = override_parser("figure", "the roadmap figure of logged runs")
-    parser.add_argument("-o", "--output", required=True, metavar="FILE", help="png, svg or pdf")
-    options = parser.parse_args(arguments)
-    from roadmap.analysis.runs import load_runs
+    options = _parser().parse_intermixed_args(arguments)
+    _check_options(options)
+    folders, overrides = folders_and_overrides(options.overrides)
+    file = Path(options.output)
+    from roadmap.analysis.style import check_suffix
 
-    folders = [word for word in options.overrides if "=" not in word]
-    if not folders:
-        raise RequestError("no run folders; name them as in `roadmap figure runs/ -o roadmap.png`")
-    runs = load_runs(folders)
-    overrides = [word for word in options.overrides if "=" in word]
-    runs, steps = on_path(runs, overrides, options.config_dir)
-    draw_road(runs, steps, [Path(options.output)])
+    check_suffix(file)
+    runs = _read(folders, options.where)
+    if options.kind == "roadmap":
+        _roadmap(runs, overrides, options.config_dir, file)
+    elif options.kind == "deltas":
+        _deltas(runs, overrides, options.config_dir, file)
+    else:
+        _any_runs(runs, overrides, options, file)
+    print(f"figure: {file}")
     return 0
+
+
+def _parser() -> Parser:
+    parser = override_parser("figure", "pictures of logged runs; kinds: " + "; ".join(map(": ".join, KINDS.items())))
+    parser.add_argument("-o", "--output", required=True, metavar="FILE", help="png, svg or pdf")
+    parser.add_argument("--kind", default="roadmap", metavar="|".join(KINDS))
+    parser.add_argument("--x", metavar="gmacs|params|throughput|memory|time", help="of tradeoff; gmacs unless given")
+    parser.add_argument("--where", metavar="EXPR", help="only runs for which it holds, as of `roadmap compare`")
+    parser.add_argument("--metric", metavar="NAME", help="of curves: a number of metrics.jsonl; top1 unless given")
+    return parser
+
+
+def _check_options(options: argparse.Namespace) -> None:
+    if options.kind not in KINDS:
+        raise RequestError(f"unknown kind '{options.kind}'; choose {listed(KINDS)}")
+    for option, kind in (("x", "tradeoff"), ("metric", "curves")):
+        if getattr(options, option) is not None and options.kind != kind:
+            raise RequestError(f"--{option} does not go with --kind {options.kind}; it belongs to --kind {kind}")
+
+
+def _read(folders: list[str], expression: str | None) -> pd.DataFrame | None:
+    """The runs of the folders for which an expression holds; None without folders."""
+    if not folders:
+        if expression:
+            raise RequestError("--where chooses among runs; name their folders, as in `roadmap figure runs/`")
+        return None
+    from roadmap.analysis.runs import load_runs
+    from roadmap.analysis.select import where
+
+    runs = load_runs(folders)
+    if not len(runs):
+        raise RequestError(f"no run in {', '.join(folders)}")
+    chosen = where(runs, expression) if expression else runs
+    if not len(chosen):
+        raise RequestError(f'none of these {len(runs)} runs fits --where "{expression}"')
+    return chosen
+
+
+def _roadmap(runs: pd.DataFrame | None, overrides: list[str], config_dirs: list[str], file: Path) -> None:
+    from roadmap.analysis.regimes import Regime, draw_roadmap
+
+    given = dict(override.split("=", 1) for override in overrides)
+    regimes = list(dict.fromkeys(given.pop("regime").split(","))) if "regime" in given else []
+    if runs is None and not regimes:
+        raise RequestError(
+            "no run folders; name them as in `roadmap figure runs/ -o roadmap.png`, "
+            "or regime=tiny,base for the paper's own figure"
+        )
+    runs = pd.DataFrame(columns=COLUMNS) if runs is None else finished_only(runs)
+    regimes = regimes or sorted(set(runs["regime"]))
+    if len(regimes) > 2:
+        names = ", ".join(regimes)
+        raise RequestError(f"a roadmap figure has room for two regimes, and these are {names}; choose with regime=a,b")
+    runs = runs[runs["regime"].isin(regimes)]
+    rest = [f"{key}={value}" for key, value in given.items()]
+    drawn = []
+    for regime in regimes:
+        if (runs["regime"] == regime).any():
+            drawn.append(Regime(*on_path(runs, [f"regime={regime}", *rest], config_dirs)))
+            continue
+        steps = compose_path([f"regime={regime}", *rest], config_dirs)
+        if regime not in TABLES:
+            raise RequestError(f"no finished run of regime {regime} in these folders, and the paper has none either")
+        drawn.append(Regime(runs.iloc[:0], steps))
+    draw_roadmap(drawn, [file])
+
+
+def _deltas(runs: pd.DataFrame | None, overrides: list[str], config_dirs: list[str], file: Path) -> None:
+    from roadmap.analysis.deltas import draw_deltas
+    from roadmap.analysis.table import road, subtitle, way
+
+    runs, steps = on_path(_needed(runs, "deltas"), overrides, config_dirs)
+    regime = steps[0].composed.values["regime"]["name"]
+    paper = f"regime {SCALED_FROM.get(regime, regime)} on ImageNet-1K, for orientation"
+    title = f"What each change is worth, from {way(steps, ' to ')}"
+    draw_deltas(road(runs, steps), file, title=title, subtitle=subtitle(runs, steps), paper=paper)
+
+
+def _any_runs(runs: pd.DataFrame | None, overrides: list[str], options: argparse.Namespace, file: Path) -> None:
+    runs = _needed(runs, options.kind)
+    given = dict(override.split("=", 1) for override in overrides)
+    if other := [key for key in given if key not in ("regime", "data")]:
+        raise RequestError(
+            f"{other[0]}= does not go with --kind {options.kind}, which draws all runs; choose among them with "
+            "regime= and data="
+        )
+    if options.kind == "tradeoff":
+        from roadmap.analysis.tradeoff import draw_tradeoff
+
+        draw_tradeoff(finished_only(_chosen(runs, given)), options.x or "gmacs", file)
+    else:
+        from roadmap.analysis.curves import draw_curves
+        from roadmap.analysis.runs import load_history
+
+        runs = _chosen(runs, given)
+        draw_curves(runs, load_history(list(runs["path"])), options.metric or "top1", file)
+
+
+def _needed(runs: pd.DataFrame | None, kind: str) -> pd.DataFrame:
+    """The runs; RequestError where no folders are named."""
+    if runs is None:
+        raise RequestError(f"no run folders; name them as in `roadmap figure runs/ --kind {kind} -o {kind}.png`")
+    return runs
+
+
+def finished_only(runs: pd.DataFrame) -> pd.DataFrame:
+    """The finished ones among runs; RequestError if there are none."""
+    if not len(runs) or not (runs["status"] == "finished").any():
+        raise RequestError("no finished run in these folders")
+    return runs[runs["status"] == "finished"]
+
+
+def _chosen(runs: pd.DataFrame, given: dict[str, str]) -> pd.DataFrame:
+    """The runs of one of the regimes and of the data that are given."""
+    for key, value in given.items():
+        names = sorted(set(runs[key]))
+        runs = runs[runs[key].isin(value.split(","))]
+        if not len(runs):
+            raise RequestError(f"none of these runs is of {key} {value}; they are of {', '.join(names)}")
+    return runs
 
 
 def on_path(runs: pd.DataFrame, overrides: list[str], config_dirs: list[str]) -> tuple[pd.DataFrame, list[Step]]:
     """The finished runs that lie on a path, and its steps; regime and data are the runs' own unless they are given."""
     from roadmap.analysis.table import belongs
 
-    if not len(runs) or not (runs["status"] == "finished").any():
-        raise RequestError("no finished run in these folders")
-    runs = runs[runs["status"] == "finished"]
+    runs = finished_only(runs)
     given = dict(override.split("=", 1) for override in overrides)
     for key in ("regime", "data"):
         if key in given:
@@ -49,12 +182,12 @@ def on_path(runs: pd.DataFrame, overrides: list[str], config_dirs: list[str]) ->
 
 
 def draw_road(runs: pd.DataFrame, steps: list[Step], files: list[Path]) -> pd.DataFrame:
-    """Draw the figure into each of ``files`` and return its table."""
-    from roadmap.analysis.figure import draw
-    from roadmap.analysis.table import road, subtitle, title
+    """Draw one regime's figure into each of ``files`` and return its table."""
+    from roadmap.analysis.regimes import Regime, draw_roadmap
+    from roadmap.analysis.table import road
 
     table = road(runs, steps)
+    draw_roadmap([Regime(runs, steps)], files)
     for file in files:
-        draw(table, file, title=title(steps), subtitle=subtitle(runs, steps))
         print(f"figure: {file}")
     return table

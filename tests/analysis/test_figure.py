@@ -8,11 +8,11 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
+from layout import boxes, check_texts, texts
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.container import BarContainer, ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.text import Text
 
 import roadmap.published
 from roadmap.analysis.figure import draw, roadmap_figure
@@ -95,10 +95,6 @@ def case(request: pytest.FixtureRequest) -> tuple[pd.DataFrame, Figure]:
     return CASES[request.param].reset_index(drop=True), figure
 
 
-def texts(figure: Figure) -> list[Text]:
-    return [text for text in figure.findobj(Text) if isinstance(text, Text) and text.get_visible() and text.get_text()]
-
-
 def bars(figure: Figure) -> dict[int, Rectangle]:
     """Row -> bar."""
     found = [bar for group in figure.axes[0].containers if isinstance(group, BarContainer) for bar in group]
@@ -118,14 +114,9 @@ def legend(figure: Figure) -> list[str]:
 
 def test_no_two_texts_meet_and_none_leaves_the_page(case: tuple[pd.DataFrame, Figure]) -> None:
     _, figure = case
-    boxes = [(text.get_text(), text.get_window_extent()) for text in texts(figure)]
+    check_texts(figure)
     axes = figure.axes[0].get_window_extent()
-    for (one, here), (other, there) in itertools.combinations(boxes, 2):
-        assert not here.overlaps(there), (one, other)
-    for text, box in [*boxes, ("legend", figure.legends[0].get_window_extent())]:
-        assert figure.bbox.x0 <= box.x0 < box.x1 <= figure.bbox.x1, text
-        assert figure.bbox.y0 <= box.y0 < box.y1 <= figure.bbox.y1, text
-        assert not axes.overlaps(box), text
+    assert not any(axes.overlaps(box) for _, box in boxes(figure))
 
 
 def test_bars_are_as_long_as_the_accuracies(case: tuple[pd.DataFrame, Figure]) -> None:
@@ -239,3 +230,88 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "taken").touch()
     with pytest.raises(RequestError, match=r"cannot write .*taken/roadmap\.png: "):
         draw(paper_table(), tmp_path / "taken" / "roadmap.png", title=TITLE, subtitle=SUBTITLE)
+
+
+NAMES = "ResNet-50 → ConvNeXt-T", "ResNet-200 → ConvNeXt-B"
+
+
+def larger_table() -> pd.DataFrame:
+    """Table 11 as if it were ours."""
+    csv = Path(roadmap.published.__file__).parent / "paper" / "table11_resnet200_regime.csv"
+    table = pd.read_csv(csv).query("step != 'swin'").rename(columns={"gflops": "gmacs"})
+    return paper_table().assign(top1=table["top1"], gmacs=table["gmacs"], top1_std=NAN, n=1)
+
+
+def with_swin(table: pd.DataFrame, name: str, top1: float) -> pd.DataFrame:
+    row = {"step": "swin", "label": name, "name": name, "section": "Transformer", "adopted": True, "n": 0}
+    row |= {"paper_top1": top1, "paper_gflops": 4.5, "reference": True}
+    return pd.concat([table.assign(reference=False), pd.DataFrame([row])], ignore_index=True)
+
+
+PAIRS = {
+    "paper": (
+        paper_table().assign(source="the paper's Table 10"),
+        larger_table().assign(source="the paper's Table 11"),
+    ),
+    "reproduced": (
+        with_swin(with_paper(paper_table()), "Swin-T", 81.3),
+        with_swin(with_paper(larger_table(), 2.0), "Swin-B", 83.5),
+    ),
+    "the larger is worse": (nano_table(), nano_table().assign(top1=80.0, gmacs=0.007)),
+    "the larger is not run": (paper_table(), larger_table().assign(top1=NAN)),
+    "one of two is published": (with_paper(paper_table(), 1.0), larger_table().assign(source="the paper's Table 11")),
+    "long": (long_table(), long_table().assign(top1=50.0, gmacs=9999.0)),
+}
+
+
+@pytest.fixture(params=PAIRS, scope="module")
+def pair(request: pytest.FixtureRequest) -> tuple[tuple[pd.DataFrame, pd.DataFrame], Figure]:
+    front, behind = PAIRS[request.param]
+    figure = roadmap_figure(front, TITLE, SUBTITLE, behind, NAMES)
+    FigureCanvasAgg(figure).draw()
+    return (front.reset_index(drop=True), behind.reset_index(drop=True)), figure
+
+
+def test_two_regimes_keep_their_texts_apart(pair: tuple[tuple[pd.DataFrame, pd.DataFrame], Figure]) -> None:
+    check_texts(pair[1])
+
+
+def test_the_larger_regimes_bars_stand_grey_behind(pair: tuple[tuple[pd.DataFrame, pd.DataFrame], Figure]) -> None:
+    """Each bar is as long as its accuracy, the one in front over the other, which shows below it even where shorter."""
+    (front, behind), figure = pair
+    found: dict[int, list[Rectangle]] = {}
+    for group in figure.axes[0].containers:
+        for bar in group if isinstance(group, BarContainer) else ():
+            found.setdefault(round(bar.get_y() + bar.get_height() / 2), []).append(bar)
+    for row in range(len(front)):
+        drawn = sorted(found.get(row, []), key=lambda bar: -bar.get_zorder())
+        wanted = [table.get("top1")[row] for table in (front, behind)]
+        wanted = [table["paper_top1"][row] if np.isnan(top1) and table.get("reference", {}).get(row) else top1
+                  for table, top1 in zip((front, behind), wanted, strict=True)]  # fmt: skip
+        assert [bar.get_width() for bar in drawn] == [top1 for top1 in wanted if not np.isnan(top1)]
+        if len(drawn) == 2:
+            assert drawn[1].get_y() + drawn[1].get_height() > drawn[0].get_y() + drawn[0].get_height() + 0.2
+            red, green, blue, _ = drawn[1].get_facecolor()
+            assert red == green == blue
+            assert bool(drawn[0].get_hatch()) == bool(drawn[1].get_hatch()) == (not front["adopted"][row])
+
+
+def test_the_note_says_whose_numbers_the_bars_are() -> None:
+    for name, words in {
+        "paper": "In front: ResNet-50 → ConvNeXt-T, the paper's Table 10 as published (mean over 3 seeds where ±",
+        "one of two is published": "grey: ResNet-200 → ConvNeXt-B, the paper's Table 11 as published (one run)",
+        "the larger is not run": "grey: ResNet-200 → ConvNeXt-B, not run yet",
+        "reproduced": "Swin: the paper's numbers. FLOPs: multiply-accumulates (MACs) of one image.",
+    }.items():
+        figure = roadmap_figure(*PAIRS[name][:1], TITLE, SUBTITLE, PAIRS[name][1], NAMES)
+        assert words in " ".join(" ".join(text.get_text().split()) for text in texts(figure)), name
+    assert "adopted: ResNet-200 → ConvNeXt-B, the paper's Table 11" in legend(
+        roadmap_figure(PAIRS["one of two is published"][0], TITLE, SUBTITLE, PAIRS["one of two is published"][1], NAMES)
+    )
+
+
+def test_the_transformers_lines_stand_at_the_papers_accuracies() -> None:
+    front, behind = PAIRS["reproduced"]
+    axes = roadmap_figure(front, TITLE, SUBTITLE, behind, NAMES).axes[0]
+    lines = {line.get_label(): set(line.get_xdata()) for line in axes.lines if "Swin" in str(line.get_label())}
+    assert lines == {"Swin-T (the paper's)": {81.3}, "Swin-B (the paper's)": {83.5}}

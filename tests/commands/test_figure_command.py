@@ -1,0 +1,162 @@
+"""``roadmap figure`` as a user types it, on the example runs."""
+
+import json
+import shutil
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+
+from roadmap.__main__ import main
+
+EXAMPLES = Path(__file__).parent.parent.parent / "runs" / "examples" / "nano-digits"
+
+
+PATH = """name: short
+steps:
+  - {change: step=gelu, label: "${regime.baseline} with GELU"}
+  - step=fewer_activations
+"""
+
+
+def words(file: Path) -> str:
+    return " ".join(" ".join(ET.parse(file).getroot().itertext()).split())
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two steps of the example runs, and the same as if they were nano_base's."""
+    folder = tmp_path_factory.mktemp("two")
+    for step in ("gelu", "fewer_activations"):
+        for path in sorted(EXAMPLES.glob(f"nano-digits-{step}-s[01]-*")):
+            shutil.copytree(path, folder / "nano" / path.name)
+            copy = shutil.copytree(path, folder / "nano_base" / path.name) / "summary.json"
+            summary = json.loads(copy.read_text())
+            summary |= {"run_id": f"{summary['run_id']}b", "regime": "nano_base", "gmacs": 0.0064}
+            design = summary["design"] | {"depths": [1, 1, 9, 1], "width": 32}
+            summary |= {"design": design, "definition": summary["definition"] | {"design": design}}
+            copy.write_text(json.dumps(summary))
+    (folder / "conf" / "path").mkdir(parents=True)
+    (folder / "conf" / "path" / "short.yaml").write_text(PATH)
+    return folder
+
+
+def short(two: Path) -> list[str]:
+    """A path of two steps, which composes in a tenth of the time."""
+    return [str(two), "path=short", "--config-dir", str(two / "conf")]
+
+
+def test_the_papers_figure_needs_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["figure", "regime=base,tiny", "-o", "paper.svg"]) == 0
+    text = words(tmp_path / "paper.svg")
+    for part in ("From ResNet-50 to ConvNeXt-T and from ResNet-200 to ConvNeXt-B", "Table 10 and Table 11", "no runs"):
+        assert part in text
+    for number in (
+        "76.13",
+        "78.20",
+        "81.97",
+        "83.60",
+        "81.30",
+        "83.50",
+        "15.43",
+        "ResNet-50 / ResNet-200",
+        "Swin-T / Swin-B",
+    ):
+        assert number in text
+
+
+def test_runs_of_two_regimes_share_a_figure(two: Path, tmp_path: Path) -> None:
+    assert main(["figure", *short(two), "-o", str(tmp_path / "two.svg")]) == 0
+    text = words(tmp_path / "two.svg")
+    assert (
+        "In front: nano ResNet → nano ConvNeXt, mean over 2 seeds; grey: deep nano ResNet → deep nano ConvNeXt" in text
+    )
+    assert "nano ResNet / deep nano ResNet with GELU" in text
+
+
+@pytest.mark.parametrize(
+    "kind", ["tradeoff", "tradeoff --x params", "tradeoff --x time", "curves --metric val_loss", "curves", "deltas"]
+)
+def test_every_kind_draws_the_example_runs(
+    kind: str, two: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = [*short(two), "regime=nano"] if kind == "deltas" else [str(two / "nano")]
+    assert main(["figure", *runs, "--kind", *kind.split(), "-o", str(tmp_path / "a.svg")]) == 0
+    assert capsys.readouterr().out == f"figure: {tmp_path / 'a.svg'}\n"
+    assert "fewer_activations" in words(tmp_path / "a.svg")
+
+
+def test_curves_are_drawn_of_chosen_runs(two: Path, tmp_path: Path) -> None:
+    arguments = ["--kind", "curves", "--where", "seed == 1 and step == 'gelu'", "regime=nano"]
+    assert main(["figure", str(two), *arguments, "-o", str(tmp_path / "a.svg")]) == 0
+    text = words(tmp_path / "a.svg")
+    assert "one seed" in text
+    assert "fewer_activations" not in text
+
+
+def test_both_regimes_points_stand_in_one_tradeoff(two: Path, tmp_path: Path) -> None:
+    assert main(["figure", str(two), "--kind", "tradeoff", "-o", str(tmp_path / "a.svg")]) == 0
+    assert {"gelu, nano", "gelu, nano_base"} <= set(ET.parse(tmp_path / "a.svg").getroot().itertext())
+
+
+@pytest.mark.parametrize(
+    ("request_", "sentence"),
+    [
+        ("RUNS --kind pie", "unknown kind 'pie'; choose roadmap, deltas, tradeoff or curves"),
+        ("RUNS --kind tradeoff --x flops", "unknown x 'flops'; choose gmacs, params, throughput, memory or time"),
+        ("RUNS --kind curves --metric top3", "no run logged a metric 'top3'; choose data_wait, images_per_second, lr,"),
+        ("RUNS --x gmacs", "--x does not go with --kind roadmap; it belongs to --kind tradeoff"),
+        ("RUNS --kind deltas --metric lr", "--metric does not go with --kind deltas; it belongs to --kind curves"),
+        ("RUNS --kind curves path=mine", "path= does not go with --kind curves, which draws all runs"),
+        ("RUNS --kind curves regime=tiny", "none of these runs is of regime tiny; they are of nano, nano_base"),
+        ("RUNS --kind deltas", "these runs make no single roadmap: they are of regime nano, nano_base; add regime=…"),
+        ("--kind deltas", "no run folders; name them as in `roadmap figure runs/ --kind deltas -o deltas.png`"),
+        ("", "no run folders; name them as in `roadmap figure runs/ -o roadmap.png`, or regime=tiny,base"),
+        ("EMPTY", "no run in "),
+        ("EMPTY --kind curves", "no run in "),
+        ("RUNS --where seed>8", 'none of these 8 runs fits --where "seed>8"'),
+        ("regime=tiny --where seed<1", "--where chooses among runs; name their folders"),
+        ("nowhere", "no folder nowhere"),
+        (
+            "regime=nano path=short --config-dir CONF",
+            "no finished run of regime nano in these folders, and the paper has none either",
+        ),
+        ("regime=huge", "unknown regime 'huge'"),
+        ("regime=a,b,c", "a roadmap figure has room for two regimes, and these are a, b, c; choose with regime=a,b"),
+        (
+            "SHORT regime=nano,tiny",
+            "regime tiny has no runs here and would be drawn from the paper, whose accuracies are",
+        ),
+        ("RUNS -o f.gif", "cannot draw a figure as '.gif'; choose .png, .svg or .pdf"),
+        ("RUNS --kind curves -o TAKEN/f.png", "cannot write"),
+    ],
+)
+def test_a_wrong_request_is_answered_in_one_sentence(
+    request_: str, sentence: str, two: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "taken").touch()
+    places = {
+        "RUNS": str(two),
+        "EMPTY": str(tmp_path / "empty"),
+        "CONF": str(two / "conf"),
+        "TAKEN/f.png": str(tmp_path / "taken" / "f.png"),
+    }
+    arguments = [places.get(word, word) for word in request_.replace("SHORT", " ".join(short(two))).split()]
+    output = [] if "-o" in arguments else ["-o", str(tmp_path / "f.png")]
+    assert main(["figure", *arguments, *output]) == 2
+    error = capsys.readouterr().err
+    assert sentence in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "f.png").exists()
+
+
+def test_regimes_on_different_data_are_refused(two: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(two, tmp_path / "runs")
+    for file in (tmp_path / "runs" / "nano_base").rglob("summary.json"):
+        summary = json.loads(file.read_text())
+        summary["definition"]["data"]["holdout"] = 0.5
+        file.write_text(json.dumps(summary))
+    assert main(["figure", *short(tmp_path / "runs"), "-o", str(tmp_path / "f.png")]) == 2
+    assert "the runs of nano and nano_base differ in data" in capsys.readouterr().err
