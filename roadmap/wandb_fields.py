@@ -57,7 +57,7 @@ class Keys:
 def config_of(summary: Mapping[str, Any]) -> dict[str, Any]:
     """W&B's config of one of our runs: definition and names under dotted keys, no dicts in it.
 
-    The definition is there once more as JSON, exact: W&B's server does not tell 1.0 from 1.
+    The definition is there once more as JSON, exact: W&B's client sends 1 for 1.0.
     """
     names = {name: summary[name] for name in NAMES} | {RECIPE_NAME: summary["recipe"]}
     return flat(summary["definition"]) | names | {DEFINITION: json.dumps(summary["definition"])}
