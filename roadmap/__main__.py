@@ -16,6 +16,7 @@ COMMANDS = {
     "diff": "what two runs differ in: config, code, environment, result",
     "doctor": "what this machine can do; --gpu: the proof that its GPU computes what the CPU does",
     "figure": "pictures of logged runs: the roadmap, --kind deltas, tradeoff, curves (png, svg, pdf)",
+    "report": "one self-contained HTML page of logged runs: interactive roadmap, run table, differences",
     "import-wandb": "offline W&B run files, ours or others', as run folders",
 }
 

@@ -55,12 +55,14 @@ RANKS = [
     [*(f"analysis.{name}" for name in ("figure", "deltas", "tradeoff", "curves"))],
     ["analysis.regimes"],
     [
+        "analysis.report",
+        *(f"analysis.report.{name}" for name in ("records", "commands", "sections", "words", "payload", "page")),
+    ],
+    [
         "commands",
         "commands.arguments",
-        *(
-            f"commands.{name}"
-            for name in ("steps", "figure", "compare", "diff", "train", "run", "doctor", "import_wandb")
-        ),
+        *(f"commands.{name}" for name in ("steps", "figure", "compare", "diff", "train", "run", "doctor", "report")),
+        "commands.import_wandb",
     ],
     ["__init__", "__main__"],
 ]

@@ -13,13 +13,16 @@ from nbclient import NotebookClient
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 EXAMPLES = NOTEBOOKS.parent / "runs" / "examples"
-# what a clock or the machine says
-CHANGING = r"\d+\.\d+ minutes|images/s|seconds|torch\.\S+"
+TRAINS = "2_your_own_change"
 
 
 @pytest.mark.parametrize(
     "name",
-    ["1_roadmap_figure", pytest.param("2_your_own_change", marks=pytest.mark.slow), "3_comparing_runs"],
+    [
+        pytest.param("1_roadmap_figure", marks=pytest.mark.slow),
+        pytest.param(TRAINS, marks=pytest.mark.slow),
+        "3_comparing_runs",
+    ],
 )
 def test_a_notebook_says_what_it_said(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     committed = nbformat.read(NOTEBOOKS / f"{name}.ipynb", 4)
@@ -38,13 +41,23 @@ def test_a_notebook_says_what_it_said(name: str, tmp_path: Path, monkeypatch: py
         if cell.cell_type == "code":
             cell.outputs = []
     NotebookClient(fresh, timeout=500, resources={"metadata": {"path": str(tmp_path / "notebooks")}}).execute()
-    assert list(outputs(fresh)) == list(outputs(committed))
+    for now, before in zip(outputs(fresh), outputs(committed), strict=True):
+        # what was trained depends on the machine's arithmetic: its words alone
+        if name == TRAINS:
+            now, before = words(now), words(before)
+        assert now == before
+
+
+def words(text: str) -> list[str]:
+    return re.findall("[a-z_]{3,}", text)
 
 
 def outputs(notebook: nbformat.NotebookNode) -> Iterator[str]:
-    """What each cell says, less what differs from run to run; a picture as that."""
+    """What each cell says, in however many pieces; a picture as that."""
     for cell in notebook.cells:
-        for output in cell.get("outputs", []):
-            data = output.get("data", {})
-            text = output.get("text") or ("picture" if "image/png" in data else data.get("text/plain", ""))
-            yield "\n".join(line for line in text.splitlines() if not re.search(CHANGING, line))
+        yield "".join(map(said, cell.get("outputs", []))).strip()
+
+
+def said(output: nbformat.NotebookNode) -> str:
+    data = output.get("data", {})
+    return output.get("text") or ("picture" if "image/svg+xml" in data else data.get("text/plain", ""))

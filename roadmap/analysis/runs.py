@@ -112,8 +112,9 @@ def _read_summary(folder: str) -> Summary:
     try:
         summary = orjson.loads(text)
     except ValueError:
-        # Python's own parser takes NaN, which Python's own writes
+        # Python's own parser takes NaN, which Python's own writes; but also half a character, which no table does
         summary = json.loads(text)
+        json.dumps(summary, ensure_ascii=False).encode()
     if not isinstance(summary, dict) or not isinstance(summary.get("run_id"), str):
         raise ValueError("no run's record: it has no run_id")
     for name in NUMBERS:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -20,15 +21,15 @@ def road(runs: pd.DataFrame, steps: Sequence[Step]) -> pd.DataFrame:
     ×10⁹, ``params_m`` ×10⁶; the published top-1, its std, GFLOPs and delta where the regime has them. Raises
     RequestError for runs that differ in more than design, recipe and seed.
     """
-    finished = runs[runs["status"] == "finished"] if len(runs) else runs
+    finished = (runs[runs["status"] == "finished"] if len(runs) else runs).reset_index(drop=True)
     check_comparable(finished)
-    keys = _keys(finished)
+    own_runs = members(finished, steps)
     regime = steps[0].composed.values["regime"]["name"]
     paper = published_steps(SCALED_FROM.get(regime, regime))
     variants = {step.name: step.composed.variant for step in steps}
     rows, samples = [], []
     for step in steps:
-        mine = finished.loc[[key == _step_key(step) for key in keys]]
+        mine = finished.loc[own_runs[step.name]]
         samples.append({int(seed): top1 for seed, top1 in zip(mine["seed"], mine["top1"], strict=True)})
         # by variant: a toggled step is no longer the published one
         published, before = (paper.get(variants.get(name, "")) for name in (step.name, step.parent or ""))
@@ -55,8 +56,16 @@ def belongs(runs: pd.DataFrame, steps: Sequence[Step]) -> list[bool]:
     return [key in wanted for key in _keys(runs)]
 
 
+def members(runs: pd.DataFrame, steps: Sequence[Step]) -> dict[str, list[Any]]:
+    """Step's name → the index in ``runs`` of each run that belongs to it, finished or not."""
+    of_key: dict[str, list[Any]] = {}
+    for index, key in zip(runs.index, _keys(runs), strict=True):
+        of_key.setdefault(key, []).append(index)
+    return {step.name: of_key.get(_step_key(step), []) for step in steps}
+
+
 def _keys(runs: pd.DataFrame) -> list[str]:
-    return [json.dumps([run["design"], run["recipe"]], sort_keys=True) for run in runs.to_dict("records")]
+    return [json.dumps(pair, sort_keys=True) for pair in zip(runs["design"], runs["recipe"], strict=True)]
 
 
 def _step_key(step: Step) -> str:

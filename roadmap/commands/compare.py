@@ -28,7 +28,7 @@ QUIET_SECONDS = 60  # without a running run, after which --watch has seen the en
 
 
 def main(arguments: list[str]) -> int:
-    options = _folders_are_runs(_parser().parse_args(arguments))
+    options = _folders_are_runs(_parser().parse_intermixed_args(arguments))
     options.runs, options.overrides = folders_and_overrides(options.runs)
     if not options.runs:
         raise RequestError("no run folders; name them as in `roadmap compare runs/`")

@@ -19,7 +19,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("first", metavar="RUN", help="a run's folder")
     parser.add_argument("second", metavar="RUN")
     parser.add_argument("--json", action="store_true", help="a list of objects: kind, key, first, second")
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     from roadmap.analysis.rundiff import one_run, run_diff
 
     first, second = one_run(options.first), one_run(options.second)

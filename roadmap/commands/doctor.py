@@ -26,7 +26,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="a list of objects instead of the table")
     parser.add_argument("--gpu", action="store_true", help="compare the GPU with the CPU, and measure it: ten minutes")
     parser.add_argument("--output", metavar="FILE", help="of --gpu: where its JSON goes; else into runs_dir")
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     if options.output and not options.gpu:
         raise RequestError("--output is where --gpu writes its results; add --gpu or leave it out")
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:

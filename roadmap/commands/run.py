@@ -13,7 +13,7 @@ from roadmap.path import Step, compose_path
 
 def main(arguments: list[str]) -> int:
     parser = override_parser("run", "train every step of a path × seeds, or what is missing of it")
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     overrides = checked_overrides(options.overrides)
     if any(override.partition("=")[0] in ("seed", "step") for override in overrides):
         raise RequestError("seed= and step= belong to `roadmap train`; `roadmap run` takes seeds=[…] and path=…")
@@ -87,6 +87,7 @@ def report(steps: list[Step], summaries: list[dict[str, Any]]) -> None:
     name = f"{regime}-{values['data']['name']}-{values['path']['name']}"
     files = [Path(values["runs_dir"]) / f"{name}.{suffix}" for suffix in ("png", "svg")]
     print(render(draw_road(pd.DataFrame(summaries), steps, files), regime))
+    print(f"`roadmap compare {values['runs_dir']}` says which of these gaps are more than the noise of the seeds")
 
 
 def say_time(summaries: list[dict[str, Any]], seconds: float) -> None:

@@ -12,7 +12,7 @@ from roadmap.textual import aligned
 def main(arguments: list[str]) -> int:
     parser = override_parser("steps", "every step of a path, counted on the meta device")
     parser.add_argument("--json", action="store_true", help="a list of objects instead of the table")
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     rows, regime = describe(checked_overrides(options.overrides), options.config_dir)
     if options.json:
         print(json.dumps(rows, indent=1, ensure_ascii=False))

@@ -67,6 +67,7 @@ def test_every_status_and_older_records_stand_in_one_table(tmp_path: Path) -> No
             '{"run_id": "a", "status": "done"}',
             "status is 'done'; it should be finished, running, failed or interrupted",
         ),
+        ('{"run_id": "a", "status": "finished", "error": "\\ud800"}', "'utf-8' codec can't encode"),
         (None, "is not there, so nothing says what was run"),
     ],
 )

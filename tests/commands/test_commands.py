@@ -140,4 +140,4 @@ def test_hydras_own_flags_work(tmp_path: Path) -> None:
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     text = capsys.readouterr().out
-    assert all(f"  {name} " in text for name in ("steps", "train", "run", "compare", "figure", "doctor"))
+    assert all(f"  {name} " in text for name in ("steps", "train", "run", "compare", "figure", "doctor", "report"))
