@@ -17,6 +17,7 @@ COMMANDS = {
     "doctor": "what this machine can do; --gpu: the proof that its GPU computes what the CPU does",
     "figure": "pictures of logged runs: the roadmap, --kind deltas, tradeoff, curves (png, svg, pdf)",
     "report": "one self-contained HTML page of logged runs: interactive roadmap, run table, differences",
+    "import-wandb": "offline W&B run files, ours or others', as run folders",
 }
 
 USAGE = """usage: roadmap COMMAND [group=option | setting=value …] [--config-dir DIR]
@@ -35,14 +36,23 @@ def main(arguments: list[str] | None = None) -> int:
     # huge pages for large tensors on a CPU: a batch of images is normalised in less than half the time
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     if not arguments or arguments[0] in ("-h", "--help"):
-        print(USAGE.format(commands="\n".join(f"  {name:9}{text}" for name, text in COMMANDS.items())))
+        print(USAGE.format(commands="\n".join(f"  {name:13}{text}" for name, text in COMMANDS.items())))
         return 0 if arguments else 2
     name, *rest = arguments
     if name not in COMMANDS:
         print(f"roadmap: unknown command '{name}'; choose {listed(COMMANDS)}", file=sys.stderr)
         return 2
     try:
-        return import_module(f"roadmap.commands.{name}").main(rest)
+        return _run(name, rest)
+    finally:
+        # a command that did not train has not imported it
+        if loggers := sys.modules.get("roadmap.loggers"):
+            loggers.background.end()
+
+
+def _run(name: str, rest: list[str]) -> int:
+    try:
+        return import_module(f"roadmap.commands.{name.replace('-', '_')}").main(rest)
     except RoadmapError as error:
         tell(error, os.environ.get("RANK", "0"))
         return error.exit_status

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 
 import torch
 
@@ -15,7 +16,7 @@ from roadmap.device import choose_device
 from roadmap.distributed import World, join, local_device, loss_of_a_process
 from roadmap.errors import RoadmapError, StoppedError, WorkError
 from roadmap.experiment import Experiment
-from roadmap.loggers import open_logger
+from roadmap.loggers import MetricsLogger, NoLogger, open_logger
 from roadmap.progress import Progress
 from roadmap.runfolder import RunFolder, now
 from roadmap.stopping import StopRequest
@@ -66,25 +67,26 @@ def _train(experiment: Experiment, loaders: Loaders, trainer: Trainer, folder: R
     if world.first:
         say_batch(loaders)
     progress = Progress(run_label(experiment), experiment.epochs, shown=world.first)
-    with _status(folder, world), loss_of_a_process(), progress:
+    with _status(folder, world) as status, loss_of_a_process(), progress:
         with world.together():
             if world.first:
                 checkpoints.mend()
                 before = folder.read_summary() or {}
                 summary = opening(experiment, loaders, trainer)
-                folder.write_summary(summary | {"started": before.get("started") or summary["started"]})
+                summary["started"] = before.get("started") or summary["started"]
+                folder.write_summary(summary)
         with world.together():
             _resume(trainer, checkpoints)
             if world.first:
                 rows = folder.keep_metrics(trainer.epochs_done)
-                logger = open_logger(experiment, folder.path)
+                status.logger = open_logger(experiment.logger, summary, folder.path, rows)
         if world.first:
             trainer.save, trainer.tell = checkpoints.save, progress.tell
 
             def record(row: Record) -> None:
                 rows.append(row)
                 folder.append_metrics(row)
-                logger.log(row)
+                status.logger.log(row)
                 progress.show(row)
 
             trainer.record = record
@@ -100,7 +102,7 @@ def _train(experiment: Experiment, loaders: Loaders, trainer: Trainer, folder: R
         with world.together():
             if world.first:
                 summary = folder.update_summary(**results(rows, trainer))
-                logger.close(summary)
+                status.logger.close(summary)
         return world.from_first(summary if world.first else None)
 
 
@@ -136,26 +138,36 @@ def say_batch(loaders: Loaders) -> None:
         print(text, file=sys.stderr, flush=True)
 
 
+@dataclass
+class _Status:
+    """Who is told how a run ended, besides its folder."""
+
+    logger: MetricsLogger = field(default_factory=NoLogger)
+
+
 @contextmanager
-def _status(folder: RunFolder, world: World) -> Iterator[None]:
-    """Leave in the summary how a run ended, if it did not end well."""
+def _status(folder: RunFolder, world: World) -> Iterator[_Status]:
+    """Leave in the summary how a run ended, if it did not end well, and close its logger with that."""
+    status = _Status()
     try:
-        yield
+        yield status
     except (KeyboardInterrupt, StoppedError):
-        _leave_word(folder, world, status="interrupted", ended=now())
+        _leave_word(folder, world, status.logger, status="interrupted", ended=now())
         raise
     except Exception as error:
         sentence = str(error) if isinstance(error, RoadmapError) else f"{type(error).__name__}: {error}".split("\n")[0]
         if isinstance(error, torch.OutOfMemoryError):
             sentence = "the device ran out of memory; choose a smaller micro_batch_size"
-        _leave_word(folder, world, status="failed", ended=now(), error=sentence)
+        _leave_word(folder, world, status.logger, status="failed", ended=now(), error=sentence)
         if isinstance(error, RoadmapError):
             raise
         raise WorkError(sentence) from error
 
 
-def _leave_word(folder: RunFolder, world: World, **changes: str) -> None:
+def _leave_word(folder: RunFolder, world: World, logger: MetricsLogger, **changes: str) -> None:
     """Change the summary if it can be written at all: the error on its way says more than that it cannot."""
     if world.first:
+        summary = (folder.read_summary() or {}) | changes
         with suppress(WorkError):
-            folder.update_summary(**changes)
+            folder.write_summary(summary)
+        logger.close(summary)

@@ -58,6 +58,7 @@ class Logger(Checked):
     project: str = "roadmap"
     entity: str | None = None
     mode: Literal["online", "offline"] | None = None
+    group: str | None = None  # under which runs stand together
 
 
 @dataclass(frozen=True)

@@ -89,8 +89,13 @@ class RunFolder:
 
 def folder_name(experiment: Experiment) -> str:
     """What changed, in words, then what tells it apart: ``nano-digits-gelu+kernel=k3-s0-1a2b3c4d5e``."""
-    variant = re.sub(r"[^\w.=+-]+", "+", experiment.variant)[:80]
-    return f"{experiment.regime}-{experiment.data.name}-{variant}-s{experiment.seed}-{experiment.run_id}"
+    name, seed = experiment.data.name, f"s{experiment.seed}"
+    return one_name(experiment.regime, name, experiment.variant, seed, experiment.run_id)
+
+
+def one_name(*words: str) -> str:
+    """Words joined to the name of a folder, whatever is in them; it holds no separator of a path."""
+    return "-".join(re.sub(r"[^\w.=+-]+", "+", word)[:80] for word in words)
 
 
 def read_metrics(file: Path) -> list[dict[str, Any]]:

@@ -10,12 +10,13 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "roadmap"
 # Lower ranks are imported by higher ones, never the other way; within a rank in one direction only.
 RANKS = [
-    ["errors", "checked", "seeds", "textual", "digest", "confdir", "garbage"],
+    ["errors", "checked", "seeds", "textual", "digest", "confdir", "garbage", "background"],
+    ["wandb_client", "wandb_fields", "wandb_files"],
     ["design", "recipe", "rows"],
     ["experiment"],
     ["runfolder", "config", "published", "predictions"],
     ["path"],
-    ["network", "costs", "augment", "optim", "checkpoint", "device", "progress", "loggers", "weights"],
+    ["network", "costs", "augment", "optim", "checkpoint", "device", "progress", "weights", "loggers", "wandb_logger"],
     ["pretrained"],
     ["distributed", "stopping", "losses"],
     [*(f"data.{name}" for name in ("order", "corrupt", "pixels", "image", "samples", "memory", "encoded"))],
@@ -33,7 +34,17 @@ RANKS = [
         "analysis",
         *(
             f"analysis.{name}"
-            for name in ("histories", "runs", "select", "statistics", "parents", "paired", "underway")
+            for name in (
+                "wandb_runs",
+                "wandb_import",
+                "histories",
+                "runs",
+                "select",
+                "statistics",
+                "parents",
+                "paired",
+                "underway",
+            )
         ),
     ],
     ["analysis.comparable", "analysis.groups", "analysis.rundiff"],
@@ -51,11 +62,12 @@ RANKS = [
         "commands",
         "commands.arguments",
         *(f"commands.{name}" for name in ("steps", "figure", "compare", "diff", "train", "run", "doctor", "report")),
+        "commands.import_wandb",
     ],
     ["__init__", "__main__"],
 ]
 RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}
-WITHOUT_TORCH = [name for names in RANKS[:5] for name in names] + [name for name in RANK if name.startswith("analysis")]
+WITHOUT_TORCH = [name for names in RANKS[:6] for name in names] + [name for name in RANK if name.startswith("analysis")]
 
 
 def modules() -> dict[str, Path]:

@@ -20,7 +20,7 @@ from roadmap.data.memory import read_images
 from roadmap.doctor.findings import Finding
 from roadmap.errors import RoadmapError
 from roadmap.experiment import MEMORY_SOURCES, Data, Experiment
-from roadmap.loggers import has_wandb_key, wandb_host
+from roadmap.wandb_client import has_wandb_key, wandb_host
 
 SHM = Path("/dev/shm")
 FILES = 1024  # that one process should be allowed to open: workers pass each batch as an open file
