@@ -31,7 +31,7 @@ class NoLogger:
 
 
 def _leave_wandb() -> None:
-    from roadmap.wandb_logger import leave_client
+    from roadmap.wandb_client import leave_client
 
     leave_client()
 

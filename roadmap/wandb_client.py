@@ -2,11 +2,16 @@
 
 import netrc
 import os
+import threading
+from contextlib import suppress
 from importlib.util import find_spec
 from types import ModuleType
+from typing import Any
 from urllib.parse import urlparse
 
 from roadmap.errors import RequestError
+
+LEAVE_SECONDS = 5.0
 
 
 def check_installed(wanted_by: str) -> None:
@@ -36,3 +41,24 @@ def has_wandb_key() -> bool:
         return netrc.netrc(os.environ.get("NETRC")).authenticators(wandb_host()) is not None
     except (OSError, netrc.NetrcParseError):
         return False
+
+
+def leave_client() -> None:
+    """End the client's process, which writes out its files; what it cannot send stays there."""
+    import wandb
+
+    # internal: the public teardown waits without limit for the process, at the program's end too
+    connection: Any = wandb.setup()._connection
+    connection._cleanup()
+
+    def leave() -> None:
+        # it exits where its process ended badly
+        with suppress(Exception, SystemExit):
+            wandb.teardown()
+
+    leaving = threading.Thread(target=leave, daemon=True)
+    leaving.start()
+    leaving.join(LEAVE_SECONDS)
+    if leaving.is_alive():
+        connection._proc._process.kill()
+        leaving.join(LEAVE_SECONDS)

@@ -5,7 +5,6 @@ and the segments before it get a name that `wandb sync` passes over, since it ap
 """
 
 import logging
-import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -15,12 +14,11 @@ from typing import Any, ClassVar, Literal
 from roadmap.background import first_line, say
 from roadmap.errors import WorkError
 from roadmap.experiment import Logger
-from roadmap.wandb_client import client, has_wandb_key
+from roadmap.wandb_client import client, has_wandb_key, leave_client
 from roadmap.wandb_fields import config_of, summary_of
 from roadmap.wandb_files import Segment, read_segment, segment_files
 
 INIT_SECONDS, FINISH_SECONDS = 15.0, 30.0
-LEAVE_SECONDS = 5.0
 SILENCE_SECONDS = 600.0  # after a server has not answered, runs of this process log offline for so long
 TAG_LENGTH = 64  # W&B's limit
 EXIT_CODES = {"finished": 0, "failed": 1}  # W&B shows others as crashed or killed
@@ -113,27 +111,6 @@ def tags(summary: dict[str, Any]) -> list[str]:
     toggles = [part for part in summary["variant"].split(" ")[1:] if "=" in part]
     words = [summary["regime"], summary["data"], summary["recipe"], *toggles]
     return list(dict.fromkeys(word[:TAG_LENGTH] for word in words))
-
-
-def leave_client() -> None:
-    """End the client's process, which writes out its files; what it cannot send stays there."""
-    import wandb
-
-    # internal: the public teardown waits without limit for the process, at the program's end too
-    connection: Any = wandb.setup()._connection
-    connection._cleanup()
-
-    def leave() -> None:
-        # it exits where its process ended badly
-        with suppress(Exception, SystemExit):
-            wandb.teardown()
-
-    leaving = threading.Thread(target=leave, daemon=True)
-    leaving.start()
-    leaving.join(LEAVE_SECONDS)
-    if leaving.is_alive():
-        connection._proc._process.kill()
-        leaving.join(LEAVE_SECONDS)
 
 
 def _segments(folder: Path) -> list[Segment]:

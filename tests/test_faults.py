@@ -31,7 +31,7 @@ QUICK = ["step=separate_downsampling", "epochs=3", "batch_size=32"]
 
 @pytest.mark.parametrize(
     "scenario",
-    # tests of their own go through memory's precision, average and mixing and through two processes; these take a minute
+    # other tests go through memory's precision, average and mixing and through two processes; these take a minute
     [name if name == "files" else pytest.param(name, marks=pytest.mark.slow) for name in kill_and_resume.QUICK],
 )
 def test_killed_at_random_moments_a_run_ends_as_if_nothing_had_happened(scenario: str, tmp_path: Path) -> None:

@@ -228,10 +228,10 @@ def test_a_client_that_is_killed_is_done_without_and_the_next_run_has_one(
 def test_a_client_that_hangs_does_not_hold_the_programs_end(tmp_path: Path) -> None:
     code = f"""
 import os, pathlib, signal, wandb
-from roadmap import background, loggers, wandb_logger
+from roadmap import background, loggers, wandb_client
 from roadmap.experiment import Logger
 summary = {SUMMARY!r}
-loggers.background.seconds = background.PATIENCE = wandb_logger.LEAVE_SECONDS = 1
+loggers.background.seconds = background.PATIENCE = wandb_client.LEAVE_SECONDS = 1
 logger = loggers.open_logger(Logger("wandb", mode="offline"), summary, pathlib.Path({str(tmp_path)!r}), [])
 assert loggers.background.drain(60)
 os.kill(wandb.setup()._connection._proc._process.pid, signal.SIGSTOP)

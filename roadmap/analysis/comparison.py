@@ -59,13 +59,14 @@ def check_equal(runs: pd.DataFrame, path: Parents, *, force: bool) -> list[Diffe
     if unequal and not force:
         raise RequestError(
             f"these runs differ in {' and in '.join(map(str, unequal))}, so their accuracies are no fair comparison; "
-            f'choose equal ones as by --where "{_choice(unequal[0])}", or set them side by side all the same by --force'
+            f"choose equal ones{_choice(unequal[0])}, or set them side by side all the same by --force"
         )
     return unequal
 
 
 def _choice(difference: Difference) -> str:
-    """An expression that keeps one kind of these runs."""
+    """How to keep one kind of these runs, where an expression can say it."""
     first, second = difference.values
+    value = second if first is None else first
     entry = f"{difference.key}.{difference.inner}".removesuffix(".")
-    return f"{entry} == {(second if first is None else first)!r}"
+    return f' as by --where "{entry} == {value!r}"' if isinstance(value, str | int | float) else ""

@@ -29,15 +29,19 @@ NUMBERS = (
     *("seed", "epochs", "batch_size", "image_size", "train_images", "val_images", "gmacs", "params_m", "activations_m"),
     *("top1", "top5", "best_top1", "train_seconds", "images_per_second", "peak_memory_gb", "batch_norm_images"),
 )
+WANDB = "wandb://"
 STATUSES = ("finished", "running", "failed", "interrupted")
 
 
 def load_runs(folders: Folders) -> pd.DataFrame:
     """One row a run under ``folders``, searched recursively: the fields of its summary.json, and its ``path``.
 
+    ``wandb://ENTITY/PROJECT`` among them is a project at Weights & Biases, read through its API.
+
     Accuracies in percent, times in seconds, memory in GiB, MACs and parameters ×10⁹ and ×10⁶. Fields that an older
     version did not write are missing values. A record that cannot be read is named in a warning and skipped; of two
-    copies of a run the one ended last stays. Raises RequestError for a folder that does not exist.
+    copies of a run the one ended last stays. Raises RequestError for a folder or a project that does not exist, and
+    WorkError where W&B does not answer.
     """
     runs, skipped = read_runs(folders)
     _warn(skipped)
@@ -69,16 +73,10 @@ def read_runs(folders: Folders) -> tuple[pd.DataFrame, list[str]]:
 def _read_runs(folders: Folders) -> tuple[pd.DataFrame, list[str]]:
     summaries: dict[str, Summary] = {}
     skipped: list[str] = []
-    for path in _run_folders(folders, skipped):
-        try:
-            summary = _read_summary(path)
-        except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else error
-            skipped.append(f"{os.path.join(path, SUMMARY)}: {reason}")
-            continue
+    for summary in _summaries(folders, skipped):
         other = summaries.get(summary["run_id"])
         if other is None or (summary.get("ended") or "") > (other.get("ended") or ""):
-            summaries[summary["run_id"]] = summary | {"path": path}
+            summaries[summary["run_id"]] = summary
     if not summaries:
         return pd.DataFrame(columns=[*FIELDS, "path"]), skipped
     runs = pd.DataFrame(list(summaries.values()))
@@ -99,7 +97,37 @@ def read_history(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     rows, owner, skipped = read_histories([files[number] for number in here])
     owner = marks.index.to_numpy()[here][owner]
     rows = rows.drop(columns=[name for name in marks if name in rows])
-    return pd.concat([marks.take(owner).reset_index(drop=True), rows], axis=1), skipped
+    history = pd.concat([marks.take(owner).reset_index(drop=True), rows], axis=1)
+    online = [path for path in runs["path"] if path.startswith(WANDB)]
+    return (pd.concat([history, _online(online)], ignore_index=True) if online else history), skipped
+
+
+def _online(addresses: list[str]) -> pd.DataFrame:
+    from roadmap.analysis.wandb_runs import wandb_histories
+
+    return pd.DataFrame([row for address in addresses for row in wandb_histories(address)])
+
+
+def _summaries(folders: Folders, skipped: list[str]) -> Iterator[Summary]:
+    """The record of each run, with its ``path``."""
+    for folder in [folders] if isinstance(folders, str | os.PathLike) else folders:
+        place = os.fspath(folder)
+        if place.startswith(WANDB):
+            from roadmap.analysis.wandb_runs import wandb_summaries
+
+            yield from wandb_summaries(place)
+        elif os.path.isdir(place):
+            for path in _walk(place, skipped):
+                try:
+                    yield _read_summary(path) | {"path": path}
+                except (OSError, ValueError) as error:
+                    reason = error.strerror if isinstance(error, OSError) else error
+                    skipped.append(f"{os.path.join(path, SUMMARY)}: {reason}")
+        elif os.path.exists(place):
+            # as a shell's runs/* brings them
+            skipped.append(f"{place}: no folder")
+        else:
+            raise RequestError(f"no folder {place}")
 
 
 def _read_summary(folder: str) -> Summary:
@@ -134,17 +162,6 @@ def _definition_by_name(summary: Summary) -> dict[str, Any]:
     """For records from before runs said what defines them: their conditions as far as they have names."""
     keys = ("design", "recipe", "data", "seed", "epochs", "batch_size", "image_size", "precision")
     return {"known by name only": True} | {key: summary[key] for key in keys if key in summary}
-
-
-def _run_folders(folders: Folders, skipped: list[str]) -> Iterator[str]:
-    for folder in [folders] if isinstance(folders, str | os.PathLike) else folders:
-        if os.path.isdir(folder):
-            yield from _walk(os.fspath(folder), skipped)
-        elif os.path.exists(folder):
-            # as a shell's runs/* brings them
-            skipped.append(f"{os.fspath(folder)}: no folder")
-        else:
-            raise RequestError(f"no folder {os.fspath(folder)}")
 
 
 def _walk(folder: str, skipped: list[str]) -> Iterator[str]:

@@ -5,16 +5,19 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import pandas as pd
 import pytest
-import wandb
 
+import roadmap
 from roadmap import loggers
+from roadmap.__main__ import main
 from roadmap.analysis import wandb_runs
 from roadmap.analysis.wandb_runs import wandb_histories, wandb_summaries
 from roadmap.config import compose
 from roadmap.errors import RequestError, WorkError
 from roadmap.execute import execute
 from roadmap.runfolder import read_metrics
+from roadmap.wandb_client import leave_client
 from roadmap.wandb_logger import WandbRun
 from tests.wandb_server import Server
 
@@ -25,10 +28,11 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setenv("NETRC", os.devnull)
     monkeypatch.setenv("WANDB_BASE_URL", served.url)
     monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
-    wandb.teardown()
+    leave_client()
     WandbRun.silent_until = 0.0
     yield served
-    wandb.teardown()
+    # bounded, where the client's own waits for a silent server
+    leave_client()
     served.leave()
 
 
@@ -51,6 +55,27 @@ def test_a_run_of_ours_comes_back_with_all_that_its_folder_has(tmp_path: Path, s
     rows = [mark | row for row in read_metrics(folder.path / "metrics.jsonl")]
     assert list(wandb_histories("wandb://us/roadmap")) == rows
     assert list(wandb_histories(f"wandb://us/roadmap/{summary['run_id']}")) == rows
+
+
+def test_a_project_is_compared_as_run_folders_are(
+    tmp_path: Path, server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for step in ("kernel_7", "gelu"):
+        execute(compose([f"step={step}", "logger=wandb", "epochs=1", f"runs_dir={tmp_path}"]))
+    assert loggers.background.drain(60)
+    address = "wandb://us/roadmap"
+    here, there = (roadmap.load_runs(place).set_index("run_id").drop(columns="path") for place in (tmp_path, address))
+    pd.testing.assert_frame_equal(here, there[here.columns].loc[here.index], check_dtype=False)
+    here, there = (
+        roadmap.load_history(place).sort_values(["run_id", "epoch"], ignore_index=True) for place in (tmp_path, address)
+    )
+    pd.testing.assert_frame_equal(here, there[here.columns], check_dtype=False)
+    assert main(["compare", str(tmp_path), "--csv"]) == 0
+    table = capsys.readouterr().out
+    assert main(["compare", address, "--csv"]) == 0
+    assert capsys.readouterr().out == table
+    # of a run that is in both places, one counts
+    assert len(roadmap.load_runs([tmp_path, address])) == 2
 
 
 def test_runs_of_others_have_what_is_there(server: Server) -> None:
