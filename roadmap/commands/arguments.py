@@ -3,9 +3,12 @@
 import argparse
 import sys
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from roadmap.errors import RequestError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class Parser(argparse.ArgumentParser):
@@ -37,6 +40,24 @@ def folders_and_overrides(words: list[str]) -> tuple[list[str], list[str]]:
     """Words that name folders of runs, and overrides of the config; a folder's name may hold = too."""
     overrides = [word for word in words if "=" in word and not Path(word).exists() and "://" not in word]
     return [word for word in words if word not in overrides], overrides
+
+
+def chosen_runs(folders: list[str], expression: str | None = None) -> "pd.DataFrame":
+    """The runs in folders for which an expression (``--where``) holds; what cannot be read is named on stderr.
+
+    Raises RequestError where there is none.
+    """
+    from roadmap.analysis.runs import read_runs
+    from roadmap.analysis.select import where
+
+    runs, skipped = read_runs(folders)
+    say_skipped(skipped)
+    if not len(runs):
+        raise RequestError(f"no run in {', '.join(folders)}")
+    chosen = where(runs, expression) if expression else runs
+    if not len(chosen):
+        raise RequestError(f'none of these {len(runs)} runs fits --where "{expression}"')
+    return chosen
 
 
 def say_skipped(skipped: list[str], shown: int = 5) -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from roadmap.commands.arguments import Parser, folders_and_overrides, say_skipped, write_text
+from roadmap.commands.arguments import Parser, chosen_runs, folders_and_overrides, write_text
 from roadmap.errors import RequestError
 from roadmap.textual import aligned
 
@@ -35,8 +35,7 @@ def main(arguments: list[str]) -> int:
         raise RequestError("no run folders; name them as in `roadmap compare runs/`")
     if options.watch is not None:
         return watch(options)
-
-    runs = chosen_runs(options)
+    runs = chosen_runs(options.runs, options.where)
     # statsmodels calls for a search of all garbage, which among 10,000 records takes longer than its work
     gc.freeze()
     from roadmap.analysis import listing
@@ -89,22 +88,6 @@ def _folders_are_runs(options: argparse.Namespace) -> argparse.Namespace:
             options.runs.append(value)
             setattr(options, name, "-")
     return options
-
-
-def chosen_runs(options: argparse.Namespace) -> "pd.DataFrame":
-    """The runs of the folders, what cannot be read being named, for which --where holds."""
-    from roadmap.analysis.runs import read_runs
-    from roadmap.analysis.select import where
-
-    runs, skipped = read_runs(options.runs)
-    say_skipped(skipped)
-    if not len(runs):
-        raise RequestError(f"no run in {', '.join(options.runs)}")
-    if options.where:
-        every, runs = runs, where(runs, options.where)
-        if not len(runs):
-            raise RequestError(f'none of these {len(every)} runs fits --where "{options.where}"')
-    return runs
 
 
 def _pooled(runs: "pd.DataFrame", options: argparse.Namespace) -> "pd.DataFrame":

@@ -6,7 +6,13 @@ from pathlib import Path
 import pandas as pd
 
 from roadmap.checked import listed
-from roadmap.commands.arguments import Parser, folders_and_overrides, override_parser
+from roadmap.commands.arguments import (
+    Parser,
+    chosen_runs,
+    folders_and_overrides,
+    override_parser,
+    say_skipped,
+)
 from roadmap.errors import RequestError
 from roadmap.path import Step, compose_path
 from roadmap.published import SCALED_FROM, TABLES
@@ -29,7 +35,9 @@ def main(arguments: list[str]) -> int:
     from roadmap.analysis.style import check_suffix
 
     check_suffix(file)
-    runs = _read(folders, options.where)
+    if options.where and not folders:
+        raise RequestError("--where chooses among runs; name their folders")
+    runs = chosen_runs(folders, options.where) if folders else None
     if options.kind == "roadmap":
         _roadmap(runs, overrides, options.config_dir, file)
     elif options.kind == "deltas":
@@ -56,24 +64,6 @@ def _check_options(options: argparse.Namespace) -> None:
     for option, kind in (("x", "tradeoff"), ("metric", "curves")):
         if getattr(options, option) is not None and options.kind != kind:
             raise RequestError(f"--{option} does not go with --kind {options.kind}; it belongs to --kind {kind}")
-
-
-def _read(folders: list[str], expression: str | None) -> pd.DataFrame | None:
-    """The runs of the folders for which an expression holds; None without folders."""
-    if not folders:
-        if expression:
-            raise RequestError("--where chooses among runs; name their folders, as in `roadmap figure runs/`")
-        return None
-    from roadmap.analysis.runs import load_runs
-    from roadmap.analysis.select import where
-
-    runs = load_runs(folders)
-    if not len(runs):
-        raise RequestError(f"no run in {', '.join(folders)}")
-    chosen = where(runs, expression) if expression else runs
-    if not len(chosen):
-        raise RequestError(f'none of these {len(runs)} runs fits --where "{expression}"')
-    return chosen
 
 
 def _roadmap(runs: pd.DataFrame | None, overrides: list[str], config_dirs: list[str], file: Path) -> None:
@@ -130,10 +120,12 @@ def _any_runs(runs: pd.DataFrame | None, overrides: list[str], options: argparse
         draw_tradeoff(finished_only(_chosen(runs, given)), options.x or "gmacs", file)
     else:
         from roadmap.analysis.curves import draw_curves
-        from roadmap.analysis.runs import load_history
+        from roadmap.analysis.runs import read_history
 
         runs = _chosen(runs, given)
-        draw_curves(runs, load_history(list(runs["path"])), options.metric or "top1", file)
+        history, lost = read_history(runs)
+        say_skipped(lost)
+        draw_curves(runs, history, options.metric or "top1", file)
 
 
 def _needed(runs: pd.DataFrame | None, kind: str) -> pd.DataFrame:

@@ -12,7 +12,7 @@ import pytest
 from roadmap.__main__ import main
 from roadmap.analysis.rundiff import one_run, run_diff
 from roadmap.analysis.runs import load_history, load_runs
-from tests.made_runs import EXAMPLES, example, make_many, make_run
+from tests.records import EXAMPLES, example, make_many, make_run
 
 Show = Callable[..., Any]
 

@@ -17,7 +17,7 @@ from roadmap.analysis.runs import load_history, load_runs
 from roadmap.commands.run import planned
 from roadmap.config import compose
 from roadmap.path import compose_path
-from tests.made_runs import EXAMPLES, make_run
+from tests.records import EXAMPLES, make_run
 
 
 def report(*words: str) -> dict[str, Any]:
