@@ -78,18 +78,18 @@ class Agreement:
     told_same: int
 
     def sentences(self) -> list[str]:
-        """The agreement in words, with what it does not say."""
+        """The agreement in words: how far to trust it, and why."""
         order = f"order of {self.steps} steps: Spearman {self.spearman:+.2f} (p {self.spearman_p:.2g})"
         if self.seed_spearman:
             order += ", single seeds {:+.2f} to {:+.2f}".format(*self.seed_spearman)
-        lines = [f"{order}, Kendall {self.kendall:+.2f} (p {self.kendall_p:.2g}) against the paper's top-1"]
+        lines = [self.trust, f"{order}, Kendall {self.kendall:+.2f} (p {self.kendall_p:.2g}) against the paper's top-1"]
         if self.gaps:
             way = f"direction: {self.same_sign} of {self.gaps} changes go the paper's way (p {self.sign_p:.2g})"
             noise = (
                 f"{self.told} of them are outside the noise of {self.seeds} seeds, {self.told_same} of these its way"
             )
             lines.append(f"{way}; {noise if self.seeds > 1 else 'one seed: no telling which are noise'}")
-        return [*lines, self.trust]
+        return lines
 
     @property
     def trust(self) -> str:
