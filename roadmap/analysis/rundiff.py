@@ -60,7 +60,9 @@ def run_diff(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[Entry]
     known = {entry.key for entry in entries}
     for kind, keys in (("code", CODE), ("environment", ENVIRONMENT)):
         entries += _differing(kind, _part(first, keys), _part(second, keys))
-    settings = _differing("environment", _settings(first["path"]), _settings(second["path"]))
+    one, other = _settings(first), _settings(second)
+    # imported runs have none
+    settings = _differing("environment", one, other) if one and other else []
     entries += [entry for entry in settings if entry.key not in known and entry.key not in ENVIRONMENT]
     return entries + _differing("result", _part(first, RESULT), _part(second, RESULT))
 
@@ -69,13 +71,15 @@ def _part(record: Mapping[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
     return {key: record[key] for key in keys if key in record}
 
 
-def _settings(folder: str) -> dict[str, Any]:
+def _settings(record: Mapping[str, Any]) -> dict[str, Any]:
     """How a run was carried out, from its composed config, where that is there."""
     try:
-        config = yaml.safe_load((Path(folder) / ".hydra" / "config.yaml").read_text(encoding="utf-8"))
+        config = yaml.safe_load((Path(record["path"]) / ".hydra" / "config.yaml").read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError):
         return {}
-    return {key: value for key, value in config.items() if key not in NOT_SETTINGS} if isinstance(config, dict) else {}
+    if not isinstance(config, dict):
+        return {}
+    return {key: value for key, value in config.items() if key not in NOT_SETTINGS and key not in record["definition"]}
 
 
 def _differing(kind: str, first: Mapping[str, Any], second: Mapping[str, Any]) -> list[Entry]:

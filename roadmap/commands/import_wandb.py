@@ -24,7 +24,7 @@ def main(arguments: list[str]) -> int:
     if options.share and not options.top1:
         raise RequestError("--share says what --top1 is in; add --top1 KEY")
     made = import_folder(Path(options.folder), Path(options.output), Keys(options.top1, options.share, options.epoch))
-    print(f"{len(made)} runs imported into {options.output}")
+    print(f"{len(made)} run{'' if len(made) == 1 else 's'} imported into {options.output}")
     return 0
 
 

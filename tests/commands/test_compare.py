@@ -205,6 +205,10 @@ def test_diff_of_settings_versions_and_code(tmp_path: Path, capsys: pytest.Captu
     assert main(["diff", str(tmp_path / "one"), str(tmp_path / "other"), "--json"]) == 0
     found = {(entry["kind"], entry["key"]) for entry in json.loads(capsys.readouterr().out)}
     assert found == {("code", "git_commit"), ("code", "versions.torch"), ("environment", "num_workers")}
+    # a record without its composed config says nothing of settings
+    config.unlink()
+    assert main(["diff", str(tmp_path / "one"), str(tmp_path / "other"), "--json"]) == 0
+    assert {entry["kind"] for entry in json.loads(capsys.readouterr().out)} == {"code"}
 
 
 def test_diff_wants_two_runs(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
