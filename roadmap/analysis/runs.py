@@ -29,6 +29,11 @@ NUMBERS = (
     *("seed", "epochs", "batch_size", "image_size", "train_images", "val_images", "gmacs", "params_m", "activations_m"),
     *("top1", "top5", "best_top1", "train_seconds", "images_per_second", "peak_memory_gb", "batch_norm_images"),
 )
+WORDS = (
+    *("regime", "step", "variant", "data", "recipe", "precision", "device"),
+    *("git_commit", "started", "ended", "error"),
+)
+NESTED = ("design", "versions", "definition")
 WANDB = "wandb://"
 STATUSES = ("finished", "running", "failed", "interrupted")
 
@@ -147,13 +152,17 @@ def _read_summary(folder: str) -> Summary:
         raise ValueError("no run's record: it has no run_id")
     for name in NUMBERS:
         value = summary.get(name)
-        if value is not None and type(value) not in (int, float):
+        if value is not None and (type(value) not in (int, float) or abs(value) == float("inf")):
             raise ValueError(f"{name} is {value!r}; it should be a number")
+    for kind, names, wanted in ((str, WORDS, "a word"), (dict, NESTED, "an object")):
+        for name in names:
+            if not isinstance(summary.get(name), kind | None):
+                raise ValueError(f"{name} is {summary[name]!r}; it should be {wanted}")
     if summary.get("status") not in STATUSES:
         raise ValueError(f"status is {summary.get('status')!r}; it should be {listed(STATUSES)}")
-    if not isinstance(summary.get("definition"), dict):
+    if summary.get("definition") is None:
         summary["definition"] = _definition_by_name(summary)
-    if not isinstance(summary.get("variant"), str):
+    if summary.get("variant") is None:
         summary["variant"] = summary.get("step") or summary["run_id"]
     return summary
 
