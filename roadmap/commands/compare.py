@@ -134,6 +134,8 @@ def watch(options: argparse.Namespace) -> int:
     """Show the table again whenever something has changed, until nothing has run for a minute or Ctrl-C."""
     if options.watch <= 0:
         raise RequestError(f"--watch {options.watch:g} is out of range; it wants seconds above 0")
+    if online := [place for place in options.runs if "://" in place]:
+        raise RequestError(f"--watch follows run folders, and {online[0]} is none; leave one of them out")
     shown, ran = None, time.monotonic()
     try:
         while time.monotonic() - ran < QUIET_SECONDS:
