@@ -9,11 +9,12 @@ import orjson
 import pandas as pd
 
 from roadmap.analysis.parents import Parents
+from roadmap.analysis.runs import BY_NAME
 from roadmap.errors import RequestError
 
 # Equal for all runs whatever their recipe; and what is equal for all runs of one recipe.
 EVERYWHERE = ("data", "image_size", "precision")
-CONDITIONS = ("data", "image_size", "epochs", "batch_size", "recipe", "pretrained", "known by name only")
+CONDITIONS = ("data", "image_size", "epochs", "batch_size", "recipe", "pretrained")
 
 
 @dataclass(frozen=True)
@@ -43,12 +44,20 @@ def check_comparable(runs: pd.DataFrame) -> None:
 
 
 def differences(runs: pd.DataFrame, keys: Sequence[str]) -> list[Difference]:
-    """What differs among ``keys`` of the definitions, in their order: between runs of one recipe, or between any."""
+    """What differs among ``keys`` of the definitions, in their order: between runs of one recipe, or between any.
+
+    Beside records that know their recipe and data by name only, the others are compared by name too.
+    """
+    by_name = any(BY_NAME in definition for definition in runs["definition"])
     found: dict[str, Difference] = {}
     firsts: dict[tuple[str, ...], Mapping[str, Any]] = {}
     seen: set[bytes] = set()
     for regime, recipe, definition in zip(runs["regime"], runs["recipe"], runs["definition"], strict=True):
         conditions = {key: value for key, value in definition.items() if key in keys}
+        if by_name:
+            # a definition's recipe has no name, since two names may stand for the same
+            data = conditions.get("data")
+            conditions |= {"recipe": recipe, "data": data.get("name") if isinstance(data, dict) else data}
         text = orjson.dumps([regime, recipe, conditions], option=orjson.OPT_SORT_KEYS)
         if text in seen:
             continue
@@ -125,7 +134,7 @@ def cautions(runs: pd.DataFrame) -> list[str]:
         if len(values) > 1:
             counts = _listed(int(value) for value in values)
             found.append(f"runs of recipe {recipe} differ in the images that BN saw at once: {counts}")
-    if any("known by name only" in definition for definition in runs["definition"]):
+    if any(BY_NAME in definition for definition in runs["definition"]):
         found.append(
             "some records are from a version that did not say what defines a run: recipe and data by name only"
         )

@@ -34,6 +34,7 @@ WORDS = (
     *("git_commit", "started", "ended", "error"),
 )
 NESTED = ("design", "versions", "definition")
+BY_NAME = "known by name only"  # marks what stands for the definition of a record that has none
 WANDB = "wandb://"
 STATUSES = ("finished", "running", "failed", "interrupted")
 
@@ -170,7 +171,7 @@ def _read_summary(folder: str) -> Summary:
 def _definition_by_name(summary: Summary) -> dict[str, Any]:
     """For records from before runs said what defines them: their conditions as far as they have names."""
     keys = ("design", "recipe", "data", "seed", "epochs", "batch_size", "image_size", "precision")
-    return {"known by name only": True} | {key: summary[key] for key in keys if key in summary}
+    return {BY_NAME: True} | {key: summary[key] for key in keys if key in summary}
 
 
 def _walk(folder: str, skipped: list[str]) -> Iterator[str]:

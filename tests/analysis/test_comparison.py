@@ -130,6 +130,17 @@ def test_what_is_not_equal_is_refused_unless_forced(tmp_path: Path, change: dict
     assert roadmap.compare(runs).unequal == []
 
 
+def test_records_that_do_not_say_what_defines_a_run_are_compared_by_name(tmp_path: Path) -> None:
+    old = record("kernel_7", 0, 80.0)
+    del old["definition"]
+    comparison = roadmap.compare(loaded(tmp_path / "a", old, record("gelu", 0, 81.0)))
+    assert comparison.unequal == []
+    assert any("did not say what defines a run" in caution for caution in comparison.cautions)
+    for change, said in (({"epochs": 5}, r"epochs \("), ({"data": "cifar10"}, r"data \(digits and cifar10\)")):
+        with pytest.raises(RequestError, match=f"differ in {said}"):
+            roadmap.compare(loaded(tmp_path / said[:4], old | change, record("gelu", 0, 81.0)))
+
+
 def test_two_recipes_stand_side_by_side_only_where_a_step_leads_from_one_to_the_other(tmp_path: Path) -> None:
     before, after, later = (record(name, 0, 80.0) for name in ("resnet50", "enhanced_recipe", "gelu"))
     assert roadmap.compare(loaded(tmp_path / "a", before, after, later)).unequal == []

@@ -11,13 +11,14 @@ from roadmap.analysis.comparable import EVERYWHERE, check_comparable, difference
 from roadmap.analysis.parents import OwnPath, PaperPath, Parents
 from roadmap.analysis.report.commands import composed_path
 from roadmap.analysis.report.records import definition_keys, definitions, flat
+from roadmap.analysis.runs import BY_NAME
 from roadmap.analysis.table import belongs, members
 from roadmap.errors import RequestError
 from roadmap.path import Step
 
 # In this order runs of one recipe are told apart until they differ in design and seed alone.
 BUDGET = ("epochs", "batch_size", "pretrained")
-CONDITIONS = (*BUDGET, "recipe", "known by name only")
+CONDITIONS = (*BUDGET, "recipe", BY_NAME)
 # Roadmaps of one regime and data set: with more it is a sweep, which is drawn by group.
 MOST_ROADS = 4
 
