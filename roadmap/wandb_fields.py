@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl
 
 from roadmap.checked import listed
 from roadmap.errors import RequestError
+from roadmap.nested import flat
 
 NAMES = ("regime", "step", "variant")
 DEFINITION = "definition"
@@ -134,14 +135,3 @@ def _line(row: Mapping[str, Any], keys: Keys) -> dict[str, Any] | None:
     ours = {"epoch": int(epoch)} | {key: value for key, value in row.items() if key[:1] != "_" and key != "epoch"}
     top1 = keys.percent(row.get(keys.top1)) if keys.top1 else None
     return ours if top1 is None else ours | {"top1": top1}
-
-
-def flat(values: Mapping[str, Any], before: str = "") -> dict[str, Any]:
-    """Nested dicts as one, keys joined by dots; lists stay, and so does an empty dict."""
-    found: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping) and value:
-            found |= flat(value, f"{before}{key}.")
-        else:
-            found[f"{before}{key}"] = value
-    return found

@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "roadmap"
 # Lower ranks are imported by higher ones, never the other way; within a rank in one direction only.
 RANKS = [
-    ["errors", "checked", "seeds", "textual", "digest", "confdir", "garbage", "background"],
+    ["errors", "checked", "seeds", "textual", "digest", "confdir", "garbage", "nested", "background"],
     ["wandb_client", "wandb_fields", "wandb_files"],
     ["design", "recipe", "rows"],
     ["experiment"],

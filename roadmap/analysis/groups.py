@@ -7,7 +7,9 @@ import numpy as np
 import orjson
 import pandas as pd
 
+from roadmap.analysis.comparable import EVERYWHERE
 from roadmap.analysis.parents import PaperPath, Parents
+from roadmap.analysis.runs import definition_keys
 from roadmap.analysis.statistics import Sample, gaps, means
 from roadmap.garbage import no_garbage_collection
 from roadmap.rows import paper_parents
@@ -67,9 +69,7 @@ def _identities(runs: pd.DataFrame) -> tuple[np.ndarray, list[int]]:
     codes: dict[bytes, int] = {}
     firsts: list[int] = []
     code = np.zeros(len(runs), int)
-    for row, definition in enumerate(runs["definition"]):
-        without_seed = {key: value for key, value in definition.items() if key != "seed"}
-        key = orjson.dumps(without_seed, option=orjson.OPT_SORT_KEYS)
+    for row, key in enumerate(definition_keys(runs)):
         group = codes.setdefault(key, len(codes))
         if group == len(firsts):
             firsts.append(row)
@@ -104,7 +104,7 @@ def _recipe_alone(one: tuple[str, Any], other: tuple[str, Any]) -> bool:
 
 def _conditions(definition: Mapping[str, Any]) -> tuple[bytes, bytes]:
     """What all runs of a comparison share, and what those of one recipe share beside."""
-    shared = {key: definition.get(key) for key in ("data", "image_size", "precision")}
+    shared = {key: definition.get(key) for key in EVERYWHERE}
     rest = {key: value for key, value in definition.items() if key not in ("design", "seed", *shared)}
     return orjson.dumps(shared, option=orjson.OPT_SORT_KEYS), orjson.dumps(rest, option=orjson.OPT_SORT_KEYS)
 

@@ -1,10 +1,14 @@
 """Which variant is which one's parent: the step before on a path, or a baseline."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from roadmap.rows import paper_parents
+
+if TYPE_CHECKING:
+    # composing takes Hydra, which comparing by names does without
+    from roadmap.path import Step
 
 
 class Parents(Protocol):
@@ -40,6 +44,12 @@ class OwnPath:
     """A path of the user's: ``parents`` says each variant's."""
 
     parents: Mapping[str, str | None]
+
+    @classmethod
+    def of(cls, steps: "Sequence[Step]") -> "OwnPath":
+        """The path whose steps these are, by their variants."""
+        variants = {step.name: step.composed.variant for step in steps}
+        return cls({variants[step.name]: variants[step.parent] if step.parent else None for step in steps})
 
     def parent(self, variant: str, variants: Collection[str]) -> str | None:
         return self.parents.get(variant)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from roadmap.analysis.comparable import EVERYWHERE
 from roadmap.analysis.figure import draw
 from roadmap.analysis.table import data_words, regime_words, road, title, toggle_words, way
 from roadmap.errors import RequestError
@@ -76,7 +77,7 @@ def _check_same_data(regimes: Sequence[Regime]) -> None:
             f"regime {missing} has no runs here and would be drawn from the paper, whose accuracies are of ImageNet-1K "
             f"at 224 pixels and not of {data['data']} at {data['image_size']}; leave regime {missing} out"
         )
-    for key in ("data", "image_size", "precision"):
+    for key in EVERYWHERE:
         values = [regime.runs.iloc[0]["definition"][key] for regime in run]
         if any(value != values[0] for value in values):
             names = [value["name"] if key == "data" else value for value in values]

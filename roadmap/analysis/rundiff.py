@@ -8,8 +8,8 @@ from typing import Any
 import yaml
 
 from roadmap.analysis.runs import read_runs
-from roadmap.analysis.select import flat
 from roadmap.errors import RequestError
+from roadmap.nested import flat
 
 CODE = ("git_commit", "versions")
 ENVIRONMENT = ("device", "processes", "micro_batch_size", "accumulation", "batch_norm_images")

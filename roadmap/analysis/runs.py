@@ -93,6 +93,12 @@ def _read_runs(folders: Folders) -> tuple[pd.DataFrame, list[str]]:
     return runs, skipped
 
 
+def definition_keys(runs: pd.DataFrame) -> list[bytes]:
+    """One text a run, equal for runs that differ in nothing but the seed."""
+    without_seed = ({key: value for key, value in defined.items() if key != "seed"} for defined in runs["definition"])
+    return [orjson.dumps(defined, option=orjson.OPT_SORT_KEYS) for defined in without_seed]
+
+
 def read_history(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     """The table of ``load_history`` for the given runs, and a sentence about each file with lines that were skipped."""
     from roadmap.analysis.histories import read_histories

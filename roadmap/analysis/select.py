@@ -1,13 +1,14 @@
 """Choosing and ordering runs by plain expressions over their records' fields."""
 
 import re
-from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 
+from roadmap.analysis.runs import definition_keys
 from roadmap.checked import listed
 from roadmap.errors import RequestError
+from roadmap.nested import flat
 
 NESTED = ("design", "definition", "versions", "seeds")
 
@@ -30,15 +31,6 @@ def _axes(design: Any) -> dict[str, Any]:
         name: "-".join(map(str, value)) if isinstance(value, list) else value
         for name, value in (design if isinstance(design, dict) else {}).items()
     }
-
-
-def flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Entries of nested mappings by dotted keys."""
-    entries: dict[str, Any] = {}
-    for key, value in nested.items():
-        name = f"{prefix}{key}"
-        entries |= flat(value, f"{name}.") if isinstance(value, Mapping) and value else {name: value}
-    return entries
 
 
 def where(runs: pd.DataFrame, expression: str) -> pd.DataFrame:
@@ -87,7 +79,7 @@ def grouped(runs: pd.DataFrame, by: str) -> pd.DataFrame:
             raise RequestError(_unknown("--by", key, table))
     if not keys:
         raise RequestError(f"--by '{by}' names no field; write it as --by step or --by norm,kernel")
-    table["identity"] = [str({**definition, "seed": None}) for definition in table["definition"]]
+    table["identity"] = definition_keys(table)
     finished = table[(table["status"] == "finished") & table["top1"].notna()]
     groups = finished.groupby(keys, sort=True, dropna=False)
     return groups.agg(

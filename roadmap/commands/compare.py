@@ -125,9 +125,7 @@ def _path(options: argparse.Namespace) -> "Parents":
         return PaperPath()
     from roadmap.path import compose_path
 
-    steps = {step.name: step for step in compose_path(options.overrides, options.config_dir)}
-    parents = {name: steps[step.parent].composed.variant if step.parent else None for name, step in steps.items()}
-    return OwnPath({step.composed.variant: parents[name] for name, step in steps.items()})
+    return OwnPath.of(compose_path(options.overrides, options.config_dir))
 
 
 def watch(options: argparse.Namespace) -> int:

@@ -8,10 +8,11 @@ import pandas as pd
 
 from roadmap.analysis.groups import summarise
 from roadmap.analysis.report.commands import logged_overrides, makes, run_command, shared_overrides, train_command
-from roadmap.analysis.report.records import definition_keys, plain, run_columns
+from roadmap.analysis.report.records import plain, run_columns
 from roadmap.analysis.report.sections import Section, group_labels, sections
 from roadmap.analysis.report.words import caveats, lead, no_result, numbers, setting, statuses
 from roadmap.analysis.rundiff import CODE, ENVIRONMENT, RESULT
+from roadmap.analysis.runs import definition_keys
 from roadmap.analysis.table import mac_factor, members, road, subtitle, title
 from roadmap.analysis.verdict import agreements, step_verdict, with_paper
 from roadmap.path import Step

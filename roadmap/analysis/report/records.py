@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import orjson
 import pandas as pd
 
-from roadmap.analysis import select
+from roadmap import nested
+from roadmap.analysis.runs import definition_keys
 
 METRICS = ("top1", "val_loss", "train_loss")
 POINTS, ALL_POINTS = 120, 150_000  # of a curve; of a metric in all curves
@@ -37,19 +37,14 @@ def plain(value: Any) -> Any:
     return None if value is pd.NaT else str(value)
 
 
-def flat(nested: Mapping[str, Any]) -> dict[str, Any]:
+def flat(record: Mapping[str, Any]) -> dict[str, Any]:
     """Plain values by dotted keys; lists are their JSON text."""
-    return {key: plain(value) for key, value in select.flat(nested).items()}
+    return {key: plain(value) for key, value in nested.flat(record).items()}
 
 
 def definitions(runs: pd.DataFrame) -> list[dict[str, Any]]:
     """What defines each run's result but its seed."""
     return [{key: value for key, value in defined.items() if key != "seed"} for defined in runs["definition"]]
-
-
-def definition_keys(runs: pd.DataFrame) -> list[bytes]:
-    """One text a run, equal for runs that differ in nothing but the seed."""
-    return [orjson.dumps(defined, option=orjson.OPT_SORT_KEYS) for defined in definitions(runs)]
 
 
 def run_columns(runs: pd.DataFrame, folders: Sequence[str]) -> dict[str, Any]:

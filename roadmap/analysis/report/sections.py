@@ -10,15 +10,15 @@ import pandas as pd
 from roadmap.analysis.comparable import EVERYWHERE, check_comparable, differences, unbridged_recipes
 from roadmap.analysis.parents import OwnPath, PaperPath, Parents
 from roadmap.analysis.report.commands import composed_path
-from roadmap.analysis.report.records import definition_keys, definitions, flat
-from roadmap.analysis.runs import BY_NAME
+from roadmap.analysis.report.records import definitions, flat
+from roadmap.analysis.runs import definition_keys
 from roadmap.analysis.table import belongs, members
 from roadmap.errors import RequestError
 from roadmap.path import Step
 
 # In this order runs of one recipe are told apart until they differ in design and seed alone.
 BUDGET = ("epochs", "batch_size", "pretrained")
-CONDITIONS = (*BUDGET, "recipe", BY_NAME)
+CONDITIONS = (*BUDGET, "recipe")
 # Roadmaps of one regime and data set: with more it is a sweep, which is drawn by group.
 MOST_ROADS = 4
 
@@ -57,7 +57,7 @@ def _of_alike(runs: pd.DataFrame, overrides: Sequence[str], config_dirs: Sequenc
     drawn = {index for part in roads for index in part.index}
     rest = runs[[index not in drawn for index in runs.index]]
     budgets = rest.groupby(_conditions_of(rest, BUDGET), sort=False)
-    found = [Section(part, steps, notes=notes + _unequal(part, _own_path(steps or []))) for part in roads]
+    found = [Section(part, steps, notes=notes + _unequal(part, OwnPath.of(steps or []))) for part in roads]
     return found + [Section(part, notes=notes + _unequal(part, PaperPath())) for _, part in budgets]
 
 
@@ -74,11 +74,6 @@ def _path(
         if overrides:
             raise
         return None, [f"Drawn by group, since the path of these runs cannot be composed here: {error}."]
-
-
-def _own_path(steps: Sequence[Step]) -> Parents:
-    variants = {step.name: step.composed.variant for step in steps}
-    return OwnPath({variants[step.name]: variants[step.parent] if step.parent else None for step in steps})
 
 
 def _unequal(runs: pd.DataFrame, path: Parents) -> list[str]:

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from roadmap.analysis.comparable import cautions
-from roadmap.analysis.report.records import definition_keys
+from roadmap.analysis.runs import definition_keys
 from roadmap.published import SCALED_FROM
 
 FEW = 5  # seeds
