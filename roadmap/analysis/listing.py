@@ -105,6 +105,8 @@ def notes(comparison: Comparison) -> list[str]:
     lines = ["top-1: after the last epoch, mean over n seeds ± standard deviation, with the mean's 95 % interval"]
     if (table["n"] <= 1).all():
         lines = ["top-1: after the last epoch; one seed each, so there is no interval and no test: gaps may be noise"]
+    if (table["n"] == 0).all():
+        lines = ["no run has finished: there is no accuracy yet"]
     if table["delta"].notna().any():
         lines.append(_about_gaps(table))
     lines += [f"caution: {caution}" for caution in comparison.cautions]
