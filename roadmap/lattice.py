@@ -122,7 +122,7 @@ class Lattice:
         if 2 * len(inside) > len(self.steps):
             named.reverse()
         # the step with the fewest words beside it, of equals the path's nearer end
-        origin, overrides = min(named, key=lambda pair: self._variant(*pair, options).count(" "))
+        origin, overrides = min(named, key=lambda pair: self._variant(pair[0], pair[1], options).count(" "))
         if not self._independent:
             return compose(overrides, self.config_dirs)
         values |= {"step": origin.composed.values["step"], "design": design}
