@@ -14,9 +14,12 @@ RANKS = [
     ["wandb_client", "wandb_fields", "wandb_files"],
     ["design", "recipe", "rows"],
     ["experiment"],
-    ["runfolder", "config", "published", "predictions"],
+    ["runfolder", "config", "published", "predictions", "claims"],
+    ["plan"],
     ["path"],
     ["lattice"],
+    ["studies"],
+    ["planning"],
     ["network", "costs", "augment", "optim", "checkpoint", "device", "progress", "weights", "loggers", "wandb_logger"],
     ["pretrained"],
     ["distributed", "stopping", "losses"],
@@ -26,6 +29,7 @@ RANKS = [
     ["trainer"],
     ["assembly", "summary", "builder", "measure", "answers"],
     ["execute"],
+    ["worker"],
     [
         "doctor",
         *(f"doctor.{name}" for name in ("photos", "findings", "checks", "machine", "surroundings")),
@@ -62,13 +66,13 @@ RANKS = [
     [
         "commands",
         "commands.arguments",
-        *(f"commands.{name}" for name in ("steps", "figure", "compare", "diff", "train", "run", "doctor", "report")),
+        *(f"commands.{name}" for name in ("steps", "figure", "compare", "diff", "train", "run", "doctor", "report", "sweep")),
         "commands.import_wandb",
     ],
     ["__init__", "__main__"],
 ]
 RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}
-WITHOUT_TORCH = [name for names in RANKS[:7] for name in names] + [name for name in RANK if name.startswith("analysis")]
+WITHOUT_TORCH = [name for names in RANKS[:10] for name in names] + [name for name in RANK if name.startswith("analysis")]
 
 
 def modules() -> dict[str, Path]:
