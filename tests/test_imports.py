@@ -12,8 +12,9 @@ PACKAGE = Path(__file__).parent.parent / "roadmap"
 RANKS = [
     ["errors", "checked", "seeds", "textual", "digest", "confdir", "garbage", "nested", "background"],
     ["wandb_client", "wandb_fields", "wandb_files"],
-    ["design", "recipe", "rows"],
+    ["design", "recipe", "rows", "layout"],
     ["experiment"],
+    ["counting"],
     ["runfolder", "config", "published", "predictions"],
     ["path"],
     ["network", "costs", "augment", "optim", "checkpoint", "device", "progress", "weights", "loggers", "wandb_logger"],
@@ -67,7 +68,7 @@ RANKS = [
     ["__init__", "__main__"],
 ]
 RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}
-WITHOUT_TORCH = [name for names in RANKS[:6] for name in names] + [name for name in RANK if name.startswith("analysis")]
+WITHOUT_TORCH = [name for names in RANKS[:7] for name in names] + [name for name in RANK if name.startswith("analysis")]
 
 
 def modules() -> dict[str, Path]:
