@@ -174,6 +174,7 @@ def factorial(asked: Mapping[str, Any], overrides: Sequence[str], config_dirs: S
             raise RequestError(f"study.axes: '{name}' is no toggle of a design; choose {listed(TOGGLES)}")
         if not isinstance(options, list) or not options:
             raise RequestError(f"study.axes: {name}={options} does not fit: it wants a list of options")
+    base = compose(overrides, config_dirs)
     words = {
         name: list(dict.fromkeys(f"{name}={_text(option)}" for option in options)) for name, options in axes.items()
     }

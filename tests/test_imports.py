@@ -12,10 +12,10 @@ PACKAGE = Path(__file__).parent.parent / "roadmap"
 RANKS = [
     ["errors", "checked", "seeds", "textual", "digest", "confdir", "garbage", "nested", "background"],
     ["wandb_client", "wandb_fields", "wandb_files"],
-    ["design", "recipe", "rows"],
+    ["design", "recipe", "rows", "layout"],
     ["experiment"],
     ["runfolder", "config", "published", "predictions", "claims"],
-    ["plan"],
+    ["plan", "counting"],
     ["path"],
     ["lattice"],
     ["studies"],
@@ -66,13 +66,15 @@ RANKS = [
     [
         "commands",
         "commands.arguments",
-        *(f"commands.{name}" for name in ("steps", "figure", "compare", "diff", "train", "run", "doctor", "report", "sweep")),
+        *(f"commands.{name}" for name in ("steps", "figure", "compare", "diff", "train", "run", "doctor", "report")),
         "commands.import_wandb",
+        "commands.sweep",
     ],
     ["__init__", "__main__"],
 ]
 RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}
-WITHOUT_TORCH = [name for names in RANKS[:10] for name in names] + [name for name in RANK if name.startswith("analysis")]
+LIGHT = RANKS[: RANK["network"]]
+WITHOUT_TORCH = [name for names in LIGHT for name in names] + [name for name in RANK if name.startswith("analysis")]
 
 
 def modules() -> dict[str, Path]:
