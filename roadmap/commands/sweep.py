@@ -70,10 +70,10 @@ def finish(sweep: Sweep) -> int:
     folders = run_folders(sweep.runs_dir)
     failed, missing = 0, 0
     for run in sweep.runs:
-        summary = folders[run["run_id"]].read_summary() if run["run_id"] in folders else None
-        status = (summary or {}).get("status")
-        missing += status not in ("finished", "failed")
-        if status == "failed":
+        folder = folders.get(run["run_id"])
+        summary = (folder.read_summary() if folder else None) or {}
+        missing += summary.get("status") not in ("finished", "failed")
+        if summary.get("status") == "failed":
             failed += 1
             print(f"failed: {run['regime']} {run['variant']} seed {run['seed']}: {summary['error']}", file=sys.stderr)
     print(f"{len(sweep.runs) - failed - missing} of {len(sweep.runs)} runs are finished")
