@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from roadmap.commands.arguments import checked_overrides, override_parser
+from roadmap.commands.arguments import checked_overrides, override_parser, say_choices
 from roadmap.config import Composed
 from roadmap.errors import RequestError
 from roadmap.path import Step, compose_path
@@ -22,6 +22,8 @@ def main(arguments: list[str]) -> int:
     from roadmap.distributed import launched
     from roadmap.worker import carry_out, check_all_done
 
+    if launched().first:
+        say_choices(step.composed for step in steps)
     summaries, failures = carry_out(requests)
 
     if launched().first:
