@@ -1,17 +1,20 @@
 """Designs at equal cost: against a search through every width, and as every command takes them."""
 
 import random
+from pathlib import Path
 
 import pytest
 
+from roadmap.analysis.parents import OwnPath
 from roadmap.builder import build
+from roadmap.commands.run import planned
 from roadmap.config import compose
 from roadmap.costs import cost
 from roadmap.counting import count, count_composed
 from roadmap.errors import RequestError
 from roadmap.lattice import Lattice
 from roadmap.matching import matched, scale
-from roadmap.path import Step, compose_path, differences
+from roadmap.path import Step, compose_path
 
 WANTED = ["match_gmacs=0.003", "match_by=depth"]
 
@@ -61,14 +64,18 @@ def test_the_run_is_the_one_of_the_design_that_was_found() -> None:
     assert found.experiment().run_id == compose(["step=gelu", "design.width=27"]).experiment().run_id
 
 
-def test_a_step_that_is_a_width_alone_is_no_change_at_equal_cost() -> None:
-    before, widened, turned = (
-        compose([f"step={step}", "match_gmacs=0.00225"])
-        for step in ("depthwise_conv", "increase_width", "inverted_bottleneck")
-    )
+def test_a_step_that_is_a_width_alone_is_no_change_at_equal_cost(tmp_path: Path) -> None:
+    names = ("depthwise_conv", "increase_width", "inverted_bottleneck")
+    (tmp_path / "path").mkdir()
+    (tmp_path / "path" / "short.yaml").write_text(f"name: short\nsteps: [{', '.join(f'step={n}' for n in names)}]\n")
+    steps = compose_path(["path=short", "match_gmacs=0.00225"], [str(tmp_path)])
+    before, widened, turned = (step.composed for step in steps)
     assert widened.design == before.design
-    assert differences(before, widened) == {}
-    assert differences(widened, turned) == {"bottleneck": "inverted"}
+    assert [step.changes for step in steps] == [{}, {}, {"bottleneck": "inverted"}]
+    # the two are one run, known by the first's name, and the third's parent
+    assert [request.variant for request in planned(steps)[:2]] == [before.variant, turned.variant]
+    assert OwnPath.of(steps).parent(turned.variant, []) == before.variant
+    assert OwnPath.of(steps).parent(before.variant, []) is None
 
 
 def test_sets_of_changes_are_matched_as_hydra_composes_them(steps: list[Step]) -> None:

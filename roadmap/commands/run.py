@@ -34,12 +34,15 @@ def main(arguments: list[str]) -> int:
 
 
 def planned(steps: list[Step]) -> list[Composed]:
-    """One config a run, all steps of a seed before the next seed; steps of equal design and recipe share a run.
+    """One config a run, all steps of a seed before the next seed; steps of equal design and recipe share the first's.
 
     Every request is checked here, before any is worked on.
     """
     requests = [step.composed.with_seed(seed) for seed in steps[0].composed.seeds for step in steps]
-    return list({request.experiment().run_id: request for request in requests}.values())
+    runs: dict[str, Composed] = {}
+    for request in requests:
+        runs.setdefault(request.experiment().run_id, request)
+    return list(runs.values())
 
 
 def report(steps: list[Step], summaries: list[dict[str, Any]]) -> None:
