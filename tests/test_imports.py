@@ -14,7 +14,7 @@ RANKS = [
     ["wandb_client", "wandb_fields", "wandb_files"],
     ["design", "recipe", "rows", "layout"],
     ["experiment"],
-    ["counting", "matching"],
+    ["counting", "matching", "spaces"],
     ["runfolder", "config", "published", "predictions", "claims"],
     ["plan"],
     ["path"],
