@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from roadmap.commands.arguments import checked_overrides, override_parser
+from roadmap.commands.arguments import checked_overrides, override_parser, say_choices
 from roadmap.confdir import config_dir
 from roadmap.config import hydra_errors, searchpath
 from roadmap.errors import WorkError
@@ -21,6 +21,7 @@ def main(arguments: list[str]) -> int:
     overrides = checked_overrides(options.overrides)
     plan = planned(overrides, options.config_dir)
     sweep = write_plan(plan, overrides, training_images(plan))
+    say_choices(plan.requests)
     for note in plan.study.notes:
         print(note, file=sys.stderr)
     print(f"{sweep.path}: {len(plan.study.members)} designs × {len(plan.asked.seeds)} seeds, {len(sweep.runs)} runs")
