@@ -54,11 +54,12 @@ RANKS = [
         ),
     ],
     ["analysis.comparable", "analysis.groups", "analysis.rundiff"],
-    ["analysis.table", "analysis.verdict"],
+    ["analysis.table", "analysis.verdict", "analysis.populations"],
+    ["analysis.edf"],
     ["analysis.comparison"],
     ["analysis.listing"],
     ["analysis.style", "analysis.page", "analysis.labels", "analysis.charts"],
-    [*(f"analysis.{name}" for name in ("figure", "deltas", "tradeoff", "curves"))],
+    [*(f"analysis.{name}" for name in ("figure", "deltas", "tradeoff", "curves", "edf_chart", "scatter"))],
     ["analysis.regimes"],
     [
         "analysis.report",
@@ -70,6 +71,7 @@ RANKS = [
         *(f"commands.{name}" for name in ("steps", "figure", "compare", "diff", "train", "run", "doctor", "report")),
         "commands.import_wandb",
         "commands.sweep",
+        "commands.spaces",
     ],
     ["__init__", "__main__"],
 ]
