@@ -2,9 +2,9 @@
 
     python benchmarks/sweeping.py [--runs 500 5000 50000] [--folder DIR]
 
-Six of ten planned runs have a record, made up from the example runs': finished but for one in 37 that failed and one in
-41 that was killed. Each measurement is a process of its own; times are wall-clock from the command to its end, memory is
-the process's peak.
+Six of ten planned runs have a record, made up from the example runs': finished but for one in 37 that failed and one
+in 41 that was killed. Each measurement is a process of its own; times are wall-clock from the command to its end,
+memory is the process's peak.
 """
 
 import argparse

@@ -78,8 +78,8 @@ def _measured(runs: pd.DataFrame, like: Mapping[str, Any]) -> pd.DataFrame:
     if not len(runs):
         return runs
     runs = runs.assign(processes=runs["processes"].fillna(1) if "processes" in runs else 1)
-    last = runs.loc[runs["ended"].fillna("").idxmax()]
-    runs = runs[(runs["device"] == last["device"]) & (runs["processes"] == last["processes"])]
+    last = runs.sort_values("ended", na_position="first").iloc[-1]
+    runs = runs.loc[(runs["device"] == last["device"]) & (runs["processes"] == last["processes"])]
     return runs.assign(per_image=runs["train_seconds"] / (runs["epochs"] * runs["train_images"]))
 
 
@@ -159,9 +159,7 @@ def _basis(measured: pd.DataFrame, known: int, planned: int) -> str:
     return f"from {what}, {by_cost}"
 
 
-def words(
-    planned: Sequence[Mapping[str, Any]], done: Collection[str], told: Estimate, workers: int
-) -> list[str]:
+def words(planned: Sequence[Mapping[str, Any]], done: Collection[str], told: Estimate, workers: int) -> list[str]:
     """What a plan is going to cost, in lines: runs, GMACs × images, hours on one worker and on ``workers``."""
     missing = np.array([run["run_id"] not in done for run in planned], bool)
     count = int(missing.sum())

@@ -27,7 +27,7 @@ RECORD = ("status", "path", "error")  # what is asked of a run's record
 class RunStanding:
     """What became of a planned run.
 
-    ``plan`` is its line of the plan, ``path`` its folder, ``error`` how it failed, ``holder`` the process that is at it.
+    ``plan`` is its line of the plan, ``path`` its folder, ``error`` how it failed, ``holder`` the process at it.
     """
 
     plan: Mapping[str, Any]
