@@ -79,13 +79,14 @@ def _measured(runs: pd.DataFrame, like: Mapping[str, Any]) -> pd.DataFrame:
         return runs
     runs = runs.assign(processes=runs["processes"].fillna(1) if "processes" in runs else 1)
     last = runs.sort_values("ended", na_position="first").iloc[-1]
-    runs = runs.loc[(runs["device"] == last["device"]) & (runs["processes"] == last["processes"])]
+    for name in ("device", "processes"):
+        runs = runs[runs[name].eq(last[name])]
     return runs.assign(per_image=runs["train_seconds"] / (runs["epochs"] * runs["train_images"]))
 
 
 def _designs(measured: pd.DataFrame) -> pd.DataFrame:
     """One row a design: the mean of ``per_image`` over its runs."""
-    return measured.groupby(DESIGN, as_index=False)["per_image"].mean()
+    return measured.groupby(DESIGN)["per_image"].mean().reset_index()
 
 
 def _fitted(plan: pd.DataFrame, measured: pd.DataFrame) -> Array:

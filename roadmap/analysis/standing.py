@@ -121,7 +121,7 @@ def _run(plan: Mapping[str, Any], record: tuple[Any, ...] | None, holder: Holder
     if path is None:
         return RunStanding(plan, MISSING)
     if status == "failed":
-        return RunStanding(plan, FAILED, path, error)
+        return RunStanding(plan, FAILED, path, error if isinstance(error, str) else "it failed without a word")
     return RunStanding(plan, INTERRUPTED, path, progress=progress(path, plan["epochs"]))
 
 
