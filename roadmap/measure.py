@@ -14,7 +14,7 @@ from roadmap.counting import count_composed
 from roadmap.device import autocast
 
 Step = Callable[[], None]
-CPU_BATCH = 16  # images at most of a step that is measured on a CPU
+CPU_GMACS = 50.0  # forward pass at most of a step that is measured on a CPU: some seconds
 PAIRS = {
     # our step and the name of the same network in torchvision and timm
     "ResNet-50": ("resnet50", "resnet50"),
@@ -106,7 +106,8 @@ def image_seconds(composed: Composed, device: torch.device, repeats: int = 3) ->
     """Seconds that an image takes in training and in evaluation, of a config's network on random images."""
     values = composed.values
     batch = values["micro_batch_size"] or values["batch_size"]
-    batch = min(batch, CPU_BATCH) if device.type == "cpu" else batch
+    if device.type == "cpu":
+        batch = min(batch, max(1, int(CPU_GMACS / count_composed(composed).gmacs)))
     images = torch.randn(batch, 3, values["image_size"], values["image_size"], device=device)
     labels = torch.zeros(batch, dtype=torch.long, device=device)
     network, precision = build_network(composed), values["precision"]

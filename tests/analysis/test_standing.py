@@ -164,7 +164,7 @@ def test_the_table_and_what_is_said_below_it(tmp_path: Path) -> None:
     for seed in range(3, 18):
         leave(tmp_path, seed, status="failed", top1=None, error=f"cause {'abcdefghijklmno'[seed - 3]}")
     lines = table([stand(tmp_path, sweep, {"0000000001": WORKER})]).splitlines()
-    assert lines[0].split() == "sweep runs done running interrupted failed missing time left".split()
+    assert " ".join(lines[0].split()) == "sweep runs done running interrupted failed missing time left"
     assert lines[2].split()[:7] == ["study-nano-digits-123456", "30", "1", "1", "1", "15", "12"]
     assert lines[2].endswith("min with 1 at work")
     assert lines[4] == "time left: from 1 run on digits (cpu), of the same designs"
