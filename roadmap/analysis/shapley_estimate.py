@@ -1,0 +1,172 @@
+"""Shapley values estimated from measured sets: some orders of many, some seeds of each set, and the error of both.
+
+Every estimate is a linear combination Σ w[S] · mean(S) of the sets' means over seeds. Its variance has two parts.
+
+Seed noise: Σ w[S]² · s[S]² / n[S], with s[S]² the variance over the n[S] seeds of a set; a set that many orders share
+counts once with all its weight. A set with one seed has the variance of the others, pooled. Sets are taken as
+independent; where they share seeds, what a seed does to all sets alike cancels in the estimate, whose weights sum to
+0, and is counted all the same: the interval is then rather too wide than too narrow.
+
+Which orders were drawn: the variance between the orders' own values, less what seed noise is expected to contribute to
+it, at least 0, divided by the number of orders and multiplied by the share of the feasible orders that was not drawn
+(sampling without replacement): 0 when all are there.
+
+Intervals are Student's, their degrees of freedom Satterthwaite's for this sum of variances.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from roadmap.analysis import shapley
+
+CONFIDENCE = 0.95
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Of n changes, arrays (n,) in the unit of the samples; NaN is unknown.
+
+    ``low`` to ``high`` is the 95 % interval, of each change by itself, ``df`` its degrees of freedom. ``se`` is the
+    standard error, of which ``se_orders`` comes from which orders were drawn and ``se_seeds`` from seed noise; where no
+    set has two seeds these two are unknown, and ``se`` is of the spread between the orders alone. ``orders`` is the
+    number of orders used and ``feasible_orders`` that of all there are.
+    """
+
+    values: Array
+    se: Array
+    low: Array
+    high: Array
+    df: Array
+    se_orders: Array
+    se_seeds: Array
+    orders: int
+    feasible_orders: float
+
+
+@dataclass(frozen=True)
+class Sets:
+    """Measured sets: of each mask, (2**n,), the mean and number of its values, and ``same``, the first equal mask.
+
+    ``variances`` and ``freedoms``, (r,), are those of the ``repeated`` masks, with more than one value.
+    """
+
+    means: Array
+    counts: Array
+    same: Array
+    repeated: Array
+    variances: Array
+    freedoms: Array
+
+    @classmethod
+    def of(cls, samples: Mapping[int, Sequence[float]], same: Array) -> "Sets":
+        """``samples`` are the values of each measured mask; ``same``, (2**n,), has for each the first equal to it.
+
+        Equal masks are the same measurement, as where a change does nothing beside another.
+        """
+        means, counts = np.full(len(same), np.nan), np.zeros(len(same), int)
+        for mask, sample in samples.items():
+            if len(sample):
+                means[same[mask]], counts[same[mask]] = np.mean(sample), len(sample)
+        repeated = np.nonzero(counts > 1)[0]
+        by_first = {int(same[mask]): sample for mask, sample in samples.items()}
+        variances = np.array([np.var(by_first[mask], ddof=1) for mask in repeated])
+        return cls(means[same], counts[same], same, repeated, variances, counts[repeated] - 1)
+
+    def merged(self, weights: Array) -> Array:
+        """Weights, (n, 2**n), with those of equal masks on the first of them."""
+        total = np.zeros_like(weights)
+        np.add.at(total, (slice(None), self.same), weights)
+        return total
+
+    def on_variances(self, shares: Array) -> Array:
+        """Σ shares[S] · var(S) / n[S], (n, 2**n) over all sets, as coefficients (n, r) of the known variances."""
+        each = np.where(shares != 0, shares / np.maximum(self.counts, 1), 0)
+        alone = np.where(self.counts < 2, each, 0).sum(axis=1)
+        return each[:, self.repeated] + alone[:, None] * self.freedoms / max(self.freedoms.sum(), 1)
+
+
+def from_all_sets(feasible: Array, samples: Mapping[int, Sequence[float]], same: Array | None = None) -> Estimate:
+    """The Shapley values where every set that an order leads through has been measured; seed noise alone is left.
+
+    ``feasible`` and ``same`` are (2**n,), the latter as of ``Sets.of``, none meaning that all sets differ; ``samples``
+    are the values of each mask, one a seed. Raises ValueError where a set is missing.
+    """
+    sets = Sets.of(samples, np.arange(len(feasible)) if same is None else same)
+    weights = sets.merged(shapley.weights(feasible))
+    used = (weights != 0).any(axis=0)
+    if np.isnan(sets.means[used]).any():
+        raise ValueError("a set that an order leads through has no value")
+    number = shapley.orders(feasible)
+    nothing = np.zeros(len(weights))
+    return _estimate(weights, sets, nothing, np.zeros_like(weights), 0.0, (round(number), number))
+
+
+def from_orders(
+    orders: Sequence[Sequence[int]],
+    feasible: Array,
+    samples: Mapping[int, Sequence[float]],
+    same: Array | None = None,
+) -> Estimate:
+    """The Shapley values from some of the feasible orders, drawn at random, every set of which has been measured.
+
+    An order is the changes' numbers in the order of joining; one that is there twice counts once. The other arguments
+    are those of ``from_all_sets``. Raises ValueError where a set is missing or there is no order.
+    """
+    drawn = np.array(list(dict.fromkeys(map(tuple, orders))))
+    sets = Sets.of(samples, np.arange(len(feasible)) if same is None else same)
+    number, players = drawn.shape
+    after = np.cumsum(1 << drawn, axis=1)
+    before = sets.same[after - (1 << drawn)]
+    after = sets.same[after]
+    if np.isnan(sets.means[before]).any() or np.isnan(sets.means[after]).any():
+        raise ValueError("a set of these orders has no value")
+    marginals = np.zeros((number, players))
+    np.put_along_axis(marginals, drawn, sets.means[after] - sets.means[before], axis=1)
+    weights, visits = np.zeros((players, len(feasible))), np.zeros((players, len(feasible)))
+    for place, sign in ((after, 1), (before, -1)):
+        np.add.at(weights, (drawn, place), sign / number)
+        np.add.at(visits, (drawn, place), after != before)
+    between = marginals.var(axis=0, ddof=1) if number > 1 else np.full(players, np.nan)
+    # what independent noise of the sets is expected to add to the variance between orders
+    noise = (visits - number * weights**2) / max(number - 1, 1)
+    total = shapley.orders(feasible)
+    left = max(1 - number / total, 0) / number
+    return _estimate(weights, sets, between, noise, left, (number, total))
+
+
+def _estimate(
+    weights: Array, sets: Sets, between: Array, noise: Array, left: float, orders: tuple[int, float]
+) -> Estimate:
+    """The estimate and its interval; ``between`` counts ``left`` times, after the share ``noise`` has in it."""
+    values = weights @ np.nan_to_num(sets.means)
+    number = orders[0]
+    unknown = np.full(len(values), np.nan)
+    if not len(sets.repeated):
+        se = np.sqrt(between / number) if left else unknown
+        return Estimate(values, se, *_interval(values, se, np.full(len(values), number - 1)), unknown, unknown, *orders)
+    seeds = sets.on_variances(weights**2)
+    share = sets.on_variances(noise)
+    drawn = left * (between - share @ sets.variances) if left else np.zeros(len(values))
+    floored = drawn <= 0
+    # variances of variances, for Satterthwaite's degrees of freedom
+    mixed = np.where(floored[:, None], seeds, seeds - left * share)
+    spread = mixed**2 @ (sets.variances**2 / sets.freedoms)
+    spread += np.where(floored, 0, (left * between) ** 2 / max(number - 1, 1)) if left else 0
+    by_seeds = seeds @ sets.variances
+    variance = by_seeds + np.where(floored, 0, drawn)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        df = variance**2 / spread
+    parts = np.sqrt(np.maximum(drawn, 0)), np.sqrt(by_seeds)
+    return Estimate(values, np.sqrt(variance), *_interval(values, np.sqrt(variance), df), *parts, *orders)
+
+
+def _interval(values: Array, se: Array, df: Array) -> tuple[Array, Array, Array]:
+    from scipy.special import stdtrit
+
+    # values without any spread say nothing about noise
+    known = np.where(se > 1e-9, se, np.nan)
+    half = stdtrit(np.maximum(df, 1), (1 + CONFIDENCE) / 2) * known
+    return values - half, values + half, np.where(np.isnan(half), np.nan, df)
