@@ -145,7 +145,9 @@ def _estimate(
     number = orders[0]
     unknown = np.full(len(values), np.nan)
     if not len(sets.repeated):
-        se = np.sqrt(between / number) if left else unknown
+        # the spread between orders is from both, in unknown shares: the one that leaves the greater error
+        shared = (weights**2).sum(axis=1) / np.where(noise.any(axis=1), noise.sum(axis=1), np.nan)
+        se = np.sqrt(between * np.fmax(left, shared))
         return Estimate(values, se, *_interval(values, se, np.full(len(values), number - 1)), unknown, unknown, *orders)
     seeds = sets.on_variances(weights**2)
     share = sets.on_variances(noise)
