@@ -1,6 +1,6 @@
 """What each change of a path is worth, given the others: leave-one-out, add-one-in and Shapley values side by side."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +18,8 @@ from roadmap.rows import paper_parents
 
 SIDES = ("loo", "aoi")  # leave-one-out and add-one-in
 COSTS = ("gmacs", "params_m")
+Planned = Mapping[int, frozenset[int]]  # set -> seeds
+
 ESTIMATED = ("se", "low", "high", "df", "se_orders", "se_seeds")  # of a Shapley value
 
 
@@ -34,16 +36,17 @@ class Order:
 class Attribution:
     """``table`` has a row a change.
 
-    ``change``, ``label``, ``section``; ``gmacs_path``, ``gmacs_loo``, ``gmacs_aoi`` and ``gmacs_shapley``, ×10⁹, and the
-    same of ``params_m``, ×10⁶: what it adds on the path, to all others, to none, and as its Shapley value; ``loo_with``
-    and ``aoi_with``: the changes that went or came with it. With runs, in percentage points of top-1: ``loo`` and
-    ``aoi`` with their ``_low``, ``_high``, ``_n``, ``_p_holm`` as in ``statistics.gaps``, ``shapley`` with ``_se``,
-    ``_low``, ``_high``, ``_df``, ``_se_orders``, ``_se_seeds`` as in ``shapley_estimate``, how many runs each is still
-    ``_missing``, and ``paper`` with ``paper_low`` and ``paper_high``.
+    ``change``, ``label``, ``section``; ``gmacs_path``, ``gmacs_loo``, ``gmacs_aoi`` and ``gmacs_shapley``, ×10⁹, and
+    the same of ``params_m``, ×10⁶: what it adds on the path, to all others, to none, and as its Shapley value;
+    ``loo_with`` and ``aoi_with``: the changes that went or came with it. With runs, in percentage points of top-1:
+    ``loo`` and ``aoi`` with their ``_low``, ``_high``, ``_n``, ``_p_holm`` as in ``statistics.gaps``, ``shapley`` with
+    ``_se``, ``_low``, ``_high``, ``_df``, ``_se_orders``, ``_se_seeds`` as in ``shapley_estimate``, and ``paper`` with
+    ``paper_low`` and ``paper_high``.
 
-    ``runs`` is the finished runs that are of a set, ``unfinished`` how many others are, ``planned`` the seeds that each
-    set is planned for, ``orders`` those that sweeps planned. The Shapley values are from ``used``, the complete ones of
-    them, or, where every set has been run, from all orders (``whole``), and from ``used_runs`` of the runs.
+    ``runs`` is the finished runs that are of a set, ``unfinished`` how many others are, ``planned`` the seeds that
+    each of ``loo``, ``aoi`` and ``shapley`` wants of each set, ``orders`` those that sweeps planned. The Shapley values
+    are from ``used``, the complete ones of them, or, where every set has been run, from all orders (``whole``), and
+    from ``used_runs`` of the runs.
     """
 
     sets: Sets
@@ -51,25 +54,24 @@ class Attribution:
     runs: pd.DataFrame = field(default_factory=pd.DataFrame)
     samples: Mapping[int, Sample] = field(default_factory=dict)
     unfinished: int = 0
-    planned: Mapping[int, frozenset[int]] = field(default_factory=dict)
+    planned: Mapping[str, Planned] = field(default_factory=dict)
     orders: tuple[Order, ...] = ()
     used: tuple[Order, ...] = ()
     used_runs: int = 0
     feasible_orders: float = 0
     whole: bool = False
 
-    @property
-    def missing(self) -> int:
-        """How many runs that were planned are not finished."""
-        return _missing(self.planned, self.samples)
+    def missing(self, *columns: str) -> int:
+        """How many runs that any of ``loo``, ``aoi`` and ``shapley`` wants are not finished."""
+        return _missing(_joined(self.planned[column] for column in columns), self.samples)
 
 
 def count(sets: Sets) -> Attribution:
     """The attribution of GMACs and parameters, exactly, with no run at all."""
     rows = [
         {"change": change.name, "label": change.label, "section": change.section}
-        | {"loo_with": _others(sets, sets.full & ~sets.without(place), place)}
-        | {"aoi_with": _others(sets, sets.alone(place), place)}
+        | {"loo_with": _others(sets, sets.full & ~sets.without[place], place)}
+        | {"aoi_with": _others(sets, sets.alone[place], place)}
         for place, change in enumerate(sets.changes)
     ]
     table = pd.DataFrame(rows)
@@ -77,8 +79,8 @@ def count(sets: Sets) -> Attribution:
         values = getattr(sets, name)
         table[f"{name}_shapley"] = shapley.exact(values)
         table[f"{name}_path"] = np.diff(values[sets.path()]) if sets.feasible[sets.path()].all() else np.nan
-        table[f"{name}_loo"] = [values[sets.full] - values[sets.without(i)] for i in range(len(table))]
-        table[f"{name}_aoi"] = [values[sets.alone(i)] - values[0] for i in range(len(table))]
+        table[f"{name}_loo"] = [values[sets.full] - values[sets.without[i]] for i in range(len(table))]
+        table[f"{name}_aoi"] = [values[sets.alone[i]] - values[0] for i in range(len(table))]
     return Attribution(sets, table, feasible_orders=shapley.orders(sets.feasible))
 
 
@@ -107,19 +109,19 @@ def attribute(
     samples = sets.samples(finished)
     orders = planned_orders(sets, headers)
     counted = count(sets)
-    deltas, planned = _deltas(sets, samples, _seeds_of(headers, frozenset(finished["seed"].astype(int))))
-    for order in orders:
-        for mask in _led_through(sets, order.places):
-            planned[mask] = planned.get(mask, frozenset()) | frozenset(order.seeds)
+    pairs = {
+        "loo": [(sets.full, mask) for mask in sets.without],
+        "aoi": [(mask, 0) for mask in sets.alone],
+    }
+    planned = _planned(sets, pairs, headers, orders, frozenset(finished["seed"].astype(int)))
     whole = _reached(sets) <= samples.keys()
     used = () if whole else _complete(sets, samples, orders)
     masks = _reached(sets) if whole else {mask for order in used for mask in _led_through(sets, order.places)}
     estimate = _shapley_columns(sets, samples, used, whole)
-    missing = [_missing(_beside(sets, orders, place), samples) for place in range(len(sets.changes))]
-    table = pd.concat([counted.table, deltas, estimate.assign(shapley_missing=missing)], axis=1)
+    parts = [counted.table, paper_deltas(steps, regime), _deltas(sets, samples, pairs), estimate]
     return Attribution(
         sets,
-        pd.concat([table, paper_deltas(steps, regime)], axis=1),
+        pd.concat(parts, axis=1),
         finished,
         samples,
         len(known) - len(finished),
@@ -136,8 +138,8 @@ def planned_orders(sets: Sets, headers: Sequence[Mapping[str, Any]]) -> tuple[Or
     """The orders of these changes that sweeps planned; one that two of them have with the seeds of both."""
     found: dict[tuple[int, ...], Order] = {}
     for header in headers:
-        drawn = header.get("study", {}).get("orders") in ("random", "all")
-        for names in header.get("orders") or ():
+        drawn = header["study"].get("orders") in ("random", "all")
+        for names in header["orders"] or ():
             places = sets.order(names)
             if places is not None:
                 key, seeds = tuple(places), tuple(header["seeds"])
@@ -191,40 +193,51 @@ def _check_equally_long(runs: pd.DataFrame) -> None:
             )
 
 
-def _seeds_of(headers: Sequence[Mapping[str, Any]], otherwise: frozenset[int]) -> dict[str, frozenset[int]]:
-    """The seeds that sweeps planned for each side's sets; those of the runs where none did."""
-    found: dict[str, frozenset[int]] = {}
-    for side, study in zip(SIDES, ("leave_one_out", "add_one_in"), strict=True):
-        ours = [frozenset(header["seeds"]) for header in headers if header.get("study", {}).get("name") == study]
-        found[side] = frozenset().union(*ours) or otherwise
-    return found
-
-
-def _deltas(
-    sets: Sets, samples: Mapping[int, Sample], seeds: Mapping[str, frozenset[int]]
-) -> tuple[pd.DataFrame, dict[int, frozenset[int]]]:
-    """The columns of both sides, tested as one family, and the seeds that their sets are wanted for."""
-    places = range(len(sets.changes))
-    pairs = {
-        "loo": [(sets.full, sets.without(place)) for place in places],
-        "aoi": [(sets.alone(place), 0) for place in places],
-    }
+def _deltas(sets: Sets, samples: Mapping[int, Sample], pairs: Mapping[str, Sequence[tuple[int, int]]]) -> pd.DataFrame:
+    """The columns of leave-one-out and add-one-in, tested as one family."""
     chosen = [(int(sets.same[one]), int(sets.same[other])) for side in SIDES for one, other in pairs[side]]
     measured = gaps([(samples.get(one, {}), samples.get(other, {})) for one, other in chosen])
-    columns: dict[str, Any] = {}
-    wanted: dict[int, frozenset[int]] = {}
-    for number, side in enumerate(SIDES):
-        part = slice(number * len(places), (number + 1) * len(places))
-        for name in ("", "_low", "_high", "_n", "_p_holm"):
-            columns[side + name] = measured[f"delta{name}"].to_numpy()[part]
-        of_side = [dict.fromkeys(pair, seeds[side]) for pair in chosen[part]]
-        columns[f"{side}_missing"] = [_missing(pair, samples) for pair in of_side]
-        for pair in of_side:
-            wanted |= {mask: wanted.get(mask, frozenset()) | of_mask for mask, of_mask in pair.items()}
-    return pd.DataFrame(columns), wanted
+    changes = len(sets.changes)
+    return pd.DataFrame(
+        {
+            side + name: measured[f"delta{name}"].to_numpy()[number * changes : (number + 1) * changes]
+            for number, side in enumerate(SIDES)
+            for name in ("", "_low", "_high", "_n", "_p_holm")
+        }
+    )
 
 
-def _missing(planned: Mapping[int, frozenset[int]], samples: Mapping[int, Sample]) -> int:
+def _planned(
+    sets: Sets,
+    pairs: Mapping[str, Sequence[tuple[int, int]]],
+    headers: Sequence[Mapping[str, Any]],
+    orders: Sequence[Order],
+    seeds: frozenset[int],
+) -> dict[str, Planned]:
+    """The seeds that each column wants of each set: those of the sweeps for it, or of the runs where there is none."""
+    planned: dict[str, Planned] = {}
+    for side, study in zip(SIDES, ("leave_one_out", "add_one_in"), strict=True):
+        ours = frozenset(seed for header in headers if header["study"]["name"] == study for seed in header["seeds"])
+        masks = sets.same[np.ravel(pairs[side])].tolist()
+        planned[side] = dict.fromkeys(masks, ours or seeds)
+    wanted = [dict.fromkeys(_led_through(sets, order.places), frozenset(order.seeds)) for order in orders]
+    wanted += [
+        dict.fromkeys(_reached(sets), frozenset(header["seeds"]))
+        for header in headers
+        if header["study"].get("orders") == "all" and sorted(header["changes"] or ()) == sorted(sets.names)
+    ]
+    return planned | {"shapley": _joined(wanted)}
+
+
+def _joined(parts: Iterable[Planned]) -> Planned:
+    joined: dict[int, frozenset[int]] = {}
+    for part in parts:
+        for mask, seeds in part.items():
+            joined[mask] = joined.get(mask, frozenset()) | seeds
+    return joined
+
+
+def _missing(planned: Planned, samples: Mapping[int, Sample]) -> int:
     return sum(len(seeds - samples.get(mask, {}).keys()) for mask, seeds in planned.items())
 
 
@@ -242,16 +255,6 @@ def _complete(sets: Sets, samples: Mapping[int, Sample], orders: Sequence[Order]
     """The orders of which every set has been run; those drawn at random alone, if there are any."""
     complete = tuple(order for order in orders if set(_led_through(sets, order.places)) <= samples.keys())
     return tuple(order for order in complete if order.drawn) or complete
-
-
-def _beside(sets: Sets, orders: Sequence[Order], place: int) -> dict[int, frozenset[int]]:
-    """The sets right before and after a change joins in any of the orders, with the seeds they are planned for."""
-    planned: dict[int, frozenset[int]] = {}
-    for order in orders:
-        joins = order.places.index(place)
-        for mask in _led_through(sets, order.places)[joins : joins + 2]:
-            planned[mask] = planned.get(mask, frozenset()) | frozenset(order.seeds)
-    return planned
 
 
 def _shapley_columns(sets: Sets, samples: Mapping[int, Sample], used: Sequence[Order], whole: bool) -> pd.DataFrame:

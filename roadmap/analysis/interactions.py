@@ -51,21 +51,23 @@ class Interactions:
                 f"interactions: the {self.sets} designs differ no more than seed noise makes them, so these runs say "
                 "nothing of interactions"
             )
+        share = f"interactions: by themselves the changes explain {_percent(self.additive)} of the variance between "
+        share += f"{self.sets} designs"
         if np.isnan(self.noise):
-            share = f"by themselves the changes explain {self.additive:.0%} of the variance between {self.sets} designs"
-            share += ", seed noise (unknown: one seed each) included"
+            share += ", seed noise included, which is unknown with one seed each"
         else:
-            share = f"by themselves the changes explain {min(self.additive, 1):.0%} of the variance between "
-            share += f"{self.sets} designs beyond seed noise, which is {self.noise:.0%} of all"
+            share += f" that is not seed noise (seed noise: {_percent(self.noise)} of the whole variance)"
         if np.isnan(self.f):
-            return f"interactions: {share}; to test pairs takes more than {self.terms} designs"
+            return f"{share}; to test pairs takes more than {self.terms} designs"
         test = f"F({self.f_df[0]}, {self.f_df[1]}) = {self.f:.2f}, p {_p(self.f_p)}"
         if self.f_p >= ALPHA:
-            return f"interactions: {share}; pairs explain no more than chance would ({test}), which proves none absent"
+            return (
+                f"{share}; pairs explain no more than chance would ({test}), which does not prove that there are none"
+            )
         told = int((self.pairs["p_holm"] < ALPHA).sum())
         return (
-            f"interactions: {share}; pairs explain more than chance would ({test}), {told} of {len(self.pairs)} by "
-            "themselves after Holm's correction: what a change is worth depends on the others"
+            f"{share}; pairs explain more than chance would ({test}), {told} of {len(self.pairs)} by themselves after "
+            "Holm's correction: what a change is worth depends on the others"
         )
 
 
@@ -125,7 +127,7 @@ def _additive(mains: Array, means: Array, values: Sequence[Sequence[float]]) -> 
     freedoms = [len(sample) - 1 for sample in values]
     if not sum(freedoms) or not total:
         return (by_mains / total if total else float("nan")), float("nan")
-    pooled = sum(np.var(sample) * len(sample) for sample in values) / sum(freedoms)
+    pooled = float(sum(np.var(sample) * len(sample) for sample in values)) / sum(freedoms)
     of_mean = pooled * float(np.mean([1 / len(sample) for sample in values]))
     beyond = total - (len(means) - 1) * of_mean
     share = (by_mains - (mains.shape[1] - 1) * of_mean) / beyond if beyond > 0 else float("nan")
@@ -150,6 +152,10 @@ def _fit(
 
 def _empty() -> pd.DataFrame:
     return pd.DataFrame(columns=["first", "second", "estimate", "se", "p", "p_holm"])
+
+
+def _percent(share: float) -> str:
+    return f"{100 * min(max(share, 0), 1):.0f} %"
 
 
 def _p(p: float) -> str:

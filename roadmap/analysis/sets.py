@@ -28,11 +28,17 @@ class Change(Protocol):
 
 
 class Lattice(Protocol):
-    """All sets of changes, each a mask whose bit i stands for ``changes[i]``; ``point`` is the config of one."""
+    """All sets of changes, each a mask whose bit i stands for ``changes[i]``; ``point`` is the config of one.
+
+    ``without`` is the full set without a change and as few others as go with it, ``alone`` a change with as few as it
+    needs.
+    """
 
     @property
     def changes(self) -> Sequence[Change]: ...
     def masks(self) -> list[int]: ...
+    def without(self, name: str) -> int: ...
+    def alone(self, name: str) -> int: ...
     def point(self, mask: int) -> Any: ...
 
 
@@ -51,7 +57,7 @@ class Sets:
 
     ``same`` has for each set the first one of its design and recipe, which differs from it where a change does nothing
     beside others; ``gmacs`` ×10⁹ and ``params_m`` ×10⁶ are NaN where a set is not ``feasible``. ``keys`` finds the
-    first set of a design and recipe.
+    first set of a design and recipe. ``without`` and ``alone`` are each change's, as of ``Lattice``.
     """
 
     changes: tuple[Change, ...]
@@ -60,6 +66,8 @@ class Sets:
     gmacs: Array
     params_m: Array
     keys: Mapping[str, int]
+    without: tuple[int, ...]
+    alone: tuple[int, ...]
 
     @classmethod
     def of(cls, lattice: Lattice, cost: Callable[[Any], Cost]) -> "Sets":
@@ -82,7 +90,10 @@ class Sets:
                 same[mask] = keys.setdefault(_key(point.design.to_dict(), recipes[point.recipe]), mask)
                 spent = cost(point)
                 feasible[mask], gmacs[mask], params_m[mask] = True, spent.gmacs, spent.params_m
-        return cls(tuple(lattice.changes), feasible, same, gmacs, params_m, keys)
+        changes = tuple(lattice.changes)
+        without = tuple(lattice.without(change.name) for change in changes)
+        alone = tuple(lattice.alone(change.name) for change in changes)
+        return cls(changes, feasible, same, gmacs, params_m, keys, without, alone)
 
     @property
     def names(self) -> list[str]:
@@ -101,18 +112,6 @@ class Sets:
     def path(self) -> list[int]:
         """The beginnings of the changes in the path's own order, from none to all."""
         return [2**size - 1 for size in range(len(self.changes) + 1)]
-
-    def without(self, place: int) -> int:
-        """The largest feasible set without a change: all others, less those that need it."""
-        masks = np.nonzero(self.feasible)[0]
-        masks = masks[masks >> place & 1 == 0]
-        return int(max(masks, key=lambda mask: (int(mask).bit_count(), mask)))
-
-    def alone(self, place: int) -> int:
-        """The smallest feasible set with a change: itself, and those that it needs."""
-        masks = np.nonzero(self.feasible)[0]
-        masks = masks[masks >> place & 1 == 1]
-        return int(min(masks, key=lambda mask: (int(mask).bit_count(), mask)))
 
     def order(self, names: Sequence[str]) -> list[int] | None:
         """The changes' places in an order of their names; None for an order of others, or one that is not feasible."""

@@ -85,9 +85,7 @@ def _paths(feasible: Array) -> tuple[Array, Array]:
     """Of each set the number of feasible ways that lead to it from the empty set, and from it to the full one."""
     before = _paths_up(feasible)
     if not before[-1]:
-        raise RequestError(
-            "no order of these changes is feasible: each has a beginning whose options do not go together"
-        )
+        raise RequestError("no order of these changes is feasible: each begins with options that do not go together")
     # from the full set down is from the empty set up among the complements
     return before, _paths_up(feasible[::-1])[::-1]
 

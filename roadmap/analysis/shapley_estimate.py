@@ -72,13 +72,13 @@ class Sets:
                 means[same[mask]], counts[same[mask]] = np.mean(sample), len(sample)
         repeated = np.nonzero(counts > 1)[0]
         by_first = {int(same[mask]): sample for mask, sample in samples.items()}
-        variances = np.array([np.var(by_first[mask], ddof=1) for mask in repeated])
+        variances = np.array([np.var(by_first[mask], ddof=1) for mask in repeated.tolist()])
         return cls(means[same], counts[same], same, repeated, variances, counts[repeated] - 1)
 
     def merged(self, weights: Array) -> Array:
         """Weights, (n, 2**n), with those of equal masks on the first of them."""
         total = np.zeros_like(weights)
-        np.add.at(total, (slice(None), self.same), weights)
+        np.add.at(total.T, self.same, weights.T)
         return total
 
     def on_variances(self, shares: Array) -> Array:
