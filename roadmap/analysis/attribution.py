@@ -10,7 +10,7 @@ import pandas as pd
 from roadmap.analysis import shapley
 from roadmap.analysis.comparable import as_long, check_comparable
 from roadmap.analysis.sets import Sets, beginnings
-from roadmap.analysis.shapley_estimate import from_all_sets, from_orders
+from roadmap.analysis.shapley_estimate import Estimate, from_all_sets, from_orders
 from roadmap.analysis.statistics import CONFIDENCE, Sample, gaps
 from roadmap.errors import RequestError
 from roadmap.published import SCALED_FROM, published_steps
@@ -46,7 +46,7 @@ class Attribution:
     ``runs`` is the finished runs that are of a set, ``unfinished`` how many others are, ``planned`` the seeds that
     each of ``loo``, ``aoi`` and ``shapley`` wants of each set, ``orders`` those that sweeps planned. The Shapley values
     are from ``used``, the complete ones of them, or, where every set has been run, from all orders (``whole``), and
-    from ``used_runs`` of the runs.
+    from ``used_runs`` of the runs; ``seed_ratio``, with its p-value, is as of ``shapley_estimate``.
     """
 
     sets: Sets
@@ -60,6 +60,7 @@ class Attribution:
     used_runs: int = 0
     feasible_orders: float = 0
     whole: bool = False
+    seed_ratio: tuple[float, float] = (np.nan, np.nan)
 
     def missing(self, *columns: str) -> int:
         """How many runs that any of ``loo``, ``aoi`` and ``shapley`` wants are not finished."""
@@ -117,8 +118,13 @@ def attribute(
     whole = _reached(sets) <= samples.keys()
     used = () if whole else _complete(sets, samples, orders)
     masks = _reached(sets) if whole else {mask for order in used for mask in _led_through(sets, order.places)}
-    estimate = _shapley_columns(sets, samples, used, whole)
-    parts = [counted.table, paper_deltas(steps, regime), _deltas(sets, samples, pairs), estimate]
+    estimate = None
+    if whole:
+        estimate = from_all_sets(sets.feasible, samples, sets.same)
+    elif used:
+        estimate = from_orders([order.places for order in used], sets.feasible, samples, sets.same)
+    parts = [counted.table, paper_deltas(steps, regime), _deltas(sets, samples, pairs)]
+    parts.append(_shapley_columns(estimate, len(sets.changes)))
     return Attribution(
         sets,
         pd.concat(parts, axis=1),
@@ -131,6 +137,7 @@ def attribute(
         sum(len(samples[mask]) for mask in masks),
         counted.feasible_orders,
         whole,
+        (estimate.seed_ratio, estimate.seed_ratio_p) if estimate else (np.nan, np.nan),
     )
 
 
@@ -257,13 +264,8 @@ def _complete(sets: Sets, samples: Mapping[int, Sample], orders: Sequence[Order]
     return tuple(order for order in complete if order.drawn) or complete
 
 
-def _shapley_columns(sets: Sets, samples: Mapping[int, Sample], used: Sequence[Order], whole: bool) -> pd.DataFrame:
+def _shapley_columns(estimate: Estimate | None, changes: int) -> pd.DataFrame:
     names = {"values": "shapley"} | {name: f"shapley_{name}" for name in ESTIMATED}
-    if not whole and not used:
-        return pd.DataFrame(np.nan, range(len(sets.changes)), list(names.values()))
-    values = {mask: list(sample.values()) for mask, sample in samples.items()}
-    if whole:
-        estimate = from_all_sets(sets.feasible, values, sets.same)
-    else:
-        estimate = from_orders([order.places for order in used], sets.feasible, values, sets.same)
+    if estimate is None:
+        return pd.DataFrame(np.nan, range(changes), list(names.values()))
     return pd.DataFrame({column: getattr(estimate, name) for name, column in names.items()})

@@ -11,6 +11,7 @@ from roadmap.analysis.statistics import CONFIDENCE
 from roadmap.textual import aligned
 
 SHOWN = 10  # pairs
+SUSPECT = 0.01  # p-value of seed_ratio
 SIDE_NAMES = {"loo": "leave-one-out", "aoi": "add-one-in"}
 COLUMN_NAMES = SIDE_NAMES | {"shapley": "the orders"}
 WAYS = {"path": "on the path", "loo": "leave-one-out", "aoi": "add-one-in", "shapley": "Shapley"}
@@ -198,6 +199,12 @@ def _about_shapley(found: Attribution) -> list[str]:
     if table["shapley_se_seeds"].notna().any():
         parts = [table[f"shapley_se_{name}"].pow(2).mean() ** 0.5 for name in ("orders", "seeds")]
         lines.append(f"SE: {parts[0]:.2f} from which orders were drawn and {parts[1]:.2f} from seed noise, on average")
+        ratio, p = found.seed_ratio
+        if p < SUSPECT and ratio > 1:
+            lines.append(
+                f"caution: Shapley values of single seeds differ {ratio:.1f} times as much (in variance) as "
+                "independent sets would have them, so seeds do something to a change in all sets and SE is too small"
+            )
     elif len(found.used) > 1:
         lines.append(
             "caution: no set has two seeds, so seed noise is unknown; SE is an upper bound by the spread between orders"

@@ -4,8 +4,13 @@ Every estimate is a linear combination Σ w[S] · mean(S) of the sets' means ove
 
 Seed noise: Σ w[S]² · s[S]² / n[S], with s[S]² the variance over the n[S] seeds of a set; a set that many orders share
 counts once with all its weight. A set with one seed has the variance of the others, pooled. Sets are taken as
-independent; where they share seeds, what a seed does to all sets alike cancels in the estimate, whose weights sum to
-0, and is counted all the same: the interval is then rather too wide than too narrow.
+independent. Where they share seeds, what a seed does to all sets alike cancels in the estimate, whose weights sum to
+0, and is counted all the same: the interval is then rather too wide than too narrow. What a seed does to all sets with
+a change and to none without would not average out; ``seed_ratio`` is how to see it: the variance between the estimates
+of single seeds over what independent sets would give them, near 1 where they are independent.
+
+Where no set has two seeds, seed noise is unknown, and the spread between orders is from both in unknown shares. The
+error is then that of the one share, all orders or all noise, that makes it greater.
 
 Which orders were drawn: the variance between the orders' own values, less what seed noise is expected to contribute to
 it, at least 0, divided by the number of orders and multiplied by the share of the feasible orders that was not drawn
@@ -20,8 +25,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from roadmap.analysis import shapley
+from roadmap.analysis.statistics import CONFIDENCE, Sample
 
-CONFIDENCE = 0.95
 Array = np.ndarray
 
 
@@ -31,8 +36,9 @@ class Estimate:
 
     ``low`` to ``high`` is the 95 % interval, of each change by itself, ``df`` its degrees of freedom. ``se`` is the
     standard error, of which ``se_orders`` comes from which orders were drawn and ``se_seeds`` from seed noise; where no
-    set has two seeds these two are unknown, and ``se`` is of the spread between the orders alone. ``orders`` is the
-    number of orders used and ``feasible_orders`` that of all there are.
+    set has two seeds these two are unknown, and ``se`` is an upper bound. ``orders`` is the number of orders used and
+    ``feasible_orders`` that of all there are; ``seed_ratio``, with the p-value ``seed_ratio_p`` of one as
+    large from independent sets, is NaN unless all sets share two seeds.
     """
 
     values: Array
@@ -44,15 +50,19 @@ class Estimate:
     se_seeds: Array
     orders: int
     feasible_orders: float
+    seed_ratio: float
+    seed_ratio_p: float
 
 
 @dataclass(frozen=True)
 class Sets:
     """Measured sets: of each mask, (2**n,), the mean and number of its values, and ``same``, the first equal mask.
 
-    ``variances`` and ``freedoms``, (r,), are those of the ``repeated`` masks, with more than one value.
+    ``samples`` are those of the first masks; ``variances`` and ``freedoms``, (r,), are those of the ``repeated`` masks,
+    with more than one value.
     """
 
+    samples: Mapping[int, Sample]
     means: Array
     counts: Array
     same: Array
@@ -61,19 +71,18 @@ class Sets:
     freedoms: Array
 
     @classmethod
-    def of(cls, samples: Mapping[int, Sequence[float]], same: Array) -> "Sets":
-        """``samples`` are the values of each measured mask; ``same``, (2**n,), has for each the first equal to it.
+    def of(cls, samples: Mapping[int, Sample], same: Array) -> "Sets":
+        """``samples`` are seed → value of each measured mask; ``same``, (2**n,), has for each the first equal to it.
 
         Equal masks are the same measurement, as where a change does nothing beside another.
         """
         means, counts = np.full(len(same), np.nan), np.zeros(len(same), int)
-        for mask, sample in samples.items():
-            if len(sample):
-                means[same[mask]], counts[same[mask]] = np.mean(sample), len(sample)
+        firsts = {int(same[mask]): sample for mask, sample in samples.items() if len(sample)}
+        for mask, sample in firsts.items():
+            means[mask], counts[mask] = np.mean(list(sample.values())), len(sample)
         repeated = np.nonzero(counts > 1)[0]
-        by_first = {int(same[mask]): sample for mask, sample in samples.items()}
-        variances = np.array([np.var(by_first[mask], ddof=1) for mask in repeated.tolist()])
-        return cls(means[same], counts[same], same, repeated, variances, counts[repeated] - 1)
+        variances = np.array([np.var(list(firsts[mask].values()), ddof=1) for mask in repeated.tolist()])
+        return cls(firsts, means[same], counts[same], same, repeated, variances, counts[repeated] - 1)
 
     def merged(self, weights: Array) -> Array:
         """Weights, (n, 2**n), with those of equal masks on the first of them."""
@@ -87,12 +96,32 @@ class Sets:
         alone = np.where(self.counts < 2, each, 0).sum(axis=1)
         return each[:, self.repeated] + alone[:, None] * self.freedoms / max(self.freedoms.sum(), 1)
 
+    def seed_ratio(self, weights: Array) -> tuple[float, float]:
+        """The variance between the estimates of the single seeds, over what independent sets would give them.
 
-def from_all_sets(feasible: Array, samples: Mapping[int, Sequence[float]], same: Array | None = None) -> Estimate:
+        With its p-value, of n changes taken as independent.
+        """
+        from scipy.special import chdtrc
+
+        unknown = float("nan"), float("nan")
+        used = np.nonzero((weights != 0).any(axis=0))[0].tolist()
+        seeds = sorted(set.intersection(*(set(self.samples[mask]) for mask in used))) if used else []
+        if len(seeds) < 2:
+            return unknown
+        values = np.array([[self.samples[mask][seed] for seed in seeds] for mask in used])
+        found = (weights[:, used] @ values).var(axis=1, ddof=1).mean()
+        expected = (weights[:, used] ** 2 @ values.var(axis=1, ddof=1)).mean()
+        if not expected:
+            return unknown
+        freedom = len(weights) * (len(seeds) - 1)
+        return float(found / expected), float(chdtrc(freedom, freedom * found / expected))
+
+
+def from_all_sets(feasible: Array, samples: Mapping[int, Sample], same: Array | None = None) -> Estimate:
     """The Shapley values where every set that an order leads through has been measured; seed noise alone is left.
 
     ``feasible`` and ``same`` are (2**n,), the latter as of ``Sets.of``, none meaning that all sets differ; ``samples``
-    are the values of each mask, one a seed. Raises ValueError where a set is missing.
+    are seed → value of each mask. Raises ValueError where a set is missing.
     """
     sets = Sets.of(samples, np.arange(len(feasible)) if same is None else same)
     weights = sets.merged(shapley.weights(feasible))
@@ -100,14 +129,14 @@ def from_all_sets(feasible: Array, samples: Mapping[int, Sequence[float]], same:
     if np.isnan(sets.means[used]).any():
         raise ValueError("a set that an order leads through has no value")
     number = shapley.orders(feasible)
-    nothing = np.zeros(len(weights))
-    return _estimate(weights, sets, nothing, np.zeros_like(weights), 0.0, (round(number), number))
+    unknown = np.full(len(weights), np.nan)
+    return _estimate(weights, sets, unknown, np.zeros_like(weights), 0.0, (round(number), number))
 
 
 def from_orders(
     orders: Sequence[Sequence[int]],
     feasible: Array,
-    samples: Mapping[int, Sequence[float]],
+    samples: Mapping[int, Sample],
     same: Array | None = None,
 ) -> Estimate:
     """The Shapley values from some of the feasible orders, drawn at random, every set of which has been measured.
@@ -142,27 +171,47 @@ def _estimate(
 ) -> Estimate:
     """The estimate and its interval; ``between`` counts ``left`` times, after the share ``noise`` has in it."""
     values = weights @ np.nan_to_num(sets.means)
-    number = orders[0]
+    number, total = orders
+    ratio, ratio_p = sets.seed_ratio(weights)
     unknown = np.full(len(values), np.nan)
-    if not len(sets.repeated):
+    by_orders, by_seeds = unknown, unknown
+    if len(sets.repeated):
+        by_orders, by_seeds, df = _parts(weights, sets, between, noise, left, number)
+        se = np.sqrt(by_orders + by_seeds)
+    else:
         # the spread between orders is from both, in unknown shares: the one that leaves the greater error
         shared = (weights**2).sum(axis=1) / np.where(noise.any(axis=1), noise.sum(axis=1), np.nan)
-        se = np.sqrt(between * np.fmax(left, shared))
-        return Estimate(values, se, *_interval(values, se, np.full(len(values), number - 1)), unknown, unknown, *orders)
-    seeds = sets.on_variances(weights**2)
-    share = sets.on_variances(noise)
-    drawn = left * (between - share @ sets.variances) if left else np.zeros(len(values))
+        se, df = np.sqrt(between * np.fmax(left, shared)), np.full(len(values), number - 1)
+    low, high, df = _interval(values, se, df)
+    return Estimate(
+        values,
+        se,
+        low,
+        high,
+        df,
+        np.sqrt(by_orders),
+        np.sqrt(by_seeds),
+        number,
+        total,
+        seed_ratio=ratio,
+        seed_ratio_p=ratio_p,
+    )
+
+
+def _parts(
+    weights: Array, sets: Sets, between: Array, noise: Array, left: float, number: int
+) -> tuple[Array, Array, Array]:
+    """The variance from which orders were drawn, that from seed noise, and Satterthwaite's degrees of freedom."""
+    seeds, share = sets.on_variances(weights**2), sets.on_variances(noise)
+    drawn = left * (between - share @ sets.variances) if left else np.zeros(len(weights))
     floored = drawn <= 0
-    # variances of variances, for Satterthwaite's degrees of freedom
+    # the sum's coefficients of each variance, whose own variances make the degrees of freedom
     mixed = np.where(floored[:, None], seeds, seeds - left * share)
     spread = mixed**2 @ (sets.variances**2 / sets.freedoms)
     spread += np.where(floored, 0, (left * between) ** 2 / max(number - 1, 1)) if left else 0
-    by_seeds = seeds @ sets.variances
-    variance = by_seeds + np.where(floored, 0, drawn)
+    by_orders, by_seeds = np.where(floored, 0, drawn), seeds @ sets.variances
     with np.errstate(divide="ignore", invalid="ignore"):
-        df = variance**2 / spread
-    parts = np.sqrt(np.maximum(drawn, 0)), np.sqrt(by_seeds)
-    return Estimate(values, np.sqrt(variance), *_interval(values, np.sqrt(variance), df), *parts, *orders)
+        return by_orders, by_seeds, (by_orders + by_seeds) ** 2 / spread
 
 
 def _interval(values: Array, se: Array, df: Array) -> tuple[Array, Array, Array]:
