@@ -20,7 +20,8 @@ SIDES = ("loo", "aoi")  # leave-one-out and add-one-in
 COSTS = ("gmacs", "params_m")
 Planned = Mapping[int, frozenset[int]]  # set -> seeds
 
-ESTIMATED = ("se", "low", "high", "df", "se_orders", "se_seeds")  # of a Shapley value
+# Of a Shapley value.
+ESTIMATED = ("se", "low", "high", "df", "se_orders", "se_seeds", "seed_ratio", "seed_ratio_p")
 
 
 @dataclass(frozen=True)
@@ -40,13 +41,13 @@ class Attribution:
     the same of ``params_m``, ×10⁶: what it adds on the path, to all others, to none, and as its Shapley value;
     ``loo_with`` and ``aoi_with``: the changes that went or came with it. With runs, in percentage points of top-1:
     ``loo`` and ``aoi`` with their ``_low``, ``_high``, ``_n``, ``_p_holm`` as in ``statistics.gaps``, ``shapley`` with
-    ``_se``, ``_low``, ``_high``, ``_df``, ``_se_orders``, ``_se_seeds`` as in ``shapley_estimate``, and ``paper`` with
-    ``paper_low`` and ``paper_high``.
+    ``_se``, ``_low``, ``_high``, ``_df``, ``_se_orders``, ``_se_seeds``, ``_seed_ratio`` and, by Holm's
+    method, ``_seed_ratio_p`` as in ``shapley_estimate``, and ``paper`` with ``paper_low`` and ``paper_high``.
 
     ``runs`` is the finished runs that are of a set, ``unfinished`` how many others are, ``planned`` the seeds that
     each of ``loo``, ``aoi`` and ``shapley`` wants of each set, ``orders`` those that sweeps planned. The Shapley values
     are from ``used``, the complete ones of them, or, where every set has been run, from all orders (``whole``), and
-    from ``used_runs`` of the runs; ``seed_ratio``, with its p-value, is as of ``shapley_estimate``.
+    from ``used_runs`` of the runs.
     """
 
     sets: Sets
@@ -60,7 +61,6 @@ class Attribution:
     used_runs: int = 0
     feasible_orders: float = 0
     whole: bool = False
-    seed_ratio: tuple[float, float] = (np.nan, np.nan)
 
     def missing(self, *columns: str) -> int:
         """How many runs that any of ``loo``, ``aoi`` and ``shapley`` wants are not finished."""
@@ -137,7 +137,6 @@ def attribute(
         sum(len(samples[mask]) for mask in masks),
         counted.feasible_orders,
         whole,
-        (estimate.seed_ratio, estimate.seed_ratio_p) if estimate else (np.nan, np.nan),
     )
 
 
@@ -268,4 +267,10 @@ def _shapley_columns(estimate: Estimate | None, changes: int) -> pd.DataFrame:
     names = {"values": "shapley"} | {name: f"shapley_{name}" for name in ESTIMATED}
     if estimate is None:
         return pd.DataFrame(np.nan, range(changes), list(names.values()))
-    return pd.DataFrame({column: getattr(estimate, name) for name, column in names.items()})
+    table = pd.DataFrame({column: getattr(estimate, name) for name, column in names.items()})
+    known = table["shapley_seed_ratio_p"].notna()
+    if known.any():
+        from statsmodels.stats.multitest import multipletests
+
+        table.loc[known, "shapley_seed_ratio_p"] = multipletests(table["shapley_seed_ratio_p"][known], method="holm")[1]
+    return table

@@ -7,11 +7,10 @@ import pandas as pd
 
 from roadmap.analysis.attribution import SIDES, Attribution
 from roadmap.analysis.interactions import Interactions, explained, measured
-from roadmap.analysis.statistics import CONFIDENCE
+from roadmap.analysis.statistics import ALPHA, CONFIDENCE
 from roadmap.textual import aligned
 
 SHOWN = 10  # pairs
-SUSPECT = 0.01  # p-value of seed_ratio
 SIDE_NAMES = {"loo": "leave-one-out", "aoi": "add-one-in"}
 COLUMN_NAMES = SIDE_NAMES | {"shapley": "the orders"}
 WAYS = {"path": "on the path", "loo": "leave-one-out", "aoi": "add-one-in", "shapley": "Shapley"}
@@ -199,11 +198,11 @@ def _about_shapley(found: Attribution) -> list[str]:
     if table["shapley_se_seeds"].notna().any():
         parts = [table[f"shapley_se_{name}"].pow(2).mean() ** 0.5 for name in ("orders", "seeds")]
         lines.append(f"SE: {parts[0]:.2f} from which orders were drawn and {parts[1]:.2f} from seed noise, on average")
-        ratio, p = found.seed_ratio
-        if p < SUSPECT and ratio > 1:
+        suspect = table[table["shapley_seed_ratio_p"] < ALPHA]
+        for change, ratio in zip(suspect["change"], suspect["shapley_seed_ratio"], strict=True):
             lines.append(
-                f"caution: Shapley values of single seeds differ {ratio:.1f} times as much (in variance) as "
-                "independent sets would have them, so seeds do something to a change in all sets and SE is too small"
+                f"caution: between seeds the Shapley value of {change} varies {ratio:.1f} times as much as it would if "
+                "a seed did something else to each set; its SE is too small"
             )
     elif len(found.used) > 1:
         lines.append(

@@ -6,8 +6,7 @@ Seed noise: Σ w[S]² · s[S]² / n[S], with s[S]² the variance over the n[S] s
 counts once with all its weight. A set with one seed has the variance of the others, pooled. Sets are taken as
 independent. Where they share seeds, what a seed does to all sets alike cancels in the estimate, whose weights sum to
 0, and is counted all the same: the interval is then rather too wide than too narrow. What a seed does to all sets with
-a change and to none without would not average out; ``seed_ratio`` is how to see it: the variance between the estimates
-of single seeds over what independent sets would give them, near 1 where they are independent.
+one change and to none without it would not average out over the sets; ``seed_ratio`` is how to see it.
 
 Where no set has two seeds, seed noise is unknown, and the spread between orders is from both in unknown shares. The
 error is then that of the one share, all orders or all noise, that makes it greater.
@@ -36,9 +35,10 @@ class Estimate:
 
     ``low`` to ``high`` is the 95 % interval, of each change by itself, ``df`` its degrees of freedom. ``se`` is the
     standard error, of which ``se_orders`` comes from which orders were drawn and ``se_seeds`` from seed noise; where no
-    set has two seeds these two are unknown, and ``se`` is an upper bound. ``orders`` is the number of orders used and
-    ``feasible_orders`` that of all there are; ``seed_ratio``, with the p-value ``seed_ratio_p`` of one as
-    large from independent sets, is NaN unless all sets share two seeds.
+    set has two seeds these two are unknown, and ``se`` is an upper bound. ``seed_ratio`` is the variance between the
+    estimates of single seeds over what independent sets would give them, near 1 where they are independent, with
+    p-values ``seed_ratio_p``, each by itself; NaN unless all sets share two seeds. ``orders`` is the number of orders
+    used and ``feasible_orders`` that of all there are.
     """
 
     values: Array
@@ -48,10 +48,10 @@ class Estimate:
     df: Array
     se_orders: Array
     se_seeds: Array
+    seed_ratio: Array
+    seed_ratio_p: Array
     orders: int
     feasible_orders: float
-    seed_ratio: float
-    seed_ratio_p: float
 
 
 @dataclass(frozen=True)
@@ -96,25 +96,22 @@ class Sets:
         alone = np.where(self.counts < 2, each, 0).sum(axis=1)
         return each[:, self.repeated] + alone[:, None] * self.freedoms / max(self.freedoms.sum(), 1)
 
-    def seed_ratio(self, weights: Array) -> tuple[float, float]:
-        """The variance between the estimates of the single seeds, over what independent sets would give them.
+    def seed_ratios(self, weights: Array) -> tuple[Array, Array]:
+        """The variance between the estimates of single seeds over what independent sets would give them, (n,).
 
-        With its p-value, of n changes taken as independent.
+        With p-values, each by itself; NaN unless all sets used share two seeds and differ between seeds.
         """
-        from scipy.special import chdtrc
-
-        unknown = float("nan"), float("nan")
         used = np.nonzero((weights != 0).any(axis=0))[0].tolist()
         seeds = sorted(set.intersection(*(set(self.samples[mask]) for mask in used))) if used else []
         if len(seeds) < 2:
-            return unknown
+            return np.full(len(weights), np.nan), np.full(len(weights), np.nan)
+        from scipy.special import chdtrc
+
         values = np.array([[self.samples[mask][seed] for seed in seeds] for mask in used])
-        found = (weights[:, used] @ values).var(axis=1, ddof=1).mean()
-        expected = (weights[:, used] ** 2 @ values.var(axis=1, ddof=1)).mean()
-        if not expected:
-            return unknown
-        freedom = len(weights) * (len(seeds) - 1)
-        return float(found / expected), float(chdtrc(freedom, freedom * found / expected))
+        found = (weights[:, used] @ values).var(axis=1, ddof=1)
+        expected = weights[:, used] ** 2 @ values.var(axis=1, ddof=1)
+        ratios = found / np.where(expected > 0, expected, np.nan)
+        return ratios, chdtrc(len(seeds) - 1, (len(seeds) - 1) * ratios)
 
 
 def from_all_sets(feasible: Array, samples: Mapping[int, Sample], same: Array | None = None) -> Estimate:
@@ -172,7 +169,7 @@ def _estimate(
     """The estimate and its interval; ``between`` counts ``left`` times, after the share ``noise`` has in it."""
     values = weights @ np.nan_to_num(sets.means)
     number, total = orders
-    ratio, ratio_p = sets.seed_ratio(weights)
+    ratios = sets.seed_ratios(weights)
     unknown = np.full(len(values), np.nan)
     by_orders, by_seeds = unknown, unknown
     if len(sets.repeated):
@@ -183,19 +180,7 @@ def _estimate(
         shared = (weights**2).sum(axis=1) / np.where(noise.any(axis=1), noise.sum(axis=1), np.nan)
         se, df = np.sqrt(between * np.fmax(left, shared)), np.full(len(values), number - 1)
     low, high, df = _interval(values, se, df)
-    return Estimate(
-        values,
-        se,
-        low,
-        high,
-        df,
-        np.sqrt(by_orders),
-        np.sqrt(by_seeds),
-        number,
-        total,
-        seed_ratio=ratio,
-        seed_ratio_p=ratio_p,
-    )
+    return Estimate(values, se, low, high, df, np.sqrt(by_orders), np.sqrt(by_seeds), *ratios, number, total)
 
 
 def _parts(

@@ -57,7 +57,7 @@ CASES = [(0.0, 1.0, 2, False), (0.3, 1.0, 3, False), (1.0, 0.01, 2, True), (0.3,
 
 @pytest.mark.parametrize(("pairs", "noise", "seeds", "needs"), CASES)
 def test_intervals_cover(pairs: float, noise: float, seeds: int, needs: bool) -> None:
-    assert 0.91 <= coverage(5, 12, seeds, pairs, noise, 100, needs=needs)
+    assert coverage(5, 12, seeds, pairs, noise, 100, needs=needs) >= 0.91
 
 
 @pytest.mark.slow
@@ -67,7 +67,7 @@ def test_intervals_cover(pairs: float, noise: float, seeds: int, needs: bool) ->
 def test_intervals_cover_in_a_larger_simulation(
     pairs: float, noise: float, seeds: int, needs: bool, orders: int, players: int
 ) -> None:
-    assert 0.92 <= coverage(players, orders, seeds, pairs, noise, 500, needs=needs)
+    assert coverage(players, orders, seeds, pairs, noise, 500, needs=needs) >= 0.92
 
 
 def test_the_standard_error_is_the_spread_of_estimates() -> None:
@@ -158,18 +158,20 @@ def test_a_missing_set_is_no_estimate() -> None:
 
 
 def test_what_a_seed_does_to_one_change_everywhere_is_noticed() -> None:
-    """In most draws where there is such an effect as large as the noise, and hardly ever where there is none."""
+    """Mostly where there is such an effect on one change, and hardly ever where there is none."""
     rng = np.random.default_rng(4)
-    p_values: dict[bool, list[float]] = {False: [], True: []}
+    noticed: dict[bool, list[np.ndarray]] = {False: [], True: []}
     for _ in range(40):
-        values, drawn = game(6, rng, 0.3), draw_orders(15, 6, rng)
+        values, drawn = game(9, rng, 0.3), draw_orders(20, 9, rng)
         samples = measured(values, sets_of(drawn), 3, 0.3, rng)
-        shifts = 0.6 * rng.normal(size=(3, 6))
+        shifts = rng.normal(size=3)
         shifted = {
-            mask: {seed: value + shifts[seed] @ (mask >> np.arange(6) & 1) for seed, value in sample.items()}
+            mask: {seed: value + shifts[seed] * (mask >> 2 & 1) for seed, value in sample.items()}
             for mask, sample in samples.items()
         }
         for shift, found in ((False, samples), (True, shifted)):
-            p_values[shift].append(from_orders(drawn, np.ones(64, bool), found).seed_ratio_p)
-    assert np.mean(np.array(p_values[False]) < 0.01) <= 0.1
-    assert np.mean(np.array(p_values[True]) < 0.01) >= 0.8
+            noticed[shift].append(from_orders(drawn, np.ones(512, bool), found).seed_ratio_p < 0.05 / 9)
+    assert np.any(noticed[False], axis=1).mean() <= 0.15
+    by_change = np.mean(noticed[True], axis=0)
+    assert by_change[2] >= 0.6
+    assert np.delete(by_change, 2).max() <= 0.15
