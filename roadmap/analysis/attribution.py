@@ -64,7 +64,7 @@ class Attribution:
 
     def missing(self, *columns: str) -> int:
         """How many runs that any of ``loo``, ``aoi`` and ``shapley`` wants are not finished."""
-        return _missing(_joined(self.planned[column] for column in columns), self.samples)
+        return _missing(_joined(self.planned.get(column, {}) for column in columns), self.samples)
 
 
 def count(sets: Sets) -> Attribution:

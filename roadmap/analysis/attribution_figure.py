@@ -117,7 +117,10 @@ def _columns(table: pd.DataFrame) -> list[Column]:
     def cells(name: str) -> list[str]:
         return ["–" if pd.isna(value) else f"{value:+.2f}" for value in table[name]]
 
-    spread = ["" if pd.isna(se) else f" ± {se:.2f}" for se in table["shapley_se"]]
+    spread = [
+        "" if pd.isna(low) else f" ± {se:.2f}"
+        for se, low in zip(table["shapley_se"], table["shapley_low"], strict=True)
+    ]
     shapley = [value + error for value, error in zip(cells("shapley"), spread, strict=True)]
     columns = {"paper": Column("paper Δ", [cells("paper")], (GREY,))}
     columns |= {"loo": Column("leave-\none-out", [cells("loo")]), "aoi": Column("add-\none-in", [cells("aoi")])}

@@ -124,7 +124,10 @@ def accuracy_cells(found: Attribution) -> tuple[list[str], list[list[str]]]:
         add("95 %", _intervals(table, side))
         add("n", [_number(value, ".0f") for value in table[f"{side}_n"]])
         add("p (Holm)", ["" if pd.isna(p) else _p(p) for p in table[f"{side}_p_holm"]])
-    spread = ["" if pd.isna(se) else f" ± {se:.2f}" for se in table["shapley_se"]]
+    spread = [
+        "" if pd.isna(low) else f" ± {se:.2f}"
+        for se, low in zip(table["shapley_se"], table["shapley_low"], strict=True)
+    ]
     values = [_number(value, "+.2f") for value in table["shapley"]]
     add("Shapley ± SE", [a + b for a, b in zip(values, spread, strict=True)], _sum(table["shapley"]))
     add("95 %", _intervals(table, "shapley"))
@@ -180,8 +183,10 @@ def _notes(found: Attribution, pairs: Interactions | None) -> list[str]:
 def _about_shapley(found: Attribution) -> list[str]:
     table = found.table
     if not found.whole and not found.used:
-        hint = f"none of {len(found.orders)} planned orders is complete" if found.orders else "no sweep planned orders"
-        return [f"Shapley: {hint}; `roadmap sweep study=orders` draws some and trains their sets"]
+        if not found.planned["shapley"]:
+            return ["Shapley: no sweep planned orders; `roadmap sweep study=orders` draws some and trains their sets"]
+        what = f"none of {len(found.orders)} planned orders" if found.orders else "not every set of all orders"
+        return [f"Shapley: {what} has been run whole; the same `roadmap sweep` goes on"]
     first, last = (_mean(found, mask) for mask in (0, found.sets.full))
     total = f"they sum to {last - first:+.2f}, top-1 with all changes less that with none ({last:.2f} - {first:.2f})"
     if found.whole:

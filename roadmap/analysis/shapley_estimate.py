@@ -3,10 +3,11 @@
 Every estimate is a linear combination Σ w[S] · mean(S) of the sets' means over seeds. Its variance has two parts.
 
 Seed noise: Σ w[S]² · s[S]² / n[S], with s[S]² the variance over the n[S] seeds of a set; a set that many orders share
-counts once with all its weight. A set with one seed has the variance of the others, pooled. Sets are taken as
-independent. Where they share seeds, what a seed does to all sets alike cancels in the estimate, whose weights sum to
-0, and is counted all the same: the interval is then rather too wide than too narrow. What a seed does to all sets with
-one change and to none without it would not average out over the sets; ``seed_ratio`` is how to see it.
+counts once with all its weight. A set with one seed has the variance of the others, pooled. What a seed does to all
+sets alike cancels in the estimate, whose weights sum to 0; it is taken out of the variances where all sets have the
+same seeds, and is left in, so that the interval is rather too wide, where they have not. Beyond that sets are taken as
+independent: what a seed does to all sets with one change and to none without it would not average out over the sets;
+``seed_ratio`` is how to see it.
 
 Where no set has two seeds, seed noise is unknown, and the spread between orders is from both in unknown shares. The
 error is then that of the one share, all orders or all noise, that makes it greater.
@@ -76,13 +77,14 @@ class Sets:
 
         Equal masks are the same measurement, as where a change does nothing beside another.
         """
-        means, counts = np.full(len(same), np.nan), np.zeros(len(same), int)
         firsts = {int(same[mask]): sample for mask, sample in samples.items() if len(sample)}
+        means, counts = np.full(len(same), np.nan), np.zeros(len(same), int)
         for mask, sample in firsts.items():
             means[mask], counts[mask] = np.mean(list(sample.values())), len(sample)
         repeated = np.nonzero(counts > 1)[0]
-        variances = np.array([np.var(list(firsts[mask].values()), ddof=1) for mask in repeated.tolist()])
-        return cls(firsts, means[same], counts[same], same, repeated, variances, counts[repeated] - 1)
+        values, share = _without_seeds(firsts, repeated.tolist())
+        variances = np.array([np.var(row, ddof=1) / share for row in values])
+        return cls(firsts, means[same], counts[same], same, repeated, variances, (counts[repeated] - 1) * share)
 
     def merged(self, weights: Array) -> Array:
         """Weights, (n, 2**n), with those of equal masks on the first of them."""
@@ -114,16 +116,28 @@ class Sets:
         return ratios, chdtrc(len(seeds) - 1, (len(seeds) - 1) * ratios)
 
 
+def _without_seeds(samples: Mapping[int, Sample], masks: Sequence[int]) -> tuple[list[Array], float]:
+    """The values of some sets, less what a seed does to all sets on average where all have the same seeds.
+
+    And the share of a set's own variance and degrees of freedom that this leaves.
+    """
+    values = [np.array([samples[mask][seed] for seed in sorted(samples[mask])]) for mask in masks]
+    if len(samples) < 2 or len({frozenset(sample) for sample in samples.values()}) > 1 or not values:
+        return values, 1.0
+    return list(np.array(values) - np.mean(values, axis=0)), 1 - 1 / len(values)
+
+
 def from_all_sets(feasible: Array, samples: Mapping[int, Sample], same: Array | None = None) -> Estimate:
     """The Shapley values where every set that an order leads through has been measured; seed noise alone is left.
 
     ``feasible`` and ``same`` are (2**n,), the latter as of ``Sets.of``, none meaning that all sets differ; ``samples``
     are seed → value of each mask. Raises ValueError where a set is missing.
     """
-    sets = Sets.of(samples, np.arange(len(feasible)) if same is None else same)
+    same = np.arange(len(feasible)) if same is None else same
+    reached = (shapley.weights(feasible) != 0).any(axis=0)
+    sets = Sets.of(_only(samples, same[reached]), same)
     weights = sets.merged(shapley.weights(feasible))
-    used = (weights != 0).any(axis=0)
-    if np.isnan(sets.means[used]).any():
+    if np.isnan(sets.means[reached]).any():
         raise ValueError("a set that an order leads through has no value")
     number = shapley.orders(feasible)
     unknown = np.full(len(weights), np.nan)
@@ -142,11 +156,11 @@ def from_orders(
     are those of ``from_all_sets``. Raises ValueError where a set is missing or there is no order.
     """
     drawn = np.array(list(dict.fromkeys(map(tuple, orders))))
-    sets = Sets.of(samples, np.arange(len(feasible)) if same is None else same)
+    same = np.arange(len(feasible)) if same is None else same
     number, players = drawn.shape
     after = np.cumsum(1 << drawn, axis=1)
-    before = sets.same[after - (1 << drawn)]
-    after = sets.same[after]
+    before, after = same[after - (1 << drawn)], same[after]
+    sets = Sets.of(_only(samples, np.union1d(before, after)), same)
     if np.isnan(sets.means[before]).any() or np.isnan(sets.means[after]).any():
         raise ValueError("a set of these orders has no value")
     marginals = np.zeros((number, players))
@@ -161,6 +175,11 @@ def from_orders(
     total = shapley.orders(feasible)
     left = max(1 - number / total, 0) / number
     return _estimate(weights, sets, between, noise, left, (number, total))
+
+
+def _only(samples: Mapping[int, Sample], masks: Array) -> dict[int, Sample]:
+    wanted = set(masks.tolist())
+    return {mask: sample for mask, sample in samples.items() if mask in wanted}
 
 
 def _estimate(

@@ -36,7 +36,14 @@ def sets_of(orders: Sequence[Sequence[int]]) -> set[int]:
 def measured(
     values: np.ndarray, masks: set[int], seeds: int, noise: float, rng: np.random.Generator
 ) -> dict[int, Sample]:
-    return {mask: dict(enumerate(values[mask] + noise * rng.normal(size=seeds))) for mask in masks}
+    """Each set's value with noise, and with what a seed does to all sets alike."""
+    alike = noise * rng.normal(size=seeds)
+    return {mask: dict(enumerate(values[mask] + alike + noise * rng.normal(size=seeds))) for mask in masks}
+
+
+def of_other_seeds(samples: dict[int, Sample], mask: int) -> dict[int, Sample]:
+    """The same values, those of one set from seeds that the other sets do not have."""
+    return samples | {mask: {seed + 10: value for seed, value in samples[mask].items()}}
 
 
 def coverage(players: int, orders: int, seeds: int, pairs: float, noise: float, times: int, *, needs: bool) -> float:
@@ -89,7 +96,7 @@ def test_the_standard_error_is_the_spread_of_estimates() -> None:
 def test_all_orders_leave_seed_noise_alone() -> None:
     rng = np.random.default_rng(3)
     values = game(4, rng, 1.0)
-    samples = measured(values, set(range(16)), 3, 0.5, rng)
+    samples = of_other_seeds(measured(values, set(range(16)), 3, 0.5, rng), 5)
     orders = list(itertools.permutations(range(4)))
     by_orders, by_sets = from_orders(orders, np.ones(16, bool), samples), from_all_sets(np.ones(16, bool), samples)
     np.testing.assert_allclose(by_orders.values, by_sets.values)
@@ -109,11 +116,14 @@ def two_orders(samples: dict[int, Sample]) -> Estimate:
 
 def test_two_changes_by_hand() -> None:
     samples = {0: {0: 1.0, 1: 3.0}, 1: {0: 5.0, 1: 5.0}, 2: {0: 2.0, 1: 4.0}, 3: {0: 9.0, 1: 11.0}}
-    found = two_orders(samples)
+    found = two_orders(of_other_seeds(samples, 0))
     # means 2, 5, 3, 10: change 0 adds 3 or 7, change 1 adds 5 or 1
     np.testing.assert_allclose(found.values, [5, 3])
     # every weight is 1/2; variances 2, 0, 2, 2 over two seeds each
     np.testing.assert_allclose(found.se**2, [6 / 4 / 2] * 2)
+    # with equal seeds seed 1 adds 1.5 on average, which leaves differences of 0.5, -1.5, 0.5 and 0.5 between the seeds:
+    # their variances, of which a fourth went with the mean
+    np.testing.assert_allclose(two_orders(samples).se ** 2, [(3 * 0.5**2 + 1.5**2) / 2 * 4 / 3 / 4 / 2] * 2)
 
 
 def test_a_set_with_one_seed_has_the_pooled_variance() -> None:
@@ -145,7 +155,8 @@ def test_an_order_drawn_twice_counts_once() -> None:
 def test_a_change_that_does_nothing_is_worth_exactly_nothing() -> None:
     """Sets with and without change 1 are the same measurement, so its value has no noise."""
     same = np.array([0, 1, 0, 1])
-    found = from_orders([(0, 1), (1, 0)], np.ones(4, bool), {0: {0: 1.0, 1: 2.0}, 1: {0: 5.0, 1: 7.0}}, same)
+    samples = of_other_seeds({0: {0: 1.0, 1: 2.0}, 1: {0: 5.0, 1: 7.0}}, 1)
+    found = from_orders([(0, 1), (1, 0)], np.ones(4, bool), samples, same)
     np.testing.assert_allclose(found.values, [4.5, 0])
     assert found.se[1] == 0
     # change 0: the difference of two sets, each counting whole
