@@ -49,7 +49,8 @@ OmegaConf.register_new_resolver("by_size", by_size, replace=True)
 class Composed:
     """A composed config: its values, the option chosen in each group, and the records that are checked already.
 
-    ``variant`` is the step's name and what differs from it in words: ``separate_downsampling norm=batch``.
+    ``variant`` is the step's name and what differs from it in words: ``separate_downsampling norm=batch``; ``plain``
+    has the options that the step chooses by itself.
     """
 
     values: dict[str, Any]
@@ -58,6 +59,7 @@ class Composed:
     design: Design
     recipe: Recipe
     variant: str
+    plain: dict[str, str]
 
     def with_seed(self, seed: int) -> "Composed":
         """The same config with another seed."""
@@ -144,23 +146,45 @@ def composed(
     """What Hydra composed as plain values and checked records."""
     values = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
     options = {str(group): str(option) for group, option in choices.items()}
+    plain = options
+    if any(map(is_toggle, overrides)):
+        plain = compose([override for override in overrides if not is_toggle(override)], config_dirs).choices
     return Composed(
         values,
         options,
         tuple(overrides),
         Design.from_mapping(values["design"]),
         Recipe.from_mapping(values["recipe"]),
-        _variant(values["step"], options, overrides, config_dirs),
+        variant_name(values["step"], options, plain, overrides),
+        plain,
     )
 
 
-def _variant(step: str, choices: dict[str, str], overrides: Sequence[str], config_dirs: Sequence[str]) -> str:
-    toggled = [override for override in overrides if is_toggle(override)]
-    if not toggled:
-        return step
-    plain = compose([override for override in overrides if not is_toggle(override)], config_dirs)
-    groups = [f"{group}={choices[group]}" for group in TOGGLES if choices[group] != plain.choices[group]]
-    values = [override.lstrip("+") for override in toggled if _key(override) not in TOGGLES]
+def derived(
+    base: Composed, changes: Mapping[str, Any], choices: Mapping[str, str], overrides: Sequence[str], variant: str
+) -> Composed:
+    """What Hydra would compose from ``overrides``, by ``changes`` of the values of ``base``; of a design's fields some.
+
+    Raises RequestError where the values do not go together.
+    """
+    values = {**base.values, **changes, "design": {**base.values["design"], **changes.get("design", {})}}
+    recipe = Recipe.from_mapping(values["recipe"]) if "recipe" in changes else base.recipe
+    design = Design.from_mapping(values["design"])
+    return replace(
+        base,
+        values=values,
+        choices={**base.choices, **choices},
+        overrides=tuple(overrides),
+        design=design,
+        recipe=recipe,
+        variant=variant,
+    )
+
+
+def variant_name(step: str, choices: Mapping[str, str], plain: Mapping[str, str], overrides: Sequence[str]) -> str:
+    """A step's name and what was toggled: options that it does not choose by itself, and single values."""
+    groups = [f"{group}={choices[group]}" for group in TOGGLES if choices[group] != plain[group]]
+    values = [word.lstrip("+") for word in overrides if is_toggle(word) and key_of(word) not in TOGGLES]
     return " ".join([step, *groups, *values])
 
 
@@ -191,11 +215,12 @@ def one_sentence(error: Exception) -> str:
     return " ".join(text.split())
 
 
-def _key(override: str) -> str:
+def key_of(override: str) -> str:
+    """What an override sets."""
     return override.lstrip("+~").partition("=")[0]
 
 
 def is_toggle(override: str) -> bool:
     """Whether an override changes what a network is or how it is trained."""
-    key = _key(override)
+    key = key_of(override)
     return key in TOGGLES or key.startswith(("design.", "recipe."))

@@ -16,6 +16,7 @@ RANKS = [
     ["experiment"],
     ["runfolder", "config", "published", "predictions"],
     ["path"],
+    ["lattice"],
     ["network", "costs", "augment", "optim", "checkpoint", "device", "progress", "weights", "loggers", "wandb_logger"],
     ["pretrained"],
     ["distributed", "stopping", "losses"],
@@ -67,7 +68,7 @@ RANKS = [
     ["__init__", "__main__"],
 ]
 RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}
-WITHOUT_TORCH = [name for names in RANKS[:6] for name in names] + [name for name in RANK if name.startswith("analysis")]
+WITHOUT_TORCH = [name for names in RANKS[:7] for name in names] + [name for name in RANK if name.startswith("analysis")]
 
 
 def modules() -> dict[str, Path]:
