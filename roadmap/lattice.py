@@ -1,7 +1,7 @@
 """Every set of a path's changes as a config: what the changes are worth is asked of sets, not of one order."""
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -91,6 +91,20 @@ class Lattice:
         """All feasible sets, ascending."""
         return [mask for mask in range(self.full + 1) if self.feasible(mask)]
 
+    def without(self, name: str) -> int:
+        """The full set without a change, and without as few others as have to go with it."""
+        return self.full ^ self._smallest(name, lambda extra: self.feasible(self.full ^ extra))
+
+    def alone(self, name: str) -> int:
+        """The set of a change, and of as few others as it needs."""
+        return self._smallest(name, self.feasible)
+
+    def _smallest(self, name: str, fits: Callable[[int], bool]) -> int:
+        own = self.mask([name])
+        rest = [1 << place for place in range(len(self.changes)) if not own >> place & 1]
+        sums = (own | sum(others) for count in range(len(rest) + 1) for others in itertools.combinations(rest, count))
+        return next(mask for mask in sums if fits(mask))
+
     def point(self, mask: int) -> Composed:
         """The config of a set. Raises RequestError, naming the set, where its options do not go together."""
         if mask not in self._points:
@@ -150,7 +164,7 @@ class Lattice:
     @cached_property
     def _patches(self) -> dict[str, "Patch"]:
         return {
-            step.name: Patch.between(before.composed, step.composed)
+            step.name: Patch.between(before.composed, step.composed.values, step.composed.choices)
             for before, step in zip(self.steps, self.steps[1:], strict=False)
         }
 
@@ -173,11 +187,12 @@ class Patch:
     options: Mapping[str, str]
 
     @classmethod
-    def between(cls, before: Composed, after: Composed) -> "Patch":
-        groups = {group: option for group, option in after.choices.items() if group in TOGGLES}
+    def between(cls, before: Composed, values: Mapping[str, Any], choices: Mapping[str, str]) -> "Patch":
+        """From a config to the values and options of another."""
+        groups = {group: option for group, option in choices.items() if group in TOGGLES}
         return cls(
-            _changed(before.values["design"], after.values["design"]),
-            {k: v for k, v in _changed(before.values, after.values).items() if k not in ("design", "step")},
+            _changed(before.values["design"], values["design"]),
+            {k: v for k, v in _changed(before.values, values).items() if k not in ("design", "step")},
             _changed(before.choices, groups),
         )
 
