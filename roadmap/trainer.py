@@ -147,7 +147,7 @@ class Trainer:
             self.checkpoint(best=False)
         if between_updates and stop:
             # the signal may not have come to this process yet
-            by = next(noted for noted in self.world.gather(self.stop.signal) if noted is not None)
+            by = self.world.any_of(self.stop.signal)
             raise StoppedError(by, f"update {self.updates_done} of epoch {self.epochs_done + 1}")
 
     def backward(self, images: Tensor, labels: Tensor, last: bool) -> Tensor:
