@@ -60,5 +60,5 @@ def _stated(error: Exception) -> Exception:
     no_slurm = isinstance(error, RuntimeError) and "slurm cluster" in str(error)
     if package not in ("joblib", "ray", "submitit") and not isinstance(error, CalledProcessError) and not no_slurm:
         return error
-    text = " ".join(str(error).split())[:300]
-    return WorkError(f"the launcher gave up ({type(error).__name__}: {text}); the same command goes on")
+    text = " ".join(str(error).split()).partition(". ")[0][:300]
+    return WorkError(f"the launcher gave up: {type(error).__name__}: {text}; the same command goes on")

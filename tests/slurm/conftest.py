@@ -84,6 +84,10 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
             yield
         finally:
             subprocess.run(["scancel", "--user=root"], check=False, timeout=60)
+            for _ in range(60):
+                if _up():
+                    break
+                time.sleep(0.5)
             for name in ("slurmd.pid", "slurmctld.pid", "munge/pid"):
                 if (folder / name).exists():
                     os.kill(int((folder / name).read_text()), 15)
