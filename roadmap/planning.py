@@ -33,7 +33,7 @@ def planned(overrides: Sequence[str], config_dirs: Sequence[str]) -> Plan:
         for key, least in (("workers", 1), ("retries", 0)):
             if type(asked.values[key]) is not int or asked.values[key] < least:
                 raise RequestError(f"{key}={asked.values[key]} is out of range; it wants a whole number from {least}")
-        study = study_of(asked.values["study"], [word for word in overrides if _of_runs(word)], config_dirs)
+        study = study_of(asked.values.get("study"), [word for word in overrides if _of_runs(word)], config_dirs)
         runs: dict[str, tuple[Composed, Member]] = {}
         for seed in asked.seeds:
             for member in study.members:

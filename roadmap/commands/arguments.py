@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -9,6 +10,8 @@ from roadmap.errors import RequestError
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from roadmap.config import Composed
 
 
 class Parser(argparse.ArgumentParser):
@@ -58,6 +61,15 @@ def chosen_runs(folders: list[str], expression: str | None = None) -> "pd.DataFr
     if not len(chosen):
         raise RequestError(f'none of these {len(runs)} runs fits --where "{expression}"')
     return chosen
+
+
+def say_choices(requests: "Iterable[Composed]", shown: int = 20) -> None:
+    """Name on stderr what ``match_gmacs`` made of each design, once."""
+    choices = list(dict.fromkeys(choice for request in requests if (choice := request.choice)))
+    for choice in choices[:shown]:
+        print(choice, file=sys.stderr)
+    if len(choices) > shown:
+        print(f"and {len(choices) - shown} more, as their runs' designs say", file=sys.stderr)
 
 
 def say_skipped(skipped: list[str], shown: int = 5) -> None:

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from roadmap.commands.arguments import checked_overrides, override_parser
+from roadmap.commands.arguments import checked_overrides, override_parser, say_choices
 from roadmap.confdir import config_dir
 from roadmap.config import hydra_errors, searchpath
 from roadmap.errors import WorkError
@@ -23,6 +23,7 @@ def main(arguments: list[str]) -> int:
     overrides = checked_overrides(options.overrides)
     plan = planned(overrides, options.config_dir)
     sweep = write_plan(plan, overrides, training_images(plan))
+    say_choices(plan.requests)
     for note in plan.study.notes:
         print(note, file=sys.stderr)
     print(f"{sweep.path}: {len(plan.study.members)} designs × {len(plan.asked.seeds)} seeds, {len(sweep.runs)} runs")
@@ -77,10 +78,10 @@ def finish(sweep: Sweep) -> int:
     folders = run_folders(sweep.runs_dir)
     failed, missing = 0, 0
     for run in sweep.runs:
-        summary = folders[run["run_id"]].read_summary() if run["run_id"] in folders else None
-        status = (summary or {}).get("status")
-        missing += status not in ("finished", "failed")
-        if status == "failed":
+        folder = folders.get(run["run_id"])
+        summary = (folder.read_summary() if folder else None) or {}
+        missing += summary.get("status") not in ("finished", "failed")
+        if summary.get("status") == "failed":
             failed += 1
             print(f"failed: {run['regime']} {run['variant']} seed {run['seed']}: {summary['error']}", file=sys.stderr)
     print(f"{len(sweep.runs) - failed - missing} of {len(sweep.runs)} runs are finished")

@@ -8,6 +8,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from roadmap.commands.arguments import say_choices
 from roadmap.confdir import config_dir
 from roadmap.config import composed, hydra_errors
 from roadmap.errors import RoadmapError
@@ -49,6 +50,8 @@ def train(config: DictConfig, overrides: list[str], choices: dict[str, str], con
     from roadmap.distributed import launched
     from roadmap.execute import execute
 
+    if launched().first:
+        say_choices([request])
     summary, folder = execute(request)
     if launched().first:
         print(
