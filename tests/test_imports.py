@@ -23,7 +23,7 @@ RANKS = [
     ["planning"],
     ["network", "costs", "augment", "optim", "checkpoint", "device", "progress", "weights", "loggers", "wandb_logger"],
     ["pretrained"],
-    ["distributed", "stopping", "losses"],
+    ["distributed", "stopping", "scheduled", "launching", "losses"],
     [*(f"data.{name}" for name in ("order", "corrupt", "pixels", "image", "samples", "memory", "encoded"))],
     ["data.folder", "data.parquet", "data.shards"],
     ["data.files", "data.loaders", "data"],
