@@ -31,8 +31,10 @@ def draw_edf(populations: Sequence[Population], weighed: str | None, conditions:
     Raises RequestError for more populations than can be told apart.
     """
     if len(populations) > MOST:
-        names = ", ".join(each.name for each in populations)
-        raise RequestError(f"--kind edf tells {MOST} spaces apart, and these are {names}; choose among them by --where")
+        names = ", ".join(each.name for each in populations[:3])
+        raise RequestError(
+            f"--kind edf tells {MOST} spaces apart, and these are {len(populations)} ({names}, …); choose by --where"
+        )
     table = summary(populations)
     title = f"Error of {len(populations)} design spaces" if len(populations) > 1 else "Error of a design space"
     texts = Texts(title, conditions, note(populations, table, weighed))
