@@ -54,11 +54,11 @@ def start(overrides: Sequence[str], config_dirs: Sequence[str], workers: int) ->
     """Start the workers as jobs of Hydra's launcher, and wait for them."""
     import hydra
 
-    since = now()
+    since, here = now(), os.getcwd()
 
     @hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="config")
     def job(config: Any) -> None:
-        with scheduled():
+        with scheduled(here):
             work(overrides, config_dirs, config.worker, since)
 
     numbers = f"worker={','.join(map(str, range(workers)))}"
