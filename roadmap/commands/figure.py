@@ -10,6 +10,7 @@ from roadmap.commands.arguments import (
     Parser,
     chosen_runs,
     folders_and_overrides,
+    one_kind,
     override_parser,
     say_skipped,
 )
@@ -22,6 +23,8 @@ KINDS = {
     "deltas": "what each step changed, with its 95 %% interval, beside the paper's",
     "tradeoff": "accuracy against --x, with the Pareto front",
     "curves": "--metric by epoch, a panel a variant",
+    "attribution": "what each change is worth given the others: paper, leave-one-out, add-one-in, Shapley value",
+    "interactions": "what each two changes add beyond each alone; GMACs alone without runs",
 }
 # of a run's record, what a roadmap is made of
 COLUMNS = ("regime", "status", "recipe", "design", "definition", "seed", "top1", "gmacs", "params_m", "activations_m")
@@ -42,6 +45,8 @@ def main(arguments: list[str]) -> int:
         _roadmap(runs, overrides, options.config_dir, file)
     elif options.kind == "deltas":
         _deltas(runs, overrides, options.config_dir, file)
+    elif options.kind in ("attribution", "interactions"):
+        _attribution(runs, folders, overrides, options, file)
     else:
         _any_runs(runs, overrides, options, file)
     print(f"figure: {file}")
@@ -106,6 +111,17 @@ def _deltas(runs: pd.DataFrame | None, overrides: list[str], config_dirs: list[s
     draw_deltas(road(runs, steps), file, title=title, subtitle=subtitle(runs, steps), paper=paper)
 
 
+def _attribution(
+    runs: pd.DataFrame | None, folders: list[str], overrides: list[str], options: argparse.Namespace, file: Path
+) -> None:
+    from roadmap.commands.attribution import attributed, draw
+
+    if options.kind == "attribution":
+        runs = _needed(runs, "attribution")
+    found, steps, _ = attributed(runs, folders, overrides, options.config_dir)
+    draw(found, steps, file, options.kind)
+
+
 def _any_runs(runs: pd.DataFrame | None, overrides: list[str], options: argparse.Namespace, file: Path) -> None:
     runs = _needed(runs, options.kind)
     given = dict(override.split("=", 1) for override in overrides)
@@ -156,17 +172,8 @@ def on_path(runs: pd.DataFrame, overrides: list[str], config_dirs: list[str]) ->
     """The finished runs that lie on a path, and its steps; regime and data are the runs' own unless they are given."""
     from roadmap.analysis.table import belongs
 
-    runs = finished_only(runs)
-    given = dict(override.split("=", 1) for override in overrides)
-    for key in ("regime", "data"):
-        if key in given:
-            runs = runs[runs[key] == given[key]]
-        names = sorted(set(runs[key]))
-        if len(names) != 1:
-            choice = f"they are of {key} {', '.join(names)}; add {key}=…" if names else f"none is of {key} {given[key]}"
-            raise RequestError(f"these runs make no single roadmap: {choice}")
-        given[key] = names[0]
-    steps = compose_path([f"{key}={value}" for key, value in given.items()], config_dirs)
+    runs, overrides = one_kind(finished_only(runs), overrides)
+    steps = compose_path(overrides, config_dirs)
     runs = runs[belongs(runs, steps)]
     if not len(runs):
         raise RequestError(f"none of these runs is a step of path {steps[0].composed.values['path']['name']}")

@@ -9,9 +9,11 @@ from roadmap.commands.arguments import checked_overrides, override_parser, say_c
 from roadmap.confdir import config_dir
 from roadmap.config import hydra_errors, searchpath
 from roadmap.errors import WorkError
+from roadmap.launching import launching
 from roadmap.plan import Sweep
 from roadmap.planning import Plan, planned, write_plan
 from roadmap.runfolder import now, run_folders
+from roadmap.scheduled import scheduled
 
 
 def main(arguments: list[str]) -> int:
@@ -48,21 +50,26 @@ def start(overrides: Sequence[str], config_dirs: Sequence[str], workers: int) ->
 
     @hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="config")
     def job(config: Any) -> None:
-        work(overrides, config_dirs, since)
+        with scheduled():
+            work(overrides, config_dirs, config.worker, since)
 
     numbers = f"worker={','.join(map(str, range(workers)))}"
     # without it Hydra prints errors itself and exits with 1 whatever they are
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     sys.argv = ["roadmap sweep", "--multirun", *overrides, *searchpath(config_dirs), numbers]
-    with hydra_errors(overrides):
+    with hydra_errors(overrides), launching():
         job()
 
 
-def work(overrides: Sequence[str], config_dirs: Sequence[str], since: str) -> None:
+def work(overrides: Sequence[str], config_dirs: Sequence[str], worker: int, since: str) -> None:
     """One worker: the sweep's runs that are neither finished nor another's."""
+    from roadmap.device import share_gpus
+    from roadmap.distributed import launched
     from roadmap.worker import carry_out
 
     plan = planned(overrides, config_dirs)
+    if launched().size == 1:
+        share_gpus(plan.asked.values["device"], worker)
     carry_out(plan.requests, plan.asked.values["retries"], since)
 
 

@@ -12,6 +12,7 @@ from roadmap.commands.arguments import say_choices
 from roadmap.confdir import config_dir
 from roadmap.config import composed, hydra_errors
 from roadmap.errors import RoadmapError
+from roadmap.scheduled import scheduled
 
 
 def main(arguments: list[str]) -> int:
@@ -22,7 +23,8 @@ def main(arguments: list[str]) -> int:
     def job(config: DictConfig) -> float | None:
         settings = HydraConfig.get()
         try:
-            return train(config, list(settings.overrides.task), dict(settings.runtime.choices), folders)
+            with scheduled():
+                return train(config, list(settings.overrides.task), dict(settings.runtime.choices), folders)
         except RoadmapError as error:
             # raised through Hydra, a single run's error would gain a line; a launcher must see a job's failure
             if settings.mode == RunMode.MULTIRUN:
