@@ -80,6 +80,8 @@ RANKS = [
         "commands.import_wandb",
         "commands.status",
         "commands.sweep",
+        "commands.dry_run",
+        "commands.swept",
         "commands.attribution",
         "commands.spaces",
     ],

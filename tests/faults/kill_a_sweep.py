@@ -129,6 +129,8 @@ def faults_of_folder(folder: Path) -> list[str]:
     epochs = [row["epoch"] for row in read_metrics(folder / "metrics.jsonl")]
     if epochs != list(range(1, EPOCHS + 1)):
         found.append(f"has epochs {epochs}")
+    if partials := [file.name for file in folder.glob(".*.json*")]:
+        found.append(f"has half-written files {partials}")
     files = {file.name for file in (folder / "checkpoints").iterdir()}
     if files != {"last.pt", "previous.pt", "best.pt"}:
         found.append(f"has checkpoints {files}")
