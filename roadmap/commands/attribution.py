@@ -59,6 +59,7 @@ def draw(found: "Attribution", steps: list[Step], file: Path, kind: str = "attri
 
     networks = way(steps, " to ")
     words = subtitle(found.runs, steps) if len(found.runs) else f"counted, no runs{toggle_words(steps)}"
+    words += _restriction(steps)
     if kind == "attribution":
         draw_attribution(found, file, title=f"What each change is worth, from {networks}", subtitle=words)
     else:
@@ -128,6 +129,12 @@ def _chosen_changes(study: Mapping[str, Any] | None) -> tuple[list[str] | None, 
             "study.changes=[gelu,layer_norm]"
         )
     return study["changes"], study["others"]
+
+
+def _restriction(steps: list[Step]) -> str:
+    """That only some of the path's changes were asked for, after a semicolon; nothing where all were."""
+    names, others = _chosen_changes(steps[0].composed.values.get("study"))
+    return "" if names is None else f"; {len(names)} of the path's changes, all others {'there' if others else 'absent'}"
 
 
 def _plans(folders: Sequence[str]) -> list[dict[str, Any]]:
