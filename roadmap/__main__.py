@@ -14,6 +14,7 @@ COMMANDS = {
     "run": "train every step of a path × seeds, or what is missing of it; ends with the table and the figure",
     "sweep": "train designs off the path × seeds: study=leave_one_out, add_one_in, orders, factorial, …",
     "compare": "a table of logged runs: means over seeds, gaps with intervals and p-values, the verdict on the paper",
+    "status": "where sweeps stand: done, running, interrupted, failed, missing, and the time left",
     "attribution": "what each change is worth given the others: leave-one-out, add-one-in, Shapley value",
     "diff": "what two runs differ in: config, code, environment, result",
     "doctor": "what this machine can do; --gpu: the proof that its GPU computes what the CPU does",

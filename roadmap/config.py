@@ -30,6 +30,13 @@ RUN_KEYS = ("epochs", "batch_size", "image_size", "precision", "seed", "seeds", 
 OTHER_GROUPS = ("regime", "step", "recipe", "size", "data", "logger", "path", "experiment")
 # Hydra's own groups that only its application uses: a sixth of the time of a composition without one.
 UNUSED = ("sweeper", "launcher", "help", "hydra_help", "output", "hydra_logging", "job_logging")
+# Hydra's plugins that come with our extras.
+PLUGINS = {
+    "hydra/launcher=joblib": "joblib",
+    "hydra/launcher=submitit_local": "slurm",
+    "hydra/launcher=submitit_slurm": "slurm",
+    "hydra/launcher=ray": "ray",
+}
 # Overrides that change what a network is or how it is trained: what a variant is named by.
 TOGGLES = (*AXES, "size", "recipe")
 
@@ -252,7 +259,9 @@ def variant_name(step: str, choices: Mapping[str, str], plain: Mapping[str, str]
 def one_sentence(error: Exception) -> str:
     """Hydra's and OmegaConf's messages, which take several lines, as one: value, place, what would be right."""
     text = str(error)
-    if missing := re.search(r"Could not find '([^'/]+)/(.+?)'", text):
+    if missing := re.search(r"Could not find '((?:hydra/)?[^'/]+)/(.+?)'", text):
+        if extra := PLUGINS.get(f"{missing[1]}={missing[2]}"):
+            return f"{missing[1]}={missing[2]} is a plugin that is not installed; pip install 'roadmap[{extra}]'"
         options = re.findall(r"^\t(\S+)$", text, flags=re.MULTILINE)
         return f"unknown {missing[1]} '{missing[2]}'; choose {listed(options)}"
     if unknown := re.search(r"Could not override '([^']+)'", text):

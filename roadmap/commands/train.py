@@ -12,17 +12,19 @@ from roadmap.commands.arguments import say_choices
 from roadmap.confdir import config_dir
 from roadmap.config import composed, hydra_errors
 from roadmap.errors import RoadmapError
+from roadmap.scheduled import scheduled
 
 
 def main(arguments: list[str]) -> int:
     failures: list[RoadmapError] = []
-    folders = _config_dirs(arguments)
+    folders, here = _config_dirs(arguments), os.getcwd()
 
     @hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="config")
     def job(config: DictConfig) -> float | None:
         settings = HydraConfig.get()
         try:
-            return train(config, list(settings.overrides.task), dict(settings.runtime.choices), folders)
+            with scheduled(here):
+                return train(config, list(settings.overrides.task), dict(settings.runtime.choices), folders)
         except RoadmapError as error:
             # raised through Hydra, a single run's error would gain a line; a launcher must see a job's failure
             if settings.mode == RunMode.MULTIRUN:
