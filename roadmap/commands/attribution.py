@@ -134,7 +134,9 @@ def _chosen_changes(study: Mapping[str, Any] | None) -> tuple[list[str] | None, 
 def _restriction(steps: list[Step]) -> str:
     """That only some of the path's changes were asked for, after a semicolon; nothing where all were."""
     names, others = _chosen_changes(steps[0].composed.values.get("study"))
-    return "" if names is None else f"; {len(names)} of the path's changes, all others {'there' if others else 'absent'}"
+    return (
+        "" if names is None else f"; {len(names)} of the path's changes, all others {'there' if others else 'absent'}"
+    )
 
 
 def _plans(folders: Sequence[str]) -> list[dict[str, Any]]:
