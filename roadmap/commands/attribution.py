@@ -146,7 +146,7 @@ def _plans(folders: Sequence[str]) -> list[dict[str, Any]]:
 
 def _is_on(header: Mapping[str, Any], values: Mapping[str, Any]) -> bool:
     """Whether a sweep is on the regime, data and path of a config."""
-    return all(header[key] == values[key]["name"] for key in ("regime", "data", "path"))
+    return all(header.get(key) == values[key]["name"] for key in ("regime", "data", "path"))
 
 
 def _of_other_sets(header: Mapping[str, Any], names: Sequence[str], others: bool) -> bool:
