@@ -31,7 +31,8 @@ def carry_out(
     since, total = since or now(), len(requests)
     world = join(local_device(choose_device(requests[0].experiment().settings.device)))
     finished = world.from_first(_finished(requests) if world.first else None)
-    summaries, failures = list(finished.values()), []
+    summaries: list[Summary] = list(finished.values())
+    failures: Failures = []
     waiting = [request for request in requests if request.experiment().run_id not in finished]
     if world.first and finished and waiting:
         print(f"{len(finished)} of {total} runs are finished already", file=sys.stderr, flush=True)

@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 
 from roadmap.errors import RequestError
-from roadmap.plan import read_sweep, read_sweeps, sweep_name, write_sweep
+from roadmap.plan import HEADER_FIELDS, RUN_FIELDS, read_sweep, read_sweeps, sweep_name, write_sweep
 
-ROWS = [{"run_id": "a", "seed": 0}, {"run_id": "b", "seed": 1}]
+ROWS = [dict.fromkeys(RUN_FIELDS) | {"run_id": run_id} for run_id in ("a", "b")]
 
 
 def header(name: str = "orders-nano-digits-123456") -> dict[str, object]:
-    return {"name": name, "runs": 2, "planned": "now"}
+    return dict.fromkeys(HEADER_FIELDS) | {"name": name, "runs": 2, "planned": "now"}
 
 
 def test_a_plan_is_read_as_it_was_written(tmp_path: Path) -> None:

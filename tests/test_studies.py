@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from roadmap.config import compose
+from roadmap.counting import count_composed
 from roadmap.errors import RequestError
 from roadmap.path import compose_path
 from roadmap.planning import planned
@@ -212,3 +213,15 @@ def test_a_path_of_the_users_own_has_its_own_changes(tmp_path: Path) -> None:
     )
     plan = planned(["study=leave_one_out", "path=mine"], [str(tmp_path)])
     assert [member.changes for member in plan.study.members] == [("huge",), ()]
+
+
+def test_random_designs_are_what_hydra_composes() -> None:
+    found = study(
+        "study=random", "study.n=6", "step=separate_downsampling", "kernel=k5", "study.space.norm=[batch,layer]"
+    )
+    assert len(found.members) == 6
+    for member in found.members:
+        composed = compose(member.composed.overrides)
+        assert (composed.values, composed.variant) == (member.composed.values, member.composed.variant)
+        assert 0.0015 <= count_composed(composed).gmacs <= 0.003
+        assert composed.design.downsampling == "separate"

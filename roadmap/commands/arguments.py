@@ -63,6 +63,23 @@ def chosen_runs(folders: list[str], expression: str | None = None) -> "pd.DataFr
     return chosen
 
 
+def one_kind(runs: "pd.DataFrame", overrides: list[str]) -> tuple["pd.DataFrame", list[str]]:
+    """The runs of one regime on one kind of data, and overrides that say which: the runs' own unless they are given.
+
+    Raises RequestError where runs are of several, or none is of what is given.
+    """
+    given = dict(override.split("=", 1) for override in overrides)
+    for key in ("regime", "data"):
+        if key in given:
+            runs = runs[runs[key] == given[key]]
+        names = sorted(set(runs[key]))
+        if len(names) != 1:
+            choice = f"they are of {key} {', '.join(names)}; add {key}=…" if names else f"none is of {key} {given[key]}"
+            raise RequestError(f"these runs make no single roadmap: {choice}")
+        given[key] = names[0]
+    return runs, [f"{key}={value}" for key, value in given.items()]
+
+
 def say_choices(requests: "Iterable[Composed]", shown: int = 20) -> None:
     """Name on stderr what ``match_gmacs`` made of each design, once."""
     choices = list(dict.fromkeys(choice for request in requests if (choice := request.choice)))
