@@ -23,8 +23,8 @@ from roadmap.experiment import Experiment, Settings
 from roadmap.recipe import Recipe
 
 SETTINGS = tuple(Settings.__dataclass_fields__)
-RUN_KEYS = ("epochs", "batch_size", "image_size", "precision", "seed", "seeds", "pretrained")
-OTHER_GROUPS = ("regime", "step", "recipe", "size", "data", "logger", "path", "experiment")
+RUN_KEYS = ("epochs", "batch_size", "image_size", "precision", "seed", "seeds", "pretrained", "objectives")
+OTHER_GROUPS = ("regime", "step", "recipe", "size", "data", "logger", "path", "study", "experiment")
 # Hydra's own groups that only its application uses: a sixth of the time of a composition without one.
 UNUSED = ("sweeper", "launcher", "help", "hydra_help", "output", "hydra_logging", "job_logging")
 # Overrides that change what a network is or how it is trained: what a variant is named by.
@@ -160,7 +160,7 @@ def _variant(step: str, choices: dict[str, str], overrides: Sequence[str], confi
         return step
     plain = compose([override for override in overrides if not is_toggle(override)], config_dirs)
     groups = [f"{group}={choices[group]}" for group in TOGGLES if choices[group] != plain.choices[group]]
-    values = [override.lstrip("+") for override in toggled if _key(override) not in TOGGLES]
+    values = [override.lstrip("+") for override in toggled if key_of(override) not in TOGGLES]
     return " ".join([step, *groups, *values])
 
 
@@ -191,11 +191,12 @@ def one_sentence(error: Exception) -> str:
     return " ".join(text.split())
 
 
-def _key(override: str) -> str:
+def key_of(override: str) -> str:
+    """What an override sets."""
     return override.lstrip("+~").partition("=")[0]
 
 
 def is_toggle(override: str) -> bool:
     """Whether an override changes what a network is or how it is trained."""
-    key = _key(override)
+    key = key_of(override)
     return key in TOGGLES or key.startswith(("design.", "recipe."))

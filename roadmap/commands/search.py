@@ -1,0 +1,227 @@
+"""``roadmap sweep study=search``: Optuna proposes designs through Hydra's own sweeper; what is left of a search is done."""
+
+import shlex
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import sha256
+from importlib.util import find_spec
+from itertools import chain, islice, product
+from json import dumps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from roadmap.config import TOGGLES, Composed, compose, hydra_errors, key_of
+from roadmap.design import AXES
+from roadmap.errors import RequestError, WorkError
+from roadmap.runfolder import one_name
+from roadmap.search import Search, search_of
+
+if TYPE_CHECKING:
+    from roadmap.trials import Noted
+
+GROUPS = {f"design.{field}": group for group, field in AXES.items()}
+
+
+def is_search(overrides: Sequence[str], config_dirs: Sequence[str]) -> bool:
+    """Whether the study that ``overrides`` choose is a search, which plans no list of runs."""
+    chosen = [override for override in overrides if key_of(override) == "study"]
+    return bool(chosen) and search_of(compose(chosen, config_dirs).values) is not None
+
+
+def search(overrides: list[str], config_dirs: list[str], dry_run: bool = False) -> int:
+    """Do what is missing of a search's trials, then show its Pareto front; ``dry_run``: say what would be done."""
+    check_installed()
+    plan = Plan.of(overrides, config_dirs)
+    if dry_run:
+        print(plan.description())
+        return 0
+    from roadmap.commands import train
+    from roadmap.trials import open_study, told
+
+    with plan.held():
+        study = open_study(plan.name, plan.storage, plan.search.directions)
+        missing = plan.search.n_trials - len(told(study))
+        print(f"search {plan.name}: {max(missing, 0)} of {plan.search.n_trials} trials to do; {plan.folder}", flush=True)
+        if missing > 0:
+            train.main(plan.arguments(missing))
+        return report(plan, told(study))
+
+
+def check_installed() -> None:
+    """Raises RequestError where Optuna or Hydra's sweeper for it is missing; imports neither."""
+    if find_spec("optuna") is None or find_spec("hydra_plugins.hydra_optuna_sweeper") is None:
+        raise RequestError("study=search needs Optuna and Hydra's sweeper for it; pip install 'roadmap[search]'")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A search: overrides that hold for every trial, those that only Hydra's application takes, and the space."""
+
+    fixed: tuple[str, ...]
+    hydra: tuple[str, ...]
+    space: dict[str, str]  # what is varied -> Hydra's grammar of sweeps
+    config_dirs: tuple[str, ...]
+    search: Search
+    sample: Composed  # one of its designs
+
+    @classmethod
+    def of(cls, overrides: Sequence[str], config_dirs: Sequence[str]) -> "Plan":
+        """The search that ``overrides`` ask for. Raises RequestError where something does not fit, before any trial."""
+        if len(config_dirs) > 1:
+            raise RequestError("study=search takes one --config-dir")
+        hydra = tuple(word for word in overrides if key_of(word).startswith(("hydra/", "hydra.")))
+        with hydra_errors(overrides):
+            parsed = OverridesParser.create().parse_overrides([word for word in overrides if word not in hydra])
+        fixed = tuple(str(word.input_line) for word in parsed if not word.is_sweep_override())
+        chosen = [word for word in fixed if key_of(word).split(".")[0] == "study"]
+        values = compose(chosen, config_dirs).values
+        asked = {str(word.key_or_group): str(word.input_line).split("=", 1)[1] for word in parsed if word.is_sweep_override()}
+        search = search_of(values)
+        assert search is not None
+        space = _space(values["study"]["space"], asked, fixed)
+        return cls(fixed, hydra, space, tuple(config_dirs), search, _sample(fixed, space, config_dirs))
+
+    @property
+    def name(self) -> str:
+        """What it is called: regime, data, and a hash of all that defines it but the number of trials."""
+        experiment = self.sample.experiment()
+        definition = experiment.definition
+        del definition["seed"]
+        asked = {key: value for key, value in self.search.to_dict().items() if key not in ("n_trials", "jobs")}
+        tuned = sorted(word for word in self.hydra if key_of(word).startswith("hydra.sweeper."))
+        text = dumps([definition, experiment.seed, self.space, asked, tuned], sort_keys=True)
+        return one_name(experiment.regime, experiment.data.name, "search", sha256(text.encode()).hexdigest()[:10])
+
+    @property
+    def runs_dir(self) -> str:
+        return self.sample.experiment().settings.runs_dir
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.runs_dir) / "searches" / self.name
+
+    @property
+    def storage(self) -> str:
+        return f"sqlite:///{(self.folder / 'trials.db').resolve()}"
+
+    def arguments(self, trials: int) -> list[str]:
+        """What ``roadmap train`` is started with for so many more trials."""
+        search = self.search
+        sweeper = {
+            "hydra/hydra_logging": "disabled",
+            "hydra/sweeper": "optuna",
+            "hydra/sweeper/sampler": search.sampler,
+            "hydra.sweeper.sampler._target_": f"roadmap.trials.{search.sampler}",
+            "hydra.sweeper.sampler.seed": search.seed,
+            "hydra.sweeper.direction": f"[{','.join(search.directions)}]",
+            "hydra.sweeper.study_name": _quoted(self.name),
+            "hydra.sweeper.storage": _quoted(self.storage),
+            "hydra.sweeper.n_trials": trials,
+            "hydra.sweeper.n_jobs": search.jobs,
+            "hydra.sweeper.max_failure_rate": 1.0,  # what is pruned has failed, to the sweeper
+            "hydra.sweeper.custom_search_space": "roadmap.trials.note",
+            "hydra.sweep.dir": _quoted(str(self.folder)),
+            "objectives": f"[{','.join(search.objectives)}]",
+        }
+        folders = [word for folder in self.config_dirs for word in ("--config-dir", folder)]
+        words = [*self.hydra, *self.fixed, *(f"{key}={sweep}" for key, sweep in self.space.items())]
+        return ["-m", *(f"{key}={value}" for key, value in sweeper.items()), *words, *folders]
+
+    def description(self) -> str:
+        """What would be done, on a few lines."""
+        varied = "\n".join(f"  {key}={sweep}" for key, sweep in self.space.items())
+        command = shlex.join(["roadmap", "train", *self.arguments(self.search.n_trials)])
+        return f"search {self.name}: {self.search.n_trials} trials of\n{varied}\nas by\n{command}"
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """The search's folder, this process's alone. Raises WorkError where another has it."""
+        from filelock import FileLock, Timeout
+
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with FileLock(self.folder / ".lock", timeout=0):
+                yield
+        except Timeout as error:
+            raise WorkError(f"search {self.name} is being run by another process; wait for it or stop it") from error
+        except OSError as error:
+            raise RequestError(f"cannot write to {self.folder}: {error.strerror}; choose another runs_dir") from error
+
+
+def _space(given: dict[str, Any], asked: dict[str, str], fixed: Sequence[str]) -> dict[str, str]:
+    """What is varied: the study's space with the sweeps of the command line, without what that sets.
+
+    A field of the design takes the place of the axis that sets it.
+    """
+    space = {key: str(sweep) for key, sweep in given.items() if sweep is not None} | asked
+    for key in [*map(key_of, fixed), *space]:
+        space.pop(GROUPS.get(key, ""), None)
+    for key in map(key_of, fixed):
+        space.pop(key, None)
+    for key, sweep in space.items():
+        if not (key.startswith("design.") or (key in TOGGLES and key != "recipe")):
+            raise RequestError(
+                f"{key}={sweep} does not go with study=search, which compares designs trained alike; "
+                "vary axes and fields of the design only"
+            )
+        with hydra_errors([f"{key}={sweep}"]):
+            if not OverridesParser.create().parse_override(f"{key}={sweep}").is_sweep_override():
+                raise RequestError(f"study.space.{key}={sweep} does not fit: it wants a sweep such as choice(a,b)")
+    if not space:
+        raise RequestError("study.space has nothing left to vary; leave an axis free, as kernel=choice(k3,k7)")
+    return space
+
+
+def _sample(fixed: Sequence[str], space: dict[str, str], config_dirs: Sequence[str]) -> Composed:
+    """A design of the space, after each of its options was composed once; RequestError for one that does not."""
+    options = [_options(f"{key}={sweep}") for key, sweep in space.items()]
+    each = [[values[row % len(values)] for values in options] for row in range(max(map(len, options)))]
+    sample, refusal = None, None
+    for number, values in enumerate(chain(each, islice(product(*options), 100))):
+        if sample is not None and number >= len(each):
+            break
+        try:
+            found = compose([*fixed, *(f"{key}={value}" for key, value in zip(space, values, strict=True))], config_dirs)
+        except RequestError as error:
+            # Hydra's own; options that do not go together go with others
+            if error.__cause__ is not None:
+                raise
+            refusal = error
+        else:
+            sample = sample or found
+    if sample is None:
+        raise RequestError(f"no design of study.space fits: {refusal}")
+    return sample
+
+
+def _options(sweep: str) -> list[str]:
+    """Values of a sweep: all of a choice, the ends of what has too many."""
+    from hydra.core.override_parser.types import ChoiceSweep, Transformer
+
+    override = OverridesParser.create().parse_override(sweep)
+    value = override.value()
+    if isinstance(value, ChoiceSweep):
+        return [str(option) for option in override.sweep_iterator(transformer=Transformer.encode)]
+    return [str(value.start), str(value.stop if hasattr(value, "stop") else value.end)]
+
+
+def _quoted(text: str) -> str:
+    """As a word that Hydra's grammar takes whatever is in it."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def report(plan: Plan, trials: "list[Noted]") -> int:
+    """What became of the trials, the table of the front and its picture."""
+    from roadmap.analysis.runs import read_runs
+
+    runs, _ = read_runs(plan.runs_dir)
+    runs = runs[runs["run_id"].isin({trial.run_id for trial in trials})]
+    print(fates(trials, runs))
+    return 0
+
+
+def fates(trials, runs) -> str:
+    return ""
