@@ -12,6 +12,7 @@ COMMANDS = {
     "steps": "every step of a path: what changes, GFLOPs (MACs), parameters, the published numbers beside them",
     "train": "train one design with one seed; Hydra's -m, --cfg job, launchers and sweepers work",
     "run": "train every step of a path × seeds, or what is missing of it; ends with the table and the figure",
+    "sweep": "train designs off the path × seeds: study=leave_one_out, add_one_in, orders, factorial, …",
     "compare": "a table of logged runs: means over seeds, gaps with intervals and p-values, the verdict on the paper",
     "diff": "what two runs differ in: config, code, environment, result",
     "doctor": "what this machine can do; --gpu: the proof that its GPU computes what the CPU does",

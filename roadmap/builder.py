@@ -3,7 +3,8 @@
 import torch
 
 from roadmap.config import Composed, compose
-from roadmap.costs import Cost, cost
+from roadmap.costs import cost
+from roadmap.counting import Count
 from roadmap.errors import RequestError
 from roadmap.experiment import TOTAL_STRIDE
 from roadmap.network import Network
@@ -24,8 +25,8 @@ def build_network(composed: Composed, num_classes: int | None = None) -> Network
     return Network(composed.design, composed.recipe.network, classes)
 
 
-def design_cost(composed: Composed) -> Cost:
-    """What the network of a composed config costs at its image size, without building its weights."""
+def design_cost(composed: Composed) -> Count:
+    """What the network of a composed config costs at its image size, built without its weights and counted by torch."""
     image_size = composed.values["image_size"]
     if image_size < TOTAL_STRIDE:
         raise RequestError(f"image_size={image_size} is out of range; it wants at least {TOTAL_STRIDE}")

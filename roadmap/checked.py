@@ -3,6 +3,7 @@
 import dataclasses
 import types
 from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin, get_type_hints
 
 from roadmap.errors import RequestError
@@ -23,10 +24,8 @@ class Checked:
         return f"{cls.place}.{field}" if cls.place else field
 
     def __post_init__(self) -> None:
-        hints = get_type_hints(type(self))
-        for field in dataclasses.fields(self):  # type: ignore[arg-type]
-            value = _fitted(getattr(self, field.name), hints[field.name], self.key(field.name))
-            object.__setattr__(self, field.name, value)
+        for name, annotation in _hints(type(self)).items():  # type: ignore[arg-type]
+            object.__setattr__(self, name, _fitted(getattr(self, name), annotation, self.key(name)))
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any]) -> Self:
@@ -53,6 +52,13 @@ def listed(names: Iterable[Any]) -> str:
     """'a', 'a or b', 'a, b or c'."""
     *head, last = [str(name) for name in names]
     return f"{', '.join(head)} or {last}" if head else last
+
+
+@cache
+def _hints(record: type[Any]) -> dict[str, Any]:
+    """The annotations of a record's fields; thousands of records are made of each class."""
+    hints = get_type_hints(record)
+    return {field.name: hints[field.name] for field in dataclasses.fields(record)}
 
 
 def _fitted(value: Any, annotation: Any, place: str) -> Any:

@@ -49,7 +49,8 @@ OmegaConf.register_new_resolver("by_size", by_size, replace=True)
 class Composed:
     """A composed config: its values, the option chosen in each group, and the records that are checked already.
 
-    ``variant`` is the step's name and what differs from it in words: ``separate_downsampling norm=batch``.
+    ``variant`` is the step's name and what differs from it in words: ``separate_downsampling norm=batch``; ``plain``
+    has the options that the step chooses by itself.
     """
 
     values: dict[str, Any]
@@ -58,6 +59,15 @@ class Composed:
     design: Design
     recipe: Recipe
     variant: str
+    plain: dict[str, str]
+
+    @property
+    def seeds(self) -> list[int]:
+        """The different ``seeds``, in their order. Raises RequestError where they are no list of whole numbers."""
+        seeds = self.values["seeds"]
+        if not isinstance(seeds, list) or not seeds or any(type(seed) is not int for seed in seeds):
+            raise RequestError(f"seeds={seeds} does not fit: it wants a list of whole numbers such as [0,1,2]")
+        return list(dict.fromkeys(seeds))
 
     def with_seed(self, seed: int) -> "Composed":
         """The same config with another seed."""
@@ -86,20 +96,41 @@ def compose(overrides: Sequence[str], config_dirs: Sequence[str] = ()) -> Compos
 
     Raises RequestError, in one sentence, for whatever Hydra or OmegaConf object to.
     """
+    with _hydra_composed(overrides, config_dirs) as (config, choices):
+        return composed(config, choices, overrides, config_dirs)
+
+
+def options_of(overrides: Sequence[str], config_dirs: Sequence[str] = ()) -> tuple[dict[str, Any], dict[str, str]]:
+    """The values and the chosen options of a config whether they go together or not; else as ``compose``."""
+    with _hydra_composed(overrides, config_dirs) as (config, choices):
+        return _plain_values(config), choices
+
+
+@contextmanager
+def _hydra_composed(
+    overrides: Sequence[str], config_dirs: Sequence[str]
+) -> Iterator[tuple[DictConfig, dict[str, str]]]:
     for folder in config_dirs:
         if not Path(folder).is_dir():
             raise RequestError(f"--config-dir {folder} is not a folder")
-    extra = [f"~hydra/{group}" for group in UNUSED]
-    if config_dirs:
-        # quoted, since a folder's name may hold what Hydra's grammar reads otherwise
-        folders = [f"'file://{Path(folder).resolve()}'" for folder in config_dirs]
-        extra.append(f"hydra.searchpath=[{','.join(folders)}]")
+    extra = [*(f"~hydra/{group}" for group in UNUSED), *searchpath(config_dirs)]
     with hydra_errors(overrides), _no_outer_hydra(), initialize_config_dir(str(config_dir()), version_base="1.3"):
         config = hydra_compose("config", [*overrides, *extra], return_hydra_config=True)
-        choices = config.hydra.runtime.choices
+        choices = {str(group): str(option) for group, option in config.hydra.runtime.choices.items()}
         with open_dict(config):
             del config["hydra"]
-        return composed(config, choices, overrides, config_dirs)
+        yield config, choices
+
+
+def searchpath(config_dirs: Sequence[str]) -> list[str]:
+    """The override that adds folders of config files, if there are any."""
+    # quoted, since a folder's name may hold what Hydra's grammar reads otherwise
+    folders = [f"'file://{Path(folder).resolve()}'" for folder in config_dirs]
+    return [f"hydra.searchpath=[{','.join(folders)}]"] if folders else []
+
+
+def _plain_values(config: DictConfig) -> dict[str, Any]:
+    return cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
 
 
 @contextmanager
@@ -142,25 +173,47 @@ def composed(
     config: DictConfig, choices: Mapping[Any, Any], overrides: Sequence[str], config_dirs: Sequence[str]
 ) -> Composed:
     """What Hydra composed as plain values and checked records."""
-    values = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
+    values = _plain_values(config)
     options = {str(group): str(option) for group, option in choices.items()}
+    plain = options
+    if any(map(is_toggle, overrides)):
+        plain = compose([override for override in overrides if not is_toggle(override)], config_dirs).choices
     return Composed(
         values,
         options,
         tuple(overrides),
         Design.from_mapping(values["design"]),
         Recipe.from_mapping(values["recipe"]),
-        _variant(values["step"], options, overrides, config_dirs),
+        variant_name(values["step"], options, plain, overrides),
+        plain,
     )
 
 
-def _variant(step: str, choices: dict[str, str], overrides: Sequence[str], config_dirs: Sequence[str]) -> str:
-    toggled = [override for override in overrides if is_toggle(override)]
-    if not toggled:
-        return step
-    plain = compose([override for override in overrides if not is_toggle(override)], config_dirs)
-    groups = [f"{group}={choices[group]}" for group in TOGGLES if choices[group] != plain.choices[group]]
-    values = [override.lstrip("+") for override in toggled if key_of(override) not in TOGGLES]
+def derived(
+    base: Composed, changes: Mapping[str, Any], choices: Mapping[str, str], overrides: Sequence[str], variant: str
+) -> Composed:
+    """What Hydra would compose from ``overrides``, by ``changes`` of the values of ``base``; of a design's fields some.
+
+    Raises RequestError where the values do not go together.
+    """
+    values = {**base.values, **changes, "design": {**base.values["design"], **changes.get("design", {})}}
+    recipe = Recipe.from_mapping(values["recipe"]) if "recipe" in changes else base.recipe
+    design = Design.from_mapping(values["design"])
+    return replace(
+        base,
+        values=values,
+        choices={**base.choices, **choices},
+        overrides=tuple(overrides),
+        design=design,
+        recipe=recipe,
+        variant=variant,
+    )
+
+
+def variant_name(step: str, choices: Mapping[str, str], plain: Mapping[str, str], overrides: Sequence[str]) -> str:
+    """A step's name and what was toggled: options that it does not choose by itself, and single values."""
+    groups = [f"{group}={choices[group]}" for group in TOGGLES if choices[group] != plain[group]]
+    values = [word.lstrip("+") for word in overrides if is_toggle(word) and key_of(word) not in TOGGLES]
     return " ".join([step, *groups, *values])
 
 

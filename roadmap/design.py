@@ -12,7 +12,7 @@ class Design(Checked):
     """One point of the design space between (and beside) ResNet-50 and ConvNeXt-T; arXiv:2201.03545, section 2.
 
     Frozen and hashable. There are no defaults here: they live in ``conf/``, where each axis is a config group. A new
-    axis is one line here, its meaning in ``roadmap/network.py`` and its files in ``conf/``.
+    axis is one line here, its meaning in ``roadmap/layout.py`` and its files in ``conf/``.
 
     Raises RequestError for an unknown option, a value out of range, and options that do not go together.
     """

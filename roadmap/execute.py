@@ -10,6 +10,7 @@ import torch
 from roadmap.answers import Answers, predict_again
 from roadmap.assembly import build_trainer
 from roadmap.checkpoint import Checkpoints
+from roadmap.claims import Claim
 from roadmap.config import Composed
 from roadmap.data import Loaders, open_loaders
 from roadmap.device import choose_device
@@ -34,8 +35,8 @@ def execute(
     ``stop`` is where the trainer looks for a request to stop; None: signals. ``judge`` is shown the rows of the epochs
     so far after each but the last, and raises PrunedError where the run is not worth the others. Started by torchrun,
     every process calls this, and the first alone writes. Raises RequestError before anything is written where the
-    request does not fit. Raises WorkError, StoppedError, PrunedError and KeyboardInterrupt after the summary says so:
-    the same request goes on from the last checkpoint.
+    request does not fit. Raises HeldError where another process is at this run, and WorkError, StoppedError,
+    PrunedError and KeyboardInterrupt after the summary says so: the same request goes on from the last checkpoint.
     """
     experiment = composed.experiment()
     device = local_device(choose_device(experiment.settings.device))
@@ -46,7 +47,11 @@ def execute(
             summary, folder = finished
             predict_again(experiment, folder, summary["top1"], device, world)
         return finished
-    with stop or StopRequest() as stop:
+    with _claimed(experiment, world), stop or StopRequest() as stop:
+        # whoever had it until now may have finished it
+        finished = world.from_first(_finished(experiment) if world.first else None)
+        if finished is not None:
+            return finished
         with world.together():
             loaders = open_loaders(experiment, device, world)
             trainer = build_trainer(experiment, loaders, device, world, stop)
@@ -56,6 +61,20 @@ def execute(
                 folder = RunFolder.open(experiment, composed.values, composed.overrides)
         folder = world.from_first(folder)
         return _train(experiment, loaders, trainer, folder, judge), folder
+
+
+@contextmanager
+def _claimed(experiment: Experiment, world: World) -> Iterator[None]:
+    """While the run is this process's, or all these processes'; HeldError where it is another's."""
+    claim = Claim(experiment.settings.runs_dir, experiment.run_id)
+    with world.together():
+        if world.first:
+            claim.take()
+    try:
+        yield
+    finally:
+        if world.first:
+            claim.free()
 
 
 def _finished(experiment: Experiment) -> tuple[Summary, RunFolder] | None:

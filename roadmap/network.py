@@ -1,8 +1,7 @@
-"""The one network of the roadmap, built from a Design."""
+"""The one network of the roadmap, built from a Design's rows."""
 
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -10,10 +9,10 @@ from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
 from roadmap.design import Design
+from roadmap.layout import Act, BlockLayout, Conv, Layer, Layers, Norm, layout
 from roadmap.recipe import NetworkRecipe
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"relu": lambda: nn.ReLU(inplace=True), "gelu": nn.GELU}
-EXPANSION = 4  # between a bottleneck's narrow and wide side, in ResNet and ConvNeXt alike
 
 
 class LayerNorm2d(nn.LayerNorm):
@@ -35,52 +34,28 @@ class LayerScale(nn.Module):
         return x * self.weight[:, None, None]
 
 
-@dataclass(frozen=True)
-class Conv:
-    """A convolution to be; padded to keep the resolution when the stride is 1 and the kernel odd."""
-
-    name: str
-    in_channels: int
-    out_channels: int
-    kernel: int = 1
-    stride: int = 1
-    groups: int = 1
+def sequence(design: Design, layers: Layers) -> nn.Module:
+    """The layers as modules under their names; of none the identity."""
+    if not layers:
+        return nn.Identity()
+    return nn.Sequential(OrderedDict((layer.name, module(design, layer)) for layer in layers))
 
 
-@dataclass(frozen=True)
-class Norm:
-    name: str
-    channels: int
-
-
-@dataclass(frozen=True)
-class Act:
-    name: str
-
-
-Layer = Conv | Norm | Act
-
-
-def sequence(design: Design, layers: list[Layer]) -> nn.Sequential:
-    """The layers as modules. Here, and only here, it is decided that a convolution directly before BN has no bias."""
-    modules: OrderedDict[str, nn.Module] = OrderedDict()
-    for layer, following in zip(layers, [*layers[1:], None], strict=True):
-        if isinstance(layer, Conv):
-            before_batch_norm = isinstance(following, Norm) and design.norm == "batch"
-            modules[layer.name] = nn.Conv2d(
-                layer.in_channels,
-                layer.out_channels,
-                layer.kernel,
-                layer.stride,
-                padding=(layer.kernel - 1) // 2 if layer.kernel % 2 else 0,
-                groups=layer.groups,
-                bias=not before_batch_norm,
-            )
-        elif isinstance(layer, Norm):
-            modules[layer.name] = norm(design, layer.channels)
-        else:
-            modules[layer.name] = ACTIVATIONS[design.activation]()
-    return nn.Sequential(modules)
+def module(design: Design, layer: Layer) -> nn.Module:
+    """One row as the module it stands for."""
+    if isinstance(layer, Conv):
+        return nn.Conv2d(
+            layer.in_channels,
+            layer.out_channels,
+            layer.kernel,
+            layer.stride,
+            padding=layer.padding,
+            groups=layer.groups,
+            bias=layer.bias,
+        )
+    if isinstance(layer, Norm):
+        return norm(design, layer.channels)
+    return ACTIVATIONS[design.activation]() if isinstance(layer, Act) else nn.MaxPool2d(3, stride=2, padding=1)
 
 
 def norm(design: Design, channels: int) -> nn.Module:
@@ -88,69 +63,22 @@ def norm(design: Design, channels: int) -> nn.Module:
     return nn.BatchNorm2d(channels) if design.norm == "batch" else LayerNorm2d(channels, eps=1e-6)
 
 
-def block_layers(design: Design, in_channels: int, width: int, stride: int) -> list[Layer]:
-    """The residual branch as rows: 1x1, spatial kxk, 1x1, each axis of the design editing one column of them."""
-    standard = design.bottleneck == "standard"
-    hidden, out_channels = (width, width * EXPANSION) if standard else (width * EXPANSION, width)
-    first = design.depthwise_position == "first"
-    every_norm, every_act = design.norms == "every_layer", design.activations == "every_layer"
-
-    spatial_channels = in_channels if first else hidden
-    groups = spatial_channels if design.conv == "depthwise" else 1
-    spatial = Conv("spatial", spatial_channels, spatial_channels, design.kernel, stride, groups)
-    enter, leave = Conv("enter", in_channels, hidden), Conv("leave", hidden, out_channels)
-
-    layers: list[Layer] = []
-    for row in [spatial, enter, leave] if first else [enter, spatial, leave]:
-        if row is enter and not every_norm:
-            layers.append(Norm("norm", in_channels))
-        if row is leave and not every_act:
-            layers.append(Act("act"))
-        layers.append(row)
-        if every_norm:
-            layers.append(Norm(f"{row.name}_norm", row.out_channels))
-        if every_act and row is not leave:
-            layers.append(Act(f"{row.name}_act"))
-    return layers
-
-
 class Block(nn.Module):
     """act(shortcut(x) + drop(scale(branch(x)))), (N, in, H, W) -> (N, out, H/stride, W/stride)."""
 
-    def __init__(self, design: Design, in_channels: int, width: int, stride: int, recipe: NetworkRecipe, drop: float):
+    def __init__(self, design: Design, rows: BlockLayout, recipe: NetworkRecipe, drop: float):
         super().__init__()
-        self.branch = sequence(design, block_layers(design, in_channels, width, stride))
-        out_channels = block_out_channels(design, width)
-        self.scale = nn.Identity() if recipe.layer_scale is None else LayerScale(out_channels, recipe.layer_scale)
+        self.branch = sequence(design, rows.branch)
+        initial = recipe.layer_scale
+        self.scale = nn.Identity() if initial is None else LayerScale(rows.out_channels, initial)
         self.drop = StochasticDepth(drop, "row") if drop else nn.Identity()
-        self.shortcut: nn.Module = nn.Identity()
-        if stride != 1 or in_channels != out_channels:
-            projection: list[Layer] = [Conv("conv", in_channels, out_channels, 1, stride), Norm("norm", out_channels)]
-            self.shortcut = sequence(design, projection)
+        self.shortcut = sequence(design, rows.shortcut)
         self.act = ACTIVATIONS[design.activation]() if design.activations == "every_layer" else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.drop(self.scale(self.branch(x)))
         y += self.shortcut(x)
         return self.act(y)
-
-
-def block_out_channels(design: Design, width: int) -> int:
-    """Channels that leave a block of a stage of this width."""
-    return width * EXPANSION if design.bottleneck == "standard" else width
-
-
-def stem(design: Design) -> nn.Sequential:
-    """3 channels to ``width`` at a quarter of the resolution."""
-    patchify = design.stem == "patchify"
-    conv = Conv("conv", 3, design.width, 4, 4) if patchify else Conv("conv", 3, design.width, 7, 2)
-    layers: list[Layer] = [conv, Norm("norm", design.width)]
-    if design.activations == "every_layer":
-        layers.append(Act("act"))
-    modules = sequence(design, layers)
-    if not patchify:
-        modules.append(nn.MaxPool2d(3, stride=2, padding=1))
-    return modules
 
 
 class Network(nn.Module):
@@ -184,31 +112,17 @@ class Network(nn.Module):
     def __init__(self, design: Design, recipe: NetworkRecipe, num_classes: int):
         super().__init__()
         self.design, self.num_classes = design, num_classes
-        widths = [design.width * 2**stage for stage in range(len(design.depths))]
         drops = iter(torch.linspace(0, recipe.stochastic_depth, sum(design.depths), device="cpu").tolist())
-        separate = design.downsampling == "separate"
+        rows = layout(design)
 
-        self.stem = stem(design)
+        self.stem = sequence(design, rows.stem)
         self.downsampling, self.stages = nn.ModuleList(), nn.ModuleList()
-        channels = design.width
-        for index, (depth, width) in enumerate(zip(design.depths, widths, strict=True)):
-            between = separate and index > 0
-            out_channels = block_out_channels(design, width)
-            self.downsampling.append(
-                sequence(design, [Norm("norm", channels), Conv("conv", channels, out_channels, 2, 2)])
-                if between
-                else nn.Identity()
-            )
-            channels = out_channels if between else channels
-            stage = nn.Sequential()
-            for block in range(depth):
-                stride = 2 if index > 0 and block == 0 and not separate else 1
-                stage.append(Block(design, channels, width, stride, recipe, next(drops)))
-                channels = out_channels
-            self.stages.append(stage)
+        for stage in rows.stages:
+            self.downsampling.append(sequence(design, stage.downsampling))
+            self.stages.append(nn.Sequential(*(Block(design, block, recipe, next(drops)) for block in stage.blocks())))
         self.pool = nn.AdaptiveAvgPool2d(1)
-        self.norm = norm(design, channels) if separate else nn.Identity()
-        self.head = nn.Linear(channels, num_classes)
+        self.norm = norm(design, rows.features) if rows.norm else nn.Identity()
+        self.head = nn.Linear(rows.features, num_classes)
         initialise(self, recipe.weight_init)
         with torch.no_grad():
             for parameter in self.head.parameters():

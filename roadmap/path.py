@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from roadmap.config import TOGGLES, Composed, compose
+from roadmap.config import TOGGLES, Composed, compose, key_of
 from roadmap.design import AXES
 from roadmap.errors import RequestError
 from roadmap.garbage import no_garbage_collection
@@ -20,6 +20,7 @@ class Step:
     adopted: bool
     parent: str | None
     changes: dict[str, str]  # config group -> option
+    change: tuple[str, ...]  # the row's own overrides
     composed: Composed
 
 
@@ -55,9 +56,8 @@ def _compose_row(row: Row, overrides: list[str], parent: Step | None, config_dir
         changes = {} if parent is None else differences(parent.composed, composed)
     except RequestError as error:
         raise RequestError(f"step {row.title}: {error}") from error
-    return Step(
-        row.title, row.label or row.title, row.section, row.adopted, parent.name if parent else None, changes, composed
-    )
+    name = parent.name if parent else None
+    return Step(row.title, row.label or row.title, row.section, row.adopted, name, changes, row.change, composed)
 
 
 def differences(before: Composed, after: Composed) -> dict[str, str]:
@@ -77,4 +77,4 @@ def _value(composed: Composed, group: str) -> object:
 
 def _by_key(overrides: Sequence[str]) -> dict[str, str]:
     """Overrides by what they set, so that a later one takes an earlier one's place."""
-    return {override.lstrip("+").partition("=")[0]: override for override in overrides}
+    return {key_of(override): override for override in overrides}

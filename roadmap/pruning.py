@@ -13,7 +13,7 @@ from roadmap.config import Composed
 from roadmap.counting import count_composed
 from roadmap.errors import PrunedError
 from roadmap.runfolder import METRICS, read_metrics
-from roadmap.search import Prune, Search
+from roadmap.search import PRUNED, Prune, Search
 
 Curve = Mapping[int, float]  # epoch -> top-1 in percent
 
@@ -32,26 +32,27 @@ class MedianRule:
     def __init__(self, curves: Sequence[Curve], prune: Prune, cost: str | None):
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.curves = curves
-        self.peers = f"{len(curves)} finished runs" + (" that cost no more" if cost else "")
+        self.peers = f"the median of {len(curves)} finished runs" + (" that cost no more" if cost else "")
         pruner = optuna.pruners.MedianPruner(prune.startup_runs, prune.warmup_epochs)
         # Optuna prunes for one objective only, so a study of accuracies is made of the peers, which knows no cost
         study = optuna.create_study(direction="maximize", pruner=pruner)
         for curve in curves:
-            study.add_trial(
-                optuna.create_trial(value=curve[max(curve)], intermediate_values=dict(curve), params={}, distributions={})
-            )
-        self.trial = study.ask()
+            trial = study.ask()
+            for epoch, top1 in curve.items():
+                trial.report(top1, epoch)
+            study.tell(trial, curve[max(curve)])
+        self.trial, self.reported = study.ask(), 0
 
     def __call__(self, rows: list[dict[str, Any]]) -> None:
         """After each epoch, with the rows of all of them so far."""
-        for row in rows:
+        for row in rows[self.reported :]:
             self.trial.report(row["top1"], row["epoch"])
+        self.reported = len(rows)
         if self.trial.should_prune():
             epoch = rows[-1]["epoch"]
             best, others = max(row["top1"] for row in rows), median(curve[epoch] for curve in self.curves)
             raise PrunedError(
-                f"pruned after epoch {epoch}: the best top-1 so far, {best:.2f} %, is below {others:.2f} %, "
-                f"the median of {self.peers}; `roadmap train` goes on with it"
+                f"{PRUNED} epoch {epoch}: the best top-1 so far, {best:.2f} %, is below {others:.2f} %, {self.peers}"
             )
 
 

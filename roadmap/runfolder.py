@@ -87,6 +87,15 @@ class RunFolder:
         return rows
 
 
+def run_folders(runs_dir: str | Path) -> dict[str, RunFolder]:
+    """The folders of all runs under ``runs_dir`` by run_id, which their names end with."""
+    try:
+        with os.scandir(runs_dir) as entries:
+            return {entry.name.rpartition("-")[2]: RunFolder(Path(entry.path)) for entry in entries}
+    except OSError:
+        return {}
+
+
 def folder_name(experiment: Experiment) -> str:
     """What changed, in words, then what tells it apart: ``nano-digits-gelu+kernel=k3-s0-1a2b3c4d5e``."""
     name, seed = experiment.data.name, f"s{experiment.seed}"

@@ -17,6 +17,7 @@ OBJECTIVES = {
     "params_m": "minimize",
     "activations_m": "minimize",
 }
+PRUNED = "pruned after"  # how the error of a run begins that a search has stopped before its last epoch
 COSTS = ("gmacs", "params_m")
 
 
@@ -92,6 +93,15 @@ def search_of(values: Mapping[str, Any]) -> Search | None:
     if not isinstance(study, Mapping) or study.get("name") != "search":
         return None
     return Search.from_mapping({key: value for key, value in study.items() if key != "space"})
+
+
+def check_holdout(values: Mapping[str, Any]) -> None:
+    """RequestError where a composed config would choose designs by the images that results are reported on."""
+    if not values["data"]["holdout"]:
+        raise RequestError(
+            "data.holdout=0 would make the search choose by the test images; "
+            "choose a share of the training images, as data.holdout=0.2"
+        )
 
 
 def objective(summary: Mapping[str, Any], names: list[str]) -> float | tuple[float, ...]:

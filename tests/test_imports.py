@@ -12,10 +12,14 @@ PACKAGE = Path(__file__).parent.parent / "roadmap"
 RANKS = [
     ["errors", "checked", "seeds", "textual", "digest", "confdir", "garbage", "nested", "background"],
     ["wandb_client", "wandb_fields", "wandb_files"],
-    ["design", "recipe", "rows"],
+    ["design", "recipe", "rows", "layout"],
     ["experiment"],
-    ["runfolder", "config", "published", "predictions"],
+    ["runfolder", "config", "published", "predictions", "claims"],
+    ["plan", "counting"],
     ["path"],
+    ["lattice"],
+    ["studies"],
+    ["planning"],
     ["network", "costs", "augment", "optim", "checkpoint", "device", "progress", "weights", "loggers", "wandb_logger"],
     ["pretrained"],
     ["distributed", "stopping", "losses"],
@@ -25,6 +29,7 @@ RANKS = [
     ["trainer"],
     ["assembly", "summary", "builder", "measure", "answers"],
     ["execute"],
+    ["worker"],
     [
         "doctor",
         *(f"doctor.{name}" for name in ("photos", "findings", "checks", "machine", "surroundings")),
@@ -63,11 +68,13 @@ RANKS = [
         "commands.arguments",
         *(f"commands.{name}" for name in ("steps", "figure", "compare", "diff", "train", "run", "doctor", "report")),
         "commands.import_wandb",
+        "commands.sweep",
     ],
     ["__init__", "__main__"],
 ]
 RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}
-WITHOUT_TORCH = [name for names in RANKS[:6] for name in names] + [name for name in RANK if name.startswith("analysis")]
+LIGHT = RANKS[: RANK["network"]]
+WITHOUT_TORCH = [name for names in LIGHT for name in names] + [name for name in RANK if name.startswith("analysis")]
 
 
 def modules() -> dict[str, Path]:

@@ -1,13 +1,12 @@
 """``roadmap run``: every step of a path × seeds, then the table and the figure."""
 
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 from roadmap.commands.arguments import checked_overrides, override_parser
 from roadmap.config import Composed
-from roadmap.errors import RequestError, WorkError
+from roadmap.errors import RequestError
 from roadmap.path import Step, compose_path
 
 
@@ -20,18 +19,15 @@ def main(arguments: list[str]) -> int:
     steps = compose_path(overrides, options.config_dir)
     requests = planned(steps)
     started = time.perf_counter()
-    summaries, failures = run_all(requests)
     from roadmap.distributed import launched
+    from roadmap.worker import carry_out, check_all_done
+
+    summaries, failures = carry_out(requests)
 
     if launched().first:
         report(steps, summaries)
         say_time(summaries, time.perf_counter() - started)
-        for label, error in failures:
-            print(f"failed: {label}: {error}", file=sys.stderr)
-    if failures:
-        error = WorkError(f"{len(failures)} of {len(requests)} runs failed; the same command tries them again")
-        error.everywhere = True
-        raise error
+    check_all_done(failures, len(requests))
     return 0
 
 
@@ -40,37 +36,8 @@ def planned(steps: list[Step]) -> list[Composed]:
 
     Every request is checked here, before any is worked on.
     """
-    seeds = steps[0].composed.values["seeds"]
-    if not isinstance(seeds, list) or not seeds or any(not isinstance(seed, int) for seed in seeds):
-        raise RequestError(f"seeds={seeds} does not fit: it wants a list of whole numbers such as [0,1,2]")
-    requests = [step.composed.with_seed(seed) for seed in dict.fromkeys(seeds) for step in steps]
+    requests = [step.composed.with_seed(seed) for seed in steps[0].composed.seeds for step in steps]
     return list({request.experiment().run_id: request for request in requests}.values())
-
-
-def run_all(requests: list[Composed]) -> tuple[list[dict[str, Any]], list[tuple[str, WorkError]]]:
-    """The summaries of runs that finished, now or before, and what became of those that did not."""
-    from roadmap.distributed import launched
-    from roadmap.execute import execute, run_label
-
-    talks = launched().first
-    summaries, failures = [], []
-    for number, request in enumerate(requests, 1):
-        label = run_label(request.experiment())
-        began = time.perf_counter()
-        try:
-            summary, _ = execute(request)
-        except WorkError as error:
-            # an error of this process alone has left the others without it: there is no going on together
-            if launched().size > 1 and not error.everywhere:
-                raise
-            failures.append((label, error))
-            outcome = "failed"
-        else:
-            summaries.append(summary)
-            outcome = f"top-1 {summary['top1']:.2f} %, {time.perf_counter() - began:.1f} s"
-        if talks:
-            print(f"[{number}/{len(requests)}] {label}: {outcome}", file=sys.stderr)
-    return summaries, failures
 
 
 def report(steps: list[Step], summaries: list[dict[str, Any]]) -> None:

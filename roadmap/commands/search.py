@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from roadmap.claims import Claim, HeldError, holder
 from roadmap.config import TOGGLES, Composed, compose, hydra_errors, key_of
 from roadmap.design import AXES
 from roadmap.errors import RequestError, WorkError
 from roadmap.runfolder import one_name
-from roadmap.search import Search, search_of
+from roadmap.search import Search, check_holdout, search_of
 
 if TYPE_CHECKING:
     from roadmap.trials import Noted
@@ -82,7 +83,9 @@ class Plan:
         search = search_of(values)
         assert search is not None
         space = _space(values["study"]["space"], asked, fixed)
-        return cls(fixed, hydra, space, tuple(config_dirs), search, _sample(fixed, space, config_dirs))
+        sample = _sample(fixed, space, config_dirs)
+        check_holdout(sample.values)
+        return cls(fixed, hydra, space, tuple(config_dirs), search, sample)
 
     @property
     def name(self) -> str:
@@ -93,7 +96,7 @@ class Plan:
         asked = {key: value for key, value in self.search.to_dict().items() if key not in ("n_trials", "jobs")}
         tuned = sorted(word for word in self.hydra if key_of(word).startswith("hydra.sweeper."))
         text = dumps([definition, experiment.seed, self.space, asked, tuned], sort_keys=True)
-        return one_name(experiment.regime, experiment.data.name, "search", sha256(text.encode()).hexdigest()[:10])
+        return one_name("search", experiment.regime, experiment.data.name, sha256(text.encode()).hexdigest()[:6])
 
     @property
     def runs_dir(self) -> str:
@@ -138,17 +141,17 @@ class Plan:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """The search's folder, this process's alone. Raises WorkError where another has it."""
-        from filelock import FileLock, Timeout
-
+        """The search's folder, this process's alone. Raises WorkError where another process is at the search."""
+        claim = Claim(self.runs_dir, self.name)
+        try:
+            claim.take()
+        except HeldError as error:
+            raise WorkError(f"search {self.name} is being run by {holder(claim.file)}") from error
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with FileLock(self.folder / ".lock", timeout=0):
-                yield
-        except Timeout as error:
-            raise WorkError(f"search {self.name} is being run by another process; wait for it or stop it") from error
-        except OSError as error:
-            raise RequestError(f"cannot write to {self.folder}: {error.strerror}; choose another runs_dir") from error
+            yield
+        finally:
+            claim.free()
 
 
 def _space(given: dict[str, Any], asked: dict[str, str], fixed: Sequence[str]) -> dict[str, str]:

@@ -4,13 +4,14 @@ import json
 from typing import Any
 
 from roadmap.commands.arguments import checked_overrides, override_parser
+from roadmap.counting import count_composed
 from roadmap.path import compose_path
 from roadmap.published import EXCEPTIONS, published_steps
 from roadmap.textual import aligned
 
 
 def main(arguments: list[str]) -> int:
-    parser = override_parser("steps", "every step of a path, counted on the meta device")
+    parser = override_parser("steps", "every step of a path and what it costs")
     parser.add_argument("--json", action="store_true", help="a list of objects instead of the table")
     options = parser.parse_intermixed_args(arguments)
     rows, regime = describe(checked_overrides(options.overrides), options.config_dir)
@@ -24,13 +25,10 @@ def main(arguments: list[str]) -> int:
 def describe(overrides: list[str], config_dirs: list[str]) -> tuple[list[dict[str, Any]], str]:
     """Each step as it is printed by ``--json``, and the regime's name. GMACs of one image, parameters in millions."""
     steps = compose_path(overrides, config_dirs)
-    # here, so that a wrong request is answered without torch
-    from roadmap.builder import design_cost
-
     regime = steps[0].composed.values["regime"]["name"]
     rows = []
     for step in steps:
-        spent = design_cost(step.composed)
+        spent = count_composed(step.composed)
         # by variant: a toggled step is no longer the published one
         published = published_steps(regime).get(step.composed.variant)
         rows.append(

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from roadmap.confdir import config_dir
 from roadmap.config import Composed, composed, hydra_errors
 from roadmap.errors import PrunedError, RequestError, RoadmapError, StoppedError
-from roadmap.search import Search, checked_objectives, objective, search_of
+from roadmap.search import Search, check_holdout, checked_objectives, objective, search_of
 
 
 def main(arguments: list[str]) -> int:
@@ -23,7 +23,8 @@ def main(arguments: list[str]) -> int:
         settings = HydraConfig.get()
         multirun = settings.mode == RunMode.MULTIRUN
         try:
-            _check_chooser(config, settings)
+            if settings.runtime.choices.get("hydra/sweeper") == "optuna":
+                check_holdout(config)
             return train(config, list(settings.overrides.task), dict(settings.runtime.choices), folders)
         except RoadmapError as error:
             if multirun and not _ends_all(error, config, settings):
@@ -91,15 +92,6 @@ def _request(
     if search is not None and (refusal := search.refusal(request)):
         raise PrunedError(f"not trained: {refusal}")
     return request, search
-
-
-def _check_chooser(config: DictConfig, settings: DictConfig) -> None:
-    """RequestError where Optuna would choose by the images that results are reported on."""
-    if settings.runtime.choices.get("hydra/sweeper") == "optuna" and not config.data.holdout:
-        raise RequestError(
-            "data.holdout=0 would make the search choose by the test images; "
-            "choose a share of the training images, as data.holdout=0.2"
-        )
 
 
 def _ends_all(error: RoadmapError, config: DictConfig, settings: DictConfig) -> bool:
