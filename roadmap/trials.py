@@ -1,5 +1,6 @@
-"""A search's trials in Optuna's storage: how they are sampled, what is noted with each, and how a killed one goes on."""
+"""A search's trials in Optuna's storage: how they are sampled, what is noted with each, how a killed one goes on."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,16 +25,16 @@ class SeededByTrial(BaseSampler):
     With one generator for all trials a search that is resumed would draw the first ones again.
     """
 
-    def __init__(self, kind: type[BaseSampler], seed: int, settings: dict[str, Any]):
+    def __init__(self, kind: Callable[..., BaseSampler], seed: int, settings: dict[str, Any]):
         self.kind, self.seed, self.settings = kind, seed, settings
-        self.number, self.sampler = -1, BaseSampler
+        self.made: tuple[int, BaseSampler] | None = None
 
     def of(self, trial: FrozenTrial) -> BaseSampler:
         """The sampler of a trial."""
-        if trial.number != self.number:
+        if self.made is None or self.made[0] != trial.number:
             seed = derived_seed(self.seed, "trial", trial.number) % 2**32
-            self.number, self.sampler = trial.number, self.kind(seed=seed, **self.settings)
-        return self.sampler
+            self.made = trial.number, self.kind(seed=seed, **self.settings)
+        return self.made[1]
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         return self.of(trial).infer_relative_search_space(study, trial)

@@ -1,6 +1,7 @@
-"""``roadmap sweep study=search``: Optuna proposes designs through Hydra's own sweeper; what is left of a search is done."""
+"""``roadmap sweep study=search``: Optuna proposes designs through Hydra's own sweeper, as many as are missing."""
 
 import shlex
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,13 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import IntervalSweep, RangeSweep, Transformer
 
 from roadmap.claims import Claim, HeldError, holder
 from roadmap.config import TOGGLES, Composed, compose, hydra_errors, key_of
 from roadmap.design import AXES
 from roadmap.errors import RequestError, WorkError
 from roadmap.runfolder import one_name
-from roadmap.search import Search, check_holdout, search_of
+from roadmap.search import PRUNED, Search, check_holdout, search_of
 
 if TYPE_CHECKING:
     from roadmap.trials import Noted
@@ -45,7 +47,9 @@ def search(overrides: list[str], config_dirs: list[str], dry_run: bool = False) 
     with plan.held():
         study = open_study(plan.name, plan.storage, plan.search.directions)
         missing = plan.search.n_trials - len(told(study))
-        print(f"search {plan.name}: {max(missing, 0)} of {plan.search.n_trials} trials to do; {plan.folder}", flush=True)
+        print(
+            f"search {plan.name}: {max(missing, 0)} of {plan.search.n_trials} trials to do; {plan.folder}", flush=True
+        )
         if missing > 0:
             train.main(plan.arguments(missing))
         return report(plan, told(study))
@@ -79,7 +83,9 @@ class Plan:
         fixed = tuple(str(word.input_line) for word in parsed if not word.is_sweep_override())
         chosen = [word for word in fixed if key_of(word).split(".")[0] == "study"]
         values = compose(chosen, config_dirs).values
-        asked = {str(word.key_or_group): str(word.input_line).split("=", 1)[1] for word in parsed if word.is_sweep_override()}
+        asked = {
+            str(word.key_or_group): str(word.input_line).split("=", 1)[1] for word in parsed if word.is_sweep_override()
+        }
         search = search_of(values)
         assert search is not None
         space = _space(values["study"]["space"], asked, fixed)
@@ -187,7 +193,9 @@ def _sample(fixed: Sequence[str], space: dict[str, str], config_dirs: Sequence[s
         if sample is not None and number >= len(each):
             break
         try:
-            found = compose([*fixed, *(f"{key}={value}" for key, value in zip(space, values, strict=True))], config_dirs)
+            found = compose(
+                [*fixed, *(f"{key}={value}" for key, value in zip(space, values, strict=True))], config_dirs
+            )
         except RequestError as error:
             # Hydra's own; options that do not go together go with others
             if error.__cause__ is not None:
@@ -202,13 +210,13 @@ def _sample(fixed: Sequence[str], space: dict[str, str], config_dirs: Sequence[s
 
 def _options(sweep: str) -> list[str]:
     """Values of a sweep: all of a choice, the ends of what has too many."""
-    from hydra.core.override_parser.types import ChoiceSweep, Transformer
-
     override = OverridesParser.create().parse_override(sweep)
     value = override.value()
-    if isinstance(value, ChoiceSweep):
-        return [str(option) for option in override.sweep_iterator(transformer=Transformer.encode)]
-    return [str(value.start), str(value.stop if hasattr(value, "stop") else value.end)]
+    if isinstance(value, RangeSweep):
+        return [str(value.start), str(value.stop)]  # which the sweeper takes in, unlike Hydra
+    if isinstance(value, IntervalSweep):
+        return [str(value.start), str(value.end)]
+    return [str(option) for option in override.sweep_iterator(transformer=Transformer.encode)]
 
 
 def _quoted(text: str) -> str:
@@ -217,14 +225,51 @@ def _quoted(text: str) -> str:
 
 
 def report(plan: Plan, trials: "list[Noted]") -> int:
-    """What became of the trials, the table of the front and its picture."""
+    """Say what became of the trials, then show the front. Raises WorkError where none was trained to the end."""
+    from roadmap.analysis.pareto import draw_pareto, front, text
     from roadmap.analysis.runs import read_runs
 
     runs, _ = read_runs(plan.runs_dir)
-    runs = runs[runs["run_id"].isin({trial.run_id for trial in trials})]
-    print(fates(trials, runs))
+    runs = runs[runs["run_id"].isin({trial.run_id for trial in trials if trial.run_id})]
+    fates = Fates.of(trials, dict(zip(runs["run_id"], runs.to_dict("records"), strict=True)))
+    print(fates.sentence(plan.name))
+    for sentence in fates.failures:
+        print(f"failed: {sentence}", file=sys.stderr)
+    if not fates.trained:
+        raise WorkError(f"no trial of search {plan.name} was trained to the end")
+    found = front(runs, "params" if plan.search.cost == "params_m" else "gmacs")
+    print(text(found))
+    file = plan.folder / "pareto.png"
+    draw_pareto(found, file)
+    print(f"figure: {file}")
     return 0
 
 
-def fates(trials, runs) -> str:
-    return ""
+@dataclass(frozen=True)
+class Fates:
+    """How many trials went which way, and what is said of each run that failed."""
+
+    trials: int
+    designs: int
+    trained: int
+    pruned: int
+    refused: int
+    failures: list[str]
+
+    @classmethod
+    def of(cls, trials: "list[Noted]", runs: dict[str, dict[Any, Any]]) -> "Fates":
+        """Of trials, from the records of their runs by run_id."""
+        known = [(trial, runs.get(trial.run_id or "", {})) for trial in trials if not trial.refused]
+        pruned = [run for _, run in known if str(run.get("error")).startswith(PRUNED)]
+        trained = [run for _, run in known if run.get("status") == "finished"]
+        others = [(trial, run) for trial, run in known if run not in pruned and run not in trained]
+        failures = [f"trial {trial.number}: {run['error'] if run else 'it left no record'}" for trial, run in others]
+        designs = len({run["run_id"] for run in trained})
+        return cls(len(trials), designs, len(trained), len(pruned), len(trials) - len(known), failures)
+
+    def sentence(self, name: str) -> str:
+        """One line."""
+        return (
+            f"search {name}: {self.trials} trials: {self.trained} trained to the end ({self.designs} designs), "
+            f"{self.pruned} pruned on the way, {self.refused} rejected untrained, {len(self.failures)} failed"
+        )

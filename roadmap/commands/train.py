@@ -4,6 +4,7 @@ import os
 import sys
 
 import hydra
+from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -28,7 +29,8 @@ def main(arguments: list[str]) -> int:
             return train(config, list(settings.overrides.task), dict(settings.runtime.choices), folders)
         except RoadmapError as error:
             if multirun and not _ends_all(error, config, settings):
-                return _failed(error, config)
+                _no_value(error, config)
+                return None
             # raised through Hydra, a single run's error would gain a line
             failures.append(error)
             if multirun:
@@ -94,15 +96,15 @@ def _request(
     return request, search
 
 
-def _ends_all(error: RoadmapError, config: DictConfig, settings: DictConfig) -> bool:
+def _ends_all(error: RoadmapError, config: DictConfig, settings: HydraConf) -> bool:
     """Whether no other job of this process is worth starting: it is asked to stop, or a search is asked wrongly."""
     if settings.runtime.choices.get("hydra/launcher") != "basic":
         return False
     return isinstance(error, StoppedError) or (isinstance(error, RequestError) and _search(config) is not None)
 
 
-def _failed(error: RoadmapError, config: DictConfig) -> None:
-    """Let the launcher see that a job failed; of a search's trial, that it has no value, which its sweeper takes."""
+def _no_value(error: RoadmapError, config: DictConfig) -> None:
+    """Let the launcher see that a job failed; a search goes on with a trial that has no value."""
     if _search(config) is None:
         raise error
     print(f"  {error}", file=sys.stderr, flush=True)
