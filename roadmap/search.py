@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from roadmap.checked import Checked, listed
-from roadmap.config import Composed
-from roadmap.counting import count_composed
+from roadmap.counting import Count
 from roadmap.errors import RequestError
 
 # Numbers of a finished run's summary that a job can hand a sweeper, and which way is better.
@@ -47,7 +46,8 @@ class Search(Checked):
     objectives: tuple[str, ...]
     n_trials: int
     jobs: int
-    sampler: Literal["tpe", "nsgaii"]
+    sampler: Literal["nsgaii", "tpe"]
+    population: int
     seed: int
     gmacs: tuple[float, float] | None
     params_m: tuple[float, float] | None
@@ -55,9 +55,9 @@ class Search(Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for key in ("n_trials", "jobs"):
-            if getattr(self, key) < 1:
-                raise RequestError(f"study.{key}={getattr(self, key)} is out of range; it wants at least 1")
+        for key, least in (("n_trials", 1), ("jobs", 1), ("population", 2)):
+            if getattr(self, key) < least:
+                raise RequestError(f"study.{key}={getattr(self, key)} is out of range; it wants at least {least}")
         if self.objectives not in (("top1",), *(("top1", cost) for cost in COSTS)):
             raise RequestError(
                 f"study.objectives={list(self.objectives)} does not fit; choose [top1], [top1,gmacs] or [top1,params_m]"
@@ -77,9 +77,8 @@ class Search(Checked):
         """Optuna's word for what is better, for each objective."""
         return [OBJECTIVES[name] for name in self.objectives]
 
-    def refusal(self, composed: Composed) -> str | None:
-        """Why a design is not to be trained: counted, it is out of a band; None where it is in."""
-        counted = count_composed(composed)
+    def refusal(self, counted: Count) -> str | None:
+        """Why a design of such a cost is not to be trained; None where it is within the bands."""
         for cost, word in zip(COSTS, ("GMACs", "M parameters"), strict=True):
             band, value = getattr(self, cost), getattr(counted, cost)
             if band is not None and not band[0] <= value <= band[1]:
@@ -89,7 +88,7 @@ class Search(Checked):
 
 def search_of(values: Mapping[str, Any]) -> Search | None:
     """The search that a composed config is part of, if any."""
-    study = values["study"]
+    study = values.get("study")
     if not isinstance(study, Mapping) or study.get("name") != "search":
         return None
     return Search.from_mapping({key: value for key, value in study.items() if key != "space"})

@@ -164,11 +164,11 @@ def notes(found: Front) -> list[str]:
         f"front: {len(found.members)} of {many} designs; by the means alone no other is as accurate at less cost; of "
         "equally accurate ones the cheapest"
     ]
-    maybe, beaten = ((table["mark"] == mark).sum() for mark in (MAYBE, BEATEN))
-    if maybe + beaten:
+    maybe, beaten = (int((table["mark"] == mark).sum()) for mark in (MAYBE, BEATEN))
+    if maybe:
         lines.append(
-            f"{maybe} of the {maybe + beaten} others are beaten within the noise, no design of at most their cost having "
-            "its 95 % interval above theirs: they may belong to the front as well"
+            f"{maybe} of the {maybe + beaten} others are beaten within the noise: no design of at most their cost has "
+            "its 95 % interval above theirs, so they may belong to the front as well"
         )
     lone = table["top1_low"].isna()
     over = [] if lone.all() else ["over seeds (Student)"]

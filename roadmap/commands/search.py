@@ -7,31 +7,25 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib.util import find_spec
-from itertools import chain, islice, product
 from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import IntervalSweep, RangeSweep, Transformer
-
 from roadmap.claims import Claim, HeldError, holder
-from roadmap.config import TOGGLES, Composed, compose, hydra_errors, key_of
-from roadmap.design import AXES
+from roadmap.config import key_of, options_of
 from roadmap.errors import RequestError, WorkError
 from roadmap.runfolder import one_name
-from roadmap.search import PRUNED, Search, check_holdout, search_of
+from roadmap.search import PRUNED, Search, search_of
+from roadmap.searchspace import SearchSpace
 
 if TYPE_CHECKING:
     from roadmap.trials import Noted
-
-GROUPS = {f"design.{field}": group for group, field in AXES.items()}
 
 
 def is_search(overrides: Sequence[str], config_dirs: Sequence[str]) -> bool:
     """Whether the study that ``overrides`` choose is a search, which plans no list of runs."""
     chosen = [override for override in overrides if key_of(override) == "study"]
-    return bool(chosen) and search_of(compose(chosen, config_dirs).values) is not None
+    return bool(chosen) and search_of(options_of(chosen, config_dirs)[0]) is not None
 
 
 def search(overrides: list[str], config_dirs: list[str], dry_run: bool = False) -> int:
@@ -45,7 +39,7 @@ def search(overrides: list[str], config_dirs: list[str], dry_run: bool = False) 
     from roadmap.trials import open_study, told
 
     with plan.held():
-        study = open_study(plan.name, plan.storage, plan.search.directions)
+        study = open_study(plan.name, plan.storage, plan.search.directions, plan.overrides, plan.config_dirs)
         missing = plan.search.n_trials - len(told(study))
         print(
             f"search {plan.name}: {max(missing, 0)} of {plan.search.n_trials} trials to do; {plan.folder}", flush=True
@@ -63,50 +57,41 @@ def check_installed() -> None:
 
 @dataclass(frozen=True)
 class Plan:
-    """A search: overrides that hold for every trial, those that only Hydra's application takes, and the space."""
+    """A search: what it is called, where it is kept, and how it is started."""
 
-    fixed: tuple[str, ...]
-    hydra: tuple[str, ...]
-    space: dict[str, str]  # what is varied -> Hydra's grammar of sweeps
+    space: SearchSpace
     config_dirs: tuple[str, ...]
-    search: Search
-    sample: Composed  # one of its designs
 
     @classmethod
     def of(cls, overrides: Sequence[str], config_dirs: Sequence[str]) -> "Plan":
         """The search that ``overrides`` ask for. Raises RequestError where something does not fit, before any trial."""
         if len(config_dirs) > 1:
             raise RequestError("study=search takes one --config-dir")
-        hydra = tuple(word for word in overrides if key_of(word).startswith(("hydra/", "hydra.")))
-        with hydra_errors(overrides):
-            parsed = OverridesParser.create().parse_overrides([word for word in overrides if word not in hydra])
-        fixed = tuple(str(word.input_line) for word in parsed if not word.is_sweep_override())
-        chosen = [word for word in fixed if key_of(word).split(".")[0] == "study"]
-        values = compose(chosen, config_dirs).values
-        asked = {
-            str(word.key_or_group): str(word.input_line).split("=", 1)[1] for word in parsed if word.is_sweep_override()
-        }
-        search = search_of(values)
-        assert search is not None
-        space = _space(values["study"]["space"], asked, fixed)
-        sample = _sample(fixed, space, config_dirs)
-        check_holdout(sample.values)
-        return cls(fixed, hydra, space, tuple(config_dirs), search, sample)
+        return cls(SearchSpace.of(overrides, config_dirs), tuple(config_dirs))
+
+    @property
+    def search(self) -> Search:
+        return self.space.search
+
+    @property
+    def overrides(self) -> list[str]:
+        """What holds for every trial, and what is varied."""
+        return [*self.space.fixed, *(f"{key}={sweep}" for key, sweep in self.space.sweeps.items())]
 
     @property
     def name(self) -> str:
         """What it is called: regime, data, and a hash of all that defines it but the number of trials."""
-        experiment = self.sample.experiment()
+        experiment = self.space.sample.experiment()
         definition = experiment.definition
         del definition["seed"]
         asked = {key: value for key, value in self.search.to_dict().items() if key not in ("n_trials", "jobs")}
-        tuned = sorted(word for word in self.hydra if key_of(word).startswith("hydra.sweeper."))
-        text = dumps([definition, experiment.seed, self.space, asked, tuned], sort_keys=True)
+        tuned = sorted(word for word in self.space.hydra if key_of(word).startswith("hydra.sweeper."))
+        text = dumps([definition, experiment.seed, self.space.sweeps, asked, tuned], sort_keys=True)
         return one_name("search", experiment.regime, experiment.data.name, sha256(text.encode()).hexdigest()[:6])
 
     @property
     def runs_dir(self) -> str:
-        return self.sample.experiment().settings.runs_dir
+        return self.space.sample.experiment().settings.runs_dir
 
     @property
     def folder(self) -> Path:
@@ -125,6 +110,7 @@ class Plan:
             "hydra/sweeper/sampler": search.sampler,
             "hydra.sweeper.sampler._target_": f"roadmap.trials.{search.sampler}",
             "hydra.sweeper.sampler.seed": search.seed,
+            **({"hydra.sweeper.sampler.population_size": search.population} if search.sampler == "nsgaii" else {}),
             "hydra.sweeper.direction": f"[{','.join(search.directions)}]",
             "hydra.sweeper.study_name": _quoted(self.name),
             "hydra.sweeper.storage": _quoted(self.storage),
@@ -136,12 +122,11 @@ class Plan:
             "objectives": f"[{','.join(search.objectives)}]",
         }
         folders = [word for folder in self.config_dirs for word in ("--config-dir", folder)]
-        words = [*self.hydra, *self.fixed, *(f"{key}={sweep}" for key, sweep in self.space.items())]
-        return ["-m", *(f"{key}={value}" for key, value in sweeper.items()), *words, *folders]
+        return ["-m", *(f"{k}={v}" for k, v in sweeper.items()), *self.space.hydra, *self.overrides, *folders]
 
     def description(self) -> str:
         """What would be done, on a few lines."""
-        varied = "\n".join(f"  {key}={sweep}" for key, sweep in self.space.items())
+        varied = "\n".join(f"  {key}={sweep}" for key, sweep in self.space.sweeps.items())
         command = shlex.join(["roadmap", "train", *self.arguments(self.search.n_trials)])
         return f"search {self.name}: {self.search.n_trials} trials of\n{varied}\nas by\n{command}"
 
@@ -158,65 +143,6 @@ class Plan:
             yield
         finally:
             claim.free()
-
-
-def _space(given: dict[str, Any], asked: dict[str, str], fixed: Sequence[str]) -> dict[str, str]:
-    """What is varied: the study's space with the sweeps of the command line, without what that sets.
-
-    A field of the design takes the place of the axis that sets it.
-    """
-    space = {key: str(sweep) for key, sweep in given.items() if sweep is not None} | asked
-    for key in [*map(key_of, fixed), *space]:
-        space.pop(GROUPS.get(key, ""), None)
-    for key in map(key_of, fixed):
-        space.pop(key, None)
-    for key, sweep in space.items():
-        if not (key.startswith("design.") or (key in TOGGLES and key != "recipe")):
-            raise RequestError(
-                f"{key}={sweep} does not go with study=search, which compares designs trained alike; "
-                "vary axes and fields of the design only"
-            )
-        with hydra_errors([f"{key}={sweep}"]):
-            if not OverridesParser.create().parse_override(f"{key}={sweep}").is_sweep_override():
-                raise RequestError(f"study.space.{key}={sweep} does not fit: it wants a sweep such as choice(a,b)")
-    if not space:
-        raise RequestError("study.space has nothing left to vary; leave an axis free, as kernel=choice(k3,k7)")
-    return space
-
-
-def _sample(fixed: Sequence[str], space: dict[str, str], config_dirs: Sequence[str]) -> Composed:
-    """A design of the space, after each of its options was composed once; RequestError for one that does not."""
-    options = [_options(f"{key}={sweep}") for key, sweep in space.items()]
-    each = [[values[row % len(values)] for values in options] for row in range(max(map(len, options)))]
-    sample, refusal = None, None
-    for number, values in enumerate(chain(each, islice(product(*options), 100))):
-        if sample is not None and number >= len(each):
-            break
-        try:
-            found = compose(
-                [*fixed, *(f"{key}={value}" for key, value in zip(space, values, strict=True))], config_dirs
-            )
-        except RequestError as error:
-            # Hydra's own; options that do not go together go with others
-            if error.__cause__ is not None:
-                raise
-            refusal = error
-        else:
-            sample = sample or found
-    if sample is None:
-        raise RequestError(f"no design of study.space fits: {refusal}")
-    return sample
-
-
-def _options(sweep: str) -> list[str]:
-    """Values of a sweep: all of a choice, the ends of what has too many."""
-    override = OverridesParser.create().parse_override(sweep)
-    value = override.value()
-    if isinstance(value, RangeSweep):
-        return [str(value.start), str(value.stop)]  # which the sweeper takes in, unlike Hydra
-    if isinstance(value, IntervalSweep):
-        return [str(value.start), str(value.end)]
-    return [str(option) for option in override.sweep_iterator(transformer=Transformer.encode)]
 
 
 def _quoted(text: str) -> str:

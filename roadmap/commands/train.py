@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from roadmap.confdir import config_dir
 from roadmap.config import Composed, composed, hydra_errors
+from roadmap.counting import count_composed
 from roadmap.errors import PrunedError, RequestError, RoadmapError, StoppedError
 from roadmap.search import Search, check_holdout, checked_objectives, objective, search_of
 
@@ -91,7 +92,7 @@ def _request(
             raise
         # a search has composed its space before it starts: what does not fit is this combination
         raise PrunedError(f"not trained: {error}") from error
-    if search is not None and (refusal := search.refusal(request)):
+    if search is not None and (refusal := search.refusal(count_composed(request))):
         raise PrunedError(f"not trained: {refusal}")
     return request, search
 
@@ -111,7 +112,8 @@ def _no_value(error: RoadmapError, config: DictConfig) -> None:
 
 
 def _search(config: DictConfig) -> Search | None:
-    return search_of({"study": OmegaConf.to_container(config.study) if config.study else None})
+    study = config.get("study")
+    return search_of({"study": OmegaConf.to_container(study) if study else None})
 
 
 def _config_dirs(arguments: list[str]) -> list[str]:
