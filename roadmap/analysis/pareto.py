@@ -42,6 +42,7 @@ class Front:
     words: str  # on what images the accuracies are
     images: int
     held_out: bool
+    left_out: int  # runs that have not finished
 
     @property
     def members(self) -> pd.DataFrame:
@@ -62,6 +63,7 @@ def front(runs: pd.DataFrame, x: str = "gmacs") -> Front:
     if x not in AXES:
         raise RequestError(f"unknown x '{x}' of a Pareto front; choose {listed(AXES)}")
     cost = COSTS[x]
+    all_runs = len(runs)
     runs = runs[(runs["status"] == "finished") & runs["top1"].notna() & runs[cost.column].notna()]
     if not len(runs):
         raise RequestError("no finished run in these folders")
@@ -81,7 +83,13 @@ def front(runs: pd.DataFrame, x: str = "gmacs") -> Front:
     table["mark"] = _marks(table, cost)
     table["point"] = _letters(table["mark"] == FRONT)
     table["command"] = _commands(table, runs)
-    return Front(table, cost, f"{data_words(runs)}, {int(runs['epochs'].iloc[0])} epochs", images, held_out)
+    words = f"{data_words(runs)}, {_epochs(runs)}"
+    return Front(table, cost, words, images, held_out, all_runs - len(runs))
+
+
+def _epochs(runs: pd.DataFrame) -> str:
+    epochs = int(runs["epochs"].iloc[0])
+    return f"{epochs} epoch{'s' * (epochs > 1)}"
 
 
 def _intervals(table: pd.DataFrame, images: int) -> tuple[np.ndarray, np.ndarray]:
@@ -178,7 +186,11 @@ def notes(found: Front) -> list[str]:
     lines.append(f"95 %: {'; '.join(over)}")
     where = "" if found.held_out else "; and they are on the test images, by which nothing should be chosen"
     if many > 1:
-        lines.append(f"caution: the best of {many} noisy accuracies are too high on average{where}")
+        lines.append(f"caution: as the best of {many} noisy ones the front's accuracies are too high on average{where}")
+    if found.left_out:
+        lines.append(
+            f"left out: {found.left_out} run{'s' * (found.left_out > 1)} without a result, pruned, failed or under way"
+        )
     return lines
 
 

@@ -21,6 +21,8 @@ from roadmap.searchspace import SearchSpace
 if TYPE_CHECKING:
     from roadmap.trials import Noted
 
+SWEEPER = "hydra_plugins.hydra_optuna_sweeper"
+
 
 def is_search(overrides: Sequence[str], config_dirs: Sequence[str]) -> bool:
     """Whether the study that ``overrides`` choose is a search, which plans no list of runs."""
@@ -51,7 +53,8 @@ def search(overrides: list[str], config_dirs: list[str], dry_run: bool = False) 
 
 def check_installed() -> None:
     """Raises RequestError where Optuna or Hydra's sweeper for it is missing; imports neither."""
-    if find_spec("optuna") is None or find_spec("hydra_plugins.hydra_optuna_sweeper") is None:
+    # a submodule cannot be asked for where its package is missing
+    if any(find_spec(name) is None for name in ("optuna", "hydra_plugins")) or find_spec(SWEEPER) is None:
         raise RequestError("study=search needs Optuna and Hydra's sweeper for it; pip install 'roadmap[search]'")
 
 
