@@ -14,9 +14,11 @@ COMMANDS = {
     "run": "train every step of a path × seeds, or what is missing of it; ends with the table and the figure",
     "sweep": "train designs off the path × seeds: study=leave_one_out, add_one_in, orders, factorial, …",
     "compare": "a table of logged runs: means over seeds, gaps with intervals and p-values, the verdict on the paper",
+    "status": "where sweeps stand: done, running, interrupted, failed, missing, and the time left",
+    "attribution": "what each change is worth given the others: leave-one-out, add-one-in, Shapley value",
     "diff": "what two runs differ in: config, code, environment, result",
     "doctor": "what this machine can do; --gpu: the proof that its GPU computes what the CPU does",
-    "figure": "pictures of logged runs: the roadmap, --kind deltas, tradeoff, curves (png, svg, pdf)",
+    "figure": "pictures of logged runs: the roadmap, --kind deltas, tradeoff, curves, … (png, svg, pdf)",
     "report": "one self-contained HTML page of logged runs: interactive roadmap, run table, differences",
     "import-wandb": "offline W&B run files, ours or others', as run folders",
 }

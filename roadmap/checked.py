@@ -43,6 +43,11 @@ class Checked:
                 raise RequestError(f"{cls.key(name)} is not set; add {cls.key(name)}=…")
         return cls(**mapping)
 
+    @classmethod
+    def fitted(cls, field: str, value: Any) -> Any:
+        """A value as the field would hold it; RequestError where it does not fit the field's annotation."""
+        return _fitted(value, _hints(cls)[field], cls.key(field))  # type: ignore[arg-type]
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as they are logged and hashed: nested records as dicts, tuples as lists."""
         return _plain(dataclasses.asdict(self))  # type: ignore[call-overload]
@@ -91,7 +96,7 @@ def _elements(values: Any, annotations: tuple[Any, ...], place: str) -> tuple[An
 
 
 def _described(annotation: Any) -> str:
-    names = {int: "a whole number", float: "a number", bool: "true or false", str: "a word"}
+    names = {int: "a whole number", float: "a number", bool: "true or false", str: "a word", dict: "{key: value}"}
     return names.get(annotation, "a list" if get_origin(annotation) is tuple else str(annotation))
 
 

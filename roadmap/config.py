@@ -17,16 +17,38 @@ from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
 
 from roadmap.checked import listed
 from roadmap.confdir import config_dir
+from roadmap.counting import count_composed
 from roadmap.design import AXES, Design
 from roadmap.errors import RequestError
 from roadmap.experiment import Experiment, Settings
+from roadmap.matching import Matching, matched
 from roadmap.recipe import Recipe
 
 SETTINGS = tuple(Settings.__dataclass_fields__)
-RUN_KEYS = ("epochs", "batch_size", "image_size", "precision", "seed", "seeds", "pretrained", "objectives")
+MATCHING = tuple(Matching.__dataclass_fields__)
+RUN_KEYS = (
+    "epochs",
+    "batch_size",
+    "image_size",
+    "precision",
+    "seed",
+    "seeds",
+    "pretrained",
+    "match_gmacs",
+    "match_by",
+    "objectives",
+)
 OTHER_GROUPS = ("regime", "step", "recipe", "size", "data", "logger", "path", "study", "experiment")
 # Hydra's own groups that only its application uses: a sixth of the time of a composition without one.
 UNUSED = ("sweeper", "launcher", "help", "hydra_help", "output", "hydra_logging", "job_logging")
+# Hydra's plugins that come with our extras.
+PLUGINS = {
+    "hydra/launcher=joblib": "joblib",
+    "hydra/launcher=submitit_local": "slurm",
+    "hydra/launcher=submitit_slurm": "slurm",
+    "hydra/launcher=ray": "ray",
+    "hydra/sweeper=optuna": "search",
+}
 # Overrides that change what a network is or how it is trained: what a variant is named by.
 TOGGLES = (*AXES, "size", "recipe")
 
@@ -50,7 +72,8 @@ class Composed:
     """A composed config: its values, the option chosen in each group, and the records that are checked already.
 
     ``variant`` is the step's name and what differs from it in words: ``separate_downsampling norm=batch``; ``plain``
-    has the options that the step chooses by itself.
+    has the options that the step chooses by itself. ``asked`` is the design before ``match_gmacs`` brought it to the
+    width or depth that ``design`` and ``values`` have.
     """
 
     values: dict[str, Any]
@@ -60,6 +83,25 @@ class Composed:
     recipe: Recipe
     variant: str
     plain: dict[str, str]
+    asked: Design
+
+    @property
+    def asked_values(self) -> dict[str, Any]:
+        """The values with the design as it was asked for."""
+        return self.values | {"design": self.asked.to_dict()}
+
+    @property
+    def choice(self) -> str | None:
+        """What ``match_gmacs`` made of the design, in words; None without it."""
+        wanted = self.values["match_gmacs"]
+        if wanted is None:
+            return None
+        name = " ".join(word for word in self.variant.split() if key_of(word) not in MATCHING)
+        what, before, after = "width", self.asked.width, self.design.width
+        if self.values["match_by"] == "depth":
+            what, before, after = "blocks in the third stage", self.asked.depths[2], self.design.depths[2]
+        change = f"{before} → {after}" if before != after else str(after)
+        return f"{name}: {what} {change} for {count_composed(self).gmacs:.4g} GMACs (asked for {wanted:g})"
 
     @property
     def seeds(self) -> list[int]:
@@ -178,15 +220,21 @@ def composed(
     plain = options
     if any(map(is_toggle, overrides)):
         plain = compose([override for override in overrides if not is_toggle(override)], config_dirs).choices
-    return Composed(
-        values,
-        options,
-        tuple(overrides),
-        Design.from_mapping(values["design"]),
-        Recipe.from_mapping(values["recipe"]),
-        variant_name(values["step"], options, plain, overrides),
-        plain,
-    )
+    asked = Design.from_mapping(values["design"])
+    variant = variant_name(values["step"], options, plain, overrides)
+    recipe = Recipe.from_mapping(values["recipe"])
+    return _at_equal_cost(Composed(values, options, tuple(overrides), asked, recipe, variant, plain, asked))
+
+
+def _at_equal_cost(asked: Composed) -> Composed:
+    """The config with its design at the cost that it asks for by ``match_gmacs``."""
+    values = asked.values
+    matching = Matching.from_mapping({key: values[key] for key in MATCHING})
+    if matching.match_gmacs is None:
+        return asked
+    image_size, classes = values["image_size"], values["regime"]["num_classes"]
+    design = matched(asked.asked, matching.match_gmacs, matching.match_by, image_size, classes)
+    return replace(asked, values=values | {"design": design.to_dict()}, design=design)
 
 
 def derived(
@@ -196,17 +244,20 @@ def derived(
 
     Raises RequestError where the values do not go together.
     """
-    values = {**base.values, **changes, "design": {**base.values["design"], **changes.get("design", {})}}
+    values = {**base.values, **changes, "design": {**base.asked.to_dict(), **changes.get("design", {})}}
     recipe = Recipe.from_mapping(values["recipe"]) if "recipe" in changes else base.recipe
     design = Design.from_mapping(values["design"])
-    return replace(
-        base,
-        values=values,
-        choices={**base.choices, **choices},
-        overrides=tuple(overrides),
-        design=design,
-        recipe=recipe,
-        variant=variant,
+    return _at_equal_cost(
+        replace(
+            base,
+            values=values,
+            choices={**base.choices, **choices},
+            overrides=tuple(overrides),
+            design=design,
+            recipe=recipe,
+            variant=variant,
+            asked=design,
+        )
     )
 
 
@@ -220,7 +271,9 @@ def variant_name(step: str, choices: Mapping[str, str], plain: Mapping[str, str]
 def one_sentence(error: Exception) -> str:
     """Hydra's and OmegaConf's messages, which take several lines, as one: value, place, what would be right."""
     text = str(error)
-    if missing := re.search(r"Could not find '([^'/]+)/(.+?)'", text):
+    if missing := re.search(r"Could not find '((?:hydra/)?[^'/]+)/(.+?)'", text):
+        if extra := PLUGINS.get(f"{missing[1]}={missing[2]}"):
+            return f"{missing[1]}={missing[2]} is a plugin that is not installed; pip install 'roadmap[{extra}]'"
         options = re.findall(r"^\t(\S+)$", text, flags=re.MULTILINE)
         return f"unknown {missing[1]} '{missing[2]}'; choose {listed(options)}"
     if unknown := re.search(r"Could not override '([^']+)'", text):
@@ -252,4 +305,4 @@ def key_of(override: str) -> str:
 def is_toggle(override: str) -> bool:
     """Whether an override changes what a network is or how it is trained."""
     key = key_of(override)
-    return key in TOGGLES or key.startswith(("design.", "recipe."))
+    return key in TOGGLES or key in MATCHING or key.startswith(("design.", "recipe."))

@@ -62,6 +62,8 @@ def count(design: Design, image_size: int, num_classes: int, layer_scale: bool) 
     ``layer_scale``: whether the recipe gives each block a factor per channel. Raises RequestError for an image that
     would be less than a pixel in the last stage.
     """
+    if type(image_size) is not int:
+        raise RequestError(f"image_size={image_size} does not fit: it wants a whole number")
     if image_size < TOTAL_STRIDE:
         raise RequestError(f"image_size={image_size} is out of range; it wants at least {TOTAL_STRIDE}")
     rows = layout(design)

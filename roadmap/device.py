@@ -26,6 +26,13 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
+def share_gpus(name: str, worker: int) -> None:
+    """Let a sweep's worker have one of this machine's GPUs: with ``device=auto`` the one of its number, in turn."""
+    count = torch.cuda.device_count() if name in ("auto", "cuda") else 0
+    if count > 1:
+        torch.cuda.set_device(worker % count)
+
+
 def autocast(device: torch.device, precision: str) -> Callable[[], AbstractContextManager[None]]:
     """A maker of the context in which forward passes run."""
     if precision == "fp32":

@@ -43,6 +43,10 @@ class World:
         dist.all_gather_object(values, value)
         return values
 
+    def any_of(self, value: Any) -> Any:
+        """Of the processes' values the first that is not None; None where all are."""
+        return next((one for one in self.gather(value) if one is not None), None)
+
     def from_first(self, value: Any) -> Any:
         """The first process's object."""
         if self.size == 1:

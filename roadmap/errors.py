@@ -31,7 +31,7 @@ class PrunedError(RoadmapError):
 
 
 class StoppedError(RoadmapError):
-    """Asked to stop by a signal (None: to another process), with a checkpoint written.
+    """Asked to stop by a signal, to this process or another of its run, with a checkpoint written.
 
     Exit status 75, sysexits' "try again later", says that the same command would go on; after Ctrl-C it is 1, so that
     a loop that starts it again ends.
@@ -39,7 +39,11 @@ class StoppedError(RoadmapError):
 
     everywhere = True
 
-    def __init__(self, by: signal.Signals | None, place: str):
-        name = "a signal to another process" if by is None else by.name
-        super().__init__(f"stopped by {name} after {place}; the same command goes on from there")
+    def __init__(self, by: signal.Signals, place: str):
+        super().__init__(f"stopped by {by.name} after {place}; the same command goes on from there")
+        self.by, self.place = by, place
         self.exit_status = 1 if by == signal.SIGINT else 75
+
+    def __reduce__(self) -> tuple[type, tuple[signal.Signals, str]]:
+        # from a launcher's worker to the process that started it
+        return type(self), (self.by, self.place)

@@ -164,7 +164,7 @@ class Lattice:
     @cached_property
     def _patches(self) -> dict[str, "Patch"]:
         return {
-            step.name: Patch.between(before.composed, step.composed.values, step.composed.choices)
+            step.name: Patch.between(before.composed, step.composed.asked_values, step.composed.choices)
             for before, step in zip(self.steps, self.steps[1:], strict=False)
         }
 
@@ -191,7 +191,7 @@ class Patch:
         """From a config to the values and options of another."""
         groups = {group: option for group, option in choices.items() if group in TOGGLES}
         return cls(
-            _changed(before.values["design"], values["design"]),
+            _changed(before.asked.to_dict(), values["design"]),
             {k: v for k, v in _changed(before.values, values).items() if k not in ("design", "step")},
             _changed(before.choices, groups),
         )

@@ -1,14 +1,20 @@
 """How long steps take: what is compared takes turns, so that whatever else the machine does hits all alike."""
 
+import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from roadmap.builder import build_network
+from roadmap.config import Composed
+from roadmap.counting import count_composed
 from roadmap.device import autocast
 
 Step = Callable[[], None]
+CPU_GMACS = 50.0  # forward pass at most of a step that is measured on a CPU: some seconds
 PAIRS = {
     # our step and the name of the same network in torchvision and timm
     "ResNet-50": ("resnet50", "resnet50"),
@@ -72,3 +78,45 @@ def alternate(steps: dict[str, Step], warmup: int, repeats: int) -> dict[str, li
             if turn >= warmup:
                 seconds[name].append(time.perf_counter() - started)
     return seconds
+
+
+def spot_records(
+    requests: Sequence[Composed], device: torch.device, train_images: int, val_images: int
+) -> list[dict[str, Any]]:
+    """Records as of finished runs of one epoch, for ``analysis.estimate``: the cheapest, middle and dearest design.
+
+    Their ``train_seconds`` come from steps on random images, measured now: reading and augmenting images, checkpoints
+    and the pace of a warm machine are not in them.
+    """
+    costs = {request.variant: (count_composed(request).macs, request) for request in requests}
+    ordered = [request for _, request in sorted(costs.values(), key=lambda cost: cost[0])]
+    records = []
+    for request in {id(ordered[place]): ordered[place] for place in (0, len(ordered) // 2, -1)}.values():
+        count, (training, evaluation) = count_composed(request), image_seconds(request, device)
+        records.append(
+            {"status": "finished", "regime": request.values["regime"]["name"], "variant": request.variant}
+            | {"gmacs": count.gmacs, "params_m": count.params_m, "data": request.values["data"]["name"], "epochs": 1}
+            | {"train_seconds": train_images * training + val_images * evaluation, "train_images": train_images}
+            | {"device": device.type, "started": None, "ended": None}
+        )
+    return records
+
+
+def image_seconds(composed: Composed, device: torch.device, repeats: int = 3) -> tuple[float, float]:
+    """Seconds that an image takes in training and in evaluation, of a config's network on random images."""
+    values = composed.values
+    batch = values["micro_batch_size"] or values["batch_size"]
+    if device.type == "cpu":
+        batch = min(batch, max(1, int(CPU_GMACS / count_composed(composed).gmacs)))
+    images = torch.randn(batch, 3, values["image_size"], values["image_size"], device=device)
+    labels = torch.zeros(batch, dtype=torch.long, device=device)
+    network, precision = build_network(composed), values["precision"]
+    # one after the other: each sets the network's mode
+    training = _median(training_step(network, images, labels, precision), repeats)
+    return training / batch, _median(inference_step(network, images, precision), repeats) / batch
+
+
+def _median(step: Step, repeats: int) -> float:
+    """Seconds of a step after a first one that nobody counts."""
+    seconds = alternate({"step": step}, warmup=1, repeats=repeats)["step"]
+    return statistics.median(seconds)

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from roadmap.config import TOGGLES, Composed, compose, key_of
-from roadmap.design import AXES
+from roadmap.config import TOGGLES, Composed, compose, key_of, options_of
+from roadmap.design import AXES, Design
 from roadmap.errors import RequestError
 from roadmap.garbage import no_garbage_collection
 from roadmap.rows import Row, with_parents
@@ -34,7 +34,7 @@ def compose_path(overrides: Sequence[str], config_dirs: Sequence[str] = ()) -> l
 
 
 def _compose_rows(overrides: Sequence[str], config_dirs: Sequence[str]) -> list[Step]:
-    path = compose(overrides, config_dirs).values["path"]
+    path = options_of(overrides, config_dirs)[0]["path"]
     rows = [Row.from_entry(entry) for entry in path["steps"]]
     if not rows:
         raise RequestError(f"path {path['name']} has no steps")
@@ -61,18 +61,23 @@ def _compose_row(row: Row, overrides: list[str], parent: Step | None, config_dir
 
 
 def differences(before: Composed, after: Composed) -> dict[str, str]:
-    """Config group -> option, for each group in which the designs or recipes of two configs really differ."""
+    """Config group -> option, for each group in which the designs or recipes of two configs really differ.
+
+    What ``match_gmacs`` changes is no option's doing, and what it takes back again is no difference.
+    """
     return {
         group: after.choices[group]
         for group in TOGGLES
-        if before.choices[group] != after.choices[group] and _value(before, group) != _value(after, group)
+        if before.choices[group] != after.choices[group]
+        and _value(before, group, before.asked) != _value(after, group, after.asked)
+        and _value(before, group, before.design) != _value(after, group, after.design)
     }
 
 
-def _value(composed: Composed, group: str) -> object:
+def _value(composed: Composed, group: str, design: Design) -> object:
     if group == "size":
-        return composed.design.depths, composed.design.width
-    return getattr(composed.design, AXES[group]) if group in AXES else composed.recipe
+        return design.depths, design.width
+    return getattr(design, AXES[group]) if group in AXES else composed.recipe
 
 
 def _by_key(overrides: Sequence[str]) -> dict[str, str]:

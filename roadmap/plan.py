@@ -11,6 +11,11 @@ from roadmap.errors import RequestError
 from roadmap.runfolder import write_whole
 
 FOLDER, HEADER, RUNS = "sweeps", "sweep.json", "plan.jsonl"
+HEADER_FIELDS = ("name", "study", "regime", "data", "seeds", "planned", "runs", "changes", "orders")
+RUN_FIELDS = (
+    *("run_id", "regime", "variant", "seed", "step", "overrides"),
+    *("epochs", "gmacs", "params_m", "images", "changes"),
+)
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,7 @@ def write_sweep(runs_dir: str | Path, header: Mapping[str, Any], runs: Sequence[
 
     Raises RequestError where it cannot be written.
     """
-    path = Path(runs_dir) / FOLDER / header["name"]
+    path = folder_of(runs_dir, header["name"])
     sweep = Sweep(path, dict(header), [dict(run) for run in runs])
     if (path / HEADER).exists():
         return read_sweep(path)
@@ -57,6 +62,11 @@ def write_sweep(runs_dir: str | Path, header: Mapping[str, Any], runs: Sequence[
     return sweep
 
 
+def folder_of(runs_dir: str | Path, name: str) -> Path:
+    """Where a sweep's plan is."""
+    return Path(runs_dir) / FOLDER / name
+
+
 def read_sweep(path: Path) -> Sweep:
     """The plan in a sweep's folder. Raises RequestError, naming the file, where it is not whole."""
     file = path / HEADER
@@ -68,7 +78,8 @@ def read_sweep(path: Path) -> Sweep:
         raise RequestError(f"cannot read {file}: {error.strerror}") from error
     except ValueError as error:
         raise RequestError(f"{file} is no plan of a sweep: {error}") from error
-    if not isinstance(header, dict) or header.get("runs") != len(runs) or not all(map(_is_run, runs)):
+    whole = _has(header, HEADER_FIELDS) and all(_has(run, RUN_FIELDS) for run in runs)
+    if not whole or header["runs"] != len(runs):
         raise RequestError(
             f"{path} is no whole plan of a sweep; the command that made it writes it anew once it is moved away"
         )
@@ -85,5 +96,5 @@ def read_sweeps(runs_dir: str | Path) -> list[Sweep]:
     return [read_sweep(folder) for folder in sweep_folders(runs_dir)]
 
 
-def _is_run(row: Any) -> bool:
-    return isinstance(row, dict) and isinstance(row.get("run_id"), str)
+def _has(row: Any, fields: Sequence[str]) -> bool:
+    return isinstance(row, dict) and all(field in row for field in fields)

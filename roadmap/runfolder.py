@@ -36,7 +36,7 @@ class RunFolder:
         """The run's folder, made if it is not there. Raises RequestError where it holds something else."""
         folder = cls.find(experiment) or cls(Path(experiment.settings.runs_dir) / folder_name(experiment))
         summary = folder.read_summary()
-        if summary is None and folder.path.is_dir() and any(p.name != ".hydra" for p in folder.path.iterdir()):
+        if summary is None and not folder._is_unused():
             raise RequestError(
                 f"{folder.path} holds files but no readable {SUMMARY}; move it away or choose another runs_dir"
             )
@@ -50,12 +50,25 @@ class RunFolder:
         try:
             (folder.path / ".hydra").mkdir(parents=True, exist_ok=True)
             folder.checkpoints.mkdir(exist_ok=True)
+            for partial in folder._partials():
+                partial.unlink(missing_ok=True)
             write_whole(folder.path / ".hydra" / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False))
             write_whole(folder.path / ".hydra" / "overrides.yaml", yaml.safe_dump(list(overrides)))
         except (OSError, WorkError) as error:
             reason = error.strerror if isinstance(error, OSError) else error.__cause__.strerror  # type: ignore[union-attr]
             raise RequestError(f"cannot write to {folder.path}: {reason}; choose another runs_dir") from error
         return folder
+
+    def _is_unused(self) -> bool:
+        """Whether it is not there, or was made by a process that was killed before its first record was whole."""
+        if not self.path.is_dir():
+            return True
+        rest = {*self.path.iterdir()} - {self.path / ".hydra", *self._partials()}
+        return not rest or (rest == {self.checkpoints} and not any(self.checkpoints.iterdir()))
+
+    def _partials(self) -> list[Path]:
+        """What a kill left half written."""
+        return [partial for name in (SUMMARY, METRICS) for partial in self.path.glob(f".{name}.*")]
 
     def read_summary(self) -> dict[str, Any] | None:
         """The summary, or None where there is none that can be read."""

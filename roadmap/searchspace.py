@@ -14,6 +14,13 @@ from roadmap.design import AXES, Design
 from roadmap.errors import RequestError
 from roadmap.search import Search, check_holdout, search_of
 
+# Settings of other sweeps, and what a search has in their place.
+NOT_OF_A_SEARCH = {
+    "seeds": "a trial has one seed=, and what is found is trained again with others",
+    "workers": "choose study.jobs=, trials at once",
+    "retries": "a trial that failed has no value",
+    "match_gmacs": "choose a band, as study.gmacs=[4.4,4.6]",
+}
 GROUPS = {f"design.{field}": group for group, field in AXES.items()}
 
 
@@ -39,6 +46,9 @@ class SearchSpace:
             parsed = OverridesParser.create().parse_overrides([word for word in overrides if word not in hydra])
         varied = [str(word.input_line) for word in parsed if word.is_sweep_override()]
         fixed = tuple(str(word.input_line) for word in parsed if not word.is_sweep_override())
+        for key, instead in NOT_OF_A_SEARCH.items():
+            if key in map(key_of, fixed):
+                raise RequestError(f"{key}= does not go with study=search; {instead}")
         values, _ = options_of([word for word in fixed if key_of(word).split(".")[0] == "study"], config_dirs)
         search = search_of(values)
         if search is None:

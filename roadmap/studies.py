@@ -12,6 +12,7 @@ from roadmap.config import TOGGLES, Composed, compose, derived, is_toggle, key_o
 from roadmap.errors import RequestError
 from roadmap.lattice import Lattice, Patch
 from roadmap.path import Step, compose_path
+from roadmap.spaces import Space, sample
 
 MOST_CHANGES = 16  # of which all sets are gone through
 TRIES = 1000  # shuffles for one feasible order
@@ -71,6 +72,8 @@ def study_of(asked: Mapping[str, Any] | None, overrides: Sequence[str], config_d
         raise RequestError(f"unknown study.name '{asked['name']}'; choose {listed(STUDIES)}")
     if asked["name"] == "factorial":
         return factorial(asked, overrides, config_dirs)
+    if asked["name"] == "random":
+        return drawn(Space.from_mapping(asked), compose(overrides, config_dirs))
     if any(key_of(word) == "step" for word in overrides):
         raise RequestError(f"step= does not go with study={asked['name']}: its designs are sets of the path's changes")
     steps = compose_path(overrides, config_dirs)
@@ -200,6 +203,18 @@ def factorial(asked: Mapping[str, Any], overrides: Sequence[str], config_dirs: S
     return Study(members, notes=notes)
 
 
+def drawn(space: Space, base: Composed) -> Study:
+    """Designs of a space around the chosen step's."""
+    size, classes = base.values["image_size"], base.values["regime"]["num_classes"]
+    designs = sample(space, base.asked, size, classes, base.recipe.network.layer_scale is not None)
+    members = []
+    for design in designs:
+        overrides = _with(base.overrides, space.overrides(design))
+        variant = variant_name(base.values["step"], base.choices, base.plain, overrides)
+        members.append(Member(derived(base, {"design": design.to_dict()}, base.choices, overrides, variant)))
+    return Study(members)
+
+
 def _patch(base: Composed, word: str, config_dirs: Sequence[str]) -> Patch:
     return Patch.between(base, *options_of(_with(base.overrides, [word]), config_dirs))
 
@@ -226,4 +241,4 @@ def _text(option: Any) -> str:
     return str(option).replace(" ", "") if isinstance(option, list) else str(option)
 
 
-STUDIES = ("leave_one_out", "add_one_in", "orders", "factorial")
+STUDIES = ("leave_one_out", "add_one_in", "orders", "factorial", "random")

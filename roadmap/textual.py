@@ -23,3 +23,11 @@ def sides(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
         "right" if all(not row[column] or row[column][0] in "-–+<>(0123456789" for row in rows) else "left"
         for column in range(len(header))
     ]
+
+
+def duration(seconds: float) -> str:
+    """In the unit that reads best: seconds, minutes, hours or days."""
+    for unit, length, limit in (("s", 1, 90), ("min", 60, 5400), ("h", 3600, 172800)):
+        if seconds < limit:
+            return f"{seconds / length:.{1 if unit == 'h' else 0}f} {unit}"
+    return f"{seconds / 86400:.1f} days"

@@ -148,7 +148,9 @@ class Trainer:
             self.seconds, self.waited = timed.seconds, timed.waited
             self.checkpoint(best=False)
         if between_updates and stop:
-            raise StoppedError(self.stop.signal, f"update {self.updates_done} of epoch {self.epochs_done + 1}")
+            # the signal may not have come to this process yet
+            by = self.world.any_of(self.stop.signal)
+            raise StoppedError(by, f"update {self.updates_done} of epoch {self.epochs_done + 1}")
 
     def backward(self, images: Tensor, labels: Tensor, last: bool) -> Tensor:
         """Add a micro batch's share to the gradients; with the update's last one the processes average theirs."""

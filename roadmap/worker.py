@@ -8,10 +8,11 @@ from roadmap.claims import HeldError
 from roadmap.config import Composed
 from roadmap.device import choose_device
 from roadmap.distributed import World, join, launched, local_device
-from roadmap.errors import WorkError
+from roadmap.errors import StoppedError, WorkError
 from roadmap.execute import execute, run_label
 from roadmap.experiment import Experiment
 from roadmap.runfolder import RunFolder, now, run_folders
+from roadmap.stopping import StopRequest
 from roadmap.summary import Summary
 
 POLL = 2.0  # seconds between two looks at runs that others have
@@ -30,32 +31,38 @@ def carry_out(
     since, total = since or now(), len(requests)
     world = join(local_device(choose_device(requests[0].experiment().settings.device)))
     finished = world.from_first(_finished(requests) if world.first else None)
-    summaries, failures = list(finished.values()), []
+    summaries: list[Summary] = list(finished.values())
+    failures: Failures = []
     waiting = [request for request in requests if request.experiment().run_id not in finished]
     if world.first and finished and waiting:
         print(f"{len(finished)} of {total} runs are finished already", file=sys.stderr, flush=True)
-    while waiting:
-        held = []
-        for request in waiting:
-            label = run_label(request.experiment())
-            began = time.perf_counter()
-            try:
-                summary = _attempt(request, retries, since, world)
-            except HeldError:
-                held.append(request)
-                continue
-            except WorkError as error:
-                failures.append((label, error))
-                outcome = "failed"
-            else:
-                summaries.append(summary)
-                outcome = f"top-1 {summary['top1']:.2f} %, {time.perf_counter() - began:.1f} s"
-            if world.first:
-                done = len(summaries) + len(failures)
-                print(f"[{done}/{total}] {label}: {outcome}", file=sys.stderr, flush=True)
-        if len(held) == len(waiting):
-            time.sleep(POLL)
-        waiting = held
+    with StopRequest() as stop:
+        while waiting:
+            held = []
+            for request in waiting:
+                _stop_if_asked(stop, world, f"{len(summaries) + len(failures)} of {total} runs")
+                label = run_label(request.experiment())
+                began = time.perf_counter()
+                try:
+                    summary = _attempt(request, retries, since, world, stop)
+                except HeldError:
+                    held.append(request)
+                    continue
+                except WorkError as error:
+                    # an error of this process alone has left the others without it: there is no going on together
+                    if world.size > 1 and not error.everywhere:
+                        raise
+                    failures.append((label, error))
+                    outcome = "failed"
+                else:
+                    summaries.append(summary)
+                    outcome = f"top-1 {summary['top1']:.2f} %, {time.perf_counter() - began:.1f} s"
+                if world.first:
+                    done = len(summaries) + len(failures)
+                    print(f"[{done}/{total}] {label}: {outcome}", file=sys.stderr, flush=True)
+            if len(held) == len(waiting):
+                time.sleep(POLL)
+            waiting = held
     return summaries, failures
 
 
@@ -85,18 +92,23 @@ def _finished(requests: Sequence[Composed]) -> dict[str, Summary]:
     return found
 
 
-def _attempt(request: Composed, retries: int, since: str, world: World) -> Summary:
+def _stop_if_asked(stop: StopRequest, world: World, place: str) -> None:
+    """Between two runs, as the trainer does between two updates. Raises StoppedError."""
+    if by := world.any_of(stop.signal):
+        raise StoppedError(by, place)
+
+
+def _attempt(request: Composed, retries: int, since: str, world: World, stop: StopRequest) -> Summary:
     """Train a run, again where it fails; what another process has tried after ``since`` is taken as it is."""
     experiment = request.experiment()
     if failure := world.from_first(_failure(experiment, since) if world.first else None):
         raise WorkError(failure)
     for left in range(retries, -1, -1):
         try:
-            return execute(request)[0]
+            return execute(request, stop)[0]
         except HeldError:
             raise
         except WorkError as error:
-            # an error of this process alone has left the others without it: there is no going on together
             if not left or (world.size > 1 and not error.everywhere):
                 raise
             if world.first:

@@ -7,17 +7,20 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from roadmap.plan import write_sweep
+
 EXAMPLES = Path(__file__).parent.parent / "runs" / "examples" / "nano-digits"
 
 
 @cache
-def _example(variant: str) -> dict[str, Any]:
+def summary_of(variant: str) -> dict[str, Any]:
+    """The record of one of the committed runs."""
     return dict(json.loads((example(variant) / "summary.json").read_text()))
 
 
 def record(variant: str, seed: int, top1: float, **definition: Any) -> dict[str, Any]:
     """A finished run's record of made-up accuracy; ``definition`` changes its conditions, as ``epochs=5``."""
-    made: dict[str, Any] = copy.deepcopy(_example(variant))
+    made: dict[str, Any] = copy.deepcopy(summary_of(variant))
     made |= {"seed": seed, "top1": top1, "best_top1": top1 + 1}
     made["definition"] |= {"seed": seed} | definition
     made |= {key: value for key, value in definition.items() if key in made and key not in ("data", "recipe")}
@@ -80,3 +83,16 @@ def make_many(root: Path, count: int, epochs: int) -> None:
             **({"status": "failed", "top1": None, "error": f"loss is nan in epoch {number}"} if failed else {}),
             **({} if failed else {"top1": 90 + (number * 7919 % 1000) / 100}),
         )
+
+
+def make_sweep(runs_dir: Path, name: str, planned: list[dict[str, Any]], **header: Any) -> Path:
+    """The plan of a sweep under ``runs_dir`` of runs whose records, made or still to be made, are given."""
+    fields = ("run_id", "regime", "variant", "seed", "step", "epochs", "gmacs", "params_m")
+    rows = [
+        {field: summary[field] for field in fields}
+        | {"overrides": [], "images": summary["epochs"] * summary["train_images"], "changes": None}
+        for summary in planned
+    ]
+    head = {"name": name, "study": {"name": "made"}, "regime": "nano", "data": "digits", "path": "paper"}
+    head |= {"overrides": [], "seeds": [0], "retries": 1, "planned": "2026-11-25T00:00:00+00:00"}
+    return write_sweep(runs_dir, head | {"runs": len(rows), "changes": None, "orders": None} | header, rows).path

@@ -222,6 +222,15 @@ def test_a_folder_of_something_else_is_not_touched(tmp_path: Path) -> None:
     assert sorted(file.name for file in folder.iterdir()) == ["summary.json", "thesis.txt"]
 
 
+def test_a_run_killed_before_its_first_record_is_begun_again(tmp_path: Path) -> None:
+    composed = compose([*QUICK, f"runs_dir={tmp_path}"])
+    folder = RunFolder.open(composed.experiment(), composed.values, composed.overrides)
+    (folder.path / ".summary.json.123").write_text('{"run_')
+    summary, again = execute(composed)
+    assert (summary["status"], again.path) == ("finished", folder.path)
+    assert not list(folder.path.glob(".*.123"))
+
+
 def test_resume_never_refuses_a_run_that_exists(finished: Path) -> None:
     with pytest.raises(RequestError, match="exists already and resume=never"):
         execute(compose([*QUICK, f"runs_dir={finished.parent}", "resume=never"]))

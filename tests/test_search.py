@@ -58,6 +58,7 @@ def test_a_job_hands_its_sweeper_a_number_or_one_for_each_objective() -> None:
         ),
         (["study.objectives=[gmacs]"], "does not fit; choose"),
         (["study.gmacs=[3,2]"], "it wants"),
+        (["seeds=[0,1]"], "seeds= does not go with study=search; a trial has one seed="),
         (["study.n_trials=0"], "study.n_trials=0 is out of range"),
     ],
 )

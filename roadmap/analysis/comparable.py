@@ -100,12 +100,13 @@ def unbridged_recipes(finished: pd.DataFrame, runs: pd.DataFrame, path: Parents)
     for _ in recipes:
         for definitions in of_design.values():
             near = [definition for recipe, definition in definitions.items() if recipe in reached]
-            reached |= {r for r, definition in definitions.items() if any(_as_long(definition, n) for n in near)}
+            reached |= {r for r, definition in definitions.items() if any(as_long(definition, n) for n in near)}
     missing = [recipe for recipe in recipes if recipe not in reached]
     return Difference("recipe", "", (recipes[0], missing[0])) if missing else None
 
 
-def _as_long(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+def as_long(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two definitions are trained for as many epochs, or for as great a share of their recipes' own."""
     return one.get("epochs") == other.get("epochs") or _share(one) == _share(other)
 
 

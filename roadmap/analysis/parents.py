@@ -4,6 +4,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from roadmap.design import Design
+from roadmap.recipe import Recipe
 from roadmap.rows import paper_parents
 
 if TYPE_CHECKING:
@@ -47,9 +49,16 @@ class OwnPath:
 
     @classmethod
     def of(cls, steps: "Sequence[Step]") -> "OwnPath":
-        """The path whose steps these are, by their variants."""
-        variants = {step.name: step.composed.variant for step in steps}
-        return cls({variants[step.name]: variants[step.parent] if step.parent else None for step in steps})
+        """The path whose steps these are, by their variants; steps that are one design and recipe share a run's."""
+        first: dict[tuple[Design, Recipe], str] = {}
+        variants = {
+            step.name: first.setdefault((step.composed.design, step.composed.recipe), step.composed.variant)
+            for step in steps
+        }
+        parents: dict[str, str | None] = {}
+        for step in steps:
+            parents.setdefault(variants[step.name], variants[step.parent] if step.parent else None)
+        return cls(parents)
 
     def parent(self, variant: str, variants: Collection[str]) -> str | None:
         return self.parents.get(variant)

@@ -3,15 +3,55 @@
 import json
 import os
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from roadmap.runfolder import METRICS
+from roadmap.textual import duration
 
 TAIL = 8192  # bytes that surely hold the last whole line
 SILENT = 3  # a run is taken for dead after so many times what its last epoch took, and a minute
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run's last line of metrics was: top-1 in percent, seconds of that epoch and since that line."""
+
+    epoch: int
+    epochs: float
+    top1: float
+    seconds: float
+    silent: float
+
+    @property
+    def left(self) -> float:
+        """Seconds that the epochs after the last line take, at that line's pace."""
+        return (self.epochs - self.epoch) * self.seconds
+
+
+def progress(folder: str | os.PathLike[str], epochs: float) -> Progress | None:
+    """How far the run in a folder is of ``epochs``; None in its first."""
+    file = Path(folder) / METRICS
+    row = _last_row(file)
+    if row is None:
+        return None
+    silent = time.time() - file.stat().st_mtime
+    return Progress(row["epoch"], epochs, row["top1"], row.get("seconds", 0.0), silent)
+
+
+def in_words(done: Progress | None, epochs: float) -> str:
+    """Epoch, accuracy and the time left of a run that runs."""
+    if done is None:
+        return f"in its first epoch of {epochs:g}"
+    return f"{reached(done)}, {duration(done.left)} left"
+
+
+def reached(done: Progress) -> str:
+    """Epoch and accuracy."""
+    return f"epoch {done.epoch} of {done.epochs:g}, top-1 {done.top1:.2f} %"
 
 
 def underway(runs: pd.DataFrame) -> list[str]:
@@ -20,17 +60,12 @@ def underway(runs: pd.DataFrame) -> list[str]:
 
 
 def _line(run: dict[Any, Any]) -> str:
+    epochs = run["epochs"]
+    done = progress(run["path"], epochs)
     name = f"running: {run['regime']} {run['variant']} seed {run['seed']:g}"
-    file = Path(run["path"]) / METRICS
-    row = _last_row(file)
-    if row is None:
-        return f"{name}: in its first epoch of {run['epochs']:g}"
-    silent = time.time() - file.stat().st_mtime
-    line = f"{name}: epoch {row['epoch']} of {run['epochs']:g}, top-1 {row['top1']:.2f} %"
-    seconds = row.get("seconds", 0.0)
-    if silent > 60 + SILENT * seconds:
-        return f"{line}; no word for {silent / 60:.0f} minutes: it may have been killed"
-    return f"{line}, {_duration((run['epochs'] - row['epoch']) * seconds)} left"
+    if done is not None and done.silent > 60 + SILENT * done.seconds:
+        return f"{name}: {reached(done)}; no word for {done.silent / 60:.0f} minutes: it may have been killed"
+    return f"{name}: {in_words(done, epochs)}"
 
 
 def _last_row(file: Path) -> dict[str, Any] | None:
@@ -50,9 +85,3 @@ def _last_row(file: Path) -> dict[str, Any] | None:
         if isinstance(row, dict) and isinstance(row.get("epoch"), int) and isinstance(row.get("top1"), int | float):
             return row
     return None
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -9,6 +10,8 @@ from roadmap.errors import RequestError
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from roadmap.config import Composed
 
 
 class Parser(argparse.ArgumentParser):
@@ -58,6 +61,32 @@ def chosen_runs(folders: list[str], expression: str | None = None) -> "pd.DataFr
     if not len(chosen):
         raise RequestError(f'none of these {len(runs)} runs fits --where "{expression}"')
     return chosen
+
+
+def one_kind(runs: "pd.DataFrame", overrides: list[str]) -> tuple["pd.DataFrame", list[str]]:
+    """The runs of one regime on one kind of data, and overrides that say which: the runs' own unless they are given.
+
+    Raises RequestError where runs are of several, or none is of what is given.
+    """
+    given = dict(override.split("=", 1) for override in overrides)
+    for key in ("regime", "data"):
+        if key in given:
+            runs = runs[runs[key] == given[key]]
+        names = sorted(set(runs[key]))
+        if len(names) != 1:
+            choice = f"they are of {key} {', '.join(names)}; add {key}=…" if names else f"none is of {key} {given[key]}"
+            raise RequestError(f"these runs make no single roadmap: {choice}")
+        given[key] = names[0]
+    return runs, [f"{key}={value}" for key, value in given.items()]
+
+
+def say_choices(requests: "Iterable[Composed]", shown: int = 20) -> None:
+    """Name on stderr what ``match_gmacs`` made of each design, once."""
+    choices = list(dict.fromkeys(choice for request in requests if (choice := request.choice)))
+    for choice in choices[:shown]:
+        print(choice, file=sys.stderr)
+    if len(choices) > shown:
+        print(f"and {len(choices) - shown} more, as their runs' designs say", file=sys.stderr)
 
 
 def say_skipped(skipped: list[str], shown: int = 5) -> None:

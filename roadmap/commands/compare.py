@@ -3,12 +3,12 @@
 import argparse
 import gc
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from roadmap.commands.arguments import Parser, chosen_runs, folders_and_overrides, write_text
+from roadmap.commands.watching import follow
 from roadmap.errors import RequestError
 from roadmap.textual import aligned
 
@@ -25,7 +25,6 @@ FORMATS = {
     "markdown": "a Markdown table",
     "latex": "a LaTeX table (booktabs)",
 }
-QUIET_SECONDS = 60  # without a running run, after which --watch has seen the end
 
 
 def main(arguments: list[str]) -> int:
@@ -147,25 +146,9 @@ def _path(options: argparse.Namespace) -> "Parents":
 
 def watch(options: argparse.Namespace) -> int:
     """Show the table again whenever something has changed, until nothing has run for a minute or Ctrl-C."""
-    if options.watch <= 0:
-        raise RequestError(f"--watch {options.watch:g} is out of range; it wants seconds above 0")
     if online := [place for place in options.runs if "://" in place]:
         raise RequestError(f"--watch follows run folders, and {online[0]} is none; leave one of them out")
-    shown, ran = None, time.monotonic()
-    try:
-        while time.monotonic() - ran < QUIET_SECONDS:
-            screen, running = _screen(options)
-            if running or screen != shown:
-                ran = time.monotonic()
-            if screen != shown:
-                # from the top of a terminal; one after another elsewhere
-                print("\x1b[H\x1b[2J" if sys.stdout.isatty() else "", screen, sep="\n", flush=True)
-                shown = screen
-            time.sleep(options.watch)
-    except KeyboardInterrupt:
-        return 0
-    print(f"nothing has run for {QUIET_SECONDS} seconds")
-    return 0
+    return follow(lambda: _screen(options), options.watch)
 
 
 def _screen(options: argparse.Namespace) -> tuple[str, bool]:

@@ -10,6 +10,7 @@ from roadmap.commands.arguments import (
     Parser,
     chosen_runs,
     folders_and_overrides,
+    one_kind,
     override_parser,
     say_skipped,
 )
@@ -23,6 +24,10 @@ KINDS = {
     "tradeoff": "accuracy against --x, with the Pareto front",
     "pareto": "designs that no other beats in accuracy and --x, among all",
     "curves": "--metric by epoch, a panel a variant",
+    "attribution": "what each change is worth given the others: paper, leave-one-out, add-one-in, Shapley value",
+    "interactions": "what each two changes add beyond each alone; GMACs alone without runs",
+    "edf": "which share of a space's designs has at most an error, a line a folder, sweep or value of --by",
+    "scatter": "error against each parameter in which designs differ",
 }
 # of a run's record, what a roadmap is made of
 COLUMNS = ("regime", "status", "recipe", "design", "definition", "seed", "top1", "gmacs", "params_m", "activations_m")
@@ -38,11 +43,17 @@ def main(arguments: list[str]) -> int:
     check_suffix(file)
     if options.where and not folders:
         raise RequestError("--where chooses among runs; name their folders")
+    if options.kind in ("edf", "scatter"):
+        _spaces(options, folders, overrides, file)
+        print(f"figure: {file}")
+        return 0
     runs = chosen_runs(folders, options.where) if folders else None
     if options.kind == "roadmap":
         _roadmap(runs, overrides, options.config_dir, file)
     elif options.kind == "deltas":
         _deltas(runs, overrides, options.config_dir, file)
+    elif options.kind in ("attribution", "interactions"):
+        _attribution(runs, folders, overrides, options, file)
     else:
         _any_runs(runs, overrides, options, file)
     print(f"figure: {file}")
@@ -57,6 +68,8 @@ def _parser() -> Parser:
         "--x", metavar="gmacs|params|throughput|memory|time", help="of tradeoff and pareto; gmacs unless given"
     )
     parser.add_argument("--where", metavar="EXPR", help="only runs for which it holds, as of `roadmap compare`")
+    parser.add_argument("--by", metavar="FIELD", help="of edf: a space a value, as --by kernel; or sweep")
+    parser.add_argument("--normalise", metavar="gmacs|params", help="of edf: designs of equal cost weigh the same")
     parser.add_argument("--metric", metavar="NAME", help="of curves: a number of metrics.jsonl; top1 unless given")
     return parser
 
@@ -64,7 +77,8 @@ def _parser() -> Parser:
 def _check_options(options: argparse.Namespace) -> None:
     if options.kind not in KINDS:
         raise RequestError(f"unknown kind '{options.kind}'; choose {listed(KINDS)}")
-    for option, kinds in (("x", ("tradeoff", "pareto")), ("metric", ("curves",))):
+    owners = {"x": ("tradeoff", "pareto"), "metric": ("curves",), "by": ("edf",), "normalise": ("edf",)}
+    for option, kinds in owners.items():
         if getattr(options, option) is not None and options.kind not in kinds:
             raise RequestError(
                 f"--{option} does not go with --kind {options.kind}; it belongs to --kind {listed(kinds)}"
@@ -111,6 +125,17 @@ def _deltas(runs: pd.DataFrame | None, overrides: list[str], config_dirs: list[s
     draw_deltas(road(runs, steps), file, title=title, subtitle=subtitle(runs, steps), paper=paper)
 
 
+def _attribution(
+    runs: pd.DataFrame | None, folders: list[str], overrides: list[str], options: argparse.Namespace, file: Path
+) -> None:
+    from roadmap.commands.attribution import attributed, draw
+
+    if options.kind == "attribution":
+        runs = _needed(runs, "attribution")
+    found, steps, _ = attributed(runs, folders, overrides, options.config_dir)
+    draw(found, steps, file, options.kind)
+
+
 def _any_runs(runs: pd.DataFrame | None, overrides: list[str], options: argparse.Namespace, file: Path) -> None:
     runs = _needed(runs, options.kind)
     given = dict(override.split("=", 1) for override in overrides)
@@ -137,6 +162,16 @@ def _any_runs(runs: pd.DataFrame | None, overrides: list[str], options: argparse
         history, lost = read_history(runs)
         say_skipped(lost)
         draw_curves(runs, history, options.metric or "top1", file)
+
+
+def _spaces(options: argparse.Namespace, folders: list[str], overrides: list[str], file: Path) -> None:
+    from roadmap.commands.spaces import draw
+
+    if overrides:
+        raise RequestError(f"{overrides[0]} does not go with --kind {options.kind}; choose among runs by --where")
+    if not folders:
+        _needed(None, options.kind)
+    draw(options, folders, file)
 
 
 def _needed(runs: pd.DataFrame | None, kind: str) -> pd.DataFrame:
@@ -167,17 +202,8 @@ def on_path(runs: pd.DataFrame, overrides: list[str], config_dirs: list[str]) ->
     """The finished runs that lie on a path, and its steps; regime and data are the runs' own unless they are given."""
     from roadmap.analysis.table import belongs
 
-    runs = finished_only(runs)
-    given = dict(override.split("=", 1) for override in overrides)
-    for key in ("regime", "data"):
-        if key in given:
-            runs = runs[runs[key] == given[key]]
-        names = sorted(set(runs[key]))
-        if len(names) != 1:
-            choice = f"they are of {key} {', '.join(names)}; add {key}=…" if names else f"none is of {key} {given[key]}"
-            raise RequestError(f"these runs make no single roadmap: {choice}")
-        given[key] = names[0]
-    steps = compose_path([f"{key}={value}" for key, value in given.items()], config_dirs)
+    runs, overrides = one_kind(finished_only(runs), overrides)
+    steps = compose_path(overrides, config_dirs)
     runs = runs[belongs(runs, steps)]
     if not len(runs):
         raise RequestError(f"none of these runs is a step of path {steps[0].composed.values['path']['name']}")

@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from roadmap.commands.arguments import checked_overrides, override_parser
+from roadmap.commands.arguments import checked_overrides, override_parser, say_choices
 from roadmap.config import Composed
 from roadmap.errors import RequestError
 from roadmap.path import Step, compose_path
@@ -22,6 +22,8 @@ def main(arguments: list[str]) -> int:
     from roadmap.distributed import launched
     from roadmap.worker import carry_out, check_all_done
 
+    if launched().first:
+        say_choices(step.composed for step in steps)
     summaries, failures = carry_out(requests)
 
     if launched().first:
@@ -32,12 +34,15 @@ def main(arguments: list[str]) -> int:
 
 
 def planned(steps: list[Step]) -> list[Composed]:
-    """One config a run, all steps of a seed before the next seed; steps of equal design and recipe share a run.
+    """One config a run, all steps of a seed before the next seed; steps of equal design and recipe share the first's.
 
     Every request is checked here, before any is worked on.
     """
     requests = [step.composed.with_seed(seed) for seed in steps[0].composed.seeds for step in steps]
-    return list({request.experiment().run_id: request for request in requests}.values())
+    runs: dict[str, Composed] = {}
+    for request in requests:
+        runs.setdefault(request.experiment().run_id, request)
+    return list(runs.values())
 
 
 def report(steps: list[Step], summaries: list[dict[str, Any]]) -> None:

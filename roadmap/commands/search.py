@@ -38,6 +38,7 @@ def search(overrides: list[str], config_dirs: list[str], dry_run: bool = False) 
         print(plan.description())
         return 0
     from roadmap.commands import train
+    from roadmap.launching import launching
     from roadmap.trials import open_study, told
 
     with plan.held():
@@ -47,7 +48,8 @@ def search(overrides: list[str], config_dirs: list[str], dry_run: bool = False) 
             f"search {plan.name}: {max(missing, 0)} of {plan.search.n_trials} trials to do; {plan.folder}", flush=True
         )
         if missing > 0:
-            train.main(plan.arguments(missing))
+            with launching():
+                train.main(plan.arguments(missing))
         return report(plan, told(study))
 
 

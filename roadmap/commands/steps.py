@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from roadmap.commands.arguments import checked_overrides, override_parser
+from roadmap.commands.arguments import checked_overrides, override_parser, say_choices
 from roadmap.counting import count_composed
 from roadmap.path import compose_path
 from roadmap.published import EXCEPTIONS, published_steps
@@ -25,6 +25,7 @@ def main(arguments: list[str]) -> int:
 def describe(overrides: list[str], config_dirs: list[str]) -> tuple[list[dict[str, Any]], str]:
     """Each step as it is printed by ``--json``, and the regime's name. GMACs of one image, parameters in millions."""
     steps = compose_path(overrides, config_dirs)
+    say_choices(step.composed for step in steps)
     regime = steps[0].composed.values["regime"]["name"]
     rows = []
     for step in steps:

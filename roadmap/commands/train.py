@@ -9,16 +9,18 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from roadmap.commands.arguments import say_choices
 from roadmap.confdir import config_dir
 from roadmap.config import Composed, composed, hydra_errors
 from roadmap.counting import count_composed
 from roadmap.errors import PrunedError, RequestError, RoadmapError, StoppedError
+from roadmap.scheduled import scheduled
 from roadmap.search import Search, check_holdout, checked_objectives, objective, search_of
 
 
 def main(arguments: list[str]) -> int:
     failures: list[RoadmapError] = []
-    folders = _config_dirs(arguments)
+    folders, here = _config_dirs(arguments), os.getcwd()
 
     @hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="config")
     def job(config: DictConfig) -> float | tuple[float, ...] | None:
@@ -27,7 +29,8 @@ def main(arguments: list[str]) -> int:
         try:
             if settings.runtime.choices.get("hydra/sweeper") == "optuna":
                 check_holdout(config)
-            return train(config, list(settings.overrides.task), dict(settings.runtime.choices), folders)
+            with scheduled(here):
+                return train(config, list(settings.overrides.task), dict(settings.runtime.choices), folders)
         except RoadmapError as error:
             if multirun and not _ends_all(error, config, settings):
                 _no_value(error, config)
@@ -65,6 +68,8 @@ def train(
     from roadmap.distributed import launched
     from roadmap.execute import execute
 
+    if launched().first:
+        say_choices([request])
     judge = None
     if search is not None and search.prune is not None and launched().first:
         from roadmap.pruning import median_rule
@@ -98,8 +103,9 @@ def _request(
 
 
 def _ends_all(error: RoadmapError, config: DictConfig, settings: HydraConf) -> bool:
-    """Whether no other job of this process is worth starting: it is asked to stop, or a search is asked wrongly."""
-    if settings.runtime.choices.get("hydra/launcher") != "basic":
+    """Whether no other job is worth starting: it is asked to stop, or a search is asked wrongly."""
+    # the others have schedulers of their own
+    if settings.runtime.choices.get("hydra/launcher") not in ("basic", "joblib"):
         return False
     return isinstance(error, StoppedError) or (isinstance(error, RequestError) and _search(config) is not None)
 

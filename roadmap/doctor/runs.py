@@ -37,11 +37,7 @@ class StopAfter(StopRequest):
     @property
     def signal(self) -> Signals | None:
         self.left -= 1
-        return SIGUSR1 if self.left <= 0 else self.noted
-
-    @signal.setter
-    def signal(self, noted: Signals | None) -> None:
-        self.noted = noted
+        return SIGUSR1 if self.left <= 0 else super().signal
 
 
 def train(subject: Subject, name: str, *overrides: str, stop: StopRequest | None = None) -> Path:

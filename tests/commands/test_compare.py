@@ -135,7 +135,7 @@ def test_what_cannot_be_read_is_named(tmp_path: Path, capsys: pytest.CaptureFixt
 def test_watch_follows_a_roadmap_until_nothing_runs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("roadmap.commands.compare.QUIET_SECONDS", 1.0)
+    monkeypatch.setattr("roadmap.commands.watching.QUIET_SECONDS", 1.0)
     runs = tmp_path / "runs"
     running = record("gelu", 0, 81.0) | {"status": "running", "top1": None}
 

@@ -1,0 +1,61 @@
+"""A launcher's job: in the folder of the command, its tasks one run's processes, a warning of its end handed on."""
+
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from roadmap.errors import StoppedError, WorkError
+
+
+@contextmanager
+def scheduled(folder: str) -> Iterator[None]:
+    """What a launcher's job is done in: the folder in which the command was given, for relative paths.
+
+    In a job of submitit's, tasks find the variables that torchrun would set, before anything asks for them. A
+    StoppedError raised by the signal that submitit listens to goes on to submitit, which puts the job back into the
+    queue and ends the process; with the requeues of ``max_num_timeout`` used up it raises its own error. Raises
+    WorkError where the machine has no such folder.
+    """
+    try:
+        os.chdir(folder)
+    except OSError as error:
+        machine = socket.gethostname()
+        raise WorkError(
+            f"{machine} cannot work in {folder}: {error.strerror}; start from a folder that all machines share"
+        ) from error
+    if "SUBMITIT_EXECUTOR" not in os.environ:
+        yield
+        return
+    from submitit import JobEnvironment
+    from submitit.helpers import TorchDistributedEnvironment
+
+    job = JobEnvironment()
+    if job.num_tasks > 1:
+        # each process chooses among all GPUs of its machine by LOCAL_RANK, as under torchrun
+        TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
+    try:
+        yield
+    except StoppedError as stopped:
+        if job.global_rank == 0:
+            print(f"roadmap: {stopped}", file=sys.stderr, flush=True)
+        if stopped.by.name == f"SIG{job.USR_SIG}":
+            _hand_on(stopped.by, job.global_rank)
+        raise
+
+
+def _hand_on(by: signal.Signals, task: int) -> None:
+    """Call submitit's handler of a signal, which the trainer had put off until its checkpoint was written.
+
+    All tasks have stopped by then. The first requeues the job; the others' handler only says so, and they end here:
+    a result of theirs would tell submitit that they are done.
+    """
+    handler = signal.getsignal(by)
+    if callable(handler):
+        # one that comes late, as to a task that learned of it from another
+        signal.signal(by, signal.SIG_IGN)
+        handler(by, None)
+    if task:
+        sys.exit(0)

@@ -1,0 +1,111 @@
+"""A sweep's job on a real Slurm is stopped, put back into the queue, and ends as if it had not been."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from roadmap.runfolder import RunFolder
+from tests.faults.kill_and_resume import differences
+from tests.processes import train_in
+
+pytestmark = [pytest.mark.slurm, pytest.mark.slow]
+STUDY = ["study=leave_one_out", "study.changes=[gelu]", "seeds=[0]", "batch_size=32"]
+# one job with as many tasks as the test says, on this machine
+ONE_JOB = ["engine=slurm_array", "workers=1", "hydra.launcher.gpus_per_node=null", "hydra.launcher.cpus_per_task=1"]
+MINUTES = 12
+Start = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Starts the sweep's command; those still at it are ended with the test."""
+    with ExitStack() as started:
+
+        def starting(runs_dir: Path, *overrides: str) -> subprocess.Popen[str]:
+            command = [sys.executable, "-m", "roadmap", "sweep", *STUDY, f"runs_dir={runs_dir}", *overrides]
+            process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            started.callback(process.kill)
+            return process
+
+        yield starting
+
+
+def queued() -> bool:
+    return bool(subprocess.run(["squeue", "-h"], capture_output=True, text=True, check=True).stdout.strip())
+
+
+def logs(runs_dir: Path) -> str:
+    """What the tasks of the sweep's job have said, in all of its lives."""
+    return "".join(file.read_text() for file in sorted(runs_dir.glob(".multirun/.submitit/*/*_log.out")))
+
+
+def wait_for(done: Callable[[], bool], what: str) -> None:
+    end = time.monotonic() + 60 * MINUTES
+    while not done():
+        assert time.monotonic() < end, f"no {what} in {MINUTES} minutes"
+        time.sleep(0.5)
+
+
+def end_of(launcher: subprocess.Popen[str], runs_dir: Path) -> str:
+    """The job's log once the command that waits for it has ended."""
+    wait_for(lambda: launcher.poll() is not None or queued(), "job")
+    wait_for(lambda: launcher.poll() is not None or not queued(), "end of the job")
+    # it looks for results every few seconds
+    said, _ = launcher.communicate(timeout=60)
+    assert launcher.returncode == 0, said + logs(runs_dir)
+    return logs(runs_dir)
+
+
+def planned(runs_dir: Path) -> list[dict]:
+    (plan,) = runs_dir.glob("sweeps/*/plan.jsonl")
+    return [json.loads(line) for line in plan.read_text().splitlines()]
+
+
+def folder(runs_dir: Path, run_id: str) -> Path:
+    (found,) = runs_dir.glob(f"*-{run_id}")
+    return found
+
+
+def assert_same(runs: list[dict], one: Path, other: Path) -> None:
+    """Each run, to the bit: metrics without times, weights, optimizer."""
+    for run in runs:
+        first, second = folder(one, run["run_id"]), folder(other, run["run_id"])
+        assert (RunFolder(second).read_summary() or {})["status"] == "finished"
+        assert differences(first, second) == []
+
+
+def test_a_job_whose_time_is_up(slurm: None, start: Start, tmp_path: Path) -> None:
+    """A minute is Slurm's shortest limit; its warning comes 10 to 40 seconds before. The runs take longer than that."""
+    limit = [f"hydra.launcher.{setting}" for setting in ("timeout_min=1", "signal_delay_s=10", "max_num_timeout=50")]
+    launcher = start(tmp_path / "slurm", "epochs=150", *ONE_JOB, *limit)
+    whole = start(tmp_path / "whole", "epochs=150")
+    log = end_of(launcher, tmp_path / "slurm")
+    assert "stopped by SIGUSR2 after update" in log
+    assert "goes on after epoch" in log
+    assert whole.wait(60 * MINUTES) == 0
+    assert_same(planned(tmp_path / "whole"), tmp_path / "whole", tmp_path / "slurm")
+
+
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="two tasks take two cores")
+def test_a_job_of_two_tasks_on_one_run(slurm: None, start: Start, tmp_path: Path) -> None:
+    """Warned by hand as soon as it has trained an epoch, as `scancel --signal=USR2` moves a job out of the way."""
+    runs_dir = tmp_path / "slurm"
+    launcher = start(
+        runs_dir, "epochs=10", *ONE_JOB, "hydra.launcher.tasks_per_node=2", "hydra.launcher.max_num_timeout=1"
+    )
+    wait_for(lambda: any(runs_dir.glob("*/metrics.jsonl")), "first epoch")
+    subprocess.run(["scancel", "--signal=USR2", "--name=roadmap"], check=True)
+    log = end_of(launcher, runs_dir)
+    assert "batch_size 32 = 2 processes" in log
+    assert "stopped by SIGUSR2 after update" in log
+    assert "goes on after epoch" in log
+    for run in planned(runs_dir):
+        assert train_in(2, [*run["overrides"], f"runs_dir={tmp_path / 'whole'}"]) == [0, 0]
+    assert_same(planned(runs_dir), tmp_path / "whole", runs_dir)
