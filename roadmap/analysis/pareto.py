@@ -82,7 +82,7 @@ def front(runs: pd.DataFrame, x: str = "gmacs") -> Front:
     table["low"], table["high"] = _intervals(table, images)
     table["mark"] = _marks(table, cost)
     table["point"] = _letters(table["mark"] == FRONT)
-    table["command"] = _commands(table, runs)
+    table["command"] = _commands(table, runs, held_out)
     words = f"{data_words(runs)}, {_epochs(runs)}"
     return Front(table, cost, words, images, held_out, all_runs - len(runs))
 
@@ -115,25 +115,28 @@ def _letters(on_front: pd.Series) -> list[str]:
     return [next(letters) if front else "" for front in on_front]
 
 
-def _commands(table: pd.DataFrame, runs: pd.DataFrame) -> list[str | None]:
+def _commands(table: pd.DataFrame, runs: pd.DataFrame, held_out: bool) -> list[str | None]:
     """For each design on the front, what trains it with seeds that it has not been chosen by, on the test images."""
     of_design = dict(zip(definition_keys(runs), runs["path"], strict=True))
     seeds = range(int(runs["seed"].max()) + 1, int(runs["seed"].max()) + 1 + FRESH_SEEDS)
     keys = definition_keys(table)
     return [
-        train_again(of_design[key], row["step"], seeds) if row["mark"] == FRONT else None
+        train_again(of_design[key], row["step"], seeds, held_out) if row["mark"] == FRONT else None
         for key, (_, row) in zip(keys, table.iterrows(), strict=True)
     ]
 
 
-def train_again(folder: str, step: str, seeds: range) -> str | None:
+def train_again(folder: str, step: str, seeds: range, held_out: bool) -> str | None:
     """``roadmap train …`` of a run's design with other seeds and no holdout; None where its overrides are lost."""
     logged = logged_overrides(folder)
     if logged is None:
         return None
     kept = [word for word in logged if word.partition("=")[0].split(".")[0] not in OWN_TO_A_SEARCH]
     kept = [word for word in kept if word.partition("=")[0] not in ("data.holdout", "step")]
-    new = [f"runs_dir={Path(folder).parent}-front", "data.holdout=0", f"seed={','.join(map(str, seeds))}"]
+    place = Path(folder).parent
+    # apart from the search's, which are evaluated on other images
+    place = place.with_name(f"{place.name}-front") if held_out else place
+    new = [f"runs_dir={place}", "data.holdout=0", f"seed={','.join(map(str, seeds))}"]
     return shlex.join(["roadmap", "train", "-m", f"step={step}", *kept, *new])
 
 
@@ -197,7 +200,10 @@ def notes(found: Front) -> list[str]:
 def text(found: Front) -> str:
     """The front's table for a terminal, how to read it, and what trains its designs again."""
     commands = [command for command in found.members["command"] if command]
-    again = ["what the front's designs reach with seeds that did not choose them, on the test images:", *commands]
+    again = [
+        "to train the front's designs with seeds that did not choose them, and evaluate on the test images:",
+        *commands,
+    ]
     parts = [_subtitle(found), aligned(*cells(found.members)), *notes(found), *(again if commands else [])]
     return "\n".join(parts)
 
