@@ -20,12 +20,12 @@ def draw(options: argparse.Namespace, folders: list[str], file: Path) -> None:
     runs = pd.concat([*spaces.values()]).drop_duplicates("run_id", ignore_index=True)
     check_one_training(runs)
     if options.kind == "scatter":
-        draw_scatter(population("these runs", runs), _conditions(runs), file)
+        draw_scatter(population("these runs", runs), conditions(runs), file)
         return
     populations = [population(name, own) for name, own in spaces.items()]
     if options.normalise:
         populations = normalised(populations, options.normalise)
-    draw_edf(populations, options.normalise, _conditions(runs), file)
+    draw_edf(populations, options.normalise, conditions(runs), file)
     print(words(populations, options.normalise))
 
 
@@ -62,7 +62,8 @@ def _runs(folder: Path, expression: str | None) -> pd.DataFrame:
     return runs.reset_index(drop=True)
 
 
-def _conditions(runs: pd.DataFrame) -> str:
+def conditions(runs: pd.DataFrame) -> str:
+    """What all the runs share, in words."""
     from roadmap.analysis.table import data_words
 
     first = runs.iloc[0]

@@ -27,7 +27,8 @@ def report(plan: Plan, sweep: Sweep, config_dirs: Sequence[str]) -> None:
         if plan.study.changes is not None:
             _attribute(plan, sweep, _alike(records, own), config_dirs)
         else:
-            _compare(finished, sweep)
+            _list(finished)
+            (_draw_space if sweep.header["study"]["name"] == "random" else _draw_tradeoff)(finished, sweep)
     failed = own[own["status"] == "failed"]
     for run in failed.to_dict("records"):
         print(f"failed: {run['regime']} {run['variant']} seed {run['seed']:g}: {run['error']}", file=sys.stderr)
@@ -66,17 +67,37 @@ def _attribute(plan: Plan, sweep: Sweep, runs: "pd.DataFrame", config_dirs: Sequ
         draw(found, steps, file)
 
 
-def _compare(runs: "pd.DataFrame", sweep: Sweep) -> None:
-    """Designs by their accuracy, the best first, and the picture that such a study has."""
-    from roadmap.analysis.edf import draw_edf
+def _list(runs: "pd.DataFrame") -> None:
+    """Print the designs by their accuracy, the best first."""
     from roadmap.analysis.groups import summarise
     from roadmap.analysis.listing import accuracy_cells, shared
-    from roadmap.analysis.parents import Baseline
-    from roadmap.analysis.tradeoff import draw_tradeoff
+    from roadmap.analysis.parents import OwnPath
     from roadmap.textual import aligned
 
-    table = summarise(runs, Baseline("")).sort_values("top1", ascending=False, kind="stable")
+    table = summarise(runs, OwnPath({})).sort_values("top1", ascending=False, kind="stable")
     print("\n".join([shared(table), aligned(*accuracy_cells(table))]))
+    if (table["n"] == 1).all():
+        print("one seed each: the best of many is so by luck in part")
+
+
+def _draw_space(runs: "pd.DataFrame", sweep: Sweep) -> None:
+    from roadmap.analysis.edf_chart import draw_edf, words
+    from roadmap.analysis.populations import population
+    from roadmap.analysis.scatter import draw_scatter
+    from roadmap.commands.spaces import conditions
+
+    space = population(sweep.name, runs)
+    print(words([space], None))
+    for file in _files(sweep, "edf"):
+        draw_edf([space], None, conditions(runs), file)
+    if len(space.designs) > 1:
+        for file in _files(sweep, "scatter"):
+            draw_scatter(space, conditions(runs), file)
+
+
+def _draw_tradeoff(runs: "pd.DataFrame", sweep: Sweep) -> None:
+    from roadmap.analysis.tradeoff import draw_tradeoff
+
     for file in _files(sweep, "tradeoff"):
         draw_tradeoff(runs, "gmacs", file)
 
