@@ -48,7 +48,7 @@ def write_sweep(runs_dir: str | Path, header: Mapping[str, Any], runs: Sequence[
 
     Raises RequestError where it cannot be written.
     """
-    path = Path(runs_dir) / FOLDER / header["name"]
+    path = folder_of(runs_dir, header["name"])
     sweep = Sweep(path, dict(header), [dict(run) for run in runs])
     if (path / HEADER).exists():
         return read_sweep(path)
@@ -60,6 +60,11 @@ def write_sweep(runs_dir: str | Path, header: Mapping[str, Any], runs: Sequence[
     # last, since it says that the plan is whole
     write_whole(path / HEADER, json.dumps(sweep.header, indent=1) + "\n")
     return sweep
+
+
+def folder_of(runs_dir: str | Path, name: str) -> Path:
+    """Where a sweep's plan is."""
+    return Path(runs_dir) / FOLDER / name
 
 
 def read_sweep(path: Path) -> Sweep:

@@ -8,7 +8,7 @@ from roadmap.config import Composed, compose, key_of
 from roadmap.counting import count_composed
 from roadmap.errors import RequestError
 from roadmap.garbage import no_garbage_collection
-from roadmap.plan import Sweep, sweep_name, write_sweep
+from roadmap.plan import Sweep, folder_of, sweep_name
 from roadmap.runfolder import now
 from roadmap.studies import Member, Study, study_of
 
@@ -33,7 +33,7 @@ def planned(overrides: Sequence[str], config_dirs: Sequence[str]) -> Plan:
         for key, least in (("workers", 1), ("retries", 0)):
             if type(asked.values[key]) is not int or asked.values[key] < least:
                 raise RequestError(f"{key}={asked.values[key]} is out of range; it wants a whole number from {least}")
-        study = study_of(asked.values.get("study"), [word for word in overrides if _of_runs(word)], config_dirs)
+        study = study_of(asked.values.get("study"), [word for word in overrides if of_runs(word)], config_dirs)
         runs: dict[str, tuple[Composed, Member]] = {}
         for seed in asked.seeds:
             for member in study.members:
@@ -42,13 +42,14 @@ def planned(overrides: Sequence[str], config_dirs: Sequence[str]) -> Plan:
     return Plan(asked, study, [request for request, _ in runs.values()], [member for _, member in runs.values()])
 
 
-def _of_runs(word: str) -> bool:
+def of_runs(word: str) -> bool:
+    """Whether an override is about the runs of a sweep, rather than about the sweep."""
     key = key_of(word).replace("/", ".").split(".")[0]
     return key != "hydra" and key not in OF_SWEEPS
 
 
-def write_plan(plan: Plan, overrides: Sequence[str], images: int) -> Sweep:
-    """Leave a plan under ``runs_dir``, where ``images`` is how many an epoch has."""
+def described(plan: Plan, overrides: Sequence[str], images: int) -> Sweep:
+    """A plan as it is written, not yet on disk; ``images`` is how many an epoch has."""
     values = plan.asked.values
     rows = [_row(request, member, images) for request, member in zip(plan.requests, plan.members, strict=True)]
     regime, data = values["regime"]["name"], values["data"]["name"]
@@ -66,7 +67,7 @@ def write_plan(plan: Plan, overrides: Sequence[str], images: int) -> Sweep:
         "changes": None if plan.study.changes is None else list(plan.study.changes),
         "orders": plan.study.orders,
     }
-    return write_sweep(values["runs_dir"], header, rows)
+    return Sweep(folder_of(values["runs_dir"], str(header["name"])), header, rows)
 
 
 def _row(request: Composed, member: Member, images: int) -> dict[str, Any]:

@@ -1,22 +1,31 @@
-"""A job that submitit started: its tasks are one run's processes, and a warning of its time limit is handed on."""
+"""A launcher's job: in the folder of the command, its tasks one run's processes, a warning of its end handed on."""
 
 import os
 import signal
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from roadmap.errors import StoppedError
+from roadmap.errors import StoppedError, WorkError
 
 
 @contextmanager
-def scheduled() -> Iterator[None]:
-    """What a launcher's job is done in; it does nothing unless submitit started the process.
+def scheduled(folder: str) -> Iterator[None]:
+    """What a launcher's job is done in: the folder in which the command was given, for relative paths.
 
-    The tasks of the job find the variables that torchrun would set, before anything asks for them. A StoppedError
-    raised by the signal that submitit listens to goes on to submitit, which puts the job back into the queue and ends
-    the process; with the requeues of ``max_num_timeout`` used up it raises its own error.
+    In a job of submitit's, tasks find the variables that torchrun would set, before anything asks for them. A
+    StoppedError raised by the signal that submitit listens to goes on to submitit, which puts the job back into the
+    queue and ends the process; with the requeues of ``max_num_timeout`` used up it raises its own error. Raises
+    WorkError where the machine has no such folder.
     """
+    try:
+        os.chdir(folder)
+    except OSError as error:
+        machine = socket.gethostname()
+        raise WorkError(
+            f"{machine} cannot work in {folder}: {error.strerror}; start from a folder that all machines share"
+        ) from error
     if "SUBMITIT_EXECUTOR" not in os.environ:
         yield
         return

@@ -49,6 +49,9 @@ def carry_out(
                     held.append(request)
                     continue
                 except WorkError as error:
+                    # an error of this process alone has left the others without it: there is no going on together
+                    if world.size > 1 and not error.everywhere:
+                        raise
                     failures.append((label, error))
                     outcome = "failed"
                 else:
@@ -106,7 +109,6 @@ def _attempt(request: Composed, retries: int, since: str, world: World, stop: St
         except HeldError:
             raise
         except WorkError as error:
-            # an error of this process alone has left the others without it: there is no going on together
             if not left or (world.size > 1 and not error.everywhere):
                 raise
             if world.first:

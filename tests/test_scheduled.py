@@ -5,11 +5,12 @@ import pickle
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from signal import SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2
 
 import pytest
 
-from roadmap.errors import StoppedError
+from roadmap.errors import StoppedError, WorkError
 from roadmap.scheduled import scheduled
 from roadmap.stopping import SIGNALS, StopRequest
 
@@ -92,7 +93,7 @@ def handled() -> list[int]:
 
 def test_tasks_find_what_torchrun_would_say(job: pytest.MonkeyPatch) -> None:
     job.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3")
-    with scheduled():
+    with scheduled(os.curdir):
         found = [os.environ[name] for name in ("MASTER_ADDR", "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")]
     assert found == ["gpu07", "1", "3", "0", "1"]
     assert 1024 < int(os.environ["MASTER_PORT"]) < 65536
@@ -102,7 +103,7 @@ def test_tasks_find_what_torchrun_would_say(job: pytest.MonkeyPatch) -> None:
 def test_a_job_of_one_task_is_one_process(job: pytest.MonkeyPatch) -> None:
     for name, value in (("NTASKS", 1), ("PROCID", 0)):
         job.setenv(f"SLURM_{name}", str(value))
-    with scheduled():
+    with scheduled(os.curdir):
         assert "WORLD_SIZE" not in os.environ
 
 
@@ -110,7 +111,7 @@ def test_the_first_task_hands_the_warning_on(
     job: pytest.MonkeyPatch, handled: list[int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     job.setenv("SLURM_PROCID", "0")
-    with pytest.raises(StoppedError), scheduled():
+    with pytest.raises(StoppedError), scheduled(os.curdir):
         raise StoppedError(SIGUSR2, "update 3 of epoch 2")
     assert handled == [SIGUSR2]
     assert capsys.readouterr().err.startswith("roadmap: stopped by SIGUSR2 after update 3 of epoch 2;")
@@ -119,7 +120,7 @@ def test_the_first_task_hands_the_warning_on(
 def test_another_task_ends_without_a_result(
     job: pytest.MonkeyPatch, handled: list[int], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit) as ended, scheduled():
+    with pytest.raises(SystemExit) as ended, scheduled(os.curdir):
         raise StoppedError(SIGUSR2, "update 3 of epoch 2")
     assert ended.value.code == 0
     assert handled == [SIGUSR2]
@@ -128,12 +129,21 @@ def test_another_task_ends_without_a_result(
 
 @pytest.mark.parametrize("by", [SIGTERM, SIGUSR1, SIGHUP])
 def test_other_signals_end_the_job(by: signal.Signals, job: pytest.MonkeyPatch, handled: list[int]) -> None:
-    with pytest.raises(StoppedError), scheduled():
+    with pytest.raises(StoppedError), scheduled(os.curdir):
         raise StoppedError(by, "update 3 of epoch 2")
     assert handled == []
 
 
 def test_outside_of_a_job_nothing_is_handed_on(handled: list[int]) -> None:
-    with pytest.raises(StoppedError), scheduled():
+    with pytest.raises(StoppedError), scheduled(os.curdir):
         raise StoppedError(SIGUSR2, "update 3 of epoch 2")
     assert handled == []
+
+
+def test_a_job_works_in_the_folder_of_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "here").mkdir()
+    with scheduled(str(tmp_path / "here")):
+        assert Path.cwd() == tmp_path / "here"
+    with pytest.raises(WorkError, match=r"cannot work in .*/there: No such file or directory; start from"):
+        scheduled(str(tmp_path / "there")).__enter__()

@@ -100,7 +100,8 @@ def attribute(
     for runs of a set that differ in more than design, recipe and seed.
     """
     known = runs[[mask is not None for mask in sets.of_runs(runs)]]
-    finished = known[(known["status"] == "finished") & known["top1"].notna()].reset_index(drop=True)
+    done = (known["status"] == "finished") & known["top1"].notna() & known["seed"].notna()
+    finished = known[done].reset_index(drop=True)
     if not len(finished):
         raise RequestError(
             f"none of these {len(runs)} runs is a finished one of a set of these changes, by design and recipe"

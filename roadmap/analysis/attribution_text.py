@@ -165,14 +165,15 @@ def _notes(found: Attribution, pairs: Interactions | None) -> list[str]:
         "this one less none, both paired by seed where seeds are shared"
     ]
     lines += _about_shapley(found)
+    counts = table[[f"{side}_n" for side in SIDES]]
+    if (counts == 1).to_numpy().any():
+        lines.append("caution: a gap of one seed (n 1) has no interval and no test: it may be noise")
     intervals = sum(int(table[f"{name}_low"].notna().sum()) for name in (*SIDES, "shapley"))
     if intervals:
         missed = intervals * (1 - CONFIDENCE)
-        tested = int(table[[f"{side}_p_holm" for side in SIDES]].notna().sum().sum())
-        lines.append(
-            f"each 95 % interval is by itself: of {intervals}, about {missed:.0f} would miss by chance; p: of {tested} "
-            "t-tests, corrected by Holm's method"
-        )
+        lines.append(f"each 95 % interval is by itself: of {intervals}, about {missed:.0f} would miss by chance")
+    if tested := int(table[[f"{side}_p_holm" for side in SIDES]].notna().to_numpy().sum()):
+        lines.append(f"p: of {tested} t-tests, corrected by Holm's method")
     lines.append(pairs.sentence() if pairs else "interactions: too few designs for the changes' main effects")
     lines += _about_missing(found)
     if found.unfinished:
@@ -211,7 +212,7 @@ def _about_shapley(found: Attribution) -> list[str]:
             )
     elif len(found.used) > 1:
         lines.append(
-            "caution: no set has two seeds, so seed noise is unknown; SE is an upper bound by the spread between orders"
+            "caution: no set has two seeds, so seed noise is unknown; SE is a cautious guess by the spread of orders"
         )
     elif found.whole:
         lines.append("caution: no set has two seeds, so seed noise is unknown and there is no interval")

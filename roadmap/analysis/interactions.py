@@ -30,7 +30,7 @@ class Interactions:
     ``estimate`` with standard error ``se``, in the unit of the values, ``p`` and ``p_holm``; empty where there are not
     more ``sets`` than ``terms`` of the model. ``left_out``: pairs without all four combinations. ``additive``: the
     share of the variance between sets, beyond what seed noise gives their means, that main effects explain (NaN where
-    there is none beyond it, or where noise is unknown); ``noise``: the share of the variance that is seed noise. ``f``,
+    there is none beyond it; the adjusted R² where noise is unknown); ``noise``: the share that is seed noise. ``f``,
     ``f_df`` and ``f_p``: the F-test of all pairs together.
     """
 
@@ -54,7 +54,7 @@ class Interactions:
         share = f"interactions: by themselves the changes explain {_percent(self.additive)} of the variance between "
         share += f"{self.sets} designs"
         if np.isnan(self.noise):
-            share += ", seed noise included, which is unknown with one seed each"
+            share += " (adjusted R²; with one seed each, seed noise is part of the rest)"
         else:
             share += f" that is not seed noise (seed noise: {_percent(self.noise)} of the whole variance)"
         if np.isnan(self.f):
@@ -125,8 +125,12 @@ def _additive(mains: Array, means: Array, values: Sequence[Sequence[float]]) -> 
     total = float(((means - means.mean()) ** 2).sum())
     by_mains = total - _residual(mains, means)
     freedoms = [len(sample) - 1 for sample in values]
-    if not sum(freedoms) or not total:
-        return (by_mains / total if total else float("nan")), float("nan")
+    if not total:
+        return float("nan"), float("nan")
+    if not sum(freedoms):
+        # the adjusted R²: as if all that is left were noise
+        rest = (total - by_mains) / (len(means) - mains.shape[1])
+        return 1 - rest / (total / (len(means) - 1)), float("nan")
     pooled = float(sum(np.var(sample) * len(sample) for sample in values)) / sum(freedoms)
     of_mean = pooled * float(np.mean([1 / len(sample) for sample in values]))
     beyond = total - (len(means) - 1) * of_mean

@@ -38,6 +38,17 @@ def where(runs: pd.DataFrame, expression: str) -> pd.DataFrame:
 
     Raises RequestError for an expression that cannot be read, names an unknown field, or is no condition.
     """
+    chosen = evaluated(runs, expression, "--where")
+    if not isinstance(chosen, pd.Series) or chosen.dtype != bool:
+        raise RequestError(f'--where "{expression}" is no condition; write it as "seed < 3"')
+    return runs[chosen]
+
+
+def evaluated(runs: pd.DataFrame, expression: str, option: str) -> Any:
+    """What an expression that was given as ``option`` is for each run, a Series unless it names no field.
+
+    Raises RequestError for one that cannot be read or names an unknown field.
+    """
     table = with_columns(runs, expression)
     table = table.drop(columns=[name for name in NESTED if name in table])
     quoted = expression
@@ -45,17 +56,14 @@ def where(runs: pd.DataFrame, expression: str) -> pd.DataFrame:
         quoted = re.sub(rf"(?<![\w.`]){re.escape(name)}(?![\w.`])", f"`{name}`", quoted)
     try:
         # with no names to be reached by @, and the engine that needs no other package
-        chosen = table.eval(quoted, engine="python", local_dict={}, global_dict={})
+        return table.eval(quoted, engine="python", local_dict={}, global_dict={})
     except pd.errors.UndefinedVariableError as error:
         unknown = re.search(r"'([^']+)'", str(error))
-        raise RequestError(_unknown("--where", unknown[1] if unknown else expression, table)) from error
+        raise RequestError(_unknown(option, unknown[1] if unknown else expression, table)) from error
     # whatever else an expression comes up with: Python's parser, pandas', a comparison of text with a number
     except Exception as error:
         reason = " ".join(str(error).split())
-        raise RequestError(f'cannot read --where "{expression}": {reason}; write it as "seed < 3"') from error
-    if not isinstance(chosen, pd.Series) or chosen.dtype != bool:
-        raise RequestError(f'--where "{expression}" is no condition; write it as "seed < 3"')
-    return runs[chosen]
+        raise RequestError(f'cannot read {option} "{expression}": {reason}; write it as "seed < 3"') from error
 
 
 def ordered(table: pd.DataFrame, column: str) -> pd.DataFrame:

@@ -36,7 +36,7 @@ class Estimate:
 
     ``low`` to ``high`` is the 95 % interval, of each change by itself, ``df`` its degrees of freedom. ``se`` is the
     standard error, of which ``se_orders`` comes from which orders were drawn and ``se_seeds`` from seed noise; where no
-    set has two seeds these two are unknown, and ``se`` is an upper bound. ``seed_ratio`` is the variance between the
+    set has two seeds these two are unknown, and ``se`` is a cautious guess. ``seed_ratio`` is the variance between the
     estimates of single seeds over what independent sets would give them, near 1 where they are independent, with
     p-values ``seed_ratio_p``, each by itself; NaN unless all sets share two seeds. ``orders`` is the number of orders
     used and ``feasible_orders`` that of all there are.

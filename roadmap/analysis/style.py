@@ -22,6 +22,7 @@ METADATA: dict[str, dict[str, Any]] = {"png": {}, "svg": {"Date": None}, "pdf": 
 
 # Okabe and Ito's palette, which the colour-blind can tell apart; no two things differ by colour alone.
 BLUE, SKY, VERMILLION, YELLOW = "#0072B2", "#56B4E9", "#D55E00", "#F0E442"
+GREEN, PURPLE, ORANGE = "#009E73", "#CC79A7", "#E69F00"
 PALE = "#D6EAF7"  # the blues' hatched bars
 INK, GREY, BAND = "#1A1A1A", "#595959", "#F2F2F2"
 GRID, BACKGROUND, PALE_GREY, EDGE = "#D0D0D0", "#BDBDBD", "#E3E3E3", "#6E6E6E"

@@ -26,9 +26,12 @@ if TYPE_CHECKING:
 
     from roadmap.analysis.attribution import Attribution
 
+FORMATS = {"json": "everything as one object", "csv": "one line a change"}
+
 
 def main(arguments: list[str]) -> int:
     options = _parser().parse_intermixed_args(arguments)
+    _words_are_no_files(options)
     folders, overrides = folders_and_overrides(options.overrides)
     file = Path(options.output) if options.output else None
     if file is not None:
@@ -41,10 +44,10 @@ def main(arguments: list[str]) -> int:
         raise RequestError("no run folders to draw; name them as in `roadmap attribution runs/ -o attribution.png`")
     runs = chosen_runs(folders, options.where) if folders else None
     found, steps, hints = attributed(runs, folders, overrides, options.config_dir)
-    _write(found, hints, options)
     if file is not None:
         draw(found, steps, file)
         print(f"figure: {file}", file=sys.stderr)
+    _write(found, hints, options)
     return 0
 
 
@@ -72,9 +75,18 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--where", metavar="EXPR", help="only runs for which it holds, as of `roadmap compare`")
     parser.add_argument("-o", "--output", metavar="FILE", help="the figure too: png, svg or pdf")
     output = parser.add_mutually_exclusive_group()
-    output.add_argument("--json", metavar="FILE", help="everything as one object; - for stdout")
-    output.add_argument("--csv", metavar="FILE", help="one line a change; - for stdout")
+    for name, what in FORMATS.items():
+        output.add_argument(f"--{name}", nargs="?", const="-", metavar="FILE", help=f"{what}; - or none: stdout")
     return parser
+
+
+def _words_are_no_files(options: argparse.Namespace) -> None:
+    """``--json runs/`` and ``--json regime=tiny`` mean: print json, of runs/ or of the regime."""
+    for name in FORMATS:
+        value = getattr(options, name)
+        if value and (Path(value).is_dir() or "=" in value):
+            options.overrides.append(value)
+            setattr(options, name, "-")
 
 
 def attributed(

@@ -25,6 +25,8 @@ KINDS = {
     "curves": "--metric by epoch, a panel a variant",
     "attribution": "what each change is worth given the others: paper, leave-one-out, add-one-in, Shapley value",
     "interactions": "what each two changes add beyond each alone; GMACs alone without runs",
+    "edf": "which share of a space's designs has at most an error, a line a folder, sweep or value of --by",
+    "scatter": "error against each parameter in which designs differ",
 }
 # of a run's record, what a roadmap is made of
 COLUMNS = ("regime", "status", "recipe", "design", "definition", "seed", "top1", "gmacs", "params_m", "activations_m")
@@ -40,6 +42,10 @@ def main(arguments: list[str]) -> int:
     check_suffix(file)
     if options.where and not folders:
         raise RequestError("--where chooses among runs; name their folders")
+    if options.kind in ("edf", "scatter"):
+        _spaces(options, folders, overrides, file)
+        print(f"figure: {file}")
+        return 0
     runs = chosen_runs(folders, options.where) if folders else None
     if options.kind == "roadmap":
         _roadmap(runs, overrides, options.config_dir, file)
@@ -59,6 +65,8 @@ def _parser() -> Parser:
     parser.add_argument("--kind", default="roadmap", metavar="|".join(KINDS))
     parser.add_argument("--x", metavar="gmacs|params|throughput|memory|time", help="of tradeoff; gmacs unless given")
     parser.add_argument("--where", metavar="EXPR", help="only runs for which it holds, as of `roadmap compare`")
+    parser.add_argument("--by", metavar="FIELD", help="of edf: a space a value, as --by kernel; or sweep")
+    parser.add_argument("--normalise", metavar="gmacs|params", help="of edf: designs of equal cost weigh the same")
     parser.add_argument("--metric", metavar="NAME", help="of curves: a number of metrics.jsonl; top1 unless given")
     return parser
 
@@ -66,7 +74,7 @@ def _parser() -> Parser:
 def _check_options(options: argparse.Namespace) -> None:
     if options.kind not in KINDS:
         raise RequestError(f"unknown kind '{options.kind}'; choose {listed(KINDS)}")
-    for option, kind in (("x", "tradeoff"), ("metric", "curves")):
+    for option, kind in (("x", "tradeoff"), ("metric", "curves"), ("by", "edf"), ("normalise", "edf")):
         if getattr(options, option) is not None and options.kind != kind:
             raise RequestError(f"--{option} does not go with --kind {options.kind}; it belongs to --kind {kind}")
 
@@ -142,6 +150,16 @@ def _any_runs(runs: pd.DataFrame | None, overrides: list[str], options: argparse
         history, lost = read_history(runs)
         say_skipped(lost)
         draw_curves(runs, history, options.metric or "top1", file)
+
+
+def _spaces(options: argparse.Namespace, folders: list[str], overrides: list[str], file: Path) -> None:
+    from roadmap.commands.spaces import draw
+
+    if overrides:
+        raise RequestError(f"{overrides[0]} does not go with --kind {options.kind}; choose among runs by --where")
+    if not folders:
+        _needed(None, options.kind)
+    draw(options, folders, file)
 
 
 def _needed(runs: pd.DataFrame | None, kind: str) -> pd.DataFrame:

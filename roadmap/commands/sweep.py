@@ -8,49 +8,57 @@ from typing import Any
 from roadmap.commands.arguments import checked_overrides, override_parser, say_choices
 from roadmap.confdir import config_dir
 from roadmap.config import hydra_errors, searchpath
-from roadmap.errors import WorkError
 from roadmap.launching import launching
-from roadmap.plan import Sweep
-from roadmap.planning import Plan, planned, write_plan
-from roadmap.runfolder import now, run_folders
+from roadmap.plan import write_sweep
+from roadmap.planning import Plan, described, planned
+from roadmap.runfolder import now
 from roadmap.scheduled import scheduled
 
 
 def main(arguments: list[str]) -> int:
     parser = override_parser("sweep", "train the designs of a study × seeds, or what is missing of it")
-    parser.add_argument("--dry-run", action="store_true", help="print the plan and what it costs, and train nothing")
+    parser.add_argument("--dry-run", action="store_true", help="print the runs and what they cost, and train nothing")
     options = parser.parse_intermixed_args(arguments)
     overrides = checked_overrides(options.overrides)
     plan = planned(overrides, options.config_dir)
-    sweep = write_plan(plan, overrides, training_images(plan))
+    train_images, val_images = images(plan)
+    sweep = described(plan, overrides, train_images)
     say_choices(plan.requests)
     for note in plan.study.notes:
         print(note, file=sys.stderr)
-    print(f"{sweep.path}: {len(plan.study.members)} designs × {len(plan.asked.seeds)} seeds, {len(sweep.runs)} runs")
     if options.dry_run:
+        from roadmap.commands.dry_run import show
+
+        show(plan, sweep, train_images, val_images)
         return 0
+    sweep = write_sweep(sweep.runs_dir, sweep.header, sweep.runs)
+    print(f"{sweep.path}: {len(plan.study.members)} designs × {len(plan.asked.seeds)} seeds = {len(sweep.runs)} runs")
     start(overrides, options.config_dir, plan.asked.values["workers"])
-    return finish(sweep)
+    from roadmap.commands.swept import report
+
+    report(plan, sweep, options.config_dir)
+    return 0
 
 
-def training_images(plan: Plan) -> int:
-    """How many images an epoch of the plan's runs has; the data has to be there for it."""
+def images(plan: Plan) -> tuple[int, int]:
+    """How many images the plan's runs train on and are evaluated on; the data has to be there for it."""
     import torch
 
     from roadmap.data import open_loaders
 
-    return open_loaders(plan.requests[0].experiment(), torch.device("cpu")).train_images
+    loaders = open_loaders(plan.requests[0].experiment(), torch.device("cpu"))
+    return loaders.train_images, loaders.val_images
 
 
 def start(overrides: Sequence[str], config_dirs: Sequence[str], workers: int) -> None:
     """Start the workers as jobs of Hydra's launcher, and wait for them."""
     import hydra
 
-    since = now()
+    since, here = now(), os.getcwd()
 
     @hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="config")
     def job(config: Any) -> None:
-        with scheduled():
+        with scheduled(here):
             work(overrides, config_dirs, config.worker, since)
 
     numbers = f"worker={','.join(map(str, range(workers)))}"
@@ -71,20 +79,3 @@ def work(overrides: Sequence[str], config_dirs: Sequence[str], worker: int, sinc
     if launched().size == 1:
         share_gpus(plan.asked.values["device"], worker)
     carry_out(plan.requests, plan.asked.values["retries"], since)
-
-
-def finish(sweep: Sweep) -> int:
-    """Say how the sweep stands. Raises WorkError where a run failed or is missing."""
-    folders = run_folders(sweep.runs_dir)
-    failed, missing = 0, 0
-    for run in sweep.runs:
-        folder = folders.get(run["run_id"])
-        summary = (folder.read_summary() if folder else None) or {}
-        missing += summary.get("status") not in ("finished", "failed")
-        if summary.get("status") == "failed":
-            failed += 1
-            print(f"failed: {run['regime']} {run['variant']} seed {run['seed']}: {summary['error']}", file=sys.stderr)
-    print(f"{len(sweep.runs) - failed - missing} of {len(sweep.runs)} runs are finished")
-    if failed or missing:
-        raise WorkError(f"{failed} of {len(sweep.runs)} runs failed, {missing} are missing; the same command goes on")
-    return 0

@@ -17,13 +17,13 @@ from roadmap.scheduled import scheduled
 
 def main(arguments: list[str]) -> int:
     failures: list[RoadmapError] = []
-    folders = _config_dirs(arguments)
+    folders, here = _config_dirs(arguments), os.getcwd()
 
     @hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="config")
     def job(config: DictConfig) -> float | None:
         settings = HydraConfig.get()
         try:
-            with scheduled():
+            with scheduled(here):
                 return train(config, list(settings.overrides.task), dict(settings.runtime.choices), folders)
         except RoadmapError as error:
             # raised through Hydra, a single run's error would gain a line; a launcher must see a job's failure

@@ -79,7 +79,7 @@ def test_few_designs_tell_main_effects_or_nothing() -> None:
     assert found is not None
     assert found.additive == pytest.approx(1)
     assert len(found.pairs) == 0
-    assert "seed noise included, which is unknown" in found.sentence()
+    assert "adjusted R²; with one seed each" in found.sentence()
     assert "takes more than" in found.sentence()
     assert measured(NAMES, {mask: {0: 1.0} for mask in (0, 1, 2)}) is None
 

@@ -1,0 +1,70 @@
+"""``roadmap figure --kind edf`` and ``--kind scatter``: what is drawn of sampled designs, and the numbers beside it."""
+
+import argparse
+from pathlib import Path
+
+import pandas as pd
+
+from roadmap.commands.arguments import chosen_runs
+from roadmap.errors import RequestError
+from roadmap.plan import HEADER, read_sweep, read_sweeps
+
+
+def draw(options: argparse.Namespace, folders: list[str], file: Path) -> None:
+    """Draw what was asked for into ``file``; of EDFs the numbers are printed. RequestError where it does not fit."""
+    from roadmap.analysis.edf_chart import draw_edf, words
+    from roadmap.analysis.populations import check_one_training, normalised, population
+    from roadmap.analysis.scatter import draw_scatter
+
+    spaces = _spaces(folders, options.where, options.by)
+    runs = pd.concat([*spaces.values()]).drop_duplicates("run_id", ignore_index=True)
+    check_one_training(runs)
+    if options.kind == "scatter":
+        draw_scatter(population("these runs", runs), conditions(runs), file)
+        return
+    populations = [population(name, own) for name, own in spaces.items()]
+    if options.normalise:
+        populations = normalised(populations, options.normalise)
+    draw_edf(populations, options.normalise, conditions(runs), file)
+    print(words(populations, options.normalise))
+
+
+def _spaces(folders: list[str], expression: str | None, by: str | None) -> dict[str, pd.DataFrame]:
+    """The runs of each space by its name: a folder's, a sweep's, or those of a value of ``by``."""
+    if by == "sweep":
+        sweeps = [sweep for folder in folders for sweep in read_sweeps(folder)]
+        if not sweeps:
+            raise RequestError(f"no sweep in {', '.join(folders)}")
+        return _named([str(sweep.path) for sweep in sweeps], expression)
+    spaces = _named(folders, expression)
+    if by is None:
+        return spaces
+    from roadmap.analysis.populations import split
+
+    return split(pd.concat([*spaces.values()]).drop_duplicates("run_id", ignore_index=True), by)
+
+
+def _named(folders: list[str], expression: str | None) -> dict[str, pd.DataFrame]:
+    names = [Path(folder).resolve().name for folder in folders]
+    names = folders if len(set(names)) < len(names) else names
+    return {name: _runs(Path(folder), expression) for name, folder in zip(names, folders, strict=True)}
+
+
+def _runs(folder: Path, expression: str | None) -> pd.DataFrame:
+    """The runs in a folder, or of a sweep where the folder is its plan."""
+    if not (folder / HEADER).exists():
+        return chosen_runs([str(folder)], expression)
+    sweep = read_sweep(folder)
+    runs = chosen_runs([str(sweep.runs_dir)], expression)
+    runs = runs[runs["run_id"].isin([run["run_id"] for run in sweep.runs])]
+    if not len(runs):
+        raise RequestError(f"no run of {folder} has started yet")
+    return runs.reset_index(drop=True)
+
+
+def conditions(runs: pd.DataFrame) -> str:
+    """What all the runs share, in words."""
+    from roadmap.analysis.table import data_words
+
+    first = runs.iloc[0]
+    return f"{data_words(runs)}; recipe {first['recipe']}, {first['epochs']} epochs"

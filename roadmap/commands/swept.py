@@ -1,0 +1,108 @@
+"""How ``roadmap sweep`` ends: what failed and is missing, and the study's own table and picture."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from roadmap.errors import WorkError
+from roadmap.plan import Sweep
+from roadmap.planning import Plan, of_runs
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SUFFIXES = ("png", "svg")
+
+
+def report(plan: Plan, sweep: Sweep, config_dirs: Sequence[str]) -> None:
+    """Print and draw what a sweep has found so far. Raises WorkError where a run of it failed or is missing."""
+    from roadmap.analysis.standing import read_records
+
+    records = read_records(str(sweep.runs_dir), [sweep])[0]
+    planned = {run["run_id"] for run in sweep.runs}
+    own = records[records["run_id"].isin(planned)]
+    finished = own[own["status"] == "finished"]
+    if len(finished):
+        if plan.study.changes is not None:
+            _attribute(plan, sweep, _alike(records, own), config_dirs)
+        else:
+            _list(finished)
+            (_draw_space if sweep.header["study"]["name"] == "random" else _draw_tradeoff)(finished, sweep)
+    failed = own[own["status"] == "failed"]
+    for run in failed.to_dict("records"):
+        print(f"failed: {run['regime']} {run['variant']} seed {run['seed']:g}: {run['error']}", file=sys.stderr)
+    missing = len(sweep.runs) - len(finished) - len(failed)
+    print(f"{len(finished)} of {len(sweep.runs)} runs are finished: {sweep.path}")
+    if len(failed) or missing:
+        raise WorkError(
+            f"{len(failed)} of {len(sweep.runs)} runs failed and {missing} are missing; the same command goes on"
+        )
+
+
+def _alike(records: "pd.DataFrame", own: "pd.DataFrame") -> "pd.DataFrame":
+    """All runs in the folder that are trained as the sweep's own are: those of other studies say as much of a set."""
+    import orjson
+
+    def conditions(definition: dict[str, object]) -> bytes:
+        shared = {key: value for key, value in definition.items() if key not in ("design", "seed")}
+        return orjson.dumps(shared, option=orjson.OPT_SORT_KEYS)
+
+    ours = set(map(conditions, own["definition"]))
+    return records[[conditions(definition) in ours for definition in records["definition"]]]
+
+
+def _attribute(plan: Plan, sweep: Sweep, runs: "pd.DataFrame", config_dirs: Sequence[str]) -> None:
+    from roadmap.analysis.attribution_text import text
+    from roadmap.commands.attribution import attributed, draw
+
+    words = [word for word in sweep.header["overrides"] if of_runs(word)]
+    study = sweep.header["study"]
+    if study["name"] == "orders" and plan.study.changes is not None:
+        chosen = ",".join(plan.study.changes)
+        words += ["study=orders", f"study.changes=[{chosen}]", f"study.others={str(study['others']).lower()}"]
+    found, steps, hints = attributed(runs, [str(sweep.runs_dir)], words, list(config_dirs))
+    print("\n".join([text(found), *hints]))
+    for file in _files(sweep, "attribution"):
+        draw(found, steps, file)
+
+
+def _list(runs: "pd.DataFrame") -> None:
+    """Print the designs by their accuracy, the best first."""
+    from roadmap.analysis.groups import summarise
+    from roadmap.analysis.listing import accuracy_cells, shared
+    from roadmap.analysis.parents import OwnPath
+    from roadmap.textual import aligned
+
+    table = summarise(runs, OwnPath({})).sort_values("top1", ascending=False, kind="stable")
+    print("\n".join([shared(table), aligned(*accuracy_cells(table))]))
+    if (table["n"] == 1).all():
+        print("one seed each: the best of many is so by luck in part")
+
+
+def _draw_space(runs: "pd.DataFrame", sweep: Sweep) -> None:
+    from roadmap.analysis.edf_chart import draw_edf, words
+    from roadmap.analysis.populations import population
+    from roadmap.analysis.scatter import draw_scatter
+    from roadmap.commands.spaces import conditions
+
+    space = population(sweep.name, runs)
+    print(words([space], None))
+    for file in _files(sweep, "edf"):
+        draw_edf([space], None, conditions(runs), file)
+    if len(space.designs) > 1:
+        for file in _files(sweep, "scatter"):
+            draw_scatter(space, conditions(runs), file)
+
+
+def _draw_tradeoff(runs: "pd.DataFrame", sweep: Sweep) -> None:
+    from roadmap.analysis.tradeoff import draw_tradeoff
+
+    for file in _files(sweep, "tradeoff"):
+        draw_tradeoff(runs, "gmacs", file)
+
+
+def _files(sweep: Sweep, kind: str) -> list[Path]:
+    files = [sweep.path / f"{kind}.{suffix}" for suffix in SUFFIXES]
+    print(f"figure: {files[0]}", file=sys.stderr)
+    return files
