@@ -82,7 +82,8 @@ def _list(runs: "pd.DataFrame") -> None:
 
 
 def _draw_space(runs: "pd.DataFrame", sweep: Sweep) -> None:
-    from roadmap.analysis.edf_chart import draw_edf, words
+    from roadmap.analysis.edf_figure import draw_edf
+    from roadmap.analysis.edf_text import words
     from roadmap.analysis.populations import population
     from roadmap.analysis.scatter import draw_scatter
     from roadmap.commands.spaces import conditions
