@@ -5,10 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from records import record, write
+from records import make_sweep, record, write
 
 from roadmap.__main__ import main
-from roadmap.plan import write_sweep
 
 
 def runs_of(kernel: int, count: int) -> list[dict]:
@@ -37,8 +36,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             made["run_id"] = f"{kernel:05}{number:05}"
         write(folder / f"k{kernel}", *records)
         write(folder / "both", *records)
-        rows = [{"run_id": made["run_id"]} for made in records]
-        write_sweep(folder / "both", {"name": f"random-k{kernel}", "runs": len(rows)}, rows)
+        make_sweep(folder / "both", f"random-k{kernel}", records)
     return folder
 
 
