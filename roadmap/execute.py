@@ -1,7 +1,7 @@
 """One run from what is asked for to its summary: opens, resumes, trains, logs, in one process or in many."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
@@ -15,7 +15,7 @@ from roadmap.config import Composed
 from roadmap.data import Loaders, open_loaders
 from roadmap.device import choose_device
 from roadmap.distributed import World, join, local_device, loss_of_a_process
-from roadmap.errors import RoadmapError, StoppedError, WorkError
+from roadmap.errors import PrunedError, RoadmapError, StoppedError, WorkError
 from roadmap.experiment import Experiment
 from roadmap.loggers import MetricsLogger, NoLogger, open_logger
 from roadmap.progress import Progress
@@ -24,14 +24,19 @@ from roadmap.stopping import StopRequest
 from roadmap.summary import Summary, opening, results
 from roadmap.trainer import Record, Trainer
 
+Judge = Callable[[list[Record]], None]
 
-def execute(composed: Composed, stop: StopRequest | None = None) -> tuple[Summary, RunFolder]:
+
+def execute(
+    composed: Composed, stop: StopRequest | None = None, judge: Judge | None = None
+) -> tuple[Summary, RunFolder]:
     """Train what a config asks for, or what is left of it; a finished run is returned as it is.
 
-    ``stop`` is where the trainer looks for a request to stop; None: signals. Started by torchrun, every process calls
-    this, and the first alone writes. Raises RequestError before anything is written where the request does not fit.
-    Raises HeldError where another process is at this run, and WorkError, StoppedError and KeyboardInterrupt after the
-    summary says so: the same request goes on from the last checkpoint.
+    ``stop`` is where the trainer looks for a request to stop; None: signals. ``judge`` is shown the rows of the epochs
+    so far after each but the last, and raises PrunedError where the run is not worth the others. Started by torchrun,
+    every process calls this, and the first alone writes. Raises RequestError before anything is written where the
+    request does not fit. Raises HeldError where another process is at this run, and WorkError, StoppedError,
+    PrunedError and KeyboardInterrupt after the summary says so: the same request goes on from the last checkpoint.
     """
     experiment = composed.experiment()
     device = local_device(choose_device(experiment.settings.device))
@@ -55,7 +60,7 @@ def execute(composed: Composed, stop: StopRequest | None = None) -> tuple[Summar
             if world.first:
                 folder = RunFolder.open(experiment, composed.values, composed.overrides)
         folder = world.from_first(folder)
-        return _train(experiment, loaders, trainer, folder), folder
+        return _train(experiment, loaders, trainer, folder, judge), folder
 
 
 @contextmanager
@@ -80,7 +85,9 @@ def _finished(experiment: Experiment) -> tuple[Summary, RunFolder] | None:
     return (summary, folder) if summary is not None and summary.get("status") == "finished" else None
 
 
-def _train(experiment: Experiment, loaders: Loaders, trainer: Trainer, folder: RunFolder) -> Summary:
+def _train(
+    experiment: Experiment, loaders: Loaders, trainer: Trainer, folder: RunFolder, judge: Judge | None
+) -> Summary:
     world, rows = trainer.world, []
     checkpoints = Checkpoints(folder.checkpoints, experiment.run_id)
     if world.first:
@@ -99,6 +106,8 @@ def _train(experiment: Experiment, loaders: Loaders, trainer: Trainer, folder: R
             if world.first:
                 rows = folder.keep_metrics(trainer.epochs_done)
                 status.logger = open_logger(experiment.logger, summary, folder.path, rows)
+                if judge is not None and 0 < trainer.epochs_done < trainer.epochs:
+                    judge(rows)
         if world.first:
             trainer.save, trainer.tell = checkpoints.save, progress.tell
 
@@ -109,6 +118,8 @@ def _train(experiment: Experiment, loaders: Loaders, trainer: Trainer, folder: R
                 progress.show(row)
 
             trainer.record = record
+            if judge is not None:
+                trainer.judge = lambda row: judge(rows)
             progress.start(trainer.epochs_done, trainer.updates_done)
         answers = Answers() if experiment.settings.save_predictions else None
         if answers is not None:
@@ -172,6 +183,9 @@ def _status(folder: RunFolder, world: World) -> Iterator[_Status]:
         yield status
     except (KeyboardInterrupt, StoppedError):
         _leave_word(folder, world, status.logger, status="interrupted", ended=now())
+        raise
+    except PrunedError as pruned:
+        _leave_word(folder, world, status.logger, status="interrupted", ended=now(), error=str(pruned))
         raise
     except Exception as error:
         sentence = str(error) if isinstance(error, RoadmapError) else f"{type(error).__name__}: {error}".split("\n")[0]

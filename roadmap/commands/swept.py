@@ -63,8 +63,9 @@ def _attribute(plan: Plan, sweep: Sweep, runs: "pd.DataFrame", config_dirs: Sequ
         words += ["study=orders", f"study.changes=[{chosen}]", f"study.others={str(study['others']).lower()}"]
     found, steps, hints = attributed(runs, [str(sweep.runs_dir)], words, list(config_dirs))
     print("\n".join([text(found), *hints]))
-    for file in _files(sweep, "attribution"):
-        draw(found, steps, file)
+    if found.table[["loo", "aoi", "shapley"]].notna().any(axis=None):
+        for file in _files(sweep, "attribution"):
+            draw(found, steps, file)
 
 
 def _list(runs: "pd.DataFrame") -> None:
