@@ -55,9 +55,11 @@ def edf_figure(populations: Sequence[Population], table: pd.DataFrame, texts: Te
         else:
             axes.set_xlim(max(low - room, 0 if low >= 0 else low), high + room)
         lanes = 50 + LANE * (np.arange(len(populations))[::-1] - (len(populations) - 1) / 2)
-        for each, row, lane, *look in zip(populations, table.to_dict("records"), lanes, COLORS, DASHES, strict=False):
-            _draw_line(axes, each, *look)
-            _draw_median(axes, row, lane, look[0])
+        opacity = 0.15 if len(populations) < 4 else 0.06
+        rows = table.to_dict("records")
+        for each, row, lane, color, dashes in zip(populations, rows, lanes, COLORS, DASHES, strict=False):
+            _draw_line(axes, each, color, dashes, opacity)
+            _draw_median(axes, row, lane, color)
         axes.set(ylim=(0, 100), xlabel=ERROR, ylabel="designs with at most that error (%)")
         plain_ticks(axes.xaxis)
         plain_ticks(axes.yaxis)
@@ -67,11 +69,11 @@ def edf_figure(populations: Sequence[Population], table: pd.DataFrame, texts: Te
     return figure
 
 
-def _draw_line(axes: Axes, population: Population, color: str, dashes: Any) -> None:
+def _draw_line(axes: Axes, population: Population, color: str, dashes: Any, opacity: float) -> None:
     at = np.unique(population.errors)
     ends = np.concatenate([[axes.get_xlim()[0]], at, [axes.get_xlim()[1]]])
     lower, upper = (_stepped(values) for values in band(population, at))
-    axes.fill_between(ends, lower, upper, step="post", color=color, alpha=0.15, linewidth=0, zorder=1)
+    axes.fill_between(ends, lower, upper, step="post", color=color, alpha=opacity, linewidth=0, zorder=1)
     share = _stepped(shares(population, at, weights(population))[0])
     label = f"{population.name} ({len(population.designs)} designs, {seeds_words(population)})"
     axes.step(ends, share, where="post", color=color, linestyle=dashes, linewidth=1.4, label=label, zorder=3)
