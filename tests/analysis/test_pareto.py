@@ -1,5 +1,6 @@
 """The Pareto front of runs: who is on it, how far noise allows, the table, the picture and what trains it again."""
 
+import json
 import shlex
 from pathlib import Path
 
@@ -132,7 +133,9 @@ def test_the_printed_command_trains_the_same_design_on_the_test_images() -> None
 
 def test_a_searched_run_is_trained_again_without_its_search(tmp_path: Path) -> None:
     folder = tmp_path / "runs" / "a-0123456789"
-    make_run(folder, "gelu")
+    record = make_run(folder, "gelu")
+    record["definition"]["data"]["holdout"] = 0.2
+    (folder / "summary.json").write_text(json.dumps(record))
     words = ["study=search", "study.n_trials=3", "objectives=[top1,gmacs]", "kernel=k9", "data.holdout=0.2", "epochs=5"]
     (folder / ".hydra" / "overrides.yaml").write_text("".join(f"- {word}\n" for word in [*words, "runs_dir=x"]))
     (command,) = front(load_runs(tmp_path)).members["command"]
