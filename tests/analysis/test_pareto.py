@@ -102,10 +102,22 @@ def test_no_front_of_what_is_no_comparison() -> None:
     other = runs_of((3.0, [92.0]), held_out=0.0)
     with pytest.raises(RequestError, match="these runs differ in data"):
         front(pd.concat([runs, other], ignore_index=True))
+    longer = runs_of((3.0, [92.0]), regime="tiny")
+    longer["definition"].iloc[0]["epochs"] = 60
+    with pytest.raises(RequestError, match="these runs differ in epochs"):
+        front(pd.concat([runs, longer], ignore_index=True))
     with pytest.raises(RequestError, match="no finished run"):
         front(runs.assign(status="interrupted"))
     with pytest.raises(RequestError, match="unknown x 'time' of a Pareto front; choose gmacs or params"):
         front(runs, "time")
+
+
+def test_records_that_do_not_say_how_many_images_there_were() -> None:
+    runs = runs_of((1.0, [90.0]), (2.0, [80.0])).assign(val_images=float("nan"))
+    found = front(runs)
+    assert variants(found, MAYBE) == {1}
+    assert found.table["low"].isna().all()
+    assert "nan to nan" not in text(found)
 
 
 def test_a_pruned_run_is_no_point_of_it() -> None:
