@@ -29,7 +29,7 @@ class Claim:
         # its import takes longer than a claim
         from filelock import FileLock, Timeout
 
-        self.lock = FileLock(self.file, blocking=False, is_singleton=False)
+        self.lock = FileLock(self.file, blocking=False, is_singleton=False, thread_local=False)
         try:
             self.file.parent.mkdir(parents=True, exist_ok=True)
             self.lock.acquire()

@@ -41,17 +41,25 @@ def execute(
     experiment = composed.experiment()
     device = local_device(choose_device(experiment.settings.device))
     world = join(device)
-    finished = world.from_first(_finished(experiment) if world.first else None)
-    if finished is not None:
-        if experiment.settings.save_predictions:
-            summary, folder = finished
-            predict_again(experiment, folder, summary["top1"], device, world)
-        return finished
-    with _claimed(experiment, world), stop or StopRequest() as stop:
-        # whoever had it until now may have finished it
-        finished = world.from_first(_finished(experiment) if world.first else None)
-        if finished is not None:
-            return finished
+    kept = _kept(experiment, device, world)
+    if kept is not None:
+        return kept
+    with claimed(experiment, world):
+        return execute_claimed(composed, stop, judge)
+
+
+def execute_claimed(
+    composed: Composed, stop: StopRequest | None = None, judge: Judge | None = None
+) -> tuple[Summary, RunFolder]:
+    """``execute`` for a run that is ``claimed`` already."""
+    experiment = composed.experiment()
+    device = local_device(choose_device(experiment.settings.device))
+    world = join(device)
+    # whoever had it until now may have finished it
+    kept = _kept(experiment, device, world)
+    if kept is not None:
+        return kept
+    with stop or StopRequest() as stop:
         with world.together():
             loaders = open_loaders(experiment, device, world)
             trainer = build_trainer(experiment, loaders, device, world, stop)
@@ -64,7 +72,7 @@ def execute(
 
 
 @contextmanager
-def _claimed(experiment: Experiment, world: World) -> Iterator[None]:
+def claimed(experiment: Experiment, world: World) -> Iterator[None]:
     """While the run is this process's, or all these processes'; HeldError where it is another's."""
     claim = Claim(experiment.settings.runs_dir, experiment.run_id)
     with world.together():
@@ -75,6 +83,15 @@ def _claimed(experiment: Experiment, world: World) -> Iterator[None]:
     finally:
         if world.first:
             claim.free()
+
+
+def _kept(experiment: Experiment, device: torch.device, world: World) -> tuple[Summary, RunFolder] | None:
+    """A finished run as it is, with the predictions that it was asked for; None where there is work to do."""
+    finished = world.from_first(_finished(experiment) if world.first else None)
+    if finished is not None and experiment.settings.save_predictions:
+        summary, folder = finished
+        predict_again(experiment, folder, summary["top1"], device, world)
+    return finished
 
 
 def _finished(experiment: Experiment) -> tuple[Summary, RunFolder] | None:

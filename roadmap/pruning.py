@@ -57,8 +57,7 @@ class MedianRule:
 
 
 def peers(composed: Composed, cost: str | None) -> list[Curve]:
-    """The accuracies by epoch of finished runs that differ in design and seed only, and cost no more if it is said in
-    what."""
+    """The accuracies by epoch of finished runs that differ in design and seed only and, of a ``cost``, have no more."""
     experiment = composed.experiment()
     runs, _ = read_runs([experiment.settings.runs_dir] if Path(experiment.settings.runs_dir).is_dir() else [])
     wanted = _conditions(experiment.definition)

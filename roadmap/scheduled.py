@@ -6,8 +6,13 @@ import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from signal import SIGHUP
+from typing import TYPE_CHECKING
 
 from roadmap.errors import StoppedError, WorkError
+
+if TYPE_CHECKING:
+    from submitit import JobEnvironment
 
 
 @contextmanager
@@ -26,9 +31,24 @@ def scheduled(folder: str) -> Iterator[None]:
         raise WorkError(
             f"{machine} cannot work in {folder}: {error.strerror}; start from a folder that all machines share"
         ) from error
-    if "SUBMITIT_EXECUTOR" not in os.environ:
+    job = _submitted()
+    try:
         yield
-        return
+    except StoppedError as stopped:
+        if stopped.by == SIGHUP:
+            # who would take this worker's answer is gone, and joblib's processes would wait for it for ever
+            os._exit(stopped.exit_status)
+        if job is not None and job.global_rank == 0:
+            print(f"roadmap: {stopped}", file=sys.stderr, flush=True)
+        if job is not None and stopped.by.name == f"SIG{job.USR_SIG}":
+            _hand_on(stopped.by, job.global_rank)
+        raise
+
+
+def _submitted() -> "JobEnvironment | None":
+    """The job of submitit's that this process is a task of, its variables set; None outside of one."""
+    if "SUBMITIT_EXECUTOR" not in os.environ:
+        return None
     from submitit import JobEnvironment
     from submitit.helpers import TorchDistributedEnvironment
 
@@ -36,14 +56,7 @@ def scheduled(folder: str) -> Iterator[None]:
     if job.num_tasks > 1:
         # each process chooses among all GPUs of its machine by LOCAL_RANK, as under torchrun
         TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
-    try:
-        yield
-    except StoppedError as stopped:
-        if job.global_rank == 0:
-            print(f"roadmap: {stopped}", file=sys.stderr, flush=True)
-        if stopped.by.name == f"SIG{job.USR_SIG}":
-            _hand_on(stopped.by, job.global_rank)
-        raise
+    return job
 
 
 def _hand_on(by: signal.Signals, task: int) -> None:

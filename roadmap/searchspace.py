@@ -19,6 +19,7 @@ NOT_OF_A_SEARCH = {
     "seeds": "a trial has one seed=, and what is found is trained again with others",
     "workers": "choose study.jobs=, trials at once",
     "retries": "a trial that failed has no value",
+    "objectives": "choose study.objectives=",
     "match_gmacs": "choose a band, as study.gmacs=[4.4,4.6]",
 }
 GROUPS = {f"design.{field}": group for group, field in AXES.items()}

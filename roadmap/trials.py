@@ -71,12 +71,12 @@ class Proposals(BaseSampler):
         raise AssertionError("all of a trial's parameters are sampled together")
 
 
-def nsgaii(seed: int, **settings: Any) -> BaseSampler:
+def nsgaii(seed: int, **settings: Any) -> Proposals:
     """NSGA-II (doi:10.1109/4235.996017)."""
     return Proposals(NSGAIISampler, seed, settings)
 
 
-def tpe(seed: int, **settings: Any) -> BaseSampler:
+def tpe(seed: int, **settings: Any) -> Proposals:
     """Tree-structured Parzen estimator, of several objectives too (doi:10.1145/3377930.3389817)."""
     return Proposals(TPESampler, seed, settings)
 

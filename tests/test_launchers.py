@@ -131,8 +131,7 @@ def test_workers_of_a_command_that_is_killed_stop_training(start: Callable[..., 
     sweep = start(tmp_path, "epochs=500", "engine=laptop")
     sweep.wait_until_two_train()
     sweep.process.kill()
-    wait_for(lambda: sweep.statuses() == ["interrupted"] * 2)
-    time.sleep(2)
+    wait_for(lambda: not sweep.workers())
     assert sweep.statuses() == ["interrupted"] * 2
 
 

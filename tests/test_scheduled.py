@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from signal import SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2
+from signal import SIGINT, SIGTERM, SIGUSR1, SIGUSR2
 
 import pytest
 
@@ -127,7 +127,7 @@ def test_another_task_ends_without_a_result(
     assert capsys.readouterr().err == ""
 
 
-@pytest.mark.parametrize("by", [SIGTERM, SIGUSR1, SIGHUP])
+@pytest.mark.parametrize("by", [SIGTERM, SIGUSR1])
 def test_other_signals_end_the_job(by: signal.Signals, job: pytest.MonkeyPatch, handled: list[int]) -> None:
     with pytest.raises(StoppedError), scheduled(os.curdir):
         raise StoppedError(by, "update 3 of epoch 2")

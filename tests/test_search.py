@@ -2,6 +2,7 @@
 
 import json
 import statistics
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,6 @@ def test_a_job_hands_its_sweeper_a_number_or_one_for_each_objective() -> None:
     [
         (["data.holdout=0"], "data.holdout=0 would make the search choose by the test images"),
         (["seed=0,1"], "seed=0,1 does not go with study=search, which compares designs trained alike"),
-        (["recipe=choice(original,enhanced)"], "does not go with study=search"),
         (["kernel=k3,k6"], "unknown kernel 'k6'; choose"),
         (["kernel=k3", "downsampling=separate"], "study.space has nothing left to vary"),
         (["study.space.downsampling=separate"], "study.space.downsampling=separate does not fit: it wants a sweep"),
@@ -59,7 +59,6 @@ def test_a_job_hands_its_sweeper_a_number_or_one_for_each_objective() -> None:
         (["study.objectives=[gmacs]"], "does not fit; choose"),
         (["study.gmacs=[3,2]"], "it wants"),
         (["seeds=[0,1]"], "seeds= does not go with study=search; a trial has one seed="),
-        (["study.n_trials=0"], "study.n_trials=0 is out of range"),
     ],
 )
 def test_what_does_not_fit_is_refused_before_a_trial(overrides: list[str], sentence: str) -> None:
@@ -78,9 +77,16 @@ def test_a_search_is_known_by_what_defines_its_trials() -> None:
     plan = Plan.of(FIXED, [])
     assert set(plan.space.sweeps) == {"kernel", "downsampling"}
     assert Plan.of([*reversed(FIXED), "study.n_trials=7", "study.jobs=2", "runs_dir=elsewhere"], []).name == plan.name
-    others = (["study.seed=1"], ["epochs=5"])
-    names = [Plan.of([*FIXED, *words], []).name for words in others]
-    assert len({plan.name, *names}) == len(others) + 1
+    space, search = plan.space, plan.search
+    others = [
+        replace(space, search=replace(search, seed=1)),
+        replace(space, search=replace(search, gmacs=(0.0, 1.0))),
+        replace(space, sweeps=space.sweeps | {"kernel": "k3,k5"}),
+        replace(space, sample=space.sample.with_seed(1)),
+        replace(space, hydra=("hydra.sweeper.sampler.mutation_prob=0.5",)),
+    ]
+    assert len({plan.name, *(Plan(other, ()).name for other in others)}) == 6
+    assert Plan(replace(space, hydra=("hydra/launcher=joblib",)), ()).name == plan.name
     assert is_search(["study=search"], [])
     assert not is_search(["study=orders"], [])
 
@@ -110,7 +116,7 @@ def test_a_design_of_the_space_is_what_hydra_composes() -> None:
         ["study=search", "design.depths=choice([1,1,2,1],[2,1,1,1])", "design.width=range(8,33,8)"], []
     )
     random = np.random.default_rng(0)
-    for _ in range(4):
+    for _ in range(2):
         params: dict[str, Any] = dict(random.permutation(list(space.fields)))
         params |= {"conv": "depthwise", "design.depths": "[2,1,1,1]", "design.width": int(random.integers(8, 33))}
         composed = compose([*space.fixed, *(f"{key}={option}" for key, option in params.items())])
@@ -136,9 +142,8 @@ def sampled(study: Study, trials: int) -> list[dict]:
     return [trial.params for trial in study.trials]
 
 
-@pytest.mark.parametrize("kind", ["nsgaii", "tpe"])
+@pytest.mark.parametrize("kind", ["nsgaii", pytest.param("tpe", marks=pytest.mark.slow)])
 def test_a_killed_search_samples_what_it_would_have(kind: str, tmp_path: Path) -> None:
-    space = SearchSpace.of(SPACE, [])
     sampler = nsgaii(0, population_size=3) if kind == "nsgaii" else tpe(0, n_startup_trials=3)
 
     def study(name: str) -> Study:
@@ -148,7 +153,8 @@ def test_a_killed_search_samples_what_it_would_have(kind: str, tmp_path: Path) -
 
     whole = sampled(study("whole"), 7)
     assert len({json.dumps(params) for params in whole}) == 7
-    assert [space.refusal(params) for params in whole] == [None] * 7
+    assert sampler.space is not None
+    assert [sampler.space.refusal(params) for params in whole] == [None] * 7
     begun = sampled(study("killed"), 5)
     killed = study("killed").ask()
     killed._suggest("kernel", killed.relative_search_space["kernel"])
@@ -196,21 +202,21 @@ def test_peers_are_trained_alike_and_cost_no_more() -> None:
 
 
 def test_a_pruned_run_is_no_result_and_can_be_gone_on_with(tmp_path: Path) -> None:
-    words = ["step=separate_downsampling", "epochs=3"]
+    words = ["step=separate_downsampling", "epochs=2"]
     whole, folder = execute(compose([*words, f"runs_dir={tmp_path}/whole"]))
     composed = compose([*words, f"runs_dir={tmp_path}/pruned"])
 
     def judge(rows: list[dict]) -> None:
-        if len(rows) == 2:
-            raise PrunedError("pruned after epoch 2: for a test")
+        if len(rows) == 1:
+            raise PrunedError("pruned after epoch 1: for a test")
 
     for _ in range(2):  # the second time at once
         with pytest.raises(PrunedError):
             execute(composed, judge=judge)
         (run,) = load_runs(tmp_path / "pruned").to_dict("records")
-        assert (run["status"], run["error"]) == ("interrupted", "pruned after epoch 2: for a test")
+        assert (run["status"], run["error"]) == ("interrupted", "pruned after epoch 1: for a test")
         assert np.isnan(run["top1"])
-        assert len(timeless_metrics(Path(run["path"]) / "metrics.jsonl")) == 2
+        assert len(timeless_metrics(Path(run["path"]) / "metrics.jsonl")) == 1
     summary, gone_on = execute(composed)
     assert (summary["status"], summary["error"], summary["top1"]) == ("finished", None, whole["top1"])
     assert timeless_metrics(gone_on.path / "metrics.jsonl") == timeless_metrics(folder.path / "metrics.jsonl")

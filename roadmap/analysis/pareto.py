@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from roadmap.analysis.charts import check_one_comparison
+from roadmap.analysis.comparable import check_comparable
 from roadmap.analysis.groups import summarise
 from roadmap.analysis.page import Texts
 from roadmap.analysis.report.commands import logged_overrides
 from roadmap.analysis.runs import definition_keys
 from roadmap.analysis.style import save
-from roadmap.analysis.table import data_words, mac_factor, mac_header
+from roadmap.analysis.table import data_words, held_out, mac_factor, mac_header
 from roadmap.analysis.tradeoff import BEATEN, COSTS, FRONT, MAYBE, Cost, pareto, points_figure
 from roadmap.checked import listed
 from roadmap.errors import RequestError
@@ -40,7 +40,7 @@ class Front:
     table: pd.DataFrame
     cost: Cost
     words: str  # on what images the accuracies are
-    images: int
+    images: float  # that they are on; NaN where no record says it
     held_out: bool
     left_out: int  # runs that have not finished
 
@@ -73,8 +73,9 @@ def front(runs: pd.DataFrame, x: str = "gmacs") -> Front:
             f"these runs were trained by recipe {' and '.join(recipes)}, and a front compares designs trained alike; "
             f"add --where \"recipe == '{recipes[0]}'\""
         )
-    check_one_comparison(runs)
-    images, held_out = int(runs["val_images"].iloc[0]), bool(runs["definition"].iloc[0]["data"]["holdout"])
+    check_comparable(runs)
+    apart = held_out(runs["definition"].iloc[0])
+    images = runs["val_images"].iloc[0]
     table = summarise(runs)
     # means over the same accuracies in another order differ in the last bits
     table["top1"] = table["top1"].round(9)
@@ -82,9 +83,9 @@ def front(runs: pd.DataFrame, x: str = "gmacs") -> Front:
     table["low"], table["high"] = _intervals(table, images)
     table["mark"] = _marks(table, cost)
     table["point"] = _letters(table["mark"] == FRONT)
-    table["command"] = _commands(table, runs, held_out)
+    table["command"] = _commands(table, runs, apart)
     words = f"{data_words(runs)}, {_epochs(runs)}"
-    return Front(table, cost, words, images, held_out, all_runs - len(runs))
+    return Front(table, cost, words, images, apart, all_runs - len(runs))
 
 
 def _epochs(runs: pd.DataFrame) -> str:
@@ -92,7 +93,7 @@ def _epochs(runs: pd.DataFrame) -> str:
     return f"{epochs} epoch{'s' * (epochs > 1)}"
 
 
-def _intervals(table: pd.DataFrame, images: int) -> tuple[np.ndarray, np.ndarray]:
+def _intervals(table: pd.DataFrame, images: float) -> tuple[np.ndarray, np.ndarray]:
     from statsmodels.stats.proportion import proportion_confint
 
     right = table["top1"].to_numpy() / 100 * images
@@ -115,18 +116,18 @@ def _letters(on_front: pd.Series) -> list[str]:
     return [next(letters) if front else "" for front in on_front]
 
 
-def _commands(table: pd.DataFrame, runs: pd.DataFrame, held_out: bool) -> list[str | None]:
+def _commands(table: pd.DataFrame, runs: pd.DataFrame, apart: bool) -> list[str | None]:
     """For each design on the front, what trains it with seeds that it has not been chosen by, on the test images."""
     of_design = dict(zip(definition_keys(runs), runs["path"], strict=True))
     seeds = range(int(runs["seed"].max()) + 1, int(runs["seed"].max()) + 1 + FRESH_SEEDS)
     keys = definition_keys(table)
     return [
-        train_again(of_design[key], row["step"], seeds, held_out) if row["mark"] == FRONT else None
+        train_again(of_design[key], row["step"], seeds, apart) if row["mark"] == FRONT else None
         for key, (_, row) in zip(keys, table.iterrows(), strict=True)
     ]
 
 
-def train_again(folder: str, step: str, seeds: range, held_out: bool) -> str | None:
+def train_again(folder: str, step: str, seeds: range, apart: bool) -> str | None:
     """``roadmap train …`` of a run's design with other seeds and no holdout; None where its overrides are lost."""
     logged = logged_overrides(folder)
     if logged is None:
@@ -135,7 +136,7 @@ def train_again(folder: str, step: str, seeds: range, held_out: bool) -> str | N
     kept = [word for word in kept if word.partition("=")[0] not in ("data.holdout", "step")]
     place = Path(folder).parent
     # apart from the search's, which are evaluated on other images
-    place = place.with_name(f"{place.name}-front") if held_out else place
+    place = place.with_name(f"{place.name}-front") if apart else place
     new = [f"runs_dir={place}", "data.holdout=0", f"seed={','.join(map(str, seeds))}"]
     return shlex.join(["roadmap", "train", "-m", f"step={step}", *kept, *new])
 
@@ -183,7 +184,7 @@ def notes(found: Front) -> list[str]:
         )
     lone = table["top1_low"].isna()
     over = [] if lone.all() else ["over seeds (Student)"]
-    over += [f"for one seed of the {found.images:,} images alone (Wilson), without the noise of seeds"] * bool(
+    over += [f"for one seed of the {found.images:,.0f} images alone (Wilson), without the noise of seeds"] * bool(
         lone.any()
     )
     lines.append(f"95 %: {'; '.join(over)}")
@@ -216,7 +217,7 @@ def cells(table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
         [
             row["point"],
             f"{row['top1']:.2f}" + ("" if pd.isna(row["top1_std"]) else f" ± {row['top1_std']:.2f}"),
-            f"{row['low']:.2f} to {row['high']:.2f}",
+            "" if pd.isna(row["low"]) else f"{row['low']:.2f} to {row['high']:.2f}",
             str(row["n"]),
             f"{row['gmacs'] * factor:.2f}",
             f"{row['params_m']:.2f}",

@@ -194,7 +194,7 @@ class Fates:
         pruned = [run for _, run in known if str(run.get("error")).startswith(PRUNED)]
         trained = [run for _, run in known if run.get("status") == "finished"]
         others = [(trial, run) for trial, run in known if run not in pruned and run not in trained]
-        failures = [f"trial {trial.number}: {run['error'] if run else 'it left no record'}" for trial, run in others]
+        failures = [f"trial {trial.number}: {_why(run)}" for trial, run in others]
         designs = len({run["run_id"] for run in trained})
         return cls(len(trials), designs, len(trained), len(pruned), len(trials) - len(known), failures)
 
@@ -204,3 +204,10 @@ class Fates:
             f"search {name}: {self.trials} trials: {self.trained} trained to the end ({self.designs} designs), "
             f"{self.pruned} pruned on the way, {self.refused} rejected untrained, {len(self.failures)} failed"
         )
+
+
+def _why(run: dict[Any, Any]) -> str:
+    """What is known of a run that is neither finished nor pruned."""
+    if not run:
+        return "it left no record"
+    return run["error"] if isinstance(run["error"], str) else f"its run is {run['status']}"

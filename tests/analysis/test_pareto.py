@@ -1,5 +1,6 @@
 """The Pareto front of runs: who is on it, how far noise allows, the table, the picture and what trains it again."""
 
+import json
 import shlex
 from pathlib import Path
 
@@ -101,10 +102,22 @@ def test_no_front_of_what_is_no_comparison() -> None:
     other = runs_of((3.0, [92.0]), held_out=0.0)
     with pytest.raises(RequestError, match="these runs differ in data"):
         front(pd.concat([runs, other], ignore_index=True))
+    longer = runs_of((3.0, [92.0]), regime="tiny")
+    longer["definition"].iloc[0]["epochs"] = 60
+    with pytest.raises(RequestError, match="these runs differ in epochs"):
+        front(pd.concat([runs, longer], ignore_index=True))
     with pytest.raises(RequestError, match="no finished run"):
         front(runs.assign(status="interrupted"))
     with pytest.raises(RequestError, match="unknown x 'time' of a Pareto front; choose gmacs or params"):
         front(runs, "time")
+
+
+def test_records_that_do_not_say_how_many_images_there_were() -> None:
+    runs = runs_of((1.0, [90.0]), (2.0, [80.0])).assign(val_images=float("nan"))
+    found = front(runs)
+    assert variants(found, MAYBE) == {1}
+    assert found.table["low"].isna().all()
+    assert "nan to nan" not in text(found)
 
 
 def test_a_pruned_run_is_no_point_of_it() -> None:
@@ -132,7 +145,9 @@ def test_the_printed_command_trains_the_same_design_on_the_test_images() -> None
 
 def test_a_searched_run_is_trained_again_without_its_search(tmp_path: Path) -> None:
     folder = tmp_path / "runs" / "a-0123456789"
-    make_run(folder, "gelu")
+    record = make_run(folder, "gelu")
+    record["definition"]["data"]["holdout"] = 0.2
+    (folder / "summary.json").write_text(json.dumps(record))
     words = ["study=search", "study.n_trials=3", "objectives=[top1,gmacs]", "kernel=k9", "data.holdout=0.2", "epochs=5"]
     (folder / ".hydra" / "overrides.yaml").write_text("".join(f"- {word}\n" for word in [*words, "runs_dir=x"]))
     (command,) = front(load_runs(tmp_path)).members["command"]

@@ -81,8 +81,6 @@ def test_runs_of_two_regimes_share_a_figure(two: Path, tmp_path: Path) -> None:
         "tradeoff",
         "tradeoff --x params",
         "tradeoff --x time",
-        "pareto",
-        "pareto --x params",
         "curves --metric val_loss",
         "curves",
         "deltas",
@@ -95,6 +93,12 @@ def test_every_kind_draws_the_example_runs(
     assert main(["figure", *runs, "--kind", *kind.split(), "-o", str(tmp_path / "a.svg")]) == 0
     assert capsys.readouterr().out == f"figure: {tmp_path / 'a.svg'}\n"
     assert "fewer_activations" in words(tmp_path / "a.svg")
+
+
+def test_the_front_is_printed_and_drawn(two: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["figure", str(two / "nano"), "--kind", "pareto", "--x", "params", "-o", str(tmp_path / "a.svg")]) == 0
+    assert "front: 1 of 2 designs" in capsys.readouterr().out
+    assert "A: 95.83 ± 0.12 %, 1.83 MFLOPs (MACs), 0.50 M parameters: gelu" in words(tmp_path / "a.svg")
 
 
 def test_curves_are_drawn_of_chosen_runs(two: Path, tmp_path: Path) -> None:

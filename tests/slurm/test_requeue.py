@@ -37,8 +37,10 @@ def start() -> Iterator[Start]:
         yield starting
 
 
-def queued() -> bool:
-    return bool(subprocess.run(["squeue", "-h"], capture_output=True, text=True, check=True).stdout.strip())
+def jobs() -> str:
+    """The number of the job that waits or runs; nothing where there is none."""
+    listed = subprocess.run(["squeue", "-h", "-o", "%A"], capture_output=True, text=True, check=True)
+    return listed.stdout.strip()
 
 
 def logs(runs_dir: Path) -> str:
@@ -55,8 +57,8 @@ def wait_for(done: Callable[[], bool], what: str) -> None:
 
 def end_of(launcher: subprocess.Popen[str], runs_dir: Path) -> str:
     """The job's log once the command that waits for it has ended."""
-    wait_for(lambda: launcher.poll() is not None or queued(), "job")
-    wait_for(lambda: launcher.poll() is not None or not queued(), "end of the job")
+    wait_for(lambda: launcher.poll() is not None or bool(jobs()), "job")
+    wait_for(lambda: launcher.poll() is not None or not jobs(), "end of the job")
     # it looks for results every few seconds
     said, _ = launcher.communicate(timeout=60)
     assert launcher.returncode == 0, said + logs(runs_dir)
@@ -86,9 +88,10 @@ def test_a_job_whose_time_is_up(slurm: None, start: Start, tmp_path: Path) -> No
     limit = [f"hydra.launcher.{setting}" for setting in ("timeout_min=1", "signal_delay_s=10", "max_num_timeout=50")]
     launcher = start(tmp_path / "slurm", "epochs=150", *ONE_JOB, *limit)
     whole = start(tmp_path / "whole", "epochs=150")
-    log = end_of(launcher, tmp_path / "slurm")
-    assert "stopped by SIGUSR2 after update" in log
-    assert "goes on after epoch" in log
+    wait_for(lambda: launcher.poll() is not None or "goes on after epoch" in logs(tmp_path / "slurm"), "second start")
+    # once is enough
+    subprocess.run(["scontrol", "update", f"JobId={jobs()}", "TimeLimit=30"], check=True)
+    assert "stopped by SIGUSR2 after update" in end_of(launcher, tmp_path / "slurm")
     assert whole.wait(60 * MINUTES) == 0
     assert_same(planned(tmp_path / "whole"), tmp_path / "whole", tmp_path / "slurm")
 
