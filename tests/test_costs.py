@@ -13,6 +13,7 @@ from torch import nn
 from roadmap.builder import build, design_cost
 from roadmap.config import compose
 from roadmap.costs import cost
+from roadmap.counting import count_composed
 from roadmap.path import compose_path
 from roadmap.published import EXCEPTIONS, published_steps
 
@@ -25,6 +26,7 @@ def test_golden_costs_of_every_step(regime: str) -> None:
         counted = design_cost(step.composed)
         golden = GOLDEN[regime][step.name]
         assert (counted.macs, counted.params, counted.activations) == tuple(golden.values()), step.name
+        assert count_composed(step.composed) == counted, step.name
 
 
 def test_32_of_the_34_published_cells_match_to_the_printed_digit() -> None:

@@ -1,29 +1,18 @@
-"""Counts of designs against golden numbers and against torch's counter on the networks that are built of them."""
+"""Counts of designs against torch's counter on the networks that are built of them; the steps' are in test_costs."""
 
-import json
 import random
 import time
-from pathlib import Path
 
 import pytest
 import torch
 
 from roadmap.config import compose
 from roadmap.costs import cost
-from roadmap.counting import Count, count, count_composed
+from roadmap.counting import count, count_composed
 from roadmap.design import Design
 from roadmap.errors import RequestError
 from roadmap.network import Network
-from roadmap.path import compose_path
 from roadmap.recipe import NetworkRecipe
-
-GOLDEN = json.loads((Path(__file__).parent / "golden" / "steps.json").read_text())
-
-
-@pytest.mark.parametrize("regime", ["tiny", "base", "nano", "nano_base"])
-def test_golden_counts_of_every_step(regime: str) -> None:
-    for step in compose_path([f"regime={regime}"]):
-        assert count_composed(step.composed) == Count(**GOLDEN[regime][step.name]), step.name
 
 
 def random_design(draw: random.Random) -> Design:
