@@ -8,16 +8,15 @@ Each measurement is a process of its own; times are wall-clock from command to e
 """
 
 import argparse
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.comparing import measure  # noqa: E402
 from tests.records import make_run, make_sweep, summary_of  # noqa: E402
 
 STEPS = ("resnet50", "stage_ratio", "gelu", "layer_norm", "separate_downsampling")
@@ -47,15 +46,6 @@ def _unfinished(number: int) -> dict[str, Any]:
     if number % 37 == 0:
         return {"status": "failed", "top1": None, "error": f"the loss became nan in update {number} of epoch 1"}
     return {"status": "running", "top1": None} if number % 41 == 0 else {}
-
-
-def measure(command: list[str]) -> tuple[float, float]:
-    """Seconds and peak GiB of a command that succeeds."""
-    script = "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL); "
-    script += "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
-    started = time.perf_counter()
-    done = subprocess.run([sys.executable, "-c", script, *command], check=True, stdout=subprocess.PIPE, text=True)
-    return time.perf_counter() - started, int(done.stdout) / 1024**2
 
 
 def _commands(runs: int, folder: Path) -> dict[str, list[str]]:

@@ -26,8 +26,19 @@ from roadmap.recipe import Recipe
 
 SETTINGS = tuple(Settings.__dataclass_fields__)
 MATCHING = tuple(Matching.__dataclass_fields__)
-RUN_KEYS = ("epochs", "batch_size", "image_size", "precision", "seed", "seeds", "pretrained", "match_gmacs", "match_by")
-OTHER_GROUPS = ("regime", "step", "recipe", "size", "data", "logger", "path", "experiment")
+RUN_KEYS = (
+    "epochs",
+    "batch_size",
+    "image_size",
+    "precision",
+    "seed",
+    "seeds",
+    "pretrained",
+    "match_gmacs",
+    "match_by",
+    "objectives",
+)
+OTHER_GROUPS = ("regime", "step", "recipe", "size", "data", "logger", "path", "study", "experiment")
 # Hydra's own groups that only its application uses: a sixth of the time of a composition without one.
 UNUSED = ("sweeper", "launcher", "help", "hydra_help", "output", "hydra_logging", "job_logging")
 # Hydra's plugins that come with our extras.
@@ -36,6 +47,7 @@ PLUGINS = {
     "hydra/launcher=submitit_local": "slurm",
     "hydra/launcher=submitit_slurm": "slurm",
     "hydra/launcher=ray": "ray",
+    "hydra/sweeper=optuna": "search",
 }
 # Overrides that change what a network is or how it is trained: what a variant is named by.
 TOGGLES = (*AXES, "size", "recipe")

@@ -24,6 +24,12 @@ class WorkError(RoadmapError, RuntimeError):
     """The request was right and the work failed: non-finite loss, unreadable image, full disk (exit status 1)."""
 
 
+class PrunedError(RoadmapError):
+    """A design that a search left without a result: not to be trained, or not to the end."""
+
+    everywhere = True
+
+
 class StoppedError(RoadmapError):
     """Asked to stop by a signal, to this process or another of its run, with a checkpoint written.
 

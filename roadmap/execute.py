@@ -1,7 +1,7 @@
 """One run from what is asked for to its summary: opens, resumes, trains, logs, in one process or in many."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
@@ -15,7 +15,7 @@ from roadmap.config import Composed
 from roadmap.data import Loaders, open_loaders
 from roadmap.device import choose_device
 from roadmap.distributed import World, join, local_device, loss_of_a_process
-from roadmap.errors import RoadmapError, StoppedError, WorkError
+from roadmap.errors import PrunedError, RoadmapError, StoppedError, WorkError
 from roadmap.experiment import Experiment
 from roadmap.loggers import MetricsLogger, NoLogger, open_logger
 from roadmap.progress import Progress
@@ -24,29 +24,42 @@ from roadmap.stopping import StopRequest
 from roadmap.summary import Summary, opening, results
 from roadmap.trainer import Record, Trainer
 
+Judge = Callable[[list[Record]], None]
 
-def execute(composed: Composed, stop: StopRequest | None = None) -> tuple[Summary, RunFolder]:
+
+def execute(
+    composed: Composed, stop: StopRequest | None = None, judge: Judge | None = None
+) -> tuple[Summary, RunFolder]:
     """Train what a config asks for, or what is left of it; a finished run is returned as it is.
 
-    ``stop`` is where the trainer looks for a request to stop; None: signals. Started by torchrun, every process calls
-    this, and the first alone writes. Raises RequestError before anything is written where the request does not fit.
-    Raises HeldError where another process is at this run, and WorkError, StoppedError and KeyboardInterrupt after the
-    summary says so: the same request goes on from the last checkpoint.
+    ``stop`` is where the trainer looks for a request to stop; None: signals. ``judge`` is shown the rows of the epochs
+    so far after each but the last, and raises PrunedError where the run is not worth the others. Started by torchrun,
+    every process calls this, and the first alone writes. Raises RequestError before anything is written where the
+    request does not fit. Raises HeldError where another process is at this run, and WorkError, StoppedError,
+    PrunedError and KeyboardInterrupt after the summary says so: the same request goes on from the last checkpoint.
     """
     experiment = composed.experiment()
     device = local_device(choose_device(experiment.settings.device))
     world = join(device)
-    finished = world.from_first(_finished(experiment) if world.first else None)
-    if finished is not None:
-        if experiment.settings.save_predictions:
-            summary, folder = finished
-            predict_again(experiment, folder, summary["top1"], device, world)
-        return finished
-    with _claimed(experiment, world), stop or StopRequest() as stop:
-        # whoever had it until now may have finished it
-        finished = world.from_first(_finished(experiment) if world.first else None)
-        if finished is not None:
-            return finished
+    kept = _kept(experiment, device, world)
+    if kept is not None:
+        return kept
+    with claimed(experiment, world):
+        return execute_claimed(composed, stop, judge)
+
+
+def execute_claimed(
+    composed: Composed, stop: StopRequest | None = None, judge: Judge | None = None
+) -> tuple[Summary, RunFolder]:
+    """``execute`` for a run that is ``claimed`` already."""
+    experiment = composed.experiment()
+    device = local_device(choose_device(experiment.settings.device))
+    world = join(device)
+    # whoever had it until now may have finished it
+    kept = _kept(experiment, device, world)
+    if kept is not None:
+        return kept
+    with stop or StopRequest() as stop:
         with world.together():
             loaders = open_loaders(experiment, device, world)
             trainer = build_trainer(experiment, loaders, device, world, stop)
@@ -55,11 +68,11 @@ def execute(composed: Composed, stop: StopRequest | None = None) -> tuple[Summar
             if world.first:
                 folder = RunFolder.open(experiment, composed.values, composed.overrides)
         folder = world.from_first(folder)
-        return _train(experiment, loaders, trainer, folder), folder
+        return _train(experiment, loaders, trainer, folder, judge), folder
 
 
 @contextmanager
-def _claimed(experiment: Experiment, world: World) -> Iterator[None]:
+def claimed(experiment: Experiment, world: World) -> Iterator[None]:
     """While the run is this process's, or all these processes'; HeldError where it is another's."""
     claim = Claim(experiment.settings.runs_dir, experiment.run_id)
     with world.together():
@@ -72,6 +85,15 @@ def _claimed(experiment: Experiment, world: World) -> Iterator[None]:
             claim.free()
 
 
+def _kept(experiment: Experiment, device: torch.device, world: World) -> tuple[Summary, RunFolder] | None:
+    """A finished run as it is, with the predictions that it was asked for; None where there is work to do."""
+    finished = world.from_first(_finished(experiment) if world.first else None)
+    if finished is not None and experiment.settings.save_predictions:
+        summary, folder = finished
+        predict_again(experiment, folder, summary["top1"], device, world)
+    return finished
+
+
 def _finished(experiment: Experiment) -> tuple[Summary, RunFolder] | None:
     folder = RunFolder.find(experiment)
     if folder is None or experiment.settings.resume != "auto":
@@ -80,7 +102,9 @@ def _finished(experiment: Experiment) -> tuple[Summary, RunFolder] | None:
     return (summary, folder) if summary is not None and summary.get("status") == "finished" else None
 
 
-def _train(experiment: Experiment, loaders: Loaders, trainer: Trainer, folder: RunFolder) -> Summary:
+def _train(
+    experiment: Experiment, loaders: Loaders, trainer: Trainer, folder: RunFolder, judge: Judge | None
+) -> Summary:
     world, rows = trainer.world, []
     checkpoints = Checkpoints(folder.checkpoints, experiment.run_id)
     if world.first:
@@ -99,6 +123,8 @@ def _train(experiment: Experiment, loaders: Loaders, trainer: Trainer, folder: R
             if world.first:
                 rows = folder.keep_metrics(trainer.epochs_done)
                 status.logger = open_logger(experiment.logger, summary, folder.path, rows)
+                if judge is not None and 0 < trainer.epochs_done < trainer.epochs:
+                    judge(rows)
         if world.first:
             trainer.save, trainer.tell = checkpoints.save, progress.tell
 
@@ -109,6 +135,8 @@ def _train(experiment: Experiment, loaders: Loaders, trainer: Trainer, folder: R
                 progress.show(row)
 
             trainer.record = record
+            if judge is not None:
+                trainer.judge = lambda row: judge(rows)
             progress.start(trainer.epochs_done, trainer.updates_done)
         answers = Answers() if experiment.settings.save_predictions else None
         if answers is not None:
@@ -172,6 +200,9 @@ def _status(folder: RunFolder, world: World) -> Iterator[_Status]:
         yield status
     except (KeyboardInterrupt, StoppedError):
         _leave_word(folder, world, status.logger, status="interrupted", ended=now())
+        raise
+    except PrunedError as pruned:
+        _leave_word(folder, world, status.logger, status="interrupted", ended=now(), error=str(pruned))
         raise
     except Exception as error:
         sentence = str(error) if isinstance(error, RoadmapError) else f"{type(error).__name__}: {error}".split("\n")[0]

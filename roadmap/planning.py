@@ -28,6 +28,8 @@ class Plan:
 
 def planned(overrides: Sequence[str], config_dirs: Sequence[str]) -> Plan:
     """The runs of a sweep, all designs of a seed before the next seed. Raises RequestError where one does not fit."""
+    if any(key_of(word) == "seed" for word in overrides):
+        raise RequestError("seed= belongs to `roadmap train`; a sweep takes seeds=[…]")
     with no_garbage_collection():
         asked = compose([word for word in overrides if not key_of(word).startswith("hydra")], config_dirs)
         for key, least in (("workers", 1), ("retries", 0)):

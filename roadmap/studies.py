@@ -204,7 +204,12 @@ def factorial(asked: Mapping[str, Any], overrides: Sequence[str], config_dirs: S
 
 
 def drawn(space: Space, base: Composed) -> Study:
-    """Designs of a space around the chosen step's."""
+    """Designs of a space around the chosen step's. RequestError where ``match_gmacs`` would take back what it draws."""
+    if base.values["match_gmacs"] is not None:
+        by_width = base.values["match_by"] == "width"
+        if space.gmacs is not None or (by_width and space.space.get("width") is not None):
+            key = "gmacs" if space.gmacs is not None else "space.width"
+            raise RequestError(f"study.{key} does not go with match_gmacs, which decides it; add study.{key}=null")
     size, classes = base.values["image_size"], base.values["regime"]["num_classes"]
     designs = sample(space, base.asked, size, classes, base.recipe.network.layer_scale is not None)
     members = []

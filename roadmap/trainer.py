@@ -42,7 +42,8 @@ class Notes(Protocol):
 
 @dataclass
 class Trainer:
-    """Trains ``network`` for ``epochs``; ``record`` takes each epoch's row, ``save`` a checkpoint's state.
+    """Trains ``network`` for ``epochs``; ``record`` takes each epoch's row, ``save`` a checkpoint's state, ``judge``
+    the row of each epoch but the last.
 
     ``forward`` is the network as it is called in training, compiled and wrapped perhaps, and ``unsynced`` the context
     in which its backward pass leaves the gradients of other processes out; checkpoints hold the plain network. Random
@@ -71,6 +72,7 @@ class Trainer:
     ema: AveragedModel | None = None
     record: Callable[[Record], None] = lambda row: None
     save: Callable[[Record, bool], None] = lambda state, best: None
+    judge: Callable[[Record], None] = lambda row: None  # raises PrunedError where a run is not worth its other epochs
     tell: Callable[[int, int, int], None] = lambda epoch, update, updates: None
     notes: Notes | None = None  # of the last evaluation of the network
     epochs_done: int = 0
@@ -89,7 +91,7 @@ class Trainer:
         """Train what is left of ``epochs``.
 
         Raises WorkError where the loss is no longer a number, an image cannot be read or a file not be written, and
-        StoppedError, with a checkpoint written, when asked to stop.
+        StoppedError, with a checkpoint written, when asked to stop; whatever ``judge`` raises.
         """
         while self.epochs_done < self.epochs:
             row: Record = {"epoch": self.epochs_done + 1} | self.train_epoch()
@@ -219,6 +221,9 @@ class Trainer:
         (due,) = self.world.agree(None, self.due())
         if best or due or self.epochs_done % self.checkpoint_epochs == 0 or self.epochs_done == self.epochs:
             self.checkpoint(best)
+        if self.epochs_done < self.epochs:
+            with self.world.together():
+                self.judge(row)
 
     def due(self) -> bool:
         """Whether the last checkpoint is long ago."""

@@ -8,15 +8,15 @@ from roadmap.claims import HeldError
 from roadmap.config import Composed
 from roadmap.device import choose_device
 from roadmap.distributed import World, join, launched, local_device
-from roadmap.errors import StoppedError, WorkError
-from roadmap.execute import execute, run_label
+from roadmap.errors import RequestError, RoadmapError, StoppedError, WorkError
+from roadmap.execute import claimed, execute_claimed, run_label
 from roadmap.experiment import Experiment
 from roadmap.runfolder import RunFolder, now, run_folders
 from roadmap.stopping import StopRequest
 from roadmap.summary import Summary
 
 POLL = 2.0  # seconds between two looks at runs that others have
-Failures = list[tuple[str, WorkError]]
+Failures = list[tuple[str, RoadmapError]]
 
 
 def carry_out(
@@ -48,9 +48,11 @@ def carry_out(
                 except HeldError:
                     held.append(request)
                     continue
-                except WorkError as error:
+                except (WorkError, RequestError) as error:
                     # an error of this process alone has left the others without it: there is no going on together
-                    if world.size > 1 and not error.everywhere:
+                    alone = world.size > 1 and not error.everywhere
+                    # what is wrong with the first run is wrong with the request, and else with that run
+                    if alone or (isinstance(error, RequestError) and not (summaries or failures)):
                         raise
                     failures.append((label, error))
                     outcome = "failed"
@@ -101,19 +103,20 @@ def _stop_if_asked(stop: StopRequest, world: World, place: str) -> None:
 def _attempt(request: Composed, retries: int, since: str, world: World, stop: StopRequest) -> Summary:
     """Train a run, again where it fails; what another process has tried after ``since`` is taken as it is."""
     experiment = request.experiment()
-    if failure := world.from_first(_failure(experiment, since) if world.first else None):
-        raise WorkError(failure)
-    for left in range(retries, -1, -1):
-        try:
-            return execute(request, stop)[0]
-        except HeldError:
-            raise
-        except WorkError as error:
-            if not left or (world.size > 1 and not error.everywhere):
-                raise
-            if world.first:
-                print(f"{run_label(experiment)} failed and is tried again: {error}", file=sys.stderr, flush=True)
-    raise AssertionError("the last attempt returns or raises")
+    # held between two attempts too, so that no other process has attempts of its own there
+    with claimed(experiment, world):
+        if failure := world.from_first(_failure(experiment, since) if world.first else None):
+            raise WorkError(failure)
+        for _ in range(retries):
+            try:
+                return execute_claimed(request, stop)[0]
+            except WorkError as error:
+                # an error of this process alone has left the others without it: there is no going on together
+                if world.size > 1 and not error.everywhere:
+                    raise
+                if world.first:
+                    print(f"{run_label(experiment)} failed and is tried again: {error}", file=sys.stderr, flush=True)
+        return execute_claimed(request, stop)[0]
 
 
 def _failure(experiment: Experiment, since: str) -> str | None:

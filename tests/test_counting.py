@@ -60,10 +60,10 @@ def test_an_image_too_small_is_refused_in_the_words_of_a_run() -> None:
 
 
 def test_thousands_of_designs_are_counted_in_a_second() -> None:
-    """5,000 a second is the bar on an idle machine; tests share theirs."""
+    """The bar is 5,000; processor time, since tests share their machine with others."""
     draw = random.Random(1)
     designs = [random_design(draw) for _ in range(1000)]
-    start = time.perf_counter()
+    start = time.process_time()
     for design in designs:
         count(design, 32, 10, layer_scale=True)
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1

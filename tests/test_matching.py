@@ -15,19 +15,30 @@ from roadmap.errors import RequestError
 from roadmap.lattice import Lattice
 from roadmap.matching import matched, scale
 from roadmap.path import Step, compose_path
+from roadmap.studies import study_of
 
 WANTED = ["match_gmacs=0.003", "match_by=depth"]
 
 
+ROWS = "step=stage_ratio, stem=patchify, conv=depthwise, bottleneck=inverted, kernel=k7, downsampling=separate"
+
+
+def path_of(rows: str, folder: Path) -> list[str]:
+    """A folder of configs with a path of its own; shorter than the paper's, since each row takes its time."""
+    (folder / "path").mkdir()
+    (folder / "path" / "short.yaml").write_text(f"name: short\nsteps: [{rows}]\n")
+    return [str(folder)]
+
+
 @pytest.fixture(scope="module")
-def steps() -> list[Step]:
-    return compose_path(WANTED)
+def steps(tmp_path_factory: pytest.TempPathFactory) -> list[Step]:
+    return compose_path(["path=short", *WANTED], path_of(ROWS, tmp_path_factory.mktemp("conf")))
 
 
 @pytest.mark.parametrize("by", ["width", "depth"])
 def test_no_other_width_or_depth_is_nearer(by: str, steps: list[Step]) -> None:
     draw = random.Random(0)
-    for step in steps[::3]:
+    for step in steps:
         design = step.composed.asked
         gmacs = draw.uniform(0.003, 0.005)
         costs = {value: count(scale(design, by, value), 32, 10, False).gmacs for value in range(1, 60)}
@@ -65,10 +76,8 @@ def test_the_run_is_the_one_of_the_design_that_was_found() -> None:
 
 
 def test_a_step_that_is_a_width_alone_is_no_change_at_equal_cost(tmp_path: Path) -> None:
-    names = ("depthwise_conv", "increase_width", "inverted_bottleneck")
-    (tmp_path / "path").mkdir()
-    (tmp_path / "path" / "short.yaml").write_text(f"name: short\nsteps: [{', '.join(f'step={n}' for n in names)}]\n")
-    steps = compose_path(["path=short", "match_gmacs=0.00225"], [str(tmp_path)])
+    rows = path_of("step=depthwise_conv, step=increase_width, step=inverted_bottleneck", tmp_path)
+    steps = compose_path(["path=short", "match_gmacs=0.00225"], rows)
     before, widened, turned = (step.composed for step in steps)
     assert widened.design == before.design
     assert [step.changes for step in steps] == [{}, {}, {"bottleneck": "inverted"}]
@@ -80,12 +89,12 @@ def test_a_step_that_is_a_width_alone_is_no_change_at_equal_cost(tmp_path: Path)
 
 def test_sets_of_changes_are_matched_as_hydra_composes_them(steps: list[Step]) -> None:
     lattice = Lattice.of(steps)
-    draws = random.Random(0).sample(range(lattice.full), 9)
-    for mask in [mask for mask in draws if lattice.feasible(mask)][:3]:
+    for mask in (0b10110, 0b00011, 0b11111):
         point = lattice.point(mask)
         assert abs(count_composed(point).gmacs - 0.003) < 0.0003
-        assert point.design == compose(point.overrides).design
-        assert point.asked == compose([word for word in point.overrides if word not in WANTED]).design
+        own = [word for word in point.overrides if word != "path=short"]
+        assert point.design == compose(own).design
+        assert point.asked == compose([word for word in own if word not in WANTED]).design
 
 
 @pytest.mark.parametrize(
@@ -106,3 +115,16 @@ def test_what_cannot_be_is_said_in_one_sentence(overrides: list[str], message: s
         compose(overrides)
     assert message in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+def test_designs_of_a_space_are_matched_too_and_what_that_decides_is_not_drawn() -> None:
+    asked = compose(["study=random", "study.n=4"]).values["study"]
+    base = ["step=separate_downsampling", "match_gmacs=0.00225"]
+    for key in ("gmacs", "space.width"):
+        with pytest.raises(RequestError, match=f"study.{key} does not go with match_gmacs.*; add study.{key}=null"):
+            study_of(asked, base)
+        asked = asked | {"gmacs": None}
+    members = study_of(asked | {"space": asked["space"] | {"width": None}}, base).members
+    assert len({member.composed.design for member in members}) == 4
+    assert all(abs(count_composed(member.composed).gmacs - 0.00225) < 0.000225 for member in members)
+    assert len({member.composed.design.width for member in members}) > 1

@@ -238,7 +238,7 @@ def test_resume_never_refuses_a_run_that_exists(finished: Path) -> None:
 
 def test_a_runs_dir_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(RequestError, match=r"cannot write to .*; choose another runs_dir"):
+    with pytest.raises(RequestError, match=r"cannot write .*; choose another runs_dir"):
         execute(compose([*QUICK, f"runs_dir={tmp_path / 'file' / 'runs'}"]))
 
 

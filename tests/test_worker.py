@@ -9,7 +9,7 @@ import pytest
 
 from roadmap.claims import Claim
 from roadmap.config import Composed, compose
-from roadmap.errors import WorkError
+from roadmap.errors import RequestError, WorkError
 from roadmap.runfolder import RunFolder, now
 from roadmap.worker import carry_out, check_all_done
 
@@ -39,6 +39,17 @@ def test_a_failure_is_tried_again_then_told_and_the_others_finish(
     again = carry_out([bad, good])
     assert again[0] == summaries
     assert len(again[1]) == 1
+
+
+def test_a_folder_that_cannot_be_used_is_that_runs_failure(tmp_path: Path) -> None:
+    good, bad = request(tmp_path), request(tmp_path, "step=gelu")
+    RunFolder.open(bad.experiment(), bad.values, bad.overrides).path.joinpath("notes.txt").write_text("not a run's")
+    summaries, ((label, error),) = carry_out([good, bad])
+    assert len(summaries) == 1
+    assert label == "nano gelu seed 0"
+    assert "holds files but no readable summary.json" in str(error)
+    with pytest.raises(RequestError, match="holds files but no readable"):
+        carry_out([bad])
 
 
 def test_what_failed_in_another_worker_of_this_call_is_not_tried_again(tmp_path: Path) -> None:

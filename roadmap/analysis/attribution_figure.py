@@ -131,13 +131,15 @@ def _columns(table: pd.DataFrame) -> list[Column]:
 def _note(found: Attribution, cut: bool) -> str:
     table = found.table
     intervals = sum(int(table[f"{name}_low"].notna().sum()) for name in ("loo", "aoi", "shapley"))
+    guessed = table["shapley_low"].notna().any() and table["shapley_se_seeds"].isna().all()
     parts = [
         "Leave-one-out: all changes less all but this one. Add-one-in: this one less none. Shapley value: the mean of "
         "what it adds over the orders of all changes",
         ", estimated from random orders." if found.used and not found.whole else ".",
-        f" Bars: 95 % intervals, each by itself: of our {intervals}, about {intervals * 0.05:.0f} miss by chance."
+        f" Bars: 95 % intervals, each of our {intervals} by itself: one in twenty misses by chance."
         if intervals
         else " No interval: one seed, or one order.",
+        " Shapley values' are guesses by the spread of orders: one seed each." if guessed else "",
         " < and >: the interval goes on." if cut else "",
         f" * {_company(table)}." if (table["loo_with"] + table["aoi_with"]).any() else "",
         " –: not run yet." if table[["loo", "aoi"]].isna().to_numpy().any() else "",

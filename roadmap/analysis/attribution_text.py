@@ -7,7 +7,7 @@ import pandas as pd
 
 from roadmap.analysis.attribution import SIDES, Attribution
 from roadmap.analysis.interactions import Interactions, explained, measured
-from roadmap.analysis.statistics import ALPHA, CONFIDENCE
+from roadmap.analysis.statistics import ALPHA
 from roadmap.textual import aligned
 
 SHOWN = 10  # pairs
@@ -170,8 +170,9 @@ def _notes(found: Attribution, pairs: Interactions | None) -> list[str]:
         lines.append("caution: a gap of one seed (n 1) has no interval and no test: it may be noise")
     intervals = sum(int(table[f"{name}_low"].notna().sum()) for name in (*SIDES, "shapley"))
     if intervals:
-        missed = intervals * (1 - CONFIDENCE)
-        lines.append(f"each 95 % interval is by itself: of {intervals}, about {missed:.0f} would miss by chance")
+        lines.append(
+            f"95 %: each of the {intervals} intervals by itself; of such intervals one in twenty misses by chance"
+        )
     if tested := int(table[[f"{side}_p_holm" for side in SIDES]].notna().to_numpy().sum()):
         lines.append(f"p: of {tested} t-tests, corrected by Holm's method")
     lines.append(pairs.sentence() if pairs else "interactions: too few designs for the changes' main effects")

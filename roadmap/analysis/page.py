@@ -79,7 +79,7 @@ def laid_out(
     wide = max(sum(sides) + inside[0], WIDTH)
     writable = wide - 2 * MARGIN
     titles, subtitles = wrapped(texts.title, TITLE, writable, "bold"), wrapped(texts.subtitle, TEXT, writable)
-    note = wrapped(texts.note, SMALL, writable)
+    note = [line for part in texts.note.split("\n") for line in wrapped(part, SMALL, writable)]
     columns = _legend_columns(legend, writable)
     rows = math.ceil(len(legend) / columns) if columns else 0
     lines = LEGEND + LINE * SMALL * 1.1 * (rows - 1) if rows else 0

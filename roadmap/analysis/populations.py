@@ -88,10 +88,12 @@ def normalised(populations: Sequence[Population], cost: str) -> list[Population]
     """The populations within the range of a cost that all of them have, each class of cost weighing the same in each.
 
     As pycls does it: an error that is lower because designs cost more is no difference of spaces (arXiv:1905.13214,
-    section 3.3). Raises RequestError where they share no range.
+    section 3.3). Raises RequestError where they share no range, and for a single one.
     """
     if cost not in COSTS:
         raise RequestError(f"unknown --normalise '{cost}'; choose {' or '.join(COSTS)}")
+    if len(populations) < 2:
+        raise RequestError("--normalise sets spaces side by side, and here is one; name two, or group them by --by")
     costs = [each.designs[cost].to_numpy(float) for each in populations]
     low, high = max(values.min() for values in costs), min(values.max() for values in costs)
     shared = [(values >= low) & (values <= high) for values in costs]
@@ -102,7 +104,7 @@ def normalised(populations: Sequence[Population], cost: str) -> list[Population]
     if not common:
         ranges = [f"{p.name} {v.min():.4g} to {v.max():.4g}" for p, v in zip(populations, costs, strict=True)]
         raise RequestError(
-            f"these spaces share no range of {COSTS[cost]}, so --normalise has nothing: {', '.join(ranges)}"
+            f"these spaces share no range of {COSTS[cost]}, so --normalise {cost} leaves nothing: {', '.join(ranges)}"
         )
     found = []
     for each, own, inside in zip(populations, classes, shared, strict=True):

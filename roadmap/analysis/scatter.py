@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from roadmap.analysis.charts import overhang, plain_ticks
 from roadmap.analysis.edf import TAILS
-from roadmap.analysis.edf_chart import ERROR, LONG_TAIL, seeds_words
+from roadmap.analysis.edf_figure import ERROR, LONG_TAIL, seeds_words
 from roadmap.analysis.page import GAP, LINE, MARGIN, Texts, laid_out, legend_entries, write_around
 from roadmap.analysis.populations import Population, varied
 from roadmap.analysis.style import BLUE, EDGE, GRID, INK, PALE, TEXT, VERMILLION, save, styled

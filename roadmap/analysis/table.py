@@ -1,7 +1,7 @@
 """The roadmap as a table: steps of a path with the finished runs that belong to them."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -134,11 +134,18 @@ def subtitle(runs: pd.DataFrame, steps: Sequence[Step]) -> str:
 def data_words(runs: pd.DataFrame) -> str:
     """The images of runs on the same data."""
     first = runs.iloc[0]
-    held_out = " held out of the training images" if first["definition"]["data"]["holdout"] else ""
+    apart = " held out of the training images" if held_out(first["definition"]) else ""
     return (
         f"data {first['data']}: {first['train_images']:,} images to train on, {first['val_images']:,} to evaluate"
-        f"{held_out}, {first['image_size']} pixels"
+        f"{apart}, {first['image_size']} pixels"
     )
+
+
+def held_out(definition: Mapping[str, Any]) -> bool:
+    """Whether a run was evaluated on training images that it was not trained on."""
+    data = definition.get("data")
+    # older records have but its name
+    return isinstance(data, Mapping) and bool(data.get("holdout"))
 
 
 def regime_words(runs: pd.DataFrame) -> str:

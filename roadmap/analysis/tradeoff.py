@@ -39,6 +39,12 @@ COSTS = {
     "memory": Cost("peak_memory_gb", "peak memory in training (GiB)", "memory"),
     "time": Cost("train_seconds", "training time (s)", "training time"),
 }
+FRONT, MAYBE, BEATEN = "on the Pareto front", "beaten within the noise", "beaten by another"
+MARKS: dict[str, dict[str, Any]] = {
+    FRONT: {"marker": "o", "mfc": BLUE, "mec": "black"},
+    MAYBE: {"marker": "D", "mfc": "white", "mec": BLUE},
+    BEATEN: {"marker": "s", "mfc": "white", "mec": GREY},
+}
 SIZE, WIDE_SIZE, MANY = (6.2, 3.8), (8.6, 5.4), 20  # inches of the axes, and for more points than so many
 LONGEST = 2.0  # inches of a label, wrapped beyond
 MARKER = 0.05  # inches around a point
@@ -95,24 +101,33 @@ def pareto(x: np.ndarray, y: np.ndarray, better: int) -> np.ndarray:
 
 
 def tradeoff_figure(table: pd.DataFrame, cost: Cost, title: str, subtitle: str) -> Figure:
-    """A point a row of ``table``: label, ``n`` seeds, ``top1``, ``top1_std`` and ``cost.column``.
+    """A point a row of ``table``: label, ``n`` seeds, ``top1``, ``top1_std`` and ``cost.column``."""
+    front = pareto(table[cost.column].to_numpy(float), table["top1"].to_numpy(), cost.better)
+    spread = table["top1_std"].where(table["n"] > 1)
+    table = table.assign(mark=np.where(front, FRONT, BEATEN), low=table["top1"] - spread, high=table["top1"] + spread)
+    return points_figure(table, cost, Texts(title, subtitle, _note(table, cost)), "standard deviation")
+
+
+def points_figure(table: pd.DataFrame, cost: Cost, texts: Texts, whiskers: str) -> Figure:
+    """A point a row of ``table``: ``top1``, ``cost.column``, its ``mark`` of ``MARKS``, the ``label`` written beside it
+    if it has one, and a whisker from ``low`` to ``high``, NaN for none, called ``whiskers`` in the legend.
 
     The page grows until all labels have room.
     """
     factor, unit = (mac_factor(table), mac_header(table)[0]) if cost.column == "gmacs" else (1.0, "")
     table = table.assign(x=table[cost.column].astype(float) * factor)
-    table["front"] = pareto(table["x"].to_numpy(), table["top1"].to_numpy(), cost.better)
+    # those with a label first, as `place` wants them
+    table = table.sort_values("label", key=lambda label: label == "", kind="stable").reset_index(drop=True)
     with styled():
-        names = ["\n".join(wrapped(label, SMALL, LONGEST)) for label in table["label"]]
+        names = ["\n".join(wrapped(label, SMALL, LONGEST)) for label in table["label"] if label]
         sizes = np.array([[width(name.split("\n"), SMALL), LINE * SMALL * (name.count("\n") + 1)] for name in names])
         wide, height = SIZE if len(table) <= MANY else WIDE_SIZE
         while True:
             figure = Figure()
             axes = figure.add_axes((0, 0, 1, 1))
-            _draw_points(axes, table, cost)
+            _draw_points(axes, table, cost, whiskers)
             axes.set_xlabel(cost.label.format(unit=unit))
-            note = _note(table, cost)
-            page = plotted_page(figure, (wide, height), Texts(title, subtitle, note), list(legend_entries(figure)))
+            page = plotted_page(figure, (wide, height), texts, list(legend_entries(figure)))
             write_around(figure, page)
             if _write_labels(figure, page, table, cost, names, sizes):
                 return figure
@@ -129,9 +144,9 @@ def _note(table: pd.DataFrame, cost: Cost) -> str:
     )
 
 
-def _draw_points(axes: Axes, table: pd.DataFrame, cost: Cost) -> None:
-    x, spread = table["x"], table["top1_std"].fillna(0)
-    low, high = (table["top1"] - spread).min(), (table["top1"] + spread).max()
+def _draw_points(axes: Axes, table: pd.DataFrame, cost: Cost, whiskers: str) -> None:
+    x = table["x"]
+    low, high = table["low"].fillna(table["top1"]).min(), table["high"].fillna(table["top1"]).max()
     room = 0.12 * max(high - low, 1.0)
     axes.set_ylim(max(low - room, -room / 4), high + room)
     if x.min() > 0 and x.max() / x.min() > 30:
@@ -145,20 +160,20 @@ def _draw_points(axes: Axes, table: pd.DataFrame, cost: Cost) -> None:
     axes.set_ylabel("top-1 accuracy (%)")
     axes.grid(color=GRID)
     axes.plot(*_front_path(table, cost).T, color=SKY, linewidth=1.2, zorder=1.5)
-    several = table[table["n"] > 1]
-    if several["top1_std"].notna().any():
+    known = table[table["low"].notna()]
+    if len(known):
+        ends = [known["top1"] - known["low"], known["high"] - known["top1"]]
         form: dict[str, Any] = {"fmt": "none", "ecolor": EDGE, "elinewidth": 0.9, "capsize": 2.0, "zorder": 1.8}
-        axes.errorbar(several["x"], several["top1"], yerr=several["top1_std"], label="standard deviation", **form)
-    front, rest = table[table["front"]], table[~table["front"]]
-    form = {"linestyle": "none", "markersize": 5, "zorder": 3}
-    axes.plot(front["x"], front["top1"], "o", mfc=BLUE, mec="black", label="on the Pareto front", **form)
-    if len(rest):
-        axes.plot(rest["x"], rest["top1"], "s", mfc="white", mec=GREY, label="beaten by another", **form)
+        axes.errorbar(known["x"], known["top1"], yerr=ends, label=whiskers, **form)
+    for mark, form in MARKS.items():
+        marked = table[table["mark"] == mark]
+        if len(marked):
+            axes.plot(marked["x"], marked["top1"], linestyle="none", markersize=5, zorder=3, label=mark, **form)
 
 
 def _front_path(table: pd.DataFrame, cost: Cost) -> np.ndarray:
     """Points along the front's steps, (n, 2): what accuracy is to be had at a cost."""
-    front = table[table["front"]].sort_values(["x", "top1"])
+    front = table[table["mark"] == FRONT].sort_values(["x", "top1"])
     corners = [tuple(front.iloc[0][["x", "top1"]])]
     for x, y in zip(front["x"][1:], front["top1"][1:], strict=True):
         corners += [(x, corners[-1][1]) if cost.better < 0 else (corners[-1][0], y), (x, y)]
@@ -171,16 +186,17 @@ def _write_labels(
 ) -> bool:
     """The points' names, with a line to the point where one stands apart; False where there is no room for all."""
     axes = figure.axes[0]
-    spread = table["top1_std"].where(table["n"] > 1).fillna(0)
 
     def inches(y: pd.Series) -> np.ndarray:
         return axes.transData.transform(np.stack([table["x"], y], axis=1)) / figure.dpi
 
-    points, lows, highs = inches(table["top1"]), inches(table["top1"] - spread), inches(table["top1"] + spread)
+    points, *whiskers = (inches(table[name].fillna(table["top1"])) for name in ("top1", "low", "high"))
+    lows, highs = whiskers
     obstacles = np.hstack([np.minimum(points, lows) - MARKER, np.maximum(points, highs) + MARKER])
     area = page.left + 0.04, page.bottom + 0.04, page.right - 0.04, page.top - 0.02
     pad = np.array([0.04, 0.02])
     front = axes.transData.transform(_front_path(table, cost)) / figure.dpi
+    points = points[: len(names)]
     corners = place(points, sizes + pad, obstacles, area, front)
     if corners is None:
         return False

@@ -59,6 +59,7 @@ def draw(found: "Attribution", steps: list[Step], file: Path, kind: str = "attri
 
     networks = way(steps, " to ")
     words = subtitle(found.runs, steps) if len(found.runs) else f"counted, no runs{toggle_words(steps)}"
+    words += _restriction(steps)
     if kind == "attribution":
         draw_attribution(found, file, title=f"What each change is worth, from {networks}", subtitle=words)
     else:
@@ -130,6 +131,14 @@ def _chosen_changes(study: Mapping[str, Any] | None) -> tuple[list[str] | None, 
     return study["changes"], study["others"]
 
 
+def _restriction(steps: list[Step]) -> str:
+    """That only some of the path's changes were asked for, after a semicolon; nothing where all were."""
+    names, others = _chosen_changes(steps[0].composed.values.get("study"))
+    return (
+        "" if names is None else f"; {len(names)} of the path's changes, all others {'there' if others else 'absent'}"
+    )
+
+
 def _plans(folders: Sequence[str]) -> list[dict[str, Any]]:
     """What the sweeps in folders of runs planned."""
     return [sweep.header for folder in folders if "://" not in folder for sweep in read_sweeps(folder)]
@@ -137,7 +146,7 @@ def _plans(folders: Sequence[str]) -> list[dict[str, Any]]:
 
 def _is_on(header: Mapping[str, Any], values: Mapping[str, Any]) -> bool:
     """Whether a sweep is on the regime, data and path of a config."""
-    return all(header[key] == values[key]["name"] for key in ("regime", "data", "path"))
+    return all(header.get(key) == values[key]["name"] for key in ("regime", "data", "path"))
 
 
 def _of_other_sets(header: Mapping[str, Any], names: Sequence[str], others: bool) -> bool:

@@ -39,7 +39,14 @@ def main(arguments: list[str]) -> int:
     gc.freeze()
     from roadmap.analysis import listing
 
-    if options.by:
+    if options.pareto:
+        from roadmap.analysis import pareto
+
+        front = pareto.front(runs, options.pareto)
+        table = front.table[[*pareto.COLUMNS]]
+        cells = pareto.cells(front.members)
+        terminal = pareto.text(front)
+    elif options.by:
         table = _pooled(runs, options)
         cells = listing.grouped_cells(table)
         terminal = aligned(*cells)
@@ -68,6 +75,13 @@ def _parser() -> Parser:
         "--where", metavar="EXPR", help="only runs for which it holds: \"regime == 'tiny' and seed < 3\""
     )
     parser.add_argument("--by", metavar="FIELDS", help="means over all runs of each value instead: --by norm,kernel")
+    parser.add_argument(
+        "--pareto",
+        nargs="?",
+        const="gmacs",
+        metavar="gmacs|params",
+        help="only designs that no other beats in accuracy and cost",
+    )
     parser.add_argument("--sort", metavar="COLUMN", help="by a column of --csv, upward; --sort=-top1: downward")
     parser.add_argument("--baseline", metavar="VARIANT", help="gaps to this variant, not to the step before")
     parser.add_argument("--force", action="store_true", help="compare what is not equal, with a warning")
@@ -86,6 +100,9 @@ def _folders_are_runs(options: argparse.Namespace) -> argparse.Namespace:
         if value and Path(value).is_dir():
             options.runs.append(value)
             setattr(options, name, "-")
+    if options.pareto and Path(options.pareto).is_dir():
+        options.runs.append(options.pareto)
+        options.pareto = "gmacs"
     return options
 
 

@@ -22,6 +22,7 @@ KINDS = {
     "roadmap": "a bar a step; two regimes in one figure, the larger one's bars grey",
     "deltas": "what each step changed, with its 95 %% interval, beside the paper's",
     "tradeoff": "accuracy against --x, with the Pareto front",
+    "pareto": "designs that no other beats in accuracy and --x, among all",
     "curves": "--metric by epoch, a panel a variant",
     "attribution": "what each change is worth given the others: paper, leave-one-out, add-one-in, Shapley value",
     "interactions": "what each two changes add beyond each alone; GMACs alone without runs",
@@ -63,7 +64,9 @@ def _parser() -> Parser:
     parser = override_parser("figure", "pictures of logged runs; kinds: " + "; ".join(map(": ".join, KINDS.items())))
     parser.add_argument("-o", "--output", required=True, metavar="FILE", help="png, svg or pdf")
     parser.add_argument("--kind", default="roadmap", metavar="|".join(KINDS))
-    parser.add_argument("--x", metavar="gmacs|params|throughput|memory|time", help="of tradeoff; gmacs unless given")
+    parser.add_argument(
+        "--x", metavar="gmacs|params|throughput|memory|time", help="of tradeoff and pareto; gmacs unless given"
+    )
     parser.add_argument("--where", metavar="EXPR", help="only runs for which it holds, as of `roadmap compare`")
     parser.add_argument("--by", metavar="FIELD", help="of edf: a space a value, as --by kernel; or sweep")
     parser.add_argument("--normalise", metavar="gmacs|params", help="of edf: designs of equal cost weigh the same")
@@ -74,9 +77,12 @@ def _parser() -> Parser:
 def _check_options(options: argparse.Namespace) -> None:
     if options.kind not in KINDS:
         raise RequestError(f"unknown kind '{options.kind}'; choose {listed(KINDS)}")
-    for option, kind in (("x", "tradeoff"), ("metric", "curves"), ("by", "edf"), ("normalise", "edf")):
-        if getattr(options, option) is not None and options.kind != kind:
-            raise RequestError(f"--{option} does not go with --kind {options.kind}; it belongs to --kind {kind}")
+    owners = {"x": ("tradeoff", "pareto"), "metric": ("curves",), "by": ("edf",), "normalise": ("edf",)}
+    for option, kinds in owners.items():
+        if getattr(options, option) is not None and options.kind not in kinds:
+            raise RequestError(
+                f"--{option} does not go with --kind {options.kind}; it belongs to --kind {listed(kinds)}"
+            )
 
 
 def _roadmap(runs: pd.DataFrame | None, overrides: list[str], config_dirs: list[str], file: Path) -> None:
@@ -142,6 +148,12 @@ def _any_runs(runs: pd.DataFrame | None, overrides: list[str], options: argparse
         from roadmap.analysis.tradeoff import draw_tradeoff
 
         draw_tradeoff(finished_only(_chosen(runs, given)), options.x or "gmacs", file)
+    elif options.kind == "pareto":
+        from roadmap.analysis.pareto import draw_pareto, front, text
+
+        found = front(_chosen(runs, given), options.x or "gmacs")
+        print(text(found))
+        draw_pareto(found, file)
     else:
         from roadmap.analysis.curves import draw_curves
         from roadmap.analysis.runs import read_history

@@ -12,7 +12,8 @@ from roadmap.plan import HEADER, read_sweep, read_sweeps
 
 def draw(options: argparse.Namespace, folders: list[str], file: Path) -> None:
     """Draw what was asked for into ``file``; of EDFs the numbers are printed. RequestError where it does not fit."""
-    from roadmap.analysis.edf_chart import draw_edf, words
+    from roadmap.analysis.edf_figure import draw_edf
+    from roadmap.analysis.edf_text import words
     from roadmap.analysis.populations import check_one_training, normalised, population
     from roadmap.analysis.scatter import draw_scatter
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from roadmap.commands.arguments import checked_overrides, override_parser, say_choices
+from roadmap.commands.search import is_search, search
 from roadmap.confdir import config_dir
 from roadmap.config import hydra_errors, searchpath
 from roadmap.launching import launching
@@ -20,6 +21,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--dry-run", action="store_true", help="print the runs and what they cost, and train nothing")
     options = parser.parse_intermixed_args(arguments)
     overrides = checked_overrides(options.overrides)
+    if is_search(overrides, options.config_dir):
+        return search(overrides, options.config_dir, options.dry_run)
     plan = planned(overrides, options.config_dir)
     train_images, val_images = images(plan)
     sweep = described(plan, overrides, train_images)

@@ -63,8 +63,9 @@ def _attribute(plan: Plan, sweep: Sweep, runs: "pd.DataFrame", config_dirs: Sequ
         words += ["study=orders", f"study.changes=[{chosen}]", f"study.others={str(study['others']).lower()}"]
     found, steps, hints = attributed(runs, [str(sweep.runs_dir)], words, list(config_dirs))
     print("\n".join([text(found), *hints]))
-    for file in _files(sweep, "attribution"):
-        draw(found, steps, file)
+    if found.table[["loo", "aoi", "shapley"]].notna().any(axis=None):
+        for file in _files(sweep, "attribution"):
+            draw(found, steps, file)
 
 
 def _list(runs: "pd.DataFrame") -> None:
@@ -81,7 +82,8 @@ def _list(runs: "pd.DataFrame") -> None:
 
 
 def _draw_space(runs: "pd.DataFrame", sweep: Sweep) -> None:
-    from roadmap.analysis.edf_chart import draw_edf, words
+    from roadmap.analysis.edf_figure import draw_edf
+    from roadmap.analysis.edf_text import words
     from roadmap.analysis.populations import population
     from roadmap.analysis.scatter import draw_scatter
     from roadmap.commands.spaces import conditions

@@ -46,7 +46,7 @@ def plan(folder: Path, name: str, changes: list[str]) -> None:
         "seed": 0,
     }
     header = {"name": name, "study": study, "regime": "nano", "data": "digits", "path": "short", "seeds": [0, 1, 2]}
-    write_sweep(folder, header | {"runs": 0, "changes": changes, "orders": [changes]}, [])
+    write_sweep(folder, header | {"planned": "", "runs": 0, "changes": changes, "orders": [changes]}, [])
 
 
 def path(runs: Path) -> list[str]:

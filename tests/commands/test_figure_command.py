@@ -76,7 +76,15 @@ def test_runs_of_two_regimes_share_a_figure(two: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", ["tradeoff", "tradeoff --x params", "tradeoff --x time", "curves --metric val_loss", "curves", "deltas"]
+    "kind",
+    [
+        "tradeoff",
+        "tradeoff --x params",
+        "tradeoff --x time",
+        "curves --metric val_loss",
+        "curves",
+        "deltas",
+    ],
 )
 def test_every_kind_draws_the_example_runs(
     kind: str, two: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -85,6 +93,12 @@ def test_every_kind_draws_the_example_runs(
     assert main(["figure", *runs, "--kind", *kind.split(), "-o", str(tmp_path / "a.svg")]) == 0
     assert capsys.readouterr().out == f"figure: {tmp_path / 'a.svg'}\n"
     assert "fewer_activations" in words(tmp_path / "a.svg")
+
+
+def test_the_front_is_printed_and_drawn(two: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["figure", str(two / "nano"), "--kind", "pareto", "--x", "params", "-o", str(tmp_path / "a.svg")]) == 0
+    assert "front: 1 of 2 designs" in capsys.readouterr().out
+    assert "A: 95.83 ± 0.12 %, 1.83 MFLOPs (MACs), 0.50 M parameters: gelu" in words(tmp_path / "a.svg")
 
 
 def test_curves_are_drawn_of_chosen_runs(two: Path, tmp_path: Path) -> None:
@@ -103,10 +117,10 @@ def test_both_regimes_points_stand_in_one_tradeoff(two: Path, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("request_", "sentence"),
     [
-        ("RUNS --kind pie", "unknown kind 'pie'; choose roadmap, deltas, tradeoff, curves"),
+        ("RUNS --kind pie", "unknown kind 'pie'; choose roadmap, deltas, tradeoff, pareto, curves"),
         ("RUNS --kind tradeoff --x flops", "unknown x 'flops'; choose gmacs, params, throughput, memory or time"),
         ("RUNS --kind curves --metric top3", "no run logged a metric 'top3'; choose data_wait, images_per_second, lr,"),
-        ("RUNS --x gmacs", "--x does not go with --kind roadmap; it belongs to --kind tradeoff"),
+        ("RUNS --x gmacs", "--x does not go with --kind roadmap; it belongs to --kind tradeoff or pareto"),
         ("RUNS --kind deltas --metric lr", "--metric does not go with --kind deltas; it belongs to --kind curves"),
         ("RUNS --kind curves path=mine", "path= does not go with --kind curves, which draws all runs"),
         ("RUNS --kind curves regime=tiny", "none of these runs is of regime tiny; they are of nano, nano_base"),

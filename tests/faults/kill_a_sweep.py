@@ -1,6 +1,6 @@
 """Kill two processes at one sweep of 42 runs, twice, enter it again each time, and look what became of every run.
 
-    python tests/faults/kill_a_sweep.py                  # about two minutes
+    python tests/faults/kill_a_sweep.py                  # about two minutes on two free cores
     python tests/faults/kill_a_sweep.py --kills 10       # more often
     python tests/faults/kill_a_sweep.py --compare all    # every run against an undisturbed one
 
