@@ -18,8 +18,10 @@ from hydra.types import HydraContext
 from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf
 from omegaconf import DictConfig, OmegaConf
 
+from roadmap.commands.run import main as run
 from roadmap.confdir import config_dir
 from roadmap.device import share_gpus
+from roadmap.errors import RequestError
 
 ENGINES = sorted(file.stem for file in (config_dir() / "engine").glob("*.yaml"))
 LAUNCHERS = {
@@ -154,3 +156,9 @@ def test_a_launcher_that_is_not_installed_is_one_sentence(asked: str, extra: str
     assert done.returncode == 2
     assert done.stderr.endswith(f" is a plugin that is not installed; pip install 'roadmap[{extra}]'\n")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("word", ["engine=laptop", "workers=2", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"])
+def test_what_starts_workers_is_not_for_run(word: str) -> None:
+    with pytest.raises(RequestError, match=rf"{word.partition('=')[0]}= belongs to `roadmap sweep`"):
+        run([word])

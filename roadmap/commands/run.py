@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from roadmap.commands.arguments import checked_overrides, override_parser, say_choices
-from roadmap.config import Composed
+from roadmap.config import Composed, key_of
 from roadmap.errors import RequestError
 from roadmap.path import Step, compose_path
 
@@ -14,8 +14,11 @@ def main(arguments: list[str]) -> int:
     parser = override_parser("run", "train every step of a path × seeds, or what is missing of it")
     options = parser.parse_intermixed_args(arguments)
     overrides = checked_overrides(options.overrides)
-    if any(override.partition("=")[0] in ("seed", "step") for override in overrides):
-        raise RequestError("seed= and step= belong to `roadmap train`; `roadmap run` takes seeds=[…] and path=…")
+    for key in map(key_of, overrides):
+        if key in ("seed", "step"):
+            raise RequestError("seed= and step= belong to `roadmap train`; `roadmap run` takes seeds=[…] and path=…")
+        if key in ("engine", "workers", "study") or key.startswith("hydra"):
+            raise RequestError(f"{key}= belongs to `roadmap sweep`; `roadmap run` trains one run after the other here")
     steps = compose_path(overrides, options.config_dir)
     requests = planned(steps)
     started = time.perf_counter()
