@@ -3,6 +3,7 @@
 import fcntl
 import os
 import socket
+from contextlib import suppress
 from pathlib import Path
 
 from roadmap.errors import RequestError, WorkError
@@ -38,6 +39,15 @@ class Claim:
             raise HeldError(f"run {self.file.name} is being trained by {holder(self.file)}") from None
         except OSError as error:
             raise RequestError(f"cannot write {self.file}: {error.strerror}; choose another runs_dir") from error
+
+    def withdraw(self) -> None:
+        """Let others have it, and leave nothing behind where nothing was: the request was wrong."""
+        # while the lock is held, so that nobody else can have it by the file that goes
+        self.file.unlink(missing_ok=True)
+        with suppress(OSError):  # not empty
+            self.file.parent.rmdir()
+            self.file.parent.parent.rmdir()
+        self.free()
 
     def free(self) -> None:
         """Let others have it."""

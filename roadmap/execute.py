@@ -15,7 +15,7 @@ from roadmap.config import Composed
 from roadmap.data import Loaders, open_loaders
 from roadmap.device import choose_device
 from roadmap.distributed import World, join, local_device, loss_of_a_process
-from roadmap.errors import PrunedError, RoadmapError, StoppedError, WorkError
+from roadmap.errors import PrunedError, RequestError, RoadmapError, StoppedError, WorkError
 from roadmap.experiment import Experiment
 from roadmap.loggers import MetricsLogger, NoLogger, open_logger
 from roadmap.progress import Progress
@@ -78,11 +78,15 @@ def claimed(experiment: Experiment, world: World) -> Iterator[None]:
     with world.together():
         if world.first:
             claim.take()
+    end = claim.free
     try:
         yield
+    except RequestError:
+        end = claim.withdraw
+        raise
     finally:
         if world.first:
-            claim.free()
+            end()
 
 
 def _kept(experiment: Experiment, device: torch.device, world: World) -> tuple[Summary, RunFolder] | None:

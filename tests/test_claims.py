@@ -48,3 +48,19 @@ def test_a_folder_that_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("")
     with pytest.raises(RequestError, match=r"cannot write .*abc: .*; choose another runs_dir"):
         Claim(tmp_path / "runs", "abc").take()
+
+
+def test_a_claim_for_a_wrong_request_leaves_nothing(tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    claim = Claim(runs, "abc")
+    claim.take()
+    claim.withdraw()
+    assert not runs.exists()
+    runs.mkdir()
+    (runs / "notes.txt").write_text("kept")
+    claim.take()
+    claim.withdraw()
+    assert [path.name for path in runs.iterdir()] == ["notes.txt"]
+    claim.take()
+    assert held(runs, "abc")
+    claim.free()
