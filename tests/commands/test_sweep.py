@@ -21,7 +21,12 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_sweep_trains_its_plan_once_and_draws_what_it_found(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["sweep", "study=add_one_in", "study.changes=[gelu]", *FAST]
+    # a short path has few sets to count
+    (tmp_path / "conf" / "path").mkdir(parents=True)
+    (tmp_path / "conf" / "path" / "short.yaml").write_text(
+        "name: short\nsteps:\n  - step=resnet50\n  - {change: activation=gelu, name: gelu}\n"
+    )
+    words = ["sweep", "study=add_one_in", "path=short", "--config-dir", "conf", *FAST]
     assert main(words) == 0
     out, err = capfd.readouterr()
     assert "1 designs" not in out
