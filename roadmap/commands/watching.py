@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 
 from roadmap.errors import RequestError
+from roadmap.stopping import StopRequest
 
 QUIET_SECONDS = 60  # without a running run, after which the end has been seen
 
@@ -17,7 +18,8 @@ def follow(screen: Callable[[], tuple[str, bool]], seconds: float) -> int:
     if not seconds > 0:
         raise RequestError(f"--watch {seconds:g} is out of range; it wants seconds above 0")
     shown, ran = None, time.monotonic()
-    try:
+    # noted rather than raised: a KeyboardInterrupt that comes while a destructor runs is lost
+    with StopRequest() as stop:
         while time.monotonic() - ran < QUIET_SECONDS:
             text, running = screen()
             if running or text != shown:
@@ -26,8 +28,10 @@ def follow(screen: Callable[[], tuple[str, bool]], seconds: float) -> int:
                 # from the top of a terminal; one after another elsewhere
                 print("\x1b[H\x1b[2J" if sys.stdout.isatty() else "", text, sep="\n", flush=True)
                 shown = text
-            time.sleep(seconds)
-    except KeyboardInterrupt:
-        return 0
+            again = time.monotonic() + seconds
+            while (left := again - time.monotonic()) > 0 and stop.signal is None:
+                time.sleep(min(left, 0.1))
+            if stop.signal is not None:
+                return 0
     print(f"nothing has run for {QUIET_SECONDS:g} seconds")
     return 0
