@@ -148,6 +148,13 @@ def options_of(overrides: Sequence[str], config_dirs: Sequence[str] = ()) -> tup
         return _plain_values(config), choices
 
 
+def launcher_of(overrides: Sequence[str], config_dirs: Sequence[str] = ()) -> dict[str, Any]:
+    """The settings of the launcher that a command starts its workers with; else as ``compose``."""
+    with hydra_errors(overrides), _no_outer_hydra(), initialize_config_dir(str(config_dir()), version_base="1.3"):
+        config = hydra_compose("config", [*overrides, *searchpath(config_dirs)], return_hydra_config=True)
+        return _plain_values(config.hydra.launcher)
+
+
 @contextmanager
 def _hydra_composed(
     overrides: Sequence[str], config_dirs: Sequence[str]

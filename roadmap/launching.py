@@ -2,14 +2,15 @@
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from multiprocessing import active_children
 from signal import SIGINT, SIGTERM, raise_signal, signal
 from subprocess import CalledProcessError
 from types import FrameType
+from typing import Any
 
-from roadmap.errors import StoppedError, WorkError
+from roadmap.errors import RequestError, StoppedError, WorkError
 from roadmap.stopping import StopRequest
 
 
@@ -51,6 +52,21 @@ def launching() -> Iterator[None]:
             raise _stated(error) from error
     if request.signal is not None:
         raise StoppedError(request.signal, "a checkpoint of each worker's run")
+
+
+def check_gpus(launcher: Mapping[str, Any]) -> None:
+    """Raises RequestError where Ray, started on this machine, would wait for ever for a GPU that it does not have."""
+    ray = launcher.get("ray", {})
+    wanted = ray.get("remote", {}).get("num_gpus") or 0
+    if wanted and ray.get("init", {}).get("address") == "local":
+        import torch
+
+        count = torch.cuda.device_count()
+        if wanted > count:
+            raise RequestError(
+                f"hydra.launcher.ray.remote.num_gpus={wanted} is more than this machine's {count} GPUs;"
+                " num_gpus=0 lets Ray's workers compute on CPUs"
+            )
 
 
 def _stated(error: Exception) -> Exception:

@@ -12,13 +12,14 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import torch
 
 from roadmap.runfolder import read_metrics
 from tests.faults.kill_and_resume import differences
 
 pytestmark = pytest.mark.slow
 STUDY = ["study=leave_one_out", "study.changes=[gelu]", "seeds=[0,1]"]  # four runs
-RAY = ["engine=ray_local", "workers=2", "hydra.launcher.ray.remote={num_cpus: 0.5, max_retries: 3}"]
+RAY = ["engine=ray_local", "workers=2", "hydra.launcher.ray.remote={num_gpus: 0, num_cpus: 0.5}"]
 SECONDS = 600
 
 
@@ -48,7 +49,7 @@ class Sweep:
 
     def workers(self) -> list[int]:
         """The processes of joblib's that are left of it."""
-        listed = subprocess.run(["ps", "-eo", "pid,sid,args"], capture_output=True, text=True, check=True).stdout
+        listed = subprocess.run(["ps", "-ww", "-eo", "pid,sid,args"], capture_output=True, text=True, check=True).stdout
         rows = [line.split(None, 2) for line in listed.splitlines()[1:]]
         return [int(pid) for pid, session, args in rows if int(session) == self.process.pid and "LokyProcess" in args]
 
@@ -147,6 +148,16 @@ def test_a_worker_that_is_killed_is_one_sentence(start: Callable[..., Sweep], wh
     again = start(tmp_path, "epochs=20", "engine=laptop")
     again.end()
     assert_finished(again, whole)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_ray_without_a_gpu_is_one_sentence(start: Callable[..., Sweep], tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    sweep = start(tmp_path, "engine=ray_local")
+    said = sweep.end().splitlines()[-1]
+    assert sweep.process.returncode == 2
+    assert said.startswith("roadmap: hydra.launcher.ray.remote.num_gpus=1 is more than this machine's 0 GPUs")
+    assert sweep.folders() == []
 
 
 def test_two_workers_of_a_local_ray(start: Callable[..., Sweep], whole: Path, tmp_path: Path) -> None:

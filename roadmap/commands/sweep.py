@@ -8,8 +8,8 @@ from typing import Any
 from roadmap.commands.arguments import checked_overrides, override_parser, say_choices
 from roadmap.commands.search import is_search, search
 from roadmap.confdir import config_dir
-from roadmap.config import hydra_errors, searchpath
-from roadmap.launching import launching
+from roadmap.config import hydra_errors, launcher_of, searchpath
+from roadmap.launching import check_gpus, launching
 from roadmap.plan import write_sweep
 from roadmap.planning import Plan, described, planned
 from roadmap.runfolder import now
@@ -57,6 +57,7 @@ def start(overrides: Sequence[str], config_dirs: Sequence[str], workers: int) ->
     """Start the workers as jobs of Hydra's launcher, and wait for them."""
     import hydra
 
+    check_gpus(launcher_of(overrides, config_dirs))
     since, here = now(), os.getcwd()
 
     @hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="config")
