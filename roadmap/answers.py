@@ -24,10 +24,10 @@ class Answers:
         self.batches = [torch.empty(3, 0)]
         self.left_out: list[int] = []
 
-    def add(self, labels: Tensor, predicted: Tensor, logits: Tensor) -> None:
-        """Take in a batch: labels (n,), predicted classes (n,) and logits (n, classes)."""
+    def add(self, labels: Tensor, ranked: Tensor, logits: Tensor) -> None:
+        """Take in a batch: labels (n,), ranked classes (n, 5) and logits (n, classes)."""
         # fp32 holds class numbers exactly
-        self.batches.append(torch.stack([labels.float(), predicted.float(), logits.softmax(1).amax(1)]))
+        self.batches.append(torch.stack([labels.float(), ranked[:, 0].float(), logits.softmax(1).amax(1)]))
 
     def end(self, left_out: list[int]) -> None:
         """Take in which of this process's images have no answer, by number."""

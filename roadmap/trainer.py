@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -24,20 +23,9 @@ from roadmap.data.corrupt import Corrupt
 from roadmap.data.loaders import Timed, TrainLoader, ValLoader
 from roadmap.distributed import World
 from roadmap.errors import StoppedError, WorkError
+from roadmap.evaluation import Evaluator, Notes, Record
 from roadmap.losses import Losses
 from roadmap.stopping import StopRequest
-
-Record = dict[str, Any]
-
-
-class Notes(Protocol):
-    """Takes down what this process's network answers in an evaluation."""
-
-    def add(self, labels: Tensor, predicted: Tensor, logits: Tensor) -> None:
-        """A batch: labels (n,), predicted classes (n,) and fp32 logits (n, classes), on the device."""
-
-    def end(self, left_out: list[int]) -> None:
-        """After the last batch, the numbers of the images that could not be read."""
 
 
 @dataclass
@@ -180,34 +168,9 @@ class Trainer:
         (spoilt,) = self.world.agree(None, not bool(torch.stack(losses).isfinite().all()))
         return spoilt
 
-    @torch.inference_mode()
     def evaluate(self, network: nn.Module, notes: Notes | None = None) -> Record:
-        """Top-1 and top-5 in percent and the mean loss over every validation image, each counted once.
-
-        With fewer than five classes top-5 is 100.
-        """
-        self.world.share_buffers(network)
-        network.eval()
-        parts, error = [torch.zeros(4, device=self.device)], None
-        try:
-            for images, labels in self.val.batches():
-                with self.autocast():
-                    logits = network(images)
-                logits = logits.float()
-                ranked = logits.topk(min(5, logits.shape[1]), dim=1).indices
-                right = ranked == labels[:, None]
-                loss = nn.functional.cross_entropy(logits, labels, reduction="sum")
-                seen = torch.tensor(len(labels), device=self.device)
-                parts.append(torch.stack([right[:, 0].sum(), right.sum(), loss, seen]))
-                if notes is not None:
-                    notes.add(labels, ranked[:, 0], logits)
-        except WorkError as met:
-            error = met
-        self.world.agree(error)
-        if notes is not None:
-            notes.end(self.val.left_out)
-        top1, top5, loss, seen = self.world.sum(torch.stack(parts).cpu().double().sum(0)).tolist()
-        return {"top1": 100 * top1 / seen, "top5": 100 * top5 / seen, "val_loss": loss / seen}
+        """Top-1 and top-5 in percent and the mean loss over every validation image, each counted once."""
+        return Evaluator(self.autocast, self.device, self.world).run([network], self.val, [notes])[0]
 
     def finish_epoch(self, row: Record) -> None:
         """Record an epoch, and save where a checkpoint is due or this epoch is the best."""
