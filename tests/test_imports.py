@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "roadmap"
 RANKS = [
     ["errors", "checked", "seeds", "textual", "digest", "confdir", "garbage", "nested", "background"],
     ["wandb_client", "wandb_fields", "wandb_files"],
-    ["design", "recipe", "rows", "layout"],
+    ["design", "recipe", "rows", "layout", "corruptions"],
     ["experiment"],
     ["counting", "matching", "spaces"],
     ["runfolder", "config", "published", "predictions", "claims"],
@@ -29,6 +29,7 @@ RANKS = [
     [*(f"data.{name}" for name in ("order", "corrupt", "pixels", "image", "samples", "memory", "encoded"))],
     ["data.folder", "data.parquet", "data.shards"],
     ["data.files", "data.loaders", "data"],
+    ["data.parts"],
     ["trainer"],
     ["assembly", "summary", "builder", "measure", "answers"],
     ["execute"],
