@@ -5,12 +5,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from roadmap.analysis.comparison import compare
+    from roadmap.analysis.evaluations import load_evaluations
     from roadmap.analysis.runs import load_history, load_runs
     from roadmap.builder import build
     from roadmap.costs import cost
     from roadmap.weights import load_weights
 
-__all__ = ["build", "compare", "cost", "load_history", "load_runs", "load_weights"]
+__all__ = ["build", "compare", "cost", "load_evaluations", "load_history", "load_runs", "load_weights"]
 
 # torch and pandas take seconds to import: each name brings its module only when it is used
 _HOMES = {
@@ -18,6 +19,7 @@ _HOMES = {
     "cost": "roadmap.costs",
     "load_weights": "roadmap.weights",
     "compare": "roadmap.analysis.comparison",
+    "load_evaluations": "roadmap.analysis.evaluations",
     "load_runs": "roadmap.analysis.runs",
     "load_history": "roadmap.analysis.runs",
 }

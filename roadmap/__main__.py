@@ -13,6 +13,7 @@ COMMANDS = {
     "train": "train one design with one seed; Hydra's -m, --cfg job, launchers and sweepers work",
     "run": "train every step of a path × seeds, or what is missing of it; ends with the table and the figure",
     "sweep": "train designs off the path × seeds: study=leave_one_out, add_one_in, orders, factorial, …",
+    "evaluate": "accuracy and calibration of trained networks on a data set, on its corruptions, on a robustness set",
     "compare": "a table of logged runs: means over seeds, gaps with intervals and p-values, the verdict on the paper",
     "status": "where sweeps stand: done, running, interrupted, failed, missing, and the time left",
     "attribution": "what each change is worth given the others: leave-one-out, add-one-in, Shapley value",

@@ -1,7 +1,10 @@
 """A network's predictions while it is evaluated, in every process, and their way into the run's folder."""
 
 import sys
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,6 +18,26 @@ from roadmap.predictions import PREDICTIONS, EvaluatedImages, Predictions, write
 from roadmap.runfolder import RunFolder
 from roadmap.stopping import StopRequest
 from roadmap.trainer import Trainer
+
+
+@dataclass(frozen=True, eq=False)
+class Answered:
+    """What a network answered on the n images evaluated, over all processes, in the data set's order.
+
+    ``labels`` and ``predicted`` (n,) are class numbers, ``confidence`` (n,) the predicted class's probability, and
+    ``left_out`` the numbers of the images without an answer.
+    """
+
+    labels: np.ndarray
+    predicted: np.ndarray
+    confidence: np.ndarray
+    left_out: list[int]
+
+    def right(self, accepted: Sequence[Collection[int]] | None = None) -> np.ndarray:
+        """Whether each image's answer is its label, bool (n,); or one of those that are ``accepted`` for it."""
+        if accepted is None:
+            return self.labels == self.predicted
+        return np.array([one in those for one, those in zip(self.predicted.tolist(), accepted, strict=True)], bool)
 
 
 class Answers:
@@ -33,25 +56,31 @@ class Answers:
         """Take in which of this process's images have no answer, by number."""
         self.left_out = left_out
 
+    def gathered(self, world: World) -> Answered:
+        """All processes' answers; every process calls this."""
+        own = torch.cat([batch.cpu() for batch in self.batches], dim=1).numpy()
+        # a process has one stretch of the images, so the order of ranks is the data set's
+        parts = world.gather((own, self.left_out))
+        labels, predicted, confidence = np.concatenate([part for part, _ in parts], axis=1)
+        left_out = sorted(number for _, left_out in parts for number in left_out)
+        return Answered(labels.astype(int), predicted.astype(int), confidence, left_out)
+
     def save(self, experiment: Experiment, trainer: Trainer, folder: RunFolder, top1: float) -> None:
         """Write all processes' answers, if they amount to the accuracy that the run logged; say so if they do not.
 
         Every process calls this. Raises WorkError where the file cannot be written.
         """
-        own = torch.cat([batch.cpu() for batch in self.batches], dim=1).numpy()
-        # a process has one stretch of the images, so the order of ranks is the data set's
-        parts = trainer.world.gather((own, self.left_out))
+        answered = self.gathered(trainer.world)
         with trainer.world.together():
             if trainer.world.first:
-                labels, predicted, confidence = torch.cat([torch.from_numpy(part) for part, _ in parts], dim=1).numpy()
                 images = EvaluatedImages(
                     experiment.data.name,
                     trainer.val.source.digest(),
                     experiment.image_size,
                     experiment.recipe.eval_crop_ratio,
-                    tuple(sorted(number for _, left_out in parts for number in left_out)),
+                    tuple(answered.left_out),
                 )
-                predictions = Predictions(images, labels.astype(int), predicted.astype(int), confidence)
+                predictions = Predictions(images, answered.labels, answered.predicted, answered.confidence)
                 if predictions.top1 != top1:
                     _warn(
                         f"no predictions saved: evaluated again, the network of {folder.path} has top-1 "

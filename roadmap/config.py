@@ -155,16 +155,22 @@ def launcher_of(overrides: Sequence[str], config_dirs: Sequence[str] = ()) -> di
         return _plain_values(config.hydra.launcher)
 
 
+def evaluation_values(overrides: Sequence[str], config_dirs: Sequence[str] = ()) -> dict[str, Any]:
+    """The values of ``conf/evaluate.yaml`` with overrides; else as ``compose``."""
+    with _hydra_composed(overrides, config_dirs, "evaluate") as (config, _):
+        return _plain_values(config)
+
+
 @contextmanager
 def _hydra_composed(
-    overrides: Sequence[str], config_dirs: Sequence[str]
+    overrides: Sequence[str], config_dirs: Sequence[str], name: str = "config"
 ) -> Iterator[tuple[DictConfig, dict[str, str]]]:
     for folder in config_dirs:
         if not Path(folder).is_dir():
             raise RequestError(f"--config-dir {folder} is not a folder")
     extra = [*(f"~hydra/{group}" for group in UNUSED), *searchpath(config_dirs)]
     with hydra_errors(overrides), _no_outer_hydra(), initialize_config_dir(str(config_dir()), version_base="1.3"):
-        config = hydra_compose("config", [*overrides, *extra], return_hydra_config=True)
+        config = hydra_compose(name, [*overrides, *extra], return_hydra_config=True)
         choices = {str(group): str(option) for group, option in config.hydra.runtime.choices.items()}
         with open_dict(config):
             del config["hydra"]

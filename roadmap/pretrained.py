@@ -1,6 +1,7 @@
 """A network that starts from weights trained before, as fine-tuning does."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,14 +20,7 @@ def load_pretrained(network: Network, pretrained: str) -> list[str]:
     own; whatever else does not fit is an error. Returns what a user should know of it, a sentence each. Raises
     RequestError, with nothing loaded, where the file is missing, is not one of these, or belongs to another network.
     """
-    file = weights_file(pretrained)
-    try:
-        content = torch.load(file, map_location="cpu", weights_only=True)
-    except DAMAGED as error:
-        raise RequestError(f"pretrained={pretrained}: {file} is no file of weights, or a damaged one") from error
-    if not isinstance(content, Mapping):
-        raise RequestError(f"pretrained={pretrained}: {file} holds a {type(content).__name__}; it wants a state dict")
-    weights, averaged = _weights(content)
+    weights, averaged, file = read_weights(pretrained)
     try:
         new_head = load_weights(network, weights, new_head=True)
     except RequestError as error:
@@ -35,6 +29,21 @@ def load_pretrained(network: Network, pretrained: str) -> list[str]:
     if new_head:
         said.append(f"their classes are other than these {network.num_classes}, so the head starts anew")
     return said
+
+
+def read_weights(pretrained: str) -> tuple[Mapping[str, Any], bool, Path]:
+    """The weights in a file or a run's last checkpoint, whether they are an average's, and the file.
+
+    Raises RequestError where it is missing or holds none.
+    """
+    file = weights_file(pretrained)
+    try:
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    except DAMAGED as error:
+        raise RequestError(f"pretrained={pretrained}: {file} is no file of weights, or a damaged one") from error
+    if not isinstance(content, Mapping):
+        raise RequestError(f"pretrained={pretrained}: {file} holds a {type(content).__name__}; it wants a state dict")
+    return (*_weights(content), file)
 
 
 def _weights(content: Mapping[str, Any]) -> tuple[Mapping[str, Any], bool]:

@@ -12,6 +12,7 @@ import pandas as pd
 
 from roadmap.checked import listed
 from roadmap.errors import RequestError
+from roadmap.evaluation_record import EVALUATIONS
 from roadmap.garbage import no_garbage_collection
 from roadmap.runfolder import METRICS, SUMMARY
 
@@ -188,7 +189,7 @@ def _walk(folder: str, skipped: list[str]) -> Iterator[str]:
             for entry in entries:
                 if entry.name in (SUMMARY, METRICS):
                     is_run = True
-                elif not entry.name.startswith(".") and entry.name not in ("checkpoints", "wandb"):
+                elif not entry.name.startswith(".") and entry.name not in ("checkpoints", "wandb", EVALUATIONS):
                     below += [entry.path] if entry.is_dir(follow_symlinks=False) else []
     except OSError as error:
         # taken away while it is read, or another user's

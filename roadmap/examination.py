@@ -1,0 +1,272 @@
+"""Trained networks evaluated: those that see the same images the same way together, a part of the images at a time."""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from roadmap.answers import Answered, Answers
+from roadmap.calibration import BINS, calibration_error, class_accuracies
+from roadmap.corruptions import Corruptions
+from roadmap.data.parts import Part, corrupted_parts, open_parts
+from roadmap.device import autocast
+from roadmap.distributed import World
+from roadmap.errors import RequestError, WorkError
+from roadmap.evaluation import Evaluator, Record
+from roadmap.evaluation_record import EvaluationRecord, key_of, make_folder, read_record, record_file, write_record
+from roadmap.evaluation_request import EvaluationRequest, data_fields
+from roadmap.experiment import MEMORY_SOURCES, Data
+from roadmap.predictions import EvaluatedImages, Predictions, write_predictions
+from roadmap.runfolder import now
+from roadmap.summary import git_commit
+from roadmap.trained import Seen, Trained, view
+
+
+@dataclass(frozen=True)
+class Exam:
+    """A network and how it is evaluated: what one record is about. ``file`` is where the record goes."""
+
+    trained: Trained
+    data: Data
+    seen: Seen
+    corruptions: Corruptions | None
+    save_predictions: bool
+    output: Path | None = None
+
+    @cached_property
+    def definition(self) -> dict[str, Any]:
+        """Everything that defines the result: the weights, the images by where they lie, how they are shown."""
+        data = self.data.to_dict()
+        for name in ("mean", "std", "max_corrupt"):
+            del data[name]
+        data["root"] = (
+            None if self.data.source in MEMORY_SOURCES or not self.data.root else os.path.realpath(self.data.root)
+        )
+        shown = ("image_size", "crop_ratio", "interpolation", "mean", "std", "precision")
+        return {
+            "weights": self.trained.digest,
+            "data": data,
+            "corruptions": self.corruptions and self.corruptions.to_dict(),
+            **{name: value for name, value in asdict(self.seen).items() if name in shown},
+        }
+
+    @cached_property
+    def key(self) -> str:
+        return key_of(self.definition)
+
+    @property
+    def conditions(self) -> str:
+        """Equal for exams on the same images at the same size, crop and precision, whatever the network."""
+        own = ("weights", "interpolation", "mean", "std")
+        return key_of({name: value for name, value in self.definition.items() if name not in own})
+
+    @property
+    def file(self) -> Path:
+        """Where its record goes: the run's folder, unless another file is asked for."""
+        if self.output is not None:
+            return self.output
+        assert self.trained.folder is not None
+        return record_file(self.trained.folder, self.key)
+
+
+def exam(trained: Trained, request: EvaluationRequest, output: Path | None = None) -> Exam:
+    """A network's exam: its own way of seeing images, with what the request changes of it."""
+    names = ("image_size", "crop_ratio", "interpolation", "precision", "channels_last", "num_workers", "batch_size")
+    given = {name: value for name in names if (value := getattr(request, name)) is not None}
+    own = trained.data.to_dict() if trained.data is not None else None
+    data = Data.from_mapping(data_fields(own, request.data))
+    return Exam(trained, data, replace(trained.seen, **given), request.corrupted, request.save_predictions, output)
+
+
+def examine(
+    exams: Sequence[Exam], device: torch.device, world: World, force: bool
+) -> list[tuple[EvaluationRecord, bool]]:
+    """The record of each exam, and whether it was there already; made anew with ``force``.
+
+    Every process calls this; the first one writes, each group's records when the group is done. Raises RequestError
+    where data or a network cannot take part, and WorkError where an image cannot be read or a file be written.
+    """
+    found = [None if force else read_record(one.file) for one in exams]
+    # a file named with -o may hold another evaluation's
+    found = world.from_first([r if r and r["key"] == one.key else None for r, one in zip(found, exams, strict=True)])
+    groups: dict[tuple[Any, ...], list[int]] = {}
+    for number, one in enumerate(exams):
+        if found[number] is None:
+            groups.setdefault((one.data, one.seen, one.corruptions, one.save_predictions), []).append(number)
+    made: dict[int, EvaluationRecord] = {}
+    for numbers in groups.values():
+        records = _examine_alike([exams[number] for number in numbers], device, world)
+        made |= dict(zip(numbers, records, strict=True))
+    return [(made.get(number) or found[number], number not in made) for number in range(len(exams))]
+
+
+def _examine_alike(exams: Sequence[Exam], device: torch.device, world: World) -> list[EvaluationRecord]:
+    """The records of exams that differ in their networks alone."""
+    first, started = exams[0], now()
+    with world.together():
+        shown = view(first.seen, device, first.data.source in MEMORY_SOURCES)
+        parts = open_parts(first.data, shown, world)
+        if first.corruptions is not None:
+            parts += corrupted_parts(first.data, shown, first.corruptions, world)
+        networks = [_built(one, parts, device) for one in exams]
+    evaluator = Evaluator(autocast(device, first.seen.precision), device, world)
+    records = [_opening(one, parts, device, world, started) for one in exams]
+    for part in tqdm(parts, desc=_described(exams), disable=None if world.first and len(parts) > 1 else True):
+        with _memory():
+            rows = _examine_part(part, networks, evaluator, exams, records)
+        for record, row in zip(records, rows, strict=True):
+            record["parts"].append(row)
+    with world.together():
+        for one, record in zip(exams, records, strict=True):
+            record["ended"] = now()
+            if world.first:
+                write_record(one.file, record)
+    return records
+
+
+def _examine_part(
+    part: Part,
+    networks: Sequence[nn.Module],
+    evaluator: Evaluator,
+    exams: Sequence[Exam],
+    records: list[EvaluationRecord],
+) -> list[Record]:
+    """A part's row of each record; its predictions are written, and of a whole set the classes' accuracies noted."""
+    world = evaluator.world
+    with world.together():
+        loader = part.open()
+    competing = [network if part.classes is None else Competing(network, part.classes) for network in networks]
+    answers = [Answers() for _ in exams]
+    means = evaluator.run(competing, loader, answers)
+    digest = loader.source.digest() if world.first else ""
+    rows = []
+    with world.together():
+        for one, record, mean, answer in zip(exams, records, means, answers, strict=True):
+            answered = answer.gathered(world)
+            right = answered.right(part.accepted)
+            row = {"part": part.name, "images": len(right), "left_out": len(answered.left_out), "digest": digest}
+            rows.append(row | _figures(answered, right, mean, part))
+            if not part.name:
+                counts, accuracies = class_accuracies(answered.labels, right, part.num_classes)
+                record |= {"class_images": counts, "class_top1": accuracies}
+            if world.first and (not part.name or one.save_predictions):
+                _save(one, part, answered, digest)
+    return rows
+
+
+def _figures(answered: Answered, right: np.ndarray, mean: Record, part: Part) -> Record:
+    """``top1``, ``top5`` and ``ece`` in percent, and the mean ``loss``.
+
+    Of images with several right answers only the first: what the others are of is one label each.
+    """
+    if part.accepted is not None:
+        return {"top1": 100 * int(right.sum()) / len(right), "top5": None, "loss": None, "ece": None}
+    ece = calibration_error(answered.confidence, right)
+    return {"top1": mean["top1"], "top5": mean["top5"], "loss": mean["val_loss"], "ece": ece}
+
+
+class Competing(nn.Module):
+    """A network whose answer is one of some ``classes``: the logits of all others are put to -inf."""
+
+    def __init__(self, network: nn.Module, classes: Sequence[int]):
+        super().__init__()
+        self.network, self.classes = network, list(classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits = self.network(images)
+        masked = torch.full_like(logits, -torch.inf)
+        masked[:, self.classes] = logits[:, self.classes]
+        return masked
+
+
+def _built(one: Exam, parts: Sequence[Part], device: torch.device) -> nn.Module:
+    """The network on the device; RequestError where it has other classes than the data or cannot take the size."""
+    trained, classes, size = one.trained, parts[0].num_classes, one.seen.image_size
+    if trained.num_classes not in (None, classes):
+        raise RequestError(
+            f"{trained.label} tells {trained.num_classes} classes apart, and {one.data.name} has {classes}; "
+            "evaluate it on data with the classes that it was trained for"
+        )
+    network = trained.make(size, classes)
+    memory_format = torch.channels_last if one.seen.channels_last else torch.contiguous_format
+    network = network.to(device=device, memory_format=memory_format).eval()  # type: ignore[call-overload]
+    try:
+        with torch.inference_mode():
+            network(torch.zeros(1, 3, size, size, device=device))
+    # what networks check a size with; torchvision's Transformers by assertions
+    except (RuntimeError, AssertionError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise RequestError(f"image_size={size}: {trained.label} cannot take images of this size ({reason})") from error
+    return network
+
+
+def _opening(one: Exam, parts: Sequence[Part], device: torch.device, world: World, started: str) -> EvaluationRecord:
+    """A record without its results."""
+    trained, seen = one.trained, one.seen
+    chosen_here = trained.checkpoint["file"] == "best.pt" and one.data == trained.data
+    return {
+        "key": one.key,
+        "conditions": one.conditions,
+        "label": trained.label,
+        **trained.run,
+        "checkpoint": trained.checkpoint,
+        # the best of many epochs on these very images is better than it will be on others
+        "chosen_on_these_images": chosen_here,
+        "data": one.data.name,
+        "image_size": seen.image_size,
+        "crop_ratio": seen.crop_ratio,
+        "interpolation": seen.interpolation,
+        "precision": seen.precision,
+        "corruptions": one.corruptions and one.corruptions.to_dict(),
+        "num_classes": parts[0].num_classes,
+        "calibration_bins": BINS,
+        "definition": one.definition,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "channels_last": seen.channels_last,
+        "batch_size": seen.batch_size,
+        "processes": world.size,
+        "git_commit": git_commit(),
+        "versions": {name: version(name) for name in ("roadmap", "torch", "torchvision")},
+        "started": started,
+        "ended": None,
+        "class_images": None,
+        "class_top1": None,
+        "parts": [],
+    }
+
+
+def _save(one: Exam, part: Part, answered: Answered, digest: str) -> None:
+    """Write a part's predictions beside the record: ``KEY.npz``, or ``KEY/fog-3.npz``."""
+    images = EvaluatedImages(
+        f"{one.data.name}/{part.name}".rstrip("/"),
+        digest,
+        one.seen.image_size,
+        one.seen.crop_ratio,
+        tuple(answered.left_out),
+    )
+    file = one.file.with_suffix(".npz")
+    if part.name:
+        file = one.file.with_suffix("") / f"{part.name.replace('/', '-')}.npz"
+    make_folder(file.parent)
+    write_predictions(file, Predictions(images, answered.labels, answered.predicted, answered.confidence))
+
+
+def _described(exams: Sequence[Exam]) -> str:
+    return exams[0].trained.label if len(exams) == 1 else f"{len(exams)} networks"
+
+
+@contextmanager
+def _memory() -> Iterator[None]:
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise WorkError("the device ran out of memory; choose a smaller batch_size, or fewer runs at once") from error
