@@ -27,7 +27,10 @@ RANKS = [
     ["pretrained"],
     ["distributed", "stopping", "scheduled", "launching", "losses"],
     [*(f"data.{name}" for name in ("order", "corrupt", "pixels", "image", "samples", "memory", "encoded"))],
+    ["data.distort"],
+    ["data.weather"],
     ["data.folder", "data.parquet", "data.shards"],
+    ["data.published"],
     ["data.files", "data.loaders", "data"],
     ["data.parts"],
     ["trainer"],
@@ -58,6 +61,7 @@ RANKS = [
                 "paired",
                 "underway",
                 "estimate",
+                "robustness",
             )
         ),
     ],

@@ -35,7 +35,7 @@ def corruption(name: str, frost: str | None = None) -> Callable[..., Pixels]:
     """The function of a corruption's name: (pixels, random, *constants) -> pixels."""
     if name == "frost":
         assert frost is not None
-        return partial(photographed_frost, folder=frost)
+        return partial(frosted, photographs=partial(frost_photographs, frost))
     return WEATHER.get(name) or DISTORTIONS[name]
 
 
@@ -93,13 +93,12 @@ def plasma(size: int, fading: float, random: Random) -> Values:
     return (heights / heights.max()).astype(np.float32)
 
 
-def photographed_frost(pixels: Pixels, random: Random, kept: float, strength: float, *, folder: str) -> Pixels:
-    photographs = frost_photographs(folder, 1.0 if of_imagenet(pixels) else CIFAR_FROST)
-    photograph = photographs[random.integers(len(photographs))]
-    return frosted(pixels, part_of(photograph, pixels.shape[:2], random), kept, strength)
-
-
-def frosted(pixels: Pixels, frost: Pixels, kept: float, strength: float) -> Pixels:
+def frosted(
+    pixels: Pixels, random: Random, kept: float, strength: float, *, photographs: Callable[[float], list[Pixels]]
+) -> Pixels:
+    """A random part of one of the photographs of frost, which CIFAR-10-C has shrunk, laid over the image."""
+    choice = photographs(1.0 if of_imagenet(pixels) else CIFAR_FROST)
+    frost = part_of(choice[random.integers(len(choice))], pixels.shape[:2], random)
     return np.clip(kept * pixels.astype(np.float32) + strength * frost, 0, 255).astype(np.uint8)
 
 
@@ -124,27 +123,39 @@ def frost_photographs(folder: str, scale: float) -> list[Pixels]:
         photograph = cv2.imread(str(file), cv2.IMREAD_COLOR_RGB)
         if photograph is None:
             raise RequestError(f"cannot read {file}; corruptions.frost wants a folder of photographs")
-        photographs.append(cv2.resize(photograph, None, fx=scale, fy=scale) if scale != 1 else photograph)
+        photographs.append(_scaled(photograph, scale))
     return photographs
 
 
-def synthetic_frost(pixels: Pixels, random: Random, kept: float, strength: float) -> Pixels:
-    """The published mixture with drawn frost in the place of photographs: needles in patches, not the published one."""
-    height, width = pixels.shape[:2]
-    size = 1 << (max(height, width) - 1).bit_length()
-    scale = size / 256
-    patches = plasma(size, 1.8, random)
-    needles = np.zeros((size, size), np.float32)
-    for degrees in random.uniform(0, 360, 6):
-        seeds = (random.random((size, size), np.float32) > 0.985).astype(np.float32)
-        radius = max(round(24 * scale), 3)
-        needles = np.maximum(needles, in_motion(seeds, radius, radius / 1.5, degrees))
-    ice = np.clip(patches * (0.35 + 4 * needles), 0, 1)[:height, :width, None]
-    # a cold white over dark glass
-    return frosted(pixels, 255 * ice * np.array([0.88, 0.95, 1.0], np.float32), kept, strength)
+@cache
+def drawn_frost(scale: float) -> list[Pixels]:
+    """Five pictures drawn in the place of the photographs, uint8 (512, 512, 3) at scale 1: patches of ice and needles.
+
+    Their mean and spread of brightness are about those of the published photographs; nothing else of them is.
+    """
+    return [_scaled(_drawn(np.random.default_rng(number), 75 + 30 * number), scale) for number in range(5)]
 
 
-WEATHER: dict[str, Callable[..., Pixels]] = {"snow": snow, "fog": fog, SYNTHETIC_FROST: synthetic_frost}
+def _drawn(random: Random, mean: float) -> Pixels:
+    size = 512
+    ice = plasma(size, 1.7, random)
+    for degrees in random.uniform(0, 360, 12):
+        seeds = (random.random((size, size), np.float32) > 0.997).astype(np.float32)
+        ice += 3 * in_motion(seeds, 20, 12, degrees)
+    ice = mean + 35 * (ice - ice.mean()) / ice.std()
+    # a cold white
+    return np.clip(ice[..., None] * np.array([0.88, 0.98, 1.05], np.float32), 0, 255).astype(np.uint8)
+
+
+def _scaled(picture: Pixels, scale: float) -> Pixels:
+    return picture if scale == 1 else cv2.resize(picture, None, fx=scale, fy=scale)
+
+
+WEATHER: dict[str, Callable[..., Pixels]] = {
+    "snow": snow,
+    "fog": fog,
+    SYNTHETIC_FROST: partial(frosted, photographs=drawn_frost),
+}
 
 
 class Corrupting:
