@@ -30,7 +30,7 @@ RANKS = [
     ["data.distort"],
     ["data.weather"],
     ["data.folder", "data.parquet", "data.shards"],
-    ["data.published"],
+    ["data.robustness"],
     ["data.files", "data.loaders", "data"],
     ["data.parts"],
     ["trainer"],

@@ -221,8 +221,8 @@ def contrast(pixels: Pixels, _: Random, left: float) -> Pixels:
 def elastic_transform(pixels: Pixels, random: Random, strength: float, smoothness: float, move: float) -> Pixels:
     height, width = pixels.shape[:2]
     side = min(height, width)
-    centre, reach = np.array([height // 2, width // 2], np.float32), side // 3
-    corners = np.array([centre + reach, centre + (reach, -reach), centre - reach], np.float32)
+    centre, reach = np.array([height // 2, width // 2]), side // 3
+    corners = (centre + reach * np.array([[1, 1], [1, -1], [-1, -1]])).astype(np.float32)
     moved = corners + random.uniform(-move * side, move * side, corners.shape).astype(np.float32)
     matrix = cv2.getAffineTransform(corners, moved)
     values = cv2.warpAffine(as_values(pixels), matrix, (width, height), borderMode=cv2.BORDER_REFLECT_101)
@@ -253,7 +253,9 @@ def pixelate(pixels: Pixels, _: Random, share: float) -> Pixels:
 
 def jpeg_compression(pixels: Pixels, _: Random, quality: int) -> Pixels:
     encoded = cv2.imencode(".jpg", pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
-    return cv2.imdecode(encoded, cv2.IMREAD_COLOR_RGB)
+    decoded = cv2.imdecode(encoded, cv2.IMREAD_COLOR_RGB)
+    assert decoded is not None
+    return decoded
 
 
 DISTORTIONS: dict[str, Callable[..., Pixels]] = {

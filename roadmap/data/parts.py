@@ -15,7 +15,7 @@ from roadmap.data.image import EvaluationImage
 from roadmap.data.loaders import CentreCrop, Normalise, ValLoader, as_it_is
 from roadmap.data.memory import Images, MemorySource, read_images
 from roadmap.data.order import evaluation_share
-from roadmap.data.published import read_published
+from roadmap.data.robustness import read_set
 from roadmap.data.samples import Samples
 from roadmap.data.weather import Corrupting
 from roadmap.distributed import ALONE, World
@@ -84,7 +84,7 @@ def open_parts(data: Data, view: View, world: World = ALONE) -> list[Part]:
             part.classes,
             part.accepted,
         )
-        for part in read_published(data)
+        for part in read_set(data)
     ]
 
 

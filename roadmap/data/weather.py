@@ -20,7 +20,7 @@ GREY = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 def corrupt(pixels: Pixels, name: str, severity: int, random: Random, frost: str | None = None) -> Pixels:
-    """An image uint8 (H, W, 3) corrupted; ``frost`` is the folder of photographs that the corruption of that name wants.
+    """An image uint8 (H, W, 3) corrupted; ``frost`` is the folder of photographs that this corruption wants.
 
     Raises RequestError where that folder holds none.
     """

@@ -22,7 +22,7 @@ CIFAR_SHAPE = (32, 32, 3)
 
 
 @dataclass(frozen=True)
-class Published:
+class SetPart:
     """A part of a set that ``read`` opens; ``classes`` and ``accepted`` as in ``roadmap.data.parts.Part``."""
 
     name: str
@@ -32,7 +32,7 @@ class Published:
     accepted: tuple[frozenset[int], ...] | None = None
 
 
-def read_published(data: Data) -> list[Published]:
+def read_set(data: Data) -> list[SetPart]:
     """The parts of a set. Raises RequestError where its folder is not laid out as published, or not whole."""
     if data.root is None or not Path(data.root).is_dir():
         raise RequestError(
@@ -88,11 +88,11 @@ def _whole(data: Data, where: Path, images: int) -> int:
     return images
 
 
-def _class_folders(data: Data, root: Path) -> list[Published]:
+def _class_folders(data: Data, root: Path) -> list[SetPart]:
     """A, R, Sketch, V2: class folders at the root; where they are not all classes, only these compete."""
     samples, there = class_files(root, class_positions(data))
     classes = tuple(sorted(there)) if len(there) < (data.num_classes or 0) else None
-    return [Published("", _whole(data, root, len(samples.labels)), lambda: samples, classes)]
+    return [SetPart("", _whole(data, root, len(samples.labels)), lambda: samples, classes)]
 
 
 def _named(data: Data) -> list[tuple[str, int]]:
@@ -106,7 +106,7 @@ def _named(data: Data) -> list[tuple[str, int]]:
     return [(name, severity) for name in data.corruptions for severity in data.severities]
 
 
-def _corruption_folders(data: Data, root: Path) -> list[Published]:
+def _corruption_folders(data: Data, root: Path) -> list[SetPart]:
     """C and C-bar: class folders in a folder a severity in a folder a corruption, read again when they are opened."""
     parts = []
     positions = class_positions(data)
@@ -119,7 +119,7 @@ def _corruption_folders(data: Data, root: Path) -> list[Published]:
             )
         count = len(class_files(folder, positions)[0].labels)
         # not kept: the names of fifty thousand files a part
-        parts.append(Published(f"{name}/{severity}", _whole(data, folder, count), partial(_samples, folder, positions)))
+        parts.append(SetPart(f"{name}/{severity}", _whole(data, folder, count), partial(_samples, folder, positions)))
     return parts
 
 
@@ -127,7 +127,7 @@ def _samples(folder: Path, positions: dict[str, int]) -> Samples:
     return class_files(folder, positions)[0]
 
 
-def _real_labels(data: Data, root: Path) -> list[Published]:
+def _real_labels(data: Data, root: Path) -> list[SetPart]:
     """ImageNet's validation images that ReaL has labels for."""
     samples, _ = class_files(root / "val", class_positions(data))
     _whole(data, root / "val", len(samples.labels))
@@ -144,7 +144,7 @@ def _real_labels(data: Data, root: Path) -> list[Published]:
         if real[number - 1]:
             kept.append(index)
             accepted.append(real[number - 1])
-    return [Published("", len(kept), lambda: Subset(samples, kept), accepted=tuple(accepted))]
+    return [SetPart("", len(kept), lambda: Subset(samples, kept), accepted=tuple(accepted))]
 
 
 def _read_real(file: Path, num_classes: int) -> list[frozenset[int]]:
@@ -160,7 +160,7 @@ def _read_real(file: Path, num_classes: int) -> list[frozenset[int]]:
     return [frozenset(labels) for labels in content]
 
 
-def _cifar_c(data: Data, root: Path) -> list[Published]:
+def _cifar_c(data: Data, root: Path) -> list[SetPart]:
     """CIFAR-C: an array a corruption, with the test images at severity 1 to 5 after each other."""
     labels = _array(root / "labels.npy", (), None)
     arrays = {name: _array(root / f"{name}.npy", CIFAR_SHAPE, len(labels)) for name in data.corruptions}
@@ -171,7 +171,7 @@ def _cifar_c(data: Data, root: Path) -> list[Published]:
         )
     images = _whole(data, root / "labels.npy", len(labels) // 5)
     return [
-        Published(f"{name}/{severity}", images, partial(_block, arrays[name], labels, severity))
+        SetPart(f"{name}/{severity}", images, partial(_block, arrays[name], labels, severity))
         for name, severity in _named(data)
     ]
 
@@ -195,7 +195,7 @@ def _block(array: np.ndarray, labels: np.ndarray, severity: int) -> Images:
     return Images(pixels, torch.from_numpy(np.array(labels[part], np.int64)))
 
 
-READERS: dict[str, Callable[[Data, Path], list[Published]]] = {
+READERS: dict[str, Callable[[Data, Path], list[SetPart]]] = {
     "class_folders": _class_folders,
     "corruption_folders": _corruption_folders,
     "real_labels": _real_labels,
