@@ -28,7 +28,10 @@ RANKS = [
     ["pretrained"],
     ["distributed", "stopping", "scheduled", "launching", "losses"],
     [*(f"data.{name}" for name in ("order", "corrupt", "pixels", "image", "samples", "memory", "encoded"))],
+    ["data.distort"],
+    ["data.weather"],
     ["data.folder", "data.parquet", "data.shards"],
+    ["data.robustness"],
     ["data.files", "data.loaders", "data"],
     ["data.parts"],
     ["evaluation"],
@@ -62,6 +65,7 @@ RANKS = [
                 "paired",
                 "underway",
                 "estimate",
+                "robustness",
             )
         ),
     ],
