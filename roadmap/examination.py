@@ -84,6 +84,13 @@ def exam(trained: Trained, request: EvaluationRequest, output: Path | None = Non
     given = {name: value for name in names if (value := getattr(request, name)) is not None}
     own = trained.data.to_dict() if trained.data is not None else None
     data = Data.from_mapping(data_fields(own, request.data))
+    if data.eval_crop_ratio is not None:
+        if request.crop_ratio not in (None, data.eval_crop_ratio):
+            raise RequestError(
+                f"crop_ratio={request.crop_ratio} does not go with data={data.name}, whose images are published as they "
+                f"are to be evaluated (data.eval_crop_ratio={data.eval_crop_ratio})"
+            )
+        given["crop_ratio"] = data.eval_crop_ratio
     return Exam(trained, data, replace(trained.seen, **given), request.corrupted, request.save_predictions, output)
 
 
