@@ -87,8 +87,8 @@ def exam(trained: Trained, request: EvaluationRequest, output: Path | None = Non
     if data.eval_crop_ratio is not None:
         if request.crop_ratio not in (None, data.eval_crop_ratio):
             raise RequestError(
-                f"crop_ratio={request.crop_ratio} does not go with data={data.name}, whose images are published as they "
-                f"are to be evaluated (data.eval_crop_ratio={data.eval_crop_ratio})"
+                f"crop_ratio={request.crop_ratio} does not go with data={data.name}, whose images are published as "
+                f"they are to be evaluated (data.eval_crop_ratio={data.eval_crop_ratio})"
             )
         given["crop_ratio"] = data.eval_crop_ratio
     return Exam(trained, data, replace(trained.seen, **given), request.corrupted, request.save_predictions, output)
