@@ -50,11 +50,14 @@ class EvaluationRequest(Checked):
         """Which corruptions to evaluate on beside the images as they are. Raises RequestError for an unknown one."""
         if self.corruptions is None:
             return None
-        names = self.corruptions
-        if names == ("all",):
+        names = set(self.corruptions)
+        if "all" in names:
             # the published frost takes photographs that are not ours to ship
-            names = tuple(SYNTHETIC_FROST if n == "frost" and self.frost is None else n for n in CORRUPTIONS)
-        return Corruptions(names=names, severities=tuple(sorted(set(self.severities))), frost=self.frost)
+            names = {SYNTHETIC_FROST if name == "frost" and self.frost is None else name for name in CORRUPTIONS}
+        # in one order, so that the same corruptions are the same evaluation
+        known = [name for name in (*CORRUPTIONS, SYNTHETIC_FROST) if name in names]
+        strangers = sorted(names - set(known))
+        return Corruptions((*known, *strangers), tuple(sorted(set(self.severities))), frost=self.frost)
 
 
 ALIASES = {"recipe.eval_crop_ratio": "crop_ratio", "recipe.augment.interpolation": "interpolation"}

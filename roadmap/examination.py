@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -30,6 +30,13 @@ from roadmap.runfolder import now
 from roadmap.summary import git_commit
 from roadmap.trained import Seen, Trained, view
 
+# of each field of a data set that may be left out what it is then, in plain values
+DATA_UNSET = {
+    entry.name: list(entry.default) if isinstance(entry.default, tuple) else entry.default
+    for entry in fields(Data)
+    if entry.default is not MISSING
+}
+
 
 @dataclass(frozen=True)
 class Exam:
@@ -45,9 +52,11 @@ class Exam:
     @cached_property
     def definition(self) -> dict[str, Any]:
         """Everything that defines the result: the weights, the images by where they lie, how they are shown."""
-        data = self.data.to_dict()
-        for name in ("mean", "std", "max_corrupt"):
+        # what is not set is left out: a setting to come must not make every record another's
+        data = {name: value for name, value in self.data.to_dict().items() if value != DATA_UNSET.get(name, ...)}
+        for name in ("mean", "std"):
             del data[name]
+        data.pop("max_corrupt", None)
         data["root"] = (
             None if self.data.source in MEMORY_SOURCES or not self.data.root else os.path.realpath(self.data.root)
         )

@@ -69,11 +69,13 @@ RANKS = [
             )
         ),
     ],
+    ["analysis.robust"],
     ["analysis.comparable", "analysis.groups", "analysis.rundiff", "analysis.standing"],
     ["analysis.table", "analysis.verdict", "analysis.standing_text", "analysis.attribution"],
     ["analysis.populations", "analysis.edf", "analysis.edf_text"],
     ["analysis.comparison"],
     ["analysis.listing", "analysis.attribution_text"],
+    ["analysis.robust_table"],
     ["analysis.style", "analysis.page", "analysis.labels", "analysis.charts"],
     [*(f"analysis.{name}" for name in ("figure", "deltas", "tradeoff", "curves"))],
     ["analysis.attribution_figure", "analysis.interactions_figure"],
