@@ -9,6 +9,9 @@ from roadmap.config import evaluation_values, key_of
 from roadmap.corruptions import CORRUPTIONS, SYNTHETIC_FROST, Corruptions
 from roadmap.errors import RequestError
 
+# the drawn frost beside the published one
+ORDER = [name for one in CORRUPTIONS for name in ((one, SYNTHETIC_FROST) if one == "frost" else (one,))]
+
 
 @dataclass(frozen=True)
 class EvaluationRequest(Checked):
@@ -55,7 +58,7 @@ class EvaluationRequest(Checked):
             # the published frost takes photographs that are not ours to ship
             names = {SYNTHETIC_FROST if name == "frost" and self.frost is None else name for name in CORRUPTIONS}
         # in one order, so that the same corruptions are the same evaluation
-        known = [name for name in (*CORRUPTIONS, SYNTHETIC_FROST) if name in names]
+        known = [name for name in ORDER if name in names]
         strangers = sorted(names - set(known))
         return Corruptions((*known, *strangers), tuple(sorted(set(self.severities))), frost=self.frost)
 

@@ -88,7 +88,7 @@ def _of_one_way(records: pd.DataFrame, conditions: str | None) -> list[str]:
         one, other = (way.iloc[0] for way in ways[:2])
         differing = [f"{name} ({one[name]} and {other[name]})" for name in WAYS if one[name] != other[name]]
         sizes = records["conditions"].value_counts()
-        counts = [f"{name} ({sizes[name]} run{'s' * (sizes[name] != 1)})" for name in sizes.index]
+        counts = [f"{name} ({size} run{'s' if size > 1 else ''})" for name, size in sizes.items()]
         raise RequestError(
             f"these runs were evaluated in {len(ways)} ways, which differ in "
             f"{differing[0] if differing else 'corruptions or severities'} and make no comparison; "

@@ -15,8 +15,6 @@ from roadmap.analysis.runs import definition_keys
 from roadmap.analysis.table import road
 from roadmap.path import Step
 
-OTHERS = ["clean_top1", "clean_delta", "drop"]
-
 
 def robust_comparison(robust: Robust, path: Parents | None = None, *, force: bool = False) -> Comparison:
     """``compare`` of the runs' accuracies on corrupted images; its table's ``top1`` and ``delta`` are of those.
@@ -48,6 +46,12 @@ def _beside(table: pd.DataFrame, clean: pd.DataFrame) -> dict[str, pd.Series]:
         "clean_delta": clean["delta"],
         "drop": clean["top1"] - table["top1"],
     }
+
+
+def corrupted_columns(table: pd.DataFrame) -> pd.DataFrame:
+    """The table for other programs: what is of corrupted images says so, what is the paper's or of none is left out."""
+    own = table.rename(columns={name: f"corrupted_{name}" for name in table if str(name).startswith("top1")})
+    return own.drop(columns=["top5", *(name for name in own if str(name).startswith("paper_") or name == "verdict")])
 
 
 def robust_cells(table: pd.DataFrame) -> Cells:

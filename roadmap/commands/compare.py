@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from roadmap.commands.arguments import Parser, chosen_runs, folders_and_overrides, write_text
+from roadmap.commands.arguments import Parser, chosen_runs, folders_and_overrides, say_skipped, write_text
 from roadmap.commands.watching import follow
 from roadmap.errors import RequestError
 from roadmap.textual import aligned
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from roadmap.analysis.comparable import Difference
     from roadmap.analysis.comparison import Comparison
+    from roadmap.analysis.listing import Cells
     from roadmap.analysis.parents import Parents
 
 FORMATS = {
@@ -32,6 +33,8 @@ def main(arguments: list[str]) -> int:
     options.runs, options.overrides = folders_and_overrides(options.runs)
     if not options.runs:
         raise RequestError("no run folders; name them as in `roadmap compare runs/`")
+    if options.robustness is not None and (options.by or options.pareto or options.watch is not None):
+        raise RequestError("--robustness goes with neither --by, --pareto nor --watch; leave one of them out")
     if options.watch is not None:
         return watch(options)
     runs = chosen_runs(options.runs, options.where)
@@ -46,6 +49,8 @@ def main(arguments: list[str]) -> int:
         table = front.table[[*pareto.COLUMNS]]
         cells = pareto.cells(front.members)
         terminal = pareto.text(front)
+    elif options.robustness is not None:
+        table, cells, terminal = _robust(runs, options)
     elif options.by:
         table = _pooled(runs, options)
         cells = listing.grouped_cells(table)
@@ -82,6 +87,13 @@ def _parser() -> Parser:
         metavar="gmacs|params",
         help="only designs that no other beats in accuracy and cost",
     )
+    parser.add_argument(
+        "--robustness",
+        nargs="?",
+        const="",
+        metavar="CONDITIONS",
+        help="accuracy on corrupted images, from records of `roadmap evaluate`; of several ways to evaluate one's id",
+    )
     parser.add_argument("--sort", metavar="COLUMN", help="by a column of --csv, upward; --sort=-top1: downward")
     parser.add_argument("--baseline", metavar="VARIANT", help="gaps to this variant, not to the step before")
     parser.add_argument("--force", action="store_true", help="compare what is not equal, with a warning")
@@ -100,10 +112,29 @@ def _folders_are_runs(options: argparse.Namespace) -> argparse.Namespace:
         if value and Path(value).is_dir():
             options.runs.append(value)
             setattr(options, name, "-")
+    if options.robustness and Path(options.robustness).is_dir():
+        options.runs.append(options.robustness)
+        options.robustness = ""
     if options.pareto and Path(options.pareto).is_dir():
         options.runs.append(options.pareto)
         options.pareto = "gmacs"
     return options
+
+
+def _robust(runs: "pd.DataFrame", options: argparse.Namespace) -> "tuple[pd.DataFrame, Cells, str]":
+    """The table of --robustness: of corrupted images in the place of the clean ones."""
+    from roadmap.analysis.robust import robust_runs
+    from roadmap.analysis.robust_table import corrupted_columns, robust_cells, robust_comparison, robust_notes
+    from roadmap.analysis.select import ordered
+
+    robust, skipped = robust_runs(runs, options.robustness or None)
+    say_skipped(skipped)
+    comparison = robust_comparison(robust, _path(options), force=options.force)
+    _warn(comparison.unequal)
+    table = ordered(comparison.table, options.sort) if options.sort else comparison.table
+    cells = robust_cells(table)
+    terminal = "\n".join([aligned(*cells), *robust_notes(robust, comparison)])
+    return corrupted_columns(table).drop(columns=["design", "definition"]), cells, terminal
 
 
 def _pooled(runs: "pd.DataFrame", options: argparse.Namespace) -> "pd.DataFrame":

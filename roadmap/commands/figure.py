@@ -21,6 +21,7 @@ from roadmap.published import SCALED_FROM, TABLES
 KINDS = {
     "roadmap": "a bar a step; two regimes in one figure, the larger one's bars grey",
     "deltas": "what each step changed, with its 95 %% interval, beside the paper's",
+    "robustness": "which change buys robustness: accuracy on corrupted images (`roadmap evaluate`), by step",
     "tradeoff": "accuracy against --x, with the Pareto front",
     "pareto": "designs that no other beats in accuracy and --x, among all",
     "curves": "--metric by epoch, a panel a variant",
@@ -52,6 +53,8 @@ def main(arguments: list[str]) -> int:
         _roadmap(runs, overrides, options.config_dir, file)
     elif options.kind == "deltas":
         _deltas(runs, overrides, options.config_dir, file)
+    elif options.kind == "robustness":
+        _robustness(runs, overrides, options, file)
     elif options.kind in ("attribution", "interactions"):
         _attribution(runs, folders, overrides, options, file)
     else:
@@ -70,6 +73,7 @@ def _parser() -> Parser:
     parser.add_argument("--where", metavar="EXPR", help="only runs for which it holds, as of `roadmap compare`")
     parser.add_argument("--by", metavar="FIELD", help="of edf: a space a value, as --by kernel; or sweep")
     parser.add_argument("--normalise", metavar="gmacs|params", help="of edf: designs of equal cost weigh the same")
+    parser.add_argument("--conditions", metavar="ID", help="of robustness: one of several ways of evaluating")
     parser.add_argument("--metric", metavar="NAME", help="of curves: a number of metrics.jsonl; top1 unless given")
     return parser
 
@@ -78,6 +82,7 @@ def _check_options(options: argparse.Namespace) -> None:
     if options.kind not in KINDS:
         raise RequestError(f"unknown kind '{options.kind}'; choose {listed(KINDS)}")
     owners = {"x": ("tradeoff", "pareto"), "metric": ("curves",), "by": ("edf",), "normalise": ("edf",)}
+    owners["conditions"] = ("robustness",)
     for option, kinds in owners.items():
         if getattr(options, option) is not None and options.kind not in kinds:
             raise RequestError(
@@ -123,6 +128,25 @@ def _deltas(runs: pd.DataFrame | None, overrides: list[str], config_dirs: list[s
     paper = f"regime {SCALED_FROM.get(regime, regime)} on ImageNet-1K, for orientation"
     title = f"What each change is worth, from {way(steps, ' to ')}"
     draw_deltas(road(runs, steps), file, title=title, subtitle=subtitle(runs, steps), paper=paper)
+
+
+def _robustness(runs: pd.DataFrame | None, overrides: list[str], options: argparse.Namespace, file: Path) -> None:
+    from roadmap.analysis.robust import robust_runs
+    from roadmap.analysis.robust_figure import draw_robustness
+    from roadmap.analysis.robust_table import robust_road
+    from roadmap.analysis.table import members, subtitle, way
+
+    runs, steps = on_path(_needed(runs, "robustness"), overrides, options.config_dir)
+    robust, skipped = robust_runs(runs, options.conditions)
+    say_skipped(skipped)
+    draw_robustness(
+        robust_road(robust, steps),
+        robust.means(members(robust.runs, steps)),
+        file,
+        title=f"Which change buys robustness, from {way(steps, ' to ')}",
+        subtitle=subtitle(robust.runs, steps),
+        words=robust.words,
+    )
 
 
 def _attribution(
