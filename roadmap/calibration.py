@@ -23,6 +23,6 @@ def class_accuracies(labels: np.ndarray, right: np.ndarray, num_classes: int) ->
 
     ``labels`` (n,) are class numbers below ``num_classes``, ``right`` (n,) bool.
     """
-    images = np.bincount(labels, minlength=num_classes)
-    hits = np.bincount(labels, right, num_classes)
-    return images.tolist(), [100 * hit / of if of else None for hit, of in zip(hits.tolist(), images, strict=True)]
+    images = np.bincount(labels, minlength=num_classes).tolist()
+    hits = np.bincount(labels, right, num_classes).tolist()
+    return images, [100 * hit / of if of else None for hit, of in zip(hits, images, strict=True)]

@@ -63,6 +63,8 @@ class Exam:
         shown = ("image_size", "crop_ratio", "interpolation", "mean", "std", "precision")
         return {
             "weights": self.trained.digest,
+            # the best may be the last, and is still to be called the best
+            "checkpoint": self.trained.checkpoint["file"] if self.trained.folder else None,
             "data": data,
             "corruptions": self.corruptions and self.corruptions.to_dict(),
             **{name: value for name, value in asdict(self.seen).items() if name in shown},
@@ -75,7 +77,7 @@ class Exam:
     @property
     def conditions(self) -> str:
         """Equal for exams on the same images at the same size, crop and precision, whatever the network."""
-        own = ("weights", "interpolation", "mean", "std")
+        own = ("weights", "checkpoint", "interpolation", "mean", "std")
         return key_of({name: value for name, value in self.definition.items() if name not in own})
 
     @property

@@ -58,7 +58,7 @@ def robustness_figure(
     table["section_number"] = (table["section"] != table["section"].shift()).cumsum() - 1
     heat = by_corruption.loc[list(table["step"])]
     names = [str(name).replace("_", " ") for name in heat.columns]
-    first = table["step"][table["top1"].notna().idxmax()]
+    first = str(table.loc[table["top1"].notna(), "step"].iloc[0])
     with styled():
         figure = Figure()
         cell = max(width(_cells(heat - heat.loc[first]).ravel(), SMALL) + 0.08, 0.24)
@@ -112,7 +112,7 @@ CLEAN_MARK: dict[str, Any] = {"linestyle": "none", "mfc": YELLOW, "mec": EDGE, "
 
 
 def _limits(table: pd.DataFrame) -> tuple[float, float]:
-    """The axis of accuracies in percent: as far as the intervals go, but cut where these are far wider than the rest."""
+    """The axis of accuracies in percent: as far as the intervals go, but no farther than far beside the values."""
     values = table[["top1", "clean_top1"]].stack()
     low, high = values.min(), values.max()
     span = max(high - low, 1.0)
