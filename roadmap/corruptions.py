@@ -43,6 +43,6 @@ class Corruptions(Checked):
                 raise RequestError(f"corruptions.{key} is empty; it wants at least one")
         if "frost" in self.names and self.frost is None:
             raise RequestError(
-                "corruption frost is made of photographs of frost, which are not ours to ship: set corruptions.frost "
-                f"to a folder of them, or choose {SYNTHETIC_FROST}, which is drawn and not the published one"
+                "corruption frost is made of photographs of frost, which are not ours to ship: set "
+                f"frost=FOLDER, or choose {SYNTHETIC_FROST}, which is drawn and not the published one"
             )

@@ -270,7 +270,7 @@ def test_calibration_is_sklearns_curve_weighted_by_its_bins() -> None:
 
 def test_classes_without_images_have_no_accuracy() -> None:
     images, accuracies = class_accuracies(np.array([0, 0, 2]), np.array([True, False, True]), 4)
-    assert (images, accuracies) == ([2, 0, 1, 0], [50.0, None, 100.0])
+    assert (images, accuracies) == ([2, 0, 1, 0], [50.0, None, 100.0, None])
 
 
 class Listed:

@@ -117,12 +117,12 @@ def frost_photographs(folder: str, scale: float) -> list[Pixels]:
     """The photographs of a folder in the order of their names, uint8 (H, W, 3) RGB, kept for every image to come."""
     files = sorted(file for file in Path(folder).glob("*") if file.suffix.lower() in PHOTOGRAPHS)
     if not files:
-        raise RequestError(f"corruptions.frost={folder} holds no photographs; it wants {', '.join(PHOTOGRAPHS)} files")
+        raise RequestError(f"frost={folder} holds no photographs; it wants {', '.join(PHOTOGRAPHS)} files")
     photographs = []
     for file in files:
         photograph = cv2.imread(str(file), cv2.IMREAD_COLOR_RGB)
         if photograph is None:
-            raise RequestError(f"cannot read {file}; corruptions.frost wants a folder of photographs")
+            raise RequestError(f"cannot read {file}; frost= wants a folder of photographs")
         photographs.append(_scaled(photograph, scale))
     return photographs
 
