@@ -145,8 +145,13 @@ def test_corruption_folders(name: str, configs: dict[str, Data], tmp_path: Path)
     assert [part.name for part in parts] == [f"{corruption}/{s}" for corruption in data.corruptions for s in (1, 5)]
     assert {(part.images, part.num_classes, part.classes) for part in parts} == {(8, 1000, None)}
     assert_each_shows_its_label(parts[-1])
-    border = shown(parts[0])[0][:, :, 0].std().item()
-    assert border > 0.01, "the square in the middle is not all that is shown"
+    # by the network's own ratio nothing but the square in the middle would be shown
+    assert shown(parts[0])[0][0, :, 0, 0].mean() > 0.5
+    (wrong,) = open_parts(
+        replace(data, corruptions=data.corruptions[:1], severities=(1,), eval_crop_ratio=None),
+        replace(VIEW, crop_ratio=0.5),
+    )
+    assert shown(wrong)[0][0, :, 0, 0].mean() < 0.1
     (one,) = open_parts(replace(data, corruptions=data.corruptions[3:4], severities=(5,)), VIEW)
     assert one.name == f"{data.corruptions[3]}/5"
 
