@@ -18,6 +18,20 @@ SEVERITIES = (1, 2, 3, 4, 5)
 SYNTHETIC_FROST = "frost_synthetic"
 WITHOUT_PHOTOGRAPHS = tuple(SYNTHETIC_FROST if name == "frost" else name for name in CORRUPTIONS)
 
+# ImageNet-C-bar's (Mintun et al., arXiv:2102.11273), as its release spells them
+C_BAR = (
+    "blue_noise_sample",
+    "brownish_noise",
+    "caustic_refraction",
+    "checkerboard_cutout",
+    "cocentric_sine_waves",
+    "inverse_sparkles",
+    "perlin_noise",
+    "plasma_noise",
+    "single_frequency_greyscale",
+    "sparkles",
+)
+
 
 @dataclass(frozen=True)
 class Corruptions(Checked):

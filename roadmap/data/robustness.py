@@ -180,8 +180,11 @@ def _array(file: Path, shape: tuple[int, ...], count: int | None) -> np.ndarray:
     """A mapped array of bytes (count, *shape)."""
     try:
         array = np.load(file, mmap_mode="r")
-    except (OSError, ValueError, EOFError) as error:
-        raise RequestError(f"cannot read {file}: {' '.join(str(error).split())}") from error
+    except OSError as error:
+        raise RequestError(f"cannot read {file}: {error.strerror}") from error
+    # numpy's own words would have it unpickled
+    except (ValueError, EOFError) as error:
+        raise RequestError(f"cannot read {file}: it is no whole array of numpy's .npy format") from error
     wanted = (len(array) if count is None else count, *shape)
     if array.shape != wanted or array.dtype.kind not in "ui":
         raise RequestError(f"{file} holds {array.dtype} {array.shape}; it wants whole numbers {wanted}")

@@ -8,8 +8,17 @@ import cv2
 import numpy as np
 
 from roadmap.corruptions import SYNTHETIC_FROST, Corruptions
-from roadmap.data.distort import DISTORTIONS, Random, Values, as_pixels, as_values, constants, in_motion, of_imagenet
-from roadmap.data.distort import zoomed as zoomed_values
+from roadmap.data.distort import (
+    DISTORTIONS,
+    Random,
+    Values,
+    as_pixels,
+    as_values,
+    constants,
+    in_motion,
+    of_imagenet,
+    zoomed,
+)
 from roadmap.data.pixels import Pixels
 from roadmap.errors import RequestError
 from roadmap.seeds import derived_seed
@@ -24,36 +33,20 @@ def corrupt(pixels: Pixels, name: str, severity: int, random: Random, frost: str
 
     Raises RequestError where that folder holds none.
     """
-    return corruption(name, frost)(pixels, random, *constants(_constants_of(name), severity, pixels))
-
-
-def _constants_of(name: str) -> str:
-    return "frost" if name == SYNTHETIC_FROST else name
-
-
-def corruption(name: str, frost: str | None = None) -> Callable[..., Pixels]:
-    """The function of a corruption's name: (pixels, random, *constants) -> pixels."""
+    # the drawn frost is mixed in as the photographed one is
+    published = constants("frost" if name == SYNTHETIC_FROST else name, severity, pixels)
     if name == "frost":
         assert frost is not None
-        return partial(frosted, photographs=partial(frost_photographs, frost))
-    return WEATHER.get(name) or DISTORTIONS[name]
+        return frosted(pixels, random, *published, photographs=partial(frost_photographs, frost))
+    return (WEATHER.get(name) or DISTORTIONS[name])(pixels, random, *published)
 
 
-def snow(
-    pixels: Pixels,
-    random: Random,
-    mean: float,
-    deviation: float,
-    zoom: float,
-    least: float,
-    radius: int,
-    spread: float,
-    kept: float,
-) -> Pixels:
+def snow(pixels: Pixels, random: Random, *constants: float) -> Pixels:
+    mean, deviation, zoom, least, radius, spread, kept = constants
     values = as_values(pixels)
-    flakes = zoomed_values(mean + deviation * random.standard_normal(pixels.shape[:2], np.float32), zoom)
+    flakes = zoomed(mean + deviation * random.standard_normal(pixels.shape[:2], np.float32), zoom)
     flakes[flakes < least] = 0
-    falling = in_motion(np.float32(255) * as_values(as_pixels(flakes)), radius, spread, random.uniform(-135, -45))
+    falling = in_motion(as_pixels(flakes).astype(np.float32), int(radius), spread, random.uniform(-135, -45))
     layer = np.clip(np.round(falling), 0, 255)[..., None] / 255
     whitened = np.maximum(values, (values @ GREY)[..., None] * 1.5 + 0.5)
     return as_pixels(kept * values + (1 - kept) * whitened + layer + layer[::-1, ::-1])
@@ -133,14 +126,15 @@ def drawn_frost(scale: float) -> list[Pixels]:
 
     Their mean and spread of brightness are about those of the published photographs; nothing else of them is.
     """
-    return [_scaled(_drawn(np.random.default_rng(number), 75 + 30 * number), scale) for number in range(5)]
+    return [_scaled(_drawn(number), scale) for number in range(5)]
 
 
-def _drawn(random: Random, mean: float) -> Pixels:
-    size = 512
+@cache
+def _drawn(number: int) -> Pixels:
+    random, size, mean = np.random.default_rng(number), 512, 75 + 30 * number
     ice = plasma(size, 1.7, random)
-    for degrees in random.uniform(0, 360, 12):
-        seeds = (random.random((size, size), np.float32) > 0.997).astype(np.float32)
+    for degrees in random.uniform(0, 360, 6):
+        seeds = (random.random((size, size), np.float32) > 0.994).astype(np.float32)
         ice += 3 * in_motion(seeds, 20, 12, degrees)
     ice = mean + 35 * (ice - ice.mean()) / ice.std()
     # a cold white
