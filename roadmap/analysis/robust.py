@@ -85,13 +85,13 @@ def _of_one_way(records: pd.DataFrame, conditions: str | None) -> list[str]:
             raise RequestError(f"--conditions {conditions}: no run was evaluated so; choose {listed(ids)}")
     ways = [way for _, way in records.groupby(WAY, sort=False)]
     if len(ways) > 1:
-        one, other = (way.iloc[0] for way in ways[:2])
-        differing = [f"{name} ({one[name]} and {other[name]})" for name in WAYS if one[name] != other[name]]
+        values = {name: list(dict.fromkeys(way[name].iloc[0] for way in ways)) for name in WAYS}
+        differing = [f"{name} ({' and '.join(map(str, those))})" for name, those in values.items() if len(those) > 1]
         sizes = records["conditions"].value_counts()
         counts = [f"{name} ({size} run{'s' if size > 1 else ''})" for name, size in sizes.items()]
         raise RequestError(
             f"these runs were evaluated in {len(ways)} ways, which differ in "
-            f"{differing[0] if differing else 'corruptions or severities'} and make no comparison; "
+            f"{' and in '.join(differing) or 'corruptions or severities'} and make no comparison; "
             f"choose with --conditions {listed(counts)}"
         )
     (way,) = ways

@@ -24,11 +24,12 @@ from roadmap.analysis.page import (
     write_rows,
 )
 from roadmap.analysis.statistics import ALPHA
-from roadmap.analysis.style import BLUE, EDGE, GREY, GRID, INK, SMALL, VERMILLION, YELLOW, save, styled, width
+from roadmap.analysis.style import BLUE, EDGE, GREY, GRID, INK, SMALL, TEXT, VERMILLION, YELLOW, save, styled, width
 from roadmap.errors import RequestError
 
 PLOT, BETWEEN, ROW = 2.5, 0.3, 0.28  # inches: a plot's width, the space between two, a row's height
 OURS, CLEAN = -0.12, 0.24  # in rows below the middle of a row
+HEAT = "change to the first\nstep (points)"
 CUT = 2.5  # an interval goes on at most so many times as far as the values
 DIVERGING = LinearSegmentedColormap.from_list("vermillion to blue", [VERMILLION, "white", BLUE])
 
@@ -62,6 +63,7 @@ def robustness_figure(
     with styled():
         figure = Figure()
         cell = max(width(_cells(heat - heat.loc[first]).ravel(), SMALL) + 0.08, 0.24)
+        cell = max(cell, width(HEAT.split("\n"), TEXT) / len(names))
         widths = [PLOT, PLOT, cell * len(names)]
         plots = [figure.add_axes((0, 0, 1, 1), label=str(number)) for number in range(3)]
         _draw_accuracies(plots[0], table)
@@ -179,7 +181,7 @@ def _draw_heat(axes: Axes, change: pd.DataFrame, names: Sequence[str]) -> None:
     for (row, column), cell in np.ndenumerate(_cells(change)):
         dark = abs(values[row, column]) > 0.6 * limit
         axes.text(column, row, cell, ha="center", va="center", size=SMALL, color="white" if dark else INK)
-    axes.set(yticks=[], xlabel="change to the first step (percentage points)")
+    axes.set(yticks=[], xlabel=HEAT)
     axes.xaxis.set_ticks_position("top")
     axes.xaxis.set_label_position("bottom")
     axes.set_xticks(range(len(names)), names, rotation=90, size=SMALL)
