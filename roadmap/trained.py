@@ -10,16 +10,18 @@ import torch
 import yaml
 from torch import Tensor, nn
 
-from roadmap.builder import build_network
 from roadmap.checkpoint import DAMAGED
-from roadmap.config import Composed
+from roadmap.config import Composed, key_of
 from roadmap.data.parts import View
 from roadmap.design import Design
+from roadmap.digest import file_digest
 from roadmap.errors import RequestError
 from roadmap.experiment import Data
-from roadmap.network import Network
+from roadmap.library_weights import library_weights
+from roadmap.models import make_model
 from roadmap.pretrained import read_weights
 from roadmap.recipe import Recipe
+from roadmap.rival import Rival
 from roadmap.runfolder import RunFolder
 from roadmap.weights import load_weights
 
@@ -88,12 +90,13 @@ def trained_checkpoint(file: Path, averaged: bool = False) -> Trained:
     recipe, data = Recipe.from_mapping(values["recipe"]), Data.from_mapping(values["data"])
     state = _state(file, summary.get("run_id"))
     weights = _network_weights(state, file, averaged)
-    design, classes = Design.from_mapping(values["design"]), summary["num_classes"]
+    design = Rival.from_mapping(values["model"]) if values.get("model") else Design.from_mapping(values["design"])
+    classes = summary["num_classes"]
 
     def make(image_size: int, num_classes: int) -> nn.Module:
-        network = Network(design, recipe.network, classes)
-        network.load_state_dict(weights)
-        return network
+        return _with_weights(
+            make_model(design, recipe.network, classes, image_size), weights, f"image_size={image_size}"
+        )
 
     micro = summary.get("micro_batch_size") or values["batch_size"]
     return Trained(
@@ -126,12 +129,8 @@ def trained_file(composed: Composed) -> Trained:
     weights, averaged, file = read_weights(pretrained)
 
     def make(image_size: int, num_classes: int) -> nn.Module:
-        network = build_network(composed, num_classes)
-        try:
-            load_weights(network, weights)
-        except RequestError as error:
-            raise RequestError(f"pretrained={pretrained}: {error}") from error
-        return network
+        network = make_model(composed.design, recipe.network, num_classes, image_size)
+        return _with_weights(network, weights, f"pretrained={pretrained}")
 
     data = Data.from_mapping(values["data"])
     seen = Seen(
@@ -155,6 +154,45 @@ def trained_file(composed: Composed) -> Trained:
         run={"regime": values["regime"]["name"], "variant": composed.variant, "design": composed.design.to_dict()},
         digest=weights_digest(weights),
     )
+
+
+def trained_library(composed: Composed) -> Trained:
+    """A rival with the weights that its library has for it, ``pretrained=library``, seen as the library says."""
+    if not isinstance(composed.design, Rival):
+        raise RequestError("pretrained=library goes with model=torchvision or model=timm; name a file of weights")
+    values, rival = composed.values, composed.design
+    weights = library_weights(rival, str(values["pretrained"]).partition("/")[2])
+    # the config's own image size is the regime's
+    given = [word for word in composed.overrides if key_of(word) == "image_size"]
+    seen = Seen(
+        image_size=values["image_size"] if given else weights.image_size,
+        crop_ratio=weights.crop_ratio,
+        interpolation=weights.interpolation,
+        mean=weights.mean,
+        std=weights.std,
+        precision=values["precision"],
+        channels_last=values["channels_last"],
+        num_workers=values["num_workers"],
+        batch_size=values["micro_batch_size"] or 256,
+    )
+    return Trained(
+        label=f"{rival.library}'s {rival.name}, {weights.name}",
+        make=lambda image_size, num_classes: weights.make(image_size),
+        num_classes=weights.num_classes,
+        data=Data.from_mapping(values["data"]),
+        seen=seen,
+        checkpoint={"file": str(weights.file), "epoch": None, "weights": "network"},
+        run={"regime": values["regime"]["name"], "variant": composed.variant, "design": rival.to_dict()},
+        digest=file_digest(weights.file),
+    )
+
+
+def _with_weights(network: nn.Module, weights: Mapping[str, Tensor], place: str) -> nn.Module:
+    try:
+        load_weights(network, weights)
+    except RequestError as error:
+        raise RequestError(f"{place}: {error}") from error
+    return network
 
 
 def weights_digest(weights: Mapping[str, Tensor]) -> str:

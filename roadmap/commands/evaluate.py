@@ -129,7 +129,7 @@ def _of_weights(overrides: list[str], options: argparse.Namespace) -> "tuple[lis
     from roadmap.config import compose, key_of
     from roadmap.evaluation_request import evaluation_request, of_evaluation
     from roadmap.examination import exam
-    from roadmap.trained import trained_file
+    from roadmap.trained import trained_file, trained_library
 
     words = checked_overrides(overrides)
     if chosen := [word for word in words if key_of(word) in ("checkpoint", "weights")]:
@@ -142,4 +142,6 @@ def _of_weights(overrides: list[str], options: argparse.Namespace) -> "tuple[lis
     if options.output is None:
         raise RequestError("these weights have no run's folder to keep the record in; name a file for it: -o FILE.json")
     request = evaluation_request([word for word in words if of_evaluation(word)], options.config_dir)
-    return [exam(trained_file(composed), request, Path(options.output))], str(composed.values["device"])
+    library = str(composed.values["pretrained"]).split("/")[0] == "library"
+    trained = trained_library(composed) if library else trained_file(composed)
+    return [exam(trained, request, Path(options.output))], str(composed.values["device"])
