@@ -94,9 +94,8 @@ def trained_checkpoint(file: Path, averaged: bool = False) -> Trained:
     classes = summary["num_classes"]
 
     def make(image_size: int, num_classes: int) -> nn.Module:
-        return _with_weights(
-            make_model(design, recipe.network, classes, image_size), weights, f"image_size={image_size}"
-        )
+        network = make_model(design, recipe.network, classes, image_size)
+        return _with_weights(network, weights, f"image_size={image_size} ({values['image_size']} in training)")
 
     micro = summary.get("micro_batch_size") or values["batch_size"]
     return Trained(
