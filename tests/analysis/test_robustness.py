@@ -1,11 +1,7 @@
 """Mean corruption errors: constructed cases by hand, and AlexNet, which they are normalised by, against itself."""
 
-import csv
-from pathlib import Path
-
 import pytest
 
-import roadmap
 from roadmap.analysis.robustness import (
     ALEXNET_CLEAN_ERROR,
     alexnet_errors,
@@ -58,18 +54,25 @@ def test_alexnets_clean_error_is_torchvisions() -> None:
     assert pytest.approx(100 - accuracy) == ALEXNET_CLEAN_ERROR
 
 
-def test_published_means_bound_what_a_row_can_be() -> None:
-    """ResNet-50's published 76.7 and its clean error, all corruptions scaled alike: its errors lie between the two."""
-    file = Path(roadmap.__file__).parent / "paper" / "table8_robustness.csv"
-    with open(file, newline="", encoding="utf-8") as lines:
-        row = next(row for row in csv.DictReader(lines) if row["model"] == "ResNet-50")
-    scaled = {name: [float(row["c_mce"]) / 100 * error] * 5 for name, error in alexnet_errors().items()}
-    assert mce(scaled).mean == pytest.approx(76.7)
-    assert (
-        100 - float(row["clean"])
-        < mean_error(scaled).mean
-        < mean_error({n: [e] * 5 for n, e in alexnet_errors().items()}).mean
-    )
+# torchvision's ResNet-50 (76.13 % clean) as a public evaluation on ImageNet-C logged it: top-1, corruption error
+RESNET50 = {
+    "gaussian_noise": (29.29, 79.77),
+    "impulse_noise": (23.81, 82.58),
+    "defocus_blur": (38.75, 74.71),
+    "glass_blur": (26.79, 88.61),
+    "frost": (38.14, 74.84),
+    "fog": (45.83, 66.11),
+    "brightness": (68.02, 56.64),
+    "contrast": (39.06, 71.43),
+    "elastic_transform": (45.25, 84.75),
+}
+
+
+def test_resnet50s_corruption_errors_are_the_public_ones() -> None:
+    """Nine of the fifteen, all that could be found to the hundredth; the row's mean over all is 76.7."""
+    errors = {name: [100 - top1] * 5 for name, (top1, _) in RESNET50.items()}
+    ours = mce(errors, {name: alexnet_errors()[name] for name in RESNET50}).by_corruption
+    assert ours == pytest.approx({name: error for name, (_, error) in RESNET50.items()}, abs=0.012)
 
 
 def test_parts_become_errors_and_what_is_missing_is_named() -> None:
