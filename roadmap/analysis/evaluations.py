@@ -12,6 +12,7 @@ from roadmap.analysis.runs import Folders
 from roadmap.errors import RequestError
 from roadmap.evaluation_record import EVALUATIONS, read_record
 
+Folder = str | os.PathLike[str]
 # of a record, what each of its rows repeats
 SHARED = (
     *("key", "conditions", "label", "run_id", "regime", "step", "variant", "recipe", "seed", "epochs"),
@@ -60,6 +61,28 @@ def evaluation_rows(record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         corruption, _, severity = part["part"].partition("/")
         apart = {"corruption": corruption or None, "severity": int(severity) if severity else None}
         yield shared | {"part": part["part"]} | apart | {name: part.get(name) for name in PART}
+
+
+def paired_files(first: Folder, second: Folder) -> Iterator[tuple[str, Path, Path]]:
+    """The files of predictions of two runs' evaluations on the same images in the same way, and what these are."""
+    ours, theirs = (_predictions(folder) for folder in (first, second))
+    for way, (words, file) in ours.items():
+        if way in theirs:
+            yield words, file, theirs[way][1]
+
+
+def _predictions(folder: Folder) -> dict[tuple[Any, ...], tuple[str, Path]]:
+    """Of a run's evaluations with predictions, by how they were made: what was evaluated, and the file."""
+    found = {}
+    for file in _files([folder]):
+        record, predictions = read_record(file), file.with_suffix(".npz")
+        if record is not None and predictions.is_file():
+            checkpoint = record["checkpoint"]
+            words = (
+                f"{record['data']} at {record['image_size']} pixels, {checkpoint['weights']} of {checkpoint['file']}"
+            )
+            found[record["conditions"], checkpoint["file"], checkpoint["weights"]] = words, predictions
+    return found
 
 
 def _files(folders: Any) -> Iterator[Path]:

@@ -28,8 +28,8 @@ def main(arguments: list[str]) -> int:
         print(json.dumps([asdict(entry) for entry in entries], indent=1, ensure_ascii=False))
         return 0
     print(_table(first, second, entries) if entries else "these runs differ in nothing")
-    if all((Path(run["path"]) / PREDICTIONS).is_file() for run in (first, second)):
-        print(_paired(first["path"], second["path"]))
+    for sentence in _paired(first["path"], second["path"]):
+        print(sentence)
     return 0
 
 
@@ -40,14 +40,21 @@ def _table(first: dict[str, Any], second: dict[str, Any], entries: "list[Entry]"
     return aligned(["", "", *names, "change"], rows)
 
 
-def _paired(first: str, second: str) -> str:
-    """What the saved predictions say, or why they say nothing."""
+def _paired(first: str, second: str) -> list[str]:
+    """What saved predictions say, of training's last evaluation and of `roadmap evaluate`, or why they say nothing."""
+    from roadmap.analysis.evaluations import paired_files
     from roadmap.analysis.paired import compare_predictions, sentence
 
-    try:
-        return sentence(compare_predictions(first, second))
-    except RequestError as error:
-        return str(error)
+    files = [("", Path(first) / PREDICTIONS, Path(second) / PREDICTIONS)]
+    files = [pair for pair in files if pair[1].is_file() and pair[2].is_file()]
+    said: dict[str, str] = {}
+    files += [(f"{words}: ", one, other) for words, one, other in paired_files(first, second)]
+    for words, one, other in files:
+        try:
+            said.setdefault(sentence(compare_predictions(one, other)), words)
+        except RequestError as error:
+            said.setdefault(str(error), words)
+    return [words + text for text, words in said.items()]
 
 
 def _value(value: Any) -> str:
