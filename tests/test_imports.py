@@ -24,7 +24,7 @@ RANKS = [
     ["studies"],
     ["planning"],
     ["network", "costs", "augment", "optim", "checkpoint", "device", "progress", "weights", "loggers", "wandb_logger"],
-    ["pretrained"],
+    ["pretrained", "rvt"],
     ["distributed", "stopping", "scheduled", "launching", "losses"],
     [*(f"data.{name}" for name in ("order", "corrupt", "pixels", "image", "samples", "memory", "encoded"))],
     ["data.folder", "data.parquet", "data.shards"],
