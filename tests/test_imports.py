@@ -15,7 +15,7 @@ RANKS = [
     ["design", "recipe", "rows", "layout"],
     ["experiment"],
     ["counting", "matching", "spaces"],
-    ["runfolder", "config", "published", "predictions", "claims"],
+    ["runfolder", "config", "published", "published_rows", "predictions", "claims"],
     ["plan"],
     ["search"],
     ["searchspace"],
