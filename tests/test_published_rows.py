@@ -79,6 +79,7 @@ SWIN = {"label": "Swin-T", "change": "model=swin_t"}
     [
         ({"rows": []}, "rows=mine has no rows"),
         ({"rows": [SWIN, SWIN]}, "rows=mine has two rows 'Swin-T'; give one a label of its own"),
+        ({"rows": [SWIN], "table": [1]}, "unknown key rows.table; choose name, tables or rows"),
         ({"rows": [SWIN], "tables": [3]}, "unknown table 3 in rows.tables; choose 1, 2, 8 or 12"),
         ({"rows": ["model=swin_t"]}, "rows.rows has 'model=swin_t'; it wants {label: Swin-T, change: model=swin_t}"),
         ({"rows": [{"label": "Swin-T"}]}, "rows.rows.change is not set"),

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 import torchvision
 import yaml
+from golden.make_rivals import BASES, FILE, cost_of, other_models, rows
 
 from roadmap.confdir import config_dir
 from roadmap.config import options_of
 from roadmap.published_rows import IMAGE_SIZE, NetworkRow, PublishedRow, matches, network_rows
-from golden.make_rivals import BASES, FILE, cost_of, other_models, rows
 
 GOLDEN: dict[str, dict[str, Any]] = json.loads(FILE.read_text(encoding="utf-8"))
 MODELS = sorted(file.stem for file in (config_dir() / "model").glob("*.yaml") if file.stem not in BASES)

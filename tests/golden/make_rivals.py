@@ -7,10 +7,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from roadmap.config import compose, options_of
-from roadmap.confdir import config_dir
-from roadmap.published_rows import network_rows, printed
 from roadmap.spending import spent
+
+from roadmap.confdir import config_dir
+from roadmap.config import compose, options_of
+from roadmap.published_rows import network_rows, printed
 
 FILE = Path(__file__).parent / "rivals.json"
 BASES = ("timm", "torchvision", "roadmap")  # of conf/model/: any network of a library, so none to count
