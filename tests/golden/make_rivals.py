@@ -23,13 +23,12 @@ def cost_of(overrides: tuple[str, ...]) -> dict[str, int]:
 
 
 def rows() -> dict[str, dict[str, Any]]:
-    """Every row by its title, with what is printed of it and why where that is not what it has."""
+    """Every row by its title, with what is printed of it."""
     return {
         row.title: {
             **cost_of(row.overrides),
             "published_gflops": printed(published, "gflops"),
             "published_params_m": printed(published, "params_m"),
-            "why": row.why,
         }
         for row, published in network_rows(options_of(["rows=paper"])[0]["rows"])
     }
