@@ -7,11 +7,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from roadmap.spending import spent
-
 from roadmap.confdir import config_dir
 from roadmap.config import compose, options_of
 from roadmap.published_rows import network_rows, printed
+from roadmap.spending import spent
 
 FILE = Path(__file__).parent / "rivals.json"
 BASES = ("timm", "torchvision", "roadmap")  # of conf/model/: any network of a library, so none to count
