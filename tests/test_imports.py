@@ -15,7 +15,7 @@ RANKS = [
     ["design", "recipe", "rival", "rows", "layout", "corruptions"],
     ["experiment"],
     ["counting", "matching", "spaces"],
-    ["runfolder", "config", "published", "predictions", "claims", "calibration"],
+    ["runfolder", "config", "published", "published_rows", "predictions", "claims", "calibration"],
     ["evaluation_record", "evaluation_request"],
     ["plan"],
     ["search"],
@@ -25,6 +25,7 @@ RANKS = [
     ["studies"],
     [
         "network",
+        "rvt",
         "models",
         "costs",
         "augment",
