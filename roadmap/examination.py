@@ -1,6 +1,8 @@
 """Trained networks evaluated: those that see the same images the same way together, a part of the images at a time."""
 
 import os
+import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import MISSING, asdict, dataclass, fields, replace
@@ -26,6 +28,7 @@ from roadmap.evaluation_record import EvaluationRecord, key_of, make_folder, rea
 from roadmap.evaluation_request import EvaluationRequest, data_fields
 from roadmap.experiment import MEMORY_SOURCES, Data
 from roadmap.predictions import EvaluatedImages, Predictions, write_predictions
+from roadmap.progress import QUIET_SECONDS
 from roadmap.runfolder import now
 from roadmap.summary import git_commit
 from roadmap.trained import Seen, Trained, view
@@ -138,7 +141,8 @@ def _examine_alike(exams: Sequence[Exam], device: torch.device, world: World) ->
         networks = [_built(one, parts, device) for one in exams]
     evaluator = Evaluator(autocast(device, first.seen.precision), device, world)
     records = [_opening(one, parts, device, world, started) for one in exams]
-    for part in tqdm(parts, desc=_described(exams), disable=None if world.first and len(parts) > 1 else True):
+    label = first.trained.label if len(exams) == 1 else f"{len(exams)} networks"
+    for part in _told(parts, label, shown=world.first and len(parts) > 1):
         with _memory():
             rows = _examine_part(part, networks, evaluator, exams, records)
         for record, row in zip(records, rows, strict=True):
@@ -278,8 +282,14 @@ def _save(one: Exam, part: Part, answered: Answered, digest: str) -> None:
     write_predictions(file, Predictions(images, answered.labels, answered.predicted, answered.confidence))
 
 
-def _described(exams: Sequence[Exam]) -> str:
-    return exams[0].trained.label if len(exams) == 1 else f"{len(exams)} networks"
+def _told(parts: Sequence[Part], label: str, shown: bool) -> Iterator[Part]:
+    """Each part, told on stderr: by a bar in a terminal, a line now and then in a log file."""
+    spoke = time.monotonic()
+    for number, part in enumerate(tqdm(parts, desc=label, leave=False, disable=None if shown else True), start=1):
+        if shown and not sys.stderr.isatty() and time.monotonic() - spoke > QUIET_SECONDS:
+            print(f"{label}: part {number} of {len(parts)}, {part.name}", file=sys.stderr, flush=True)
+            spoke = time.monotonic()
+        yield part
 
 
 @contextmanager

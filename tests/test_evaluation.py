@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import accuracy_score, log_loss, recall_score, top_k_accuracy_score
 from torch import Tensor, nn
@@ -29,7 +30,7 @@ from roadmap.examination import Competing, Exam, exam, examine
 from roadmap.execute import execute
 from roadmap.predictions import read_predictions
 from roadmap.stopping import StopRequest
-from roadmap.trained import trained_checkpoint, trained_file, trained_run
+from roadmap.trained import Seen, Trained, trained_checkpoint, trained_file, trained_run
 
 CPU = torch.device("cpu")
 QUICK = ["step=separate_downsampling", "epochs=3", "batch_size=32", "recipe.ema_decay=0.9"]
@@ -302,6 +303,52 @@ def test_only_competing_classes_can_win() -> None:
     assert answered.confidence[0] == pytest.approx(two[1] / sum(two))
     own = nn.functional.cross_entropy(logits[:, 1:4], labels - 1).item()
     assert record["val_loss"] == pytest.approx(own)
+
+
+class Shades(nn.Module):
+    """1,000 logits by how bright an image's middle is: the class in its grey level wins."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        grey = images[:, :, 12:20, 12:20].mean(dim=(1, 2, 3)) * 255
+        return -(grey[:, None] - torch.arange(1000)).abs()
+
+
+@pytest.fixture(scope="module")
+def shades() -> Trained:
+    """A network that was not trained, for ImageNet's classes."""
+    seen = Seen(32, 1.0, "bilinear", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), "fp32", False, 0, 4)
+    return Trained("shades", lambda size, classes: Shades(), 1000, None, seen, {"file": "none", "epoch": None})
+
+
+def class_folders(root: Path, levels: dict[str, int]) -> None:
+    """An image of one grey level in each class folder."""
+    for name, level in levels.items():
+        (root / name).mkdir(parents=True)
+        Image.fromarray(np.full((40, 40, 3), level, np.uint8)).save(root / name / "one.png")
+
+
+def test_a_published_set_in_parts(shades: Trained, tmp_path: Path) -> None:
+    # classes 0, 1 and 6 by their WordNet ids; the last is too bright for its class
+    for severity in (1, 2):
+        levels = {"n01440764": 0, "n01443537": 1, "n01498041": 6 + 200 * (severity == 2)}
+        class_folders(tmp_path / "c" / "fog" / str(severity), levels)
+    fields = ["data=imagenet_c", f"data.root={tmp_path / 'c'}", "data.corruptions=[fog]", "data.severities=[1,2]"]
+    request = evaluation_request([*fields, "data.images=null"])
+    record = record_of(exam(shades, request, tmp_path / "c.json"))
+    assert [(part["part"], part["images"], round(part["top1"])) for part in record["parts"]] == [
+        ("fog/1", 3, 100),
+        ("fog/2", 3, 67),
+    ]
+    assert record["crop_ratio"] == 1.0
+    with pytest.raises(RequestError, match="does not go with data=imagenet_c, whose images are published as they are"):
+        exam(shades, replace(request, crop_ratio=0.5))
+
+
+def test_of_class_folders_those_to_evaluate_on_are_enough(shades: Trained, tmp_path: Path) -> None:
+    class_folders(tmp_path / "val", {"a": 0, "b": 1, "c": 7})
+    request = evaluation_request(["data=imagefolder", f"data.root={tmp_path}"])
+    record = record_of(exam(replace(shades, num_classes=3), request, tmp_path / "folder.json"))
+    assert record["class_top1"] == [100.0, 100.0, 0.0]
 
 
 def test_any_of_the_accepted_labels_is_right() -> None:

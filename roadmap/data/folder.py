@@ -39,12 +39,23 @@ def read_folder(data: Data) -> Split:
         odd = sorted(set(train.classes) ^ set(val.classes))
         there = "train" if odd[0] in train.classes else "val"
         raise RequestError(f"class '{odd[0]}' is only in {root / there}; train and val want the same class folders")
-    if data.num_classes is not None and len(train.classes) != data.num_classes:
+    _check_number(train, data)
+    return Split(_files(train), _files(val), len(train.classes))
+
+
+def read_val_folder(data: Data) -> Split:
+    """The evaluation files of ``data.root`` alone, in the place of the training files too. Errors as of both."""
+    val = _class_folders(Path(data.root or "") / "val")
+    _check_number(val, data)
+    return Split(_files(val), _files(val), len(val.classes))
+
+
+def _check_number(folder: ImageFolder, data: Data) -> None:
+    if data.num_classes is not None and len(folder.classes) != data.num_classes:
         raise RequestError(
-            f"{root / 'train'} has {len(train.classes)} class folders, but data={data.name} wants {data.num_classes}; "
+            f"{folder.root} has {len(folder.classes)} class folders, but data={data.name} wants {data.num_classes}; "
             "data=imagefolder takes any number"
         )
-    return Split(_files(train), _files(val), len(train.classes))
 
 
 def _files(folder: ImageFolder) -> Files:

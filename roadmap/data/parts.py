@@ -10,7 +10,7 @@ from torch import Tensor
 from roadmap.corruptions import Corruptions
 from roadmap.data.corrupt import Corrupt
 from roadmap.data.encoded import EncodedSource, Finish
-from roadmap.data.files import read_files
+from roadmap.data.files import read_evaluated
 from roadmap.data.image import EvaluationImage
 from roadmap.data.loaders import CentreCrop, Normalise, ValLoader, as_it_is
 from roadmap.data.memory import Images, MemorySource, read_images
@@ -130,8 +130,7 @@ def _evaluated(data: Data, view: View) -> tuple[Images | Samples, int]:
     if data.source in MEMORY_SOURCES:
         train, test = read_images(data, view.image_size)
         return test, data.num_classes or int(train.labels.max()) + 1
-    split = read_files(data)
-    return split.val, split.num_classes
+    return read_evaluated(data)
 
 
 def _count(images: Images | Samples) -> int:

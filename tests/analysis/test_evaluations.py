@@ -14,11 +14,14 @@ from scipy import stats
 
 import roadmap
 from roadmap.__main__ import main
+from roadmap.analysis.evaluation_text import text
 from roadmap.analysis.robust import robust_runs
 from roadmap.analysis.robust_figure import robustness_figure
 from roadmap.analysis.robust_table import robust_comparison, robust_road
+from roadmap.analysis.robustness import alexnet_errors
 from roadmap.analysis.runs import load_runs
 from roadmap.analysis.table import members
+from roadmap.corruptions import CORRUPTIONS
 from roadmap.errors import RequestError
 from roadmap.path import Step, compose_path
 
@@ -210,3 +213,26 @@ def test_the_figures_command(runs_dir: Path, conf: Path, tmp_path: Path, capsys:
     assert file.stat().st_size > 10_000
     assert main(["figure", str(runs_dir), "--conditions", "c2", "-o", str(file)]) == 2
     assert "--conditions does not go with --kind roadmap" in capsys.readouterr().err
+
+
+def made_record(
+    data: str, names: Sequence[str], error: float, severities: Sequence[int] = range(1, 6)
+) -> dict[str, Any]:
+    parts = [{"part": f"{name}/{severity}", "top1": 100 - error} for name in names for severity in severities]
+    seen = {"data": data, "image_size": 224, "crop_ratio": 1.0, "interpolation": "bicubic", "precision": "fp32"}
+    return {"key": data, "label": "a network", **seen, "chosen_on_these_images": False, "parts": parts}
+
+
+def test_only_the_whole_of_imagenet_c_has_an_mce() -> None:
+    whole = text([made_record("imagenet_c", CORRUPTIONS, 40.0)])
+    # of an error of 40 % everywhere it is the mean of 40 % over AlexNet's
+    expected = np.mean([100 * 40 / error for error in alexnet_errors().values()])
+    assert f"mCE, normalised by AlexNet's errors: {expected:.1f}" in whole
+    assert "40.00 %, not normalised (no mCE)" in whole
+    for other in (
+        made_record("imagenet_c", CORRUPTIONS[:14], 40.0),
+        made_record("imagenet_c", CORRUPTIONS, 40.0, severities=[1, 3]),
+        made_record("digits", CORRUPTIONS, 40.0),
+    ):
+        assert "AlexNet" not in text([other])
+    assert "mCE" in text([made_record("imagenet_c", CORRUPTIONS, 40.0)] * 2).splitlines()[2]
