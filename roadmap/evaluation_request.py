@@ -1,5 +1,6 @@
 """What `roadmap evaluate` is asked for: how networks are to be evaluated, over what they were trained with."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -60,7 +61,8 @@ class EvaluationRequest(Checked):
         # in one order, so that the same corruptions are the same evaluation
         known = [name for name in ORDER if name in names]
         strangers = sorted(names - set(known))
-        return Corruptions((*known, *strangers), tuple(sorted(set(self.severities))), frost=self.frost)
+        frost = self.frost and os.path.realpath(self.frost)
+        return Corruptions((*known, *strangers), tuple(sorted(set(self.severities))), frost=frost)
 
 
 ALIASES = {"recipe.eval_crop_ratio": "crop_ratio", "recipe.augment.interpolation": "interpolation"}
@@ -79,7 +81,10 @@ def evaluation_request(overrides: Sequence[str], config_dirs: Sequence[str] = ()
                 f"{key}= is none of evaluation's settings, and what a trained network is says its run's config; "
                 f"choose {listed((*SETTINGS, 'data'))}"
             )
-    if not any(key_of(word) == "data" for word in words):
+    keys = [key_of(word) for word in words]
+    if lone := [key for key in ("severities", "frost") if key in keys and "corruptions" not in keys]:
+        raise RequestError(f"{lone[0]}= goes with corruptions=…; of a published set choose with data.severities=…")
+    if "data" not in keys:
         # the run's own data: what is given goes over it
         words = [f"+{word}" if word.startswith("data.") else word for word in words]
     values = evaluation_values(words, config_dirs)

@@ -1,12 +1,9 @@
 """Trained networks evaluated: those that see the same images the same way together, a part of the images at a time."""
 
-import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import MISSING, asdict, dataclass, fields, replace
-from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,94 +15,19 @@ from tqdm import tqdm
 
 from roadmap.answers import Answered, Answers
 from roadmap.calibration import BINS, calibration_error, class_accuracies
-from roadmap.corruptions import Corruptions
 from roadmap.data.parts import Part, corrupted_parts, open_parts
 from roadmap.device import autocast
 from roadmap.distributed import World
 from roadmap.errors import RequestError, WorkError
 from roadmap.evaluation import Evaluator, Record
-from roadmap.evaluation_record import EvaluationRecord, key_of, make_folder, read_record, record_file, write_record
-from roadmap.evaluation_request import EvaluationRequest, data_fields
-from roadmap.experiment import MEMORY_SOURCES, Data
+from roadmap.evaluation_record import EvaluationRecord, make_folder, write_record
+from roadmap.exam import Exam
+from roadmap.experiment import MEMORY_SOURCES
 from roadmap.predictions import EvaluatedImages, Predictions, write_predictions
 from roadmap.progress import QUIET_SECONDS
 from roadmap.runfolder import now
 from roadmap.summary import git_commit
-from roadmap.trained import Seen, Trained, view
-
-# of each field of a data set that may be left out what it is then, in plain values
-DATA_UNSET = {
-    entry.name: list(entry.default) if isinstance(entry.default, tuple) else entry.default
-    for entry in fields(Data)
-    if entry.default is not MISSING
-}
-
-
-@dataclass(frozen=True)
-class Exam:
-    """A network and how it is evaluated: what one record is about. ``file`` is where the record goes."""
-
-    trained: Trained
-    data: Data
-    seen: Seen
-    corruptions: Corruptions | None
-    save_predictions: bool
-    output: Path | None = None
-
-    @cached_property
-    def definition(self) -> dict[str, Any]:
-        """Everything that defines the result: the weights, the images by where they lie, how they are shown."""
-        # what is not set is left out: a setting to come must not make every record another's
-        data = {name: value for name, value in self.data.to_dict().items() if value != DATA_UNSET.get(name, ...)}
-        for name in ("mean", "std"):
-            del data[name]
-        data.pop("max_corrupt", None)
-        data["root"] = (
-            None if self.data.source in MEMORY_SOURCES or not self.data.root else os.path.realpath(self.data.root)
-        )
-        shown = ("image_size", "crop_ratio", "interpolation", "mean", "std", "precision")
-        return {
-            "weights": self.trained.digest,
-            # the best may be the last, and is still to be called the best
-            "checkpoint": self.trained.checkpoint["file"] if self.trained.folder else None,
-            "data": data,
-            "corruptions": self.corruptions and self.corruptions.to_dict(),
-            **{name: value for name, value in asdict(self.seen).items() if name in shown},
-        }
-
-    @cached_property
-    def key(self) -> str:
-        return key_of(self.definition)
-
-    @property
-    def conditions(self) -> str:
-        """Equal for exams on the same images at the same size, crop and precision, whatever the network."""
-        own = ("weights", "checkpoint", "interpolation", "mean", "std")
-        return key_of({name: value for name, value in self.definition.items() if name not in own})
-
-    @property
-    def file(self) -> Path:
-        """Where its record goes: the run's folder, unless another file is asked for."""
-        if self.output is not None:
-            return self.output
-        assert self.trained.folder is not None
-        return record_file(self.trained.folder, self.key)
-
-
-def exam(trained: Trained, request: EvaluationRequest, output: Path | None = None) -> Exam:
-    """A network's exam: its own way of seeing images, with what the request changes of it."""
-    names = ("image_size", "crop_ratio", "interpolation", "precision", "channels_last", "num_workers", "batch_size")
-    given = {name: value for name in names if (value := getattr(request, name)) is not None}
-    own = trained.data.to_dict() if trained.data is not None else None
-    data = Data.from_mapping(data_fields(own, request.data))
-    if data.eval_crop_ratio is not None:
-        if request.crop_ratio not in (None, data.eval_crop_ratio):
-            raise RequestError(
-                f"crop_ratio={request.crop_ratio} does not go with data={data.name}, whose images are published as "
-                f"they are to be evaluated (data.eval_crop_ratio={data.eval_crop_ratio})"
-            )
-        given["crop_ratio"] = data.eval_crop_ratio
-    return Exam(trained, data, replace(trained.seen, **given), request.corrupted, request.save_predictions, output)
+from roadmap.trained import view
 
 
 def examine(
@@ -116,9 +38,7 @@ def examine(
     Every process calls this; the first one writes, each group's records when the group is done. Raises RequestError
     where data or a network cannot take part, and WorkError where an image cannot be read or a file be written.
     """
-    found = [None if force else read_record(one.file) for one in exams]
-    # a file named with -o may hold another evaluation's
-    found = world.from_first([r if r and r["key"] == one.key else None for r, one in zip(found, exams, strict=True)])
+    found = world.from_first([None if force else one.kept() for one in exams])
     groups: dict[tuple[Any, ...], list[int]] = {}
     for number, one in enumerate(exams):
         if found[number] is None:
@@ -234,7 +154,7 @@ def _built(one: Exam, parts: Sequence[Part], device: torch.device) -> nn.Module:
 def _opening(one: Exam, parts: Sequence[Part], device: torch.device, world: World, started: str) -> EvaluationRecord:
     """A record without its results."""
     trained, seen = one.trained, one.seen
-    chosen_here = trained.checkpoint["file"] == "best.pt" and one.data == trained.data
+    chosen_here = Path(trained.checkpoint["file"]).name == "best.pt" and one.data == trained.data
     return {
         "key": one.key,
         "conditions": one.conditions,
@@ -267,7 +187,7 @@ def _opening(one: Exam, parts: Sequence[Part], device: torch.device, world: Worl
 
 
 def _save(one: Exam, part: Part, answered: Answered, digest: str) -> None:
-    """Write a part's predictions beside the record: ``KEY.npz``, or ``KEY/fog-3.npz``."""
+    """Write a part's predictions beside the record."""
     images = EvaluatedImages(
         f"{one.data.name}/{part.name}".rstrip("/"),
         digest,
@@ -275,9 +195,7 @@ def _save(one: Exam, part: Part, answered: Answered, digest: str) -> None:
         one.seen.crop_ratio,
         tuple(answered.left_out),
     )
-    file = one.file.with_suffix(".npz")
-    if part.name:
-        file = one.file.with_suffix("") / f"{part.name.replace('/', '-')}.npz"
+    file = one.predictions_file(part.name)
     make_folder(file.parent)
     write_predictions(file, Predictions(images, answered.labels, answered.predicted, answered.confidence))
 

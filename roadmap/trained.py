@@ -86,7 +86,9 @@ def trained_checkpoint(file: Path, averaged: bool = False) -> Trained:
     folder = file.parent.parent
     if not file.is_file():
         raise RequestError(f"no checkpoint {file}; the run's records alone do not hold its weights: train it again")
-    summary, values = RunFolder(folder).read_summary() or {}, _values(folder)
+    summary, values = RunFolder(folder).read_summary(), _values(folder)
+    if summary is None:
+        raise RequestError(f"{file} is in no run's folder: {folder} has no summary.json that can be read")
     recipe, data = Recipe.from_mapping(values["recipe"]), Data.from_mapping(values["data"])
     state = _state(file, summary.get("run_id"))
     weights = _network_weights(state, file, averaged)

@@ -26,7 +26,8 @@ from roadmap.errors import RequestError
 from roadmap.evaluation import Evaluator
 from roadmap.evaluation_record import read_record
 from roadmap.evaluation_request import EvaluationRequest, evaluation_request
-from roadmap.examination import Competing, Exam, exam, examine
+from roadmap.exam import Exam, exam
+from roadmap.examination import Competing, examine
 from roadmap.execute import execute
 from roadmap.predictions import read_predictions
 from roadmap.stopping import StopRequest
@@ -157,6 +158,10 @@ def test_predictions_are_saved_for_the_paired_tests(run: Path, plain: Evaluation
     assert harder.top1 == corrupted["top1"]
     assert harder.images.data == "digits/contrast/5"
     assert whole["top1"] == record_of(exam(trained_run(run), plain))["parts"][0]["top1"]
+    assert one.kept()
+    shutil.rmtree(one.file.with_suffix(""))
+    assert not one.kept(), "the predictions that are asked for are to be made"
+    assert replace(one, save_predictions=False).kept()
 
 
 def test_many_networks_share_the_images(run: Path, plain: EvaluationRequest, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,6 +216,7 @@ def test_weights_without_a_run(run: Path, plain: EvaluationRequest, tmp_path: Pa
         (["corruptions=[rain]"], "unknown corruption 'rain'"),
         (["corruptions=[fog]", "severities=[6]"], "severity 6 is out of range"),
         (["corruptions=[frost]"], "frost=FOLDER"),
+        (["severities=[1]"], "severities= goes with corruptions="),
     ],
 )
 def test_a_wrong_request_is_one_sentence(words: list[str], sentence: str) -> None:
@@ -235,6 +241,10 @@ def test_averaged_weights_that_are_not_there_are_asked_for(run: Path, tmp_path: 
     copied = tmp_path / "run"
     shutil.copytree(run, copied)
     file = copied / "checkpoints" / "last.pt"
+    shutil.move(copied / "summary.json", tmp_path)
+    with pytest.raises(RequestError, match="is in no run's folder"):
+        trained_checkpoint(file)
+    shutil.move(tmp_path / "summary.json", copied)
     state = torch.load(file, weights_only=True)
     torch.save(state | {"ema": None}, file)
     with pytest.raises(RequestError, match="has no averaged weights: its recipe has none"):

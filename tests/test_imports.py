@@ -50,7 +50,7 @@ RANKS = [
     ["trainer"],
     ["assembly", "summary", "builder", "spending", "measure", "answers", "library_weights"],
     ["planning"],
-    ["execute", "trained", "examination"],
+    ["execute", "trained", "exam", "examination"],
     ["worker"],
     [
         "doctor",

@@ -18,7 +18,7 @@ from roadmap.runfolder import SUMMARY
 
 if TYPE_CHECKING:
     from roadmap.evaluation_request import EvaluationRequest
-    from roadmap.examination import Exam
+    from roadmap.exam import Exam
     from roadmap.trained import Trained
 
 
@@ -64,7 +64,7 @@ def _parser() -> Parser:
 
 def _of_runs(places: list[str], overrides: list[str], options: argparse.Namespace) -> "tuple[list[Exam], str]":
     from roadmap.evaluation_request import evaluation_request
-    from roadmap.examination import exam
+    from roadmap.exam import exam
 
     request = evaluation_request(overrides, options.config_dir)
     found, skipped = _trained(places, request)
@@ -128,7 +128,7 @@ def _of_weights(overrides: list[str], options: argparse.Namespace) -> "tuple[lis
     """The exam of weights that have no run."""
     from roadmap.config import compose, key_of
     from roadmap.evaluation_request import evaluation_request, of_evaluation
-    from roadmap.examination import exam
+    from roadmap.exam import exam
     from roadmap.trained import trained_file, trained_library
 
     words = checked_overrides(overrides)

@@ -21,10 +21,10 @@ from roadmap.published import SCALED_FROM, TABLES
 KINDS = {
     "roadmap": "a bar a step; two regimes in one figure, the larger one's bars grey",
     "deltas": "what each step changed, with its 95 %% interval, beside the paper's",
-    "robustness": "which change buys robustness: accuracy on corrupted images (`roadmap evaluate`), by step",
     "tradeoff": "accuracy against --x, with the Pareto front",
     "pareto": "designs that no other beats in accuracy and --x, among all",
     "curves": "--metric by epoch, a panel a variant",
+    "robustness": "which change buys robustness: accuracy on corrupted images (`roadmap evaluate`), by step",
     "attribution": "what each change is worth given the others: paper, leave-one-out, add-one-in, Shapley value",
     "interactions": "what each two changes add beyond each alone; GMACs alone without runs",
     "edf": "which share of a space's designs has at most an error, a line a folder, sweep or value of --by",
