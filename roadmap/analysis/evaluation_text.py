@@ -101,7 +101,8 @@ def _means_words(records: Sequence[Record]) -> list[str]:
     """What the means are of, with their values for a single network."""
     first = _errors(records[0])
     severities = sorted({severity for values in first.values() for severity in values})
-    over = f"over {len(first)} corruptions at severities {', '.join(map(str, severities))}"
+    count = f"{len(first)} corruption{'s' * (len(first) > 1)}"
+    over = f"over {count} at severities {', '.join(map(str, severities))}"
     lines = []
     if len(records) == 1:
         error = _mean({name: _mean(values) for name, values in first.items()})

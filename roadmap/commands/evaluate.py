@@ -69,7 +69,7 @@ def _of_runs(places: list[str], overrides: list[str], options: argparse.Namespac
     request = evaluation_request(overrides, options.config_dir)
     found, skipped = _trained(places, request)
     if not found:
-        raise RequestError(skipped[0] if len(skipped) == 1 else f"nothing to evaluate: {skipped[0]}; and so on")
+        raise RequestError(skipped[0] if len(skipped) == 1 else f"{skipped[0]} (and {len(skipped) - 1} more)")
     say_skipped(skipped)
     if options.output and len(found) > 1:
         raise RequestError(f"-o is for one record, and these are {len(found)} networks; their records go to their runs")
