@@ -20,6 +20,7 @@ RANKS = [
     ["search"],
     ["searchspace"],
     ["path"],
+    ["bench", "bench.settings", "bench.summaries", "bench.contenders"],
     ["lattice"],
     ["studies"],
     ["planning"],
@@ -31,6 +32,7 @@ RANKS = [
     ["data.files", "data.loaders", "data"],
     ["trainer"],
     ["assembly", "summary", "builder", "measure", "answers"],
+    [*(f"bench.{name}" for name in ("memory", "machine", "turns", "record"))],
     ["execute"],
     ["worker"],
     [
@@ -60,6 +62,7 @@ RANKS = [
             )
         ),
     ],
+    ["analysis.benches", "analysis.bench_text"],
     ["analysis.comparable", "analysis.groups", "analysis.rundiff", "analysis.standing"],
     ["analysis.table", "analysis.verdict", "analysis.standing_text", "analysis.attribution"],
     ["analysis.populations", "analysis.edf", "analysis.edf_text"],
@@ -81,6 +84,7 @@ RANKS = [
         "commands.arguments",
         "commands.watching",
         *(f"commands.{name}" for name in ("steps", "figure", "compare", "diff", "train", "run", "doctor", "report")),
+        "commands.bench",
         "commands.import_wandb",
         "commands.search",
         "commands.status",
