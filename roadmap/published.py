@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+PAPER = Path(__file__).parent / "paper"
 # Regimes that the paper does not have, and the one whose numbers stand beside theirs.
 SCALED_FROM = {"nano": "tiny", "nano_base": "base"}
 TABLES = {"tiny": "table10_resnet50_regime.csv", "base": "table11_resnet200_regime.csv"}
@@ -39,7 +40,7 @@ def published_steps(regime: str) -> dict[str, Published]:
     """The published rows of a regime by step name; empty for a regime that the paper does not have."""
     if regime not in TABLES:
         return {}
-    with open(Path(__file__).parent / "paper" / TABLES[regime], newline="", encoding="utf-8") as file:
+    with open(PAPER / TABLES[regime], newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     # the first step has one name in every regime, the paper's row the network's
     return {
