@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from roadmap.analysis.benches import cpu_words
+from roadmap.published_rows import matches
 from roadmap.textual import aligned
 
 Record = Mapping[str, Any]
@@ -24,7 +26,7 @@ def _measured_on(record: Record) -> str:
     how, versions = record["settings"], record["versions"]
     device = record["device"]
     if device == "cpu":
-        device = f"{record['processor']}, {record['threads']} thread{'s' * (record['threads'] > 1)}"
+        device = cpu_words(record)
     parts = [device + (f", driver {record['driver']}" if record.get("driver") else "")]
     parts.append(", ".join(f"{name} {versions[name]}" for name in ("torch", "torchvision", "timm") if name in versions))
     shared = [f"batch {how['batch_size']}"]
@@ -77,8 +79,8 @@ def _printed(row: Record, key: str, value: float) -> str:
 
 
 def agrees(value: float, cell: str) -> bool:
-    """Whether a value rounds to a printed cell, or to one of several."""
-    return any(f"{value:.{len(one.partition('.')[2])}f}" == one for one in cell.split(", "))
+    """Whether a value is a printed cell to its digits, or each of several."""
+    return all(matches(value, one) for one in cell.split(", "))
 
 
 def _measured(outcome: Record, mode: str) -> str:
@@ -113,6 +115,11 @@ def _first(cell: str) -> float:
 def _notes(record: Record) -> list[str]:
     """How to read the table, and what did not go as asked."""
     rows, lines = record["rows"], []
+    if printed := [row["published"] for row in rows if row["published"]]:
+        count = sum(int(cells["rows"]) for cells in printed)
+        tables = sorted({int(table) for cells in printed for table in cells["tables"].split(", ")})
+        named = f"Table{'s' * (len(tables) > 1)} {' and '.join(map(str, tables))}"
+        lines.append(f"{count} printed rows of the paper's {named}, {len(rows)} networks")
     modes = [mode for mode in MODES if mode in rows[0]]
     if modes:
         rounds = record["settings"]["repeats"]

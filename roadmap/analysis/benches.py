@@ -96,10 +96,15 @@ def speeds(benches: pd.DataFrame, column: str) -> tuple[dict[str, float], str]:
     known = known.sort_values("ended", kind="stable")
     found = {_key(row): row[column] for row in known.to_dict("records")}
     first = known.iloc[-1]
-    machine = first["device"] if first["device"] != "cpu" else f"{first['processor']}, {first['threads']} threads"
+    machine = first["device"] if first["device"] != "cpu" else cpu_words(first.to_dict())
     batches = sorted(set(known[f"{mode}_batch"].astype(int)))
     batch = f"batch {batches[0]}" + (f" to {batches[-1]}" if len(batches) > 1 else "")
     return found, f"{mode} measured on {machine}, {first['precision']}, {batch}"
+
+
+def cpu_words(machine: Mapping[Any, Any]) -> str:
+    """Which CPU it was that a record calls ``cpu``."""
+    return f"{machine['processor']}, {machine['threads']} thread{'s' * (machine['threads'] > 1)}"
 
 
 def _word(row: Mapping[Any, Any], key: str) -> str:

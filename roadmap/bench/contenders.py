@@ -11,16 +11,17 @@ from roadmap.errors import RequestError
 from roadmap.garbage import no_garbage_collection
 from roadmap.path import compose_path
 from roadmap.published import EXCEPTIONS, TABLE_NAMES, published_steps
+from roadmap.published_rows import PublishedRow, network_rows, printed
 
 # Overrides that name one network, which a path or a file of rows would otherwise do.
 ONE = ("step", "model", "size", "hierarchy")
-# Of the paper's tables: counts, images a second on two GPUs, accuracy.
-CELLS = ("gflops", "params_m", "v100", "a100", "top1")
+# Of the paper's tables beside accuracy: counts, and images a second on two GPUs.
+CELLS = ("gflops", "params_m", "v100", "a100")
 
 
 @dataclass(frozen=True)
 class Contender:
-    """A network by its name in the table, with the cells that the paper prints of it by ``CELLS``.
+    """A network by its name in the table, with what the paper prints of it: ``tables``, ``CELLS`` and ``top1``.
 
     ``why`` says where a printed count is not what the network computes. ``against`` is the one whose ratio to it is
     told apart, as of ours to a library's of the same architecture.
@@ -95,7 +96,12 @@ def _of_step(name: str, composed: Composed) -> Contender:
     row = published_steps(regime).get(composed.variant)
     if row is None:
         return Contender(name, composed)
-    cells = {"tables": TABLE_NAMES[regime].removeprefix("Table "), "gflops": row.gflops, "top1": f"{row.top1:.2f}"}
+    cells = {
+        "tables": TABLE_NAMES[regime].removeprefix("Table "),
+        "rows": "1",
+        "gflops": row.gflops,
+        "top1": f"{row.top1:.2f}",
+    }
     return Contender(name, composed, cells, EXCEPTIONS.get((regime, name)))
 
 
@@ -103,8 +109,6 @@ def _of_rows(
     node: dict[str, Any], overrides: Sequence[str], config_dirs: Sequence[str], only: tuple[str, ...] | None
 ) -> list[Contender]:
     """The rows of a file, each composed with the user's overrides on top."""
-    from roadmap.published_rows import network_rows, printed
-
     against = node.get("against", {})
     found = []
     rows = network_rows({key: value for key, value in node.items() if key != "against"})
@@ -120,8 +124,16 @@ def _of_rows(
             composed = compose([*both.values()], config_dirs)
         except RequestError as error:
             raise RequestError(f"row {row.title}: {error}") from error
-        published = {name: text for name in CELLS if (text := printed(cells, name)) is not None}
-        if cells:
-            published["tables"] = ", ".join(str(table) for table in sorted({cell.table for cell in cells}))
-        found.append(Contender(row.title, composed, published, row.why, against.get(row.title)))
+        found.append(Contender(row.title, composed, _published(cells), row.why, against.get(row.title)))
     return found
+
+
+def _published(rows: Sequence[PublishedRow]) -> dict[str, str]:
+    """Cells of the printed rows of a network; accuracies say where they are of pre-training on ImageNet-22K."""
+    if not rows:
+        return {}
+    cells = {name: cell for name in CELLS if (cell := printed(rows, name)) is not None}
+    tops = [(row.top1, row.pretraining == "22k") for row in rows] + [(row.top1_22k, True) for row in rows]
+    words = [f"{top1}{' (22K)' if more else ''}" for top1, more in tops if top1 is not None]
+    tables = ", ".join(str(table) for table in sorted({row.table for row in rows}))
+    return {"tables": tables, "rows": str(len(rows)), **cells, "top1": ", ".join(dict.fromkeys(words))}

@@ -1,6 +1,7 @@
 """``roadmap bench``: what steps and rivals cost, counted and measured in turn, the paper's numbers beside them."""
 
 import argparse
+import gc
 import json
 import os
 import sys
@@ -42,6 +43,8 @@ def carry_out(bench: Bench, overrides: list[str], device_name: str, runs_dir: st
     for contender in bench.contenders:
         contender.composed.experiment()  # checks of the settings, before minutes of work
     check_writable(bench_folder(runs_dir), "choose another runs_dir")
+    # between networks a bench looks for garbage, and nothing that is imported is any
+    gc.freeze()
     try:
         record = measured(bench, overrides, device, lambda line: print(line, file=sys.stderr, flush=True))
     except KeyboardInterrupt as error:
