@@ -169,7 +169,7 @@ def test_only_a_latency_waits_after_each_image(mode: str, monkeypatch: pytest.Mo
 def test_networks_wait_for_their_turn_where_all_have_room_and_are_built_anew_where_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for memory, builds, steps in ((2**40, 2, 2 + 1 + 4), (1, 1 + 4, 2 + 4 * 2)):
+    for memory, builds, steps in ((2**40, 3, 1 + 2 + 1 + 4), (1, 2 + 4, 1 + 2 + 4 * 2)):
         built: list[Small] = []
         seen: list[int] = []
 
@@ -189,13 +189,13 @@ def test_networks_wait_for_their_turn_where_all_have_room_and_are_built_anew_whe
 def test_memory_that_runs_out_in_the_rounds_is_one_sentence() -> None:
     calls: list[int] = []
 
-    def out_at_the_fourth(network: Small, batch: Tensor) -> None:
+    def out_in_the_rounds(network: Small, batch: Tensor) -> None:
         calls.append(1)
-        if len(calls) > 3:
+        if len(calls) > 4:
             raise torch.OutOfMemoryError("no room")
 
     with pytest.raises(WorkError, match="cpu ran out of memory in the rounds though each network had room before"):
-        take_turns({"one": turn(lambda: Small(seen=out_at_the_fourth))}, SETTINGS, lambda line: None)
+        take_turns({"one": turn(lambda: Small(seen=out_in_the_rounds))}, SETTINGS, lambda line: None)
 
 
 class FakeEvent:

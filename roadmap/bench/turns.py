@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
@@ -66,6 +66,12 @@ class Turn:
             self.calls = max(1, math.ceil(seconds / took)) if took > 0 else 1
         free(self.device)
 
+    def settle(self) -> None:
+        """One step that nobody measures: what a process allocates once, at its first, is in no network's peak."""
+        # `fit` says what is wrong with it
+        with suppress(Exception):
+            self._built(min(self.batch, 2))()
+
     def _alone(self, batch: int) -> tuple[float | None, float]:
         with peak_memory(self.device) as peak:
             step = self._built(batch)
@@ -112,6 +118,7 @@ def take_turns(turns: Mapping[str, Turn], settings: BenchSettings, say: Say) -> 
     device = next(iter(turns.values())).device
     compiled = any(turn.compiled for turn in turns.values())
     with tf32(True), compiled_versions() if compiled else nullcontext():
+        next(iter(turns.values())).settle()
         for number, (name, turn) in enumerate(turns.items(), 1):
             turn.fit(settings.seconds)
             say(f"[{number}/{len(turns)}] {turn.mode} of {name}: {turn.error or _found(turn)}")
