@@ -158,11 +158,9 @@ def _pairs(rows: Sequence[Record]) -> tuple[list[str], list[list[str]]] | None:
     if not paired or not modes:
         return None
     header = ["times as fast: median (quartiles)", *modes]
-    return header, [[f"{row['against']} / {row['name']}", *(_inverse(row[mode]) for mode in modes)] for row in paired]
+    return header, [[f"{row['against']} / {row['name']}", *(_ratio(row[mode]) for mode in modes)] for row in paired]
 
 
-def _inverse(outcome: Record) -> str:
+def _ratio(outcome: Record) -> str:
     found = outcome.get("against")
-    if found is None:
-        return "-"
-    return f"{1 / found['median']:.3f} ({1 / found['high']:.3f}–{1 / found['low']:.3f})"
+    return "-" if found is None else "{median:.3f} ({low:.3f}–{high:.3f})".format(**found)

@@ -27,10 +27,10 @@ def relative(outcome: Numbers, reference: Numbers) -> dict[str, float]:
 
 
 def summarised(rows: Sequence[dict[str, Any]], modes: Sequence[str], reference: str) -> None:
-    """Add to each row's outcomes ``images_per_second``, of latency ``milliseconds``, and what they are to others'.
+    """Add to each row's outcomes ``images_per_second``, of latency ``milliseconds``, and what they are to others.
 
-    ``relative`` is to the row ``reference``, ``against`` to the row that this one names, if it does. What has an error
-    has none of them.
+    ``relative`` is how many times as fast as the row ``reference`` it is, ``against`` how many times as fast the row is
+    that it names, if it does. What has an error has none of them.
     """
     for mode in modes:
         known = {row["name"]: row[mode] for row in rows if "error" not in row[mode]}
@@ -41,6 +41,7 @@ def summarised(rows: Sequence[dict[str, Any]], modes: Sequence[str], reference: 
             outcome["images_per_second"] = spread(rates(outcome))
             if mode == "latency":
                 outcome["milliseconds"] = spread([1000 * seconds for seconds in outcome["seconds"]])
-            for key, name in (("relative", reference), ("against", row["against"])):
-                if name in known:
-                    outcome[key] = relative(outcome, known[name])
+            if reference in known:
+                outcome["relative"] = relative(outcome, known[reference])
+            if row["against"] in known:
+                outcome["against"] = relative(known[row["against"]], outcome)
