@@ -15,7 +15,7 @@ from roadmap.device import autocast
 from roadmap.distributed import World
 from roadmap.errors import RequestError
 from roadmap.experiment import Experiment
-from roadmap.network import Network
+from roadmap.models import make_model
 from roadmap.optim import build_optimizer, build_schedule
 from roadmap.pretrained import load_pretrained
 from roadmap.seeds import derived_seed
@@ -26,10 +26,10 @@ Tensors = tuple[Tensor, ...] | list[Tensor]
 Forward = tuple[Callable[[Tensor], Tensor], Callable[[], AbstractContextManager[None]]]
 
 
-def seeded_network(experiment: Experiment, num_classes: int, device: torch.device) -> Network:
+def seeded_network(experiment: Experiment, num_classes: int, device: torch.device) -> nn.Module:
     """The experiment's network with the initial weights of its seed, on the device."""
     torch.manual_seed(derived_seed(experiment.seed, "weights"))
-    network = Network(experiment.design, experiment.recipe.network, num_classes)
+    network = make_model(experiment.design, experiment.recipe.network, num_classes, experiment.image_size)
     memory_format = torch.channels_last if experiment.settings.channels_last else torch.contiguous_format
     return network.to(device=device, memory_format=memory_format)  # type: ignore[call-overload]
 
@@ -72,7 +72,7 @@ def build_trainer(
     )
 
 
-def _started(experiment: Experiment, num_classes: int, device: torch.device, world: World) -> Network:
+def _started(experiment: Experiment, num_classes: int, device: torch.device, world: World) -> nn.Module:
     """The network as training starts it: with its seed's weights, or with those trained before."""
     network = seeded_network(experiment, num_classes, device)
     if experiment.pretrained is not None:

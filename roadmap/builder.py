@@ -1,16 +1,17 @@
 """Overrides into networks: the one place where a composed config meets torch."""
 
 import torch
+from torch import nn
 
 from roadmap.config import Composed, compose
 from roadmap.costs import cost
 from roadmap.counting import Count
 from roadmap.errors import RequestError
 from roadmap.experiment import TOTAL_STRIDE
-from roadmap.network import Network
+from roadmap.models import make_model
 
 
-def build(*overrides: str, num_classes: int | None = None) -> Network:
+def build(*overrides: str, num_classes: int | None = None) -> nn.Module:
     """The network that the command line's grammar names: ``build("regime=tiny", "step=gelu", "kernel=k3")``.
 
     ``num_classes`` is the regime's (1000, or 10 in nano) unless given. Weights are drawn from torch's global random
@@ -19,10 +20,10 @@ def build(*overrides: str, num_classes: int | None = None) -> Network:
     return build_network(compose(overrides), num_classes)
 
 
-def build_network(composed: Composed, num_classes: int | None = None) -> Network:
+def build_network(composed: Composed, num_classes: int | None = None) -> nn.Module:
     """The same from a composed config."""
     classes = composed.values["regime"]["num_classes"] if num_classes is None else num_classes
-    return Network(composed.design, composed.recipe.network, classes)
+    return make_model(composed.design, composed.recipe.network, classes, composed.values["image_size"])
 
 
 def design_cost(composed: Composed) -> Count:

@@ -68,8 +68,8 @@ def _hints(record: type[Any]) -> dict[str, Any]:
 
 def _fitted(value: Any, annotation: Any, place: str) -> Any:
     if get_origin(annotation) in (Union, types.UnionType):
-        if value is None:
-            return None
+        if value is None or isinstance(value, tuple(kind for kind in get_args(annotation) if _is_record(kind))):
+            return value
         annotation = next(option for option in get_args(annotation) if option is not type(None))
     if get_origin(annotation) is Literal:
         if value not in get_args(annotation):
@@ -77,7 +77,7 @@ def _fitted(value: Any, annotation: Any, place: str) -> Any:
         return value
     if get_origin(annotation) is tuple and isinstance(value, list | tuple):
         return _elements(value, get_args(annotation), place)
-    if isinstance(annotation, type) and issubclass(annotation, Checked) and isinstance(value, Mapping):
+    if _is_record(annotation) and isinstance(value, Mapping):
         return annotation.from_mapping(value)
     if annotation is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
@@ -85,6 +85,10 @@ def _fitted(value: Any, annotation: Any, place: str) -> Any:
     if not isinstance(annotation, type) or not isinstance(value, annotation) or (annotation is int and value is True):
         raise RequestError(f"{place}={value!r} does not fit: it wants {_described(annotation)}")
     return value
+
+
+def _is_record(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, Checked)
 
 
 def _elements(values: Any, annotations: tuple[Any, ...], place: str) -> tuple[Any, ...]:

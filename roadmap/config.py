@@ -15,7 +15,7 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
 
-from roadmap.checked import listed
+from roadmap.checked import Checked, listed
 from roadmap.confdir import config_dir
 from roadmap.counting import count_composed
 from roadmap.design import AXES, Design
@@ -23,6 +23,7 @@ from roadmap.errors import RequestError
 from roadmap.experiment import Experiment, Settings
 from roadmap.matching import Matching, matched
 from roadmap.recipe import Recipe
+from roadmap.rival import Rival
 
 SETTINGS = tuple(Settings.__dataclass_fields__)
 MATCHING = tuple(Matching.__dataclass_fields__)
@@ -73,28 +74,33 @@ class Composed:
 
     ``variant`` is the step's name and what differs from it in words: ``separate_downsampling norm=batch``; ``plain``
     has the options that the step chooses by itself. ``asked`` is the design before ``match_gmacs`` brought it to the
-    width or depth that ``design`` and ``values`` have.
+    width or depth that ``design`` and ``values`` have. With ``model=`` both are the rival, which has no step.
     """
 
     values: dict[str, Any]
     choices: dict[str, str]
     overrides: tuple[str, ...]
-    design: Design
+    design: Design | Rival
     recipe: Recipe
     variant: str
     plain: dict[str, str]
-    asked: Design
+    asked: Design | Rival
 
     @property
     def asked_values(self) -> dict[str, Any]:
         """The values with the design as it was asked for."""
-        return self.values | {"design": self.asked.to_dict()}
+        return self.values | {"design": Checked.to_dict(self.asked)}
+
+    @property
+    def step(self) -> str:
+        """The step of the roadmap that the config starts from, or the rival that it has instead."""
+        return str(self.values["step"]) if isinstance(self.design, Design) else self.variant.split(" ")[0]
 
     @property
     def choice(self) -> str | None:
         """What ``match_gmacs`` made of the design, in words; None without it."""
         wanted = self.values["match_gmacs"]
-        if wanted is None:
+        if wanted is None or isinstance(self.asked, Rival) or isinstance(self.design, Rival):
             return None
         name = " ".join(word for word in self.variant.split() if key_of(word) not in MATCHING)
         what, before, after = "width", self.asked.width, self.design.width
@@ -119,8 +125,9 @@ class Composed:
         """The checked record of the run that this config asks for; RequestError where something does not fit."""
         values = self.values
         return Experiment.from_mapping(
-            {key: values[key] for key in ("seed", "epochs", "batch_size", "image_size", "precision", "step")}
+            {key: values[key] for key in ("seed", "epochs", "batch_size", "image_size", "precision")}
             | {
+                "step": self.step,
                 "pretrained": values["pretrained"],
                 "regime": values["regime"]["name"],
                 "variant": self.variant,
@@ -227,7 +234,7 @@ def composed(
     plain = options
     if any(map(is_toggle, overrides)):
         plain = compose([override for override in overrides if not is_toggle(override)], config_dirs).choices
-    asked = Design.from_mapping(values["design"])
+    asked = _rival(values["model"], overrides) if values.get("model") else Design.from_mapping(values["design"])
     variant = variant_name(values["step"], options, plain, overrides)
     recipe = Recipe.from_mapping(values["recipe"])
     return _at_equal_cost(Composed(values, options, tuple(overrides), asked, recipe, variant, plain, asked))
@@ -237,11 +244,19 @@ def _at_equal_cost(asked: Composed) -> Composed:
     """The config with its design at the cost that it asks for by ``match_gmacs``."""
     values = asked.values
     matching = Matching.from_mapping({key: values[key] for key in MATCHING})
-    if matching.match_gmacs is None:
+    if matching.match_gmacs is None or isinstance(asked.asked, Rival):
         return asked
     image_size, classes = values["image_size"], values["regime"]["num_classes"]
     design = matched(asked.asked, matching.match_gmacs, matching.match_by, image_size, classes)
-    return replace(asked, values=values | {"design": design.to_dict()}, design=design)
+    return replace(asked, values=values | {"design": Checked.to_dict(design)}, design=design)
+
+
+def _rival(model: Mapping[str, Any], overrides: Sequence[str]) -> Rival:
+    """What ``model=`` asks for. Raises RequestError for overrides that change our own network."""
+    for word in overrides:
+        if is_network(key_of(word)):
+            raise RequestError(f"{word} does not go with model=: it changes our own network; leave one of them out")
+    return Rival.from_mapping(model)
 
 
 def derived(
@@ -251,9 +266,11 @@ def derived(
 
     Raises RequestError where the values do not go together.
     """
-    values = {**base.values, **changes, "design": {**base.asked.to_dict(), **changes.get("design", {})}}
-    recipe = Recipe.from_mapping(values["recipe"]) if "recipe" in changes else base.recipe
-    design = Design.from_mapping(values["design"])
+    recipe = Recipe.from_mapping(changes["recipe"]) if "recipe" in changes else base.recipe
+    design = base.asked
+    if isinstance(design, Design):
+        design = Design.from_mapping({**design.to_dict(), **changes.get("design", {})})
+    values = {**base.values, **changes, "design": Checked.to_dict(design)}
     return _at_equal_cost(
         replace(
             base,
@@ -272,7 +289,15 @@ def variant_name(step: str, choices: Mapping[str, str], plain: Mapping[str, str]
     """A step's name and what was toggled: options that it does not choose by itself, and single values."""
     groups = [f"{group}={choices[group]}" for group in TOGGLES if choices[group] != plain[group]]
     values = [word.lstrip("+") for word in overrides if is_toggle(word) and key_of(word) not in TOGGLES]
-    return " ".join([step, *groups, *values])
+    return " ".join([_origin(step, choices, overrides), *groups, *values])
+
+
+def _origin(step: str, choices: Mapping[str, str], overrides: Sequence[str]) -> str:
+    """What a variant starts from: its step, or a rival with the words that make it."""
+    if choices.get("model", "None") == "None":
+        return step
+    words = [word.lstrip("+") for word in overrides if is_rival(key_of(word)) and key_of(word) != "model"]
+    return " ".join([f"model={choices['model']}", *sorted(words, key=lambda word: key_of(word) != "name")])
 
 
 def one_sentence(error: Exception) -> str:
@@ -296,6 +321,8 @@ def one_sentence(error: Exception) -> str:
         # as our own run folders have in their names
         quoted = f"quote a value with = in it: \"{name}='{value}'\"" if "=" in value else ""
         return f"cannot read '{error.override}'; {quoted or 'write group=option or setting=value'}"
+    if missing := re.search(r"Missing mandatory value: (\S+)", text):
+        return f"{missing[1]} is not set; add {missing[1]}=…"
     # OmegaConf wraps what a resolver raises
     if raised := re.search(r"RequestError raised while resolving interpolation: (.+)", text):
         return raised[1]
@@ -307,6 +334,16 @@ def one_sentence(error: Exception) -> str:
 def key_of(override: str) -> str:
     """What an override sets."""
     return override.lstrip("+~").partition("=")[0]
+
+
+def is_network(key: str) -> bool:
+    """Whether an override of this key chooses or changes our own network."""
+    return key in (*AXES, *MATCHING, "step", "size") or key.startswith("design.")
+
+
+def is_rival(key: str) -> bool:
+    """Whether an override of this key chooses or changes a rival."""
+    return key in ("model", "name") or key.startswith("model.")
 
 
 def is_toggle(override: str) -> bool:

@@ -9,6 +9,7 @@ from roadmap.errors import RequestError
 from roadmap.experiment import TOTAL_STRIDE
 from roadmap.layout import Act, Conv, Layers, Norm, layout
 from roadmap.recipe import Recipe
+from roadmap.rival import Rival
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Composition(Protocol):
     """What of a composed config tells the cost of its network."""
 
     @property
-    def design(self) -> Design: ...
+    def design(self) -> Design | Rival: ...
     @property
     def recipe(self) -> Recipe: ...
     @property
@@ -49,9 +50,11 @@ class Composition(Protocol):
 def count_composed(composed: Composition) -> Count:
     """What the network of a composed config costs at its image size and the regime's number of classes.
 
-    Raises RequestError for an image too small for the network.
+    Raises RequestError for an image too small for the network, and for a rival, which has no rows.
     """
     values = composed.values
+    if isinstance(composed.design, Rival):
+        raise RequestError(f"model={composed.design.name} is not one of our own designs, which this is about")
     layer_scale = composed.recipe.network.layer_scale is not None
     return count(composed.design, values["image_size"], values["regime"]["num_classes"], layer_scale)
 

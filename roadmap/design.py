@@ -1,7 +1,7 @@
 """The design record: everything that tells one network of the roadmap from another."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from roadmap.checked import Checked
 from roadmap.errors import RequestError
@@ -11,8 +11,9 @@ from roadmap.errors import RequestError
 class Design(Checked):
     """One point of the design space between (and beside) ResNet-50 and ConvNeXt-T; arXiv:2201.03545, section 2.
 
-    Frozen and hashable. There are no defaults here: they live in ``conf/``, where each axis is a config group. A new
-    axis is one line here, its meaning in ``roadmap/layout.py`` and its files in ``conf/``.
+    Frozen and hashable. Defaults live in ``conf/``, where each axis is a config group; here is one only for an axis
+    that older records do not name. A new axis is one line here, its meaning in ``roadmap/layout.py`` and its files in
+    ``conf/``.
 
     Raises RequestError for an unknown option, a value out of range, and options that do not go together.
     """
@@ -31,6 +32,7 @@ class Design(Checked):
     norms: Literal["every_layer", "one_per_block"]
     norm: Literal["batch", "layer"]
     downsampling: Literal["in_block", "separate"]
+    hierarchy: Literal["pyramid", "isotropic"] = "pyramid"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -45,6 +47,18 @@ class Design(Checked):
                 "depthwise_position=first does not go with conv=dense: the convolution that moves up is the depthwise "
                 "one, a dense one there would be a basic block; choose conv=depthwise or depthwise_position=middle"
             )
+        if self.hierarchy == "isotropic" and self.stem == "resnet":
+            raise RequestError(
+                "hierarchy=isotropic does not go with stem=resnet: its stem is one convolution of 16x16 patches; "
+                "choose stem=patchify or hierarchy=pyramid"
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as they are logged and hashed: what is a pyramid has no ``hierarchy``, as in older records."""
+        values = super().to_dict()
+        if self.hierarchy == "pyramid":
+            del values["hierarchy"]
+        return values
 
 
 # Config group -> field of Design, in the order of the roadmap. Only the stage ratio has a field of another name.
@@ -62,5 +76,6 @@ AXES = {"stage_ratio": "depths"} | {
         "norms",
         "norm",
         "downsampling",
+        "hierarchy",
     )
 }

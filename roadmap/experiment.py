@@ -11,6 +11,7 @@ from roadmap.design import Design
 from roadmap.digest import file_digest, weights_file
 from roadmap.errors import RequestError
 from roadmap.recipe import Recipe
+from roadmap.rival import Rival
 
 TOTAL_STRIDE = 32  # of every design: a smaller image would be less than a pixel in the last stage
 MEMORY_SOURCES = ("digits", "cifar10", "cifar100")  # kept on the device; all others are encoded images
@@ -92,9 +93,10 @@ class Settings(Checked):
 
 @dataclass(frozen=True)
 class Experiment(Checked):
-    """A design trained with a recipe on data from a seed.
+    """A design, or a rival, trained with a recipe on data from a seed.
 
-    ``step`` is the step of the roadmap it starts from and ``variant`` the same in words with what was toggled.
+    ``step`` is the step of the roadmap it starts from, or the rival, and ``variant`` the same in words with what was
+    toggled.
     """
 
     place = ""
@@ -102,7 +104,7 @@ class Experiment(Checked):
     regime: str
     step: str
     variant: str
-    design: Design
+    design: Design | Rival
     recipe: Recipe
     data: Data
     logger: Logger

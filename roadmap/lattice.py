@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from roadmap.checked import listed
+from roadmap.checked import Checked, listed
 from roadmap.config import TOGGLES, Composed, compose, derived, key_of, variant_name
 from roadmap.errors import RequestError
 from roadmap.path import Step
+from roadmap.rival import Rival
 
 
 @dataclass(frozen=True)
@@ -191,7 +192,7 @@ class Patch:
         """From a config to the values and options of another."""
         groups = {group: option for group, option in choices.items() if group in TOGGLES}
         return cls(
-            _changed(before.asked.to_dict(), values["design"]),
+            {} if isinstance(before.asked, Rival) else _changed(Checked.to_dict(before.asked), values["design"]),
             {k: v for k, v in _changed(before.values, values).items() if k not in ("design", "step")},
             _changed(before.choices, groups),
         )

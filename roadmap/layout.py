@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from roadmap.design import Design
 
+PATCH = 16  # pixels a side of an isotropic network's patches
 EXPANSION = 4  # between a bottleneck's narrow and wide side, in ResNet and ConvNeXt alike
 
 
@@ -86,6 +87,10 @@ class Layout(NamedTuple):
 def layout(design: Design) -> Layout:
     """The rows of a design's network; what they mean is told at ``roadmap.network.Network``."""
     separate = design.downsampling == "separate"
+    if design.hierarchy == "isotropic":
+        stage = isotropic_stage(design)
+        features = stage.other.out_channels
+        return Layout(stem(design), (stage,), Norm("norm", features) if separate else None, features)
     stages: list[StageLayout] = []
     channels = design.width
     for index, depth in enumerate(design.depths):
@@ -102,8 +107,18 @@ def layout(design: Design) -> Layout:
     return Layout(stem(design), tuple(stages), Norm("norm", channels) if separate else None, channels)
 
 
+def isotropic_stage(design: Design) -> StageLayout:
+    """All blocks as one stage of equal width, none of which changes the resolution."""
+    first = block(design, design.width, design.width, stride=1)
+    depth = sum(design.depths)
+    other = block(design, block_out_channels(design, design.width), design.width, stride=1) if depth > 1 else first
+    return StageLayout((), first, other, depth)
+
+
 def stem(design: Design) -> Layers:
-    """3 channels to ``width`` at a quarter of the resolution."""
+    """3 channels to ``width`` at a quarter of the resolution, or a sixteenth without any norm for an isotropic one."""
+    if design.hierarchy == "isotropic":
+        return (Conv("conv", 3, design.width, PATCH, PATCH),)
     patchify = design.stem == "patchify"
     conv = Conv("conv", 3, design.width, 4, 4) if patchify else Conv("conv", 3, design.width, 7, 2)
     layers: list[Layer] = [conv, Norm("norm", design.width)]

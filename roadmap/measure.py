@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from roadmap.builder import build_network
 from roadmap.config import Composed
-from roadmap.counting import count_composed
 from roadmap.device import autocast
+from roadmap.spending import spent
 
 Step = Callable[[], object]
 Clock = Callable[[Step], float]
@@ -146,11 +146,11 @@ def spot_records(
     Their ``train_seconds`` come from steps on random images, measured now: reading and augmenting images, checkpoints
     and the pace of a warm machine are not in them.
     """
-    costs = {request.variant: (count_composed(request).macs, request) for request in requests}
+    costs = {request.variant: (spent(request).macs, request) for request in requests}
     ordered = [request for _, request in sorted(costs.values(), key=lambda cost: cost[0])]
     records = []
     for request in {id(ordered[place]): ordered[place] for place in (0, len(ordered) // 2, -1)}.values():
-        count, (training, evaluation) = count_composed(request), image_seconds(request, device)
+        count, (training, evaluation) = spent(request), image_seconds(request, device)
         records.append(
             {"status": "finished", "regime": request.values["regime"]["name"], "variant": request.variant}
             | {"gmacs": count.gmacs, "params_m": count.params_m, "data": request.values["data"]["name"], "epochs": 1}
@@ -165,7 +165,7 @@ def image_seconds(composed: Composed, device: torch.device, repeats: int = 3) ->
     values = composed.values
     batch = values["micro_batch_size"] or values["batch_size"]
     if device.type == "cpu":
-        batch = min(batch, max(1, int(CPU_GMACS / count_composed(composed).gmacs)))
+        batch = min(batch, max(1, int(CPU_GMACS / spent(composed).gmacs)))
     images = random_images(batch, values["image_size"], device)
     network, precision, seconds = build_network(composed), values["precision"], clock(device)
     # one after the other: each sets the network's mode

@@ -99,6 +99,8 @@ class Network(nn.Module):
       after the addition. ``one_per_block`` leaves the one that feeds the last 1x1 layer; with the depthwise
       convolution moved up, that is the one between the two 1x1 layers. The stem's goes with the others, as it is not
       in ConvNeXt.
+    - ``hierarchy=isotropic`` (section 3.3): one stage of all the blocks, at a sixteenth of the resolution after a stem
+      that is one convolution with a bias and neither norm nor activation, as in ViT.
     - Shortcut: the identity where shapes allow it, else a strided 1x1 projection. With ``downsampling=separate`` only
       a standard bottleneck's first block needs one, for the channels (``width`` from the stem, 4 ``width`` after).
     - ``depthwise_position=first``: a stage's first block filters its input's channels, at the stride; the hidden width

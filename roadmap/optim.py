@@ -8,21 +8,26 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
+from roadmap.errors import RequestError
+from roadmap.models import undecayed
+from roadmap.network import Network
 from roadmap.recipe import OptimizerRecipe, ScheduleRecipe
 
 
 def build_optimizer(network: nn.Module, recipe: OptimizerRecipe) -> torch.optim.Optimizer:
     """SGD or AdamW, each of its groups with a ``name``.
 
-    ``decay=matrices`` keeps weight decay off vectors: biases, norms, layer scale (one dimension). With ``layer_decay``
-    a layer's learning rate is that share of the one above it, from the start of the schedule to its end.
+    ``decay=matrices`` keeps weight decay off vectors (biases, norms, layer scale: one dimension) and off a rival's
+    tables of positions and tokens. With ``layer_decay`` a layer's learning rate is that share of the one above it, from
+    the start of the schedule to its end. Raises RequestError for ``layer_decay`` on a rival.
     """
     layer, layers = _layers(network, recipe)
+    kept = undecayed(network) if recipe.decay == "matrices" else set()
     groups: dict[tuple[int, bool], dict[str, Any]] = {}
     for name, parameter in network.named_parameters():
         if not parameter.requires_grad:
             continue
-        spared = parameter.ndim <= 1 and recipe.decay == "matrices"
+        spared = (parameter.ndim <= 1 and recipe.decay == "matrices") or name in kept
         key = (layer(name), spared)
         if key not in groups:
             groups[key] = {
@@ -46,6 +51,8 @@ def _layers(network: nn.Module, recipe: OptimizerRecipe) -> tuple[Callable[[str]
     """From a parameter's name its layer, and how many there are; without ``layer_decay`` all is one layer."""
     if recipe.layer_decay is None:
         return lambda name: 0, 1
+    if not isinstance(network, Network):
+        raise RequestError("recipe.optimizer.layer_decay is of our own network's layers; with model= it wants null")
     depths = [len(list(stage.children())) for stage in network.get_submodule("stages").children()]
     first = [1 + sum(-(-depth // recipe.layer_group) for depth in depths[:stage]) for stage in range(len(depths) + 1)]
     return lambda name: layer_of(name, first, recipe.layer_group), first[-1] + 1

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from roadmap.config import TOGGLES, Composed, compose, key_of, options_of
+from roadmap.config import TOGGLES, Composed, compose, is_network, is_rival, key_of, options_of
 from roadmap.design import AXES, Design
 from roadmap.errors import RequestError
 from roadmap.garbage import no_garbage_collection
+from roadmap.rival import Rival
 from roadmap.rows import Row, with_parents
 
 
@@ -44,7 +45,7 @@ def _compose_rows(overrides: Sequence[str], config_dirs: Sequence[str]) -> list[
     for row, parent in with_parents(rows):
         if row.title in steps:
             raise RequestError(f"path {path['name']} has two steps named '{row.title}'; give one a name of its own")
-        trunks[row] = trunks[parent] | _by_key(row.change)
+        trunks[row] = _on_top(trunks[parent], _by_key(row.change))
         before = steps[parent.title] if parent else None
         steps[row.title] = _compose_row(row, [*(trunks[row] | chosen).values()], before, config_dirs)
     return list(steps.values())
@@ -60,11 +61,25 @@ def _compose_row(row: Row, overrides: list[str], parent: Step | None, config_dir
     return Step(row.title, row.label or row.title, row.section, row.adopted, name, changes, row.change, composed)
 
 
+def _on_top(trunk: dict[str, str], change: dict[str, str]) -> dict[str, str]:
+    """A row's overrides over those above it: a rival takes the place of our network, a step that of a rival."""
+    if "model" in change:
+        trunk = {key: word for key, word in trunk.items() if not is_network(key)}
+    elif "step" in change:
+        trunk = {key: word for key, word in trunk.items() if not is_rival(key)}
+    return trunk | change
+
+
 def differences(before: Composed, after: Composed) -> dict[str, str]:
     """Config group -> option, for each group in which the designs or recipes of two configs really differ.
 
-    What ``match_gmacs`` changes is no option's doing, and what it takes back again is no difference.
+    What ``match_gmacs`` changes is no option's doing, and what it takes back again is no difference. To or from a rival
+    the network as a whole is what differs.
     """
+    if isinstance(before.design, Rival) or isinstance(after.design, Rival):
+        recipe = {"recipe": after.choices["recipe"]} if before.recipe != after.recipe else {}
+        network = {"step": after.step} if isinstance(after.design, Design) else {"model": after.choices["model"]}
+        return network | recipe
     return {
         group: after.choices[group]
         for group in TOGGLES
@@ -74,9 +89,10 @@ def differences(before: Composed, after: Composed) -> dict[str, str]:
     }
 
 
-def _value(composed: Composed, group: str, design: Design) -> object:
+def _value(composed: Composed, group: str, design: Design | Rival) -> object:
+    assert isinstance(design, Design)
     if group == "size":
-        return design.depths, design.width
+        return design.depths, design.width, design.hierarchy
     return getattr(design, AXES[group]) if group in AXES else composed.recipe
 
 

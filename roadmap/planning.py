@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from roadmap.config import Composed, compose, key_of
-from roadmap.counting import count_composed
 from roadmap.errors import RequestError
 from roadmap.garbage import no_garbage_collection
 from roadmap.plan import Sweep, folder_of, sweep_name
 from roadmap.runfolder import now
+from roadmap.spending import spent
 from roadmap.studies import Member, Study, study_of
 
 # What is about the sweep and no part of a run.
@@ -73,7 +73,7 @@ def described(plan: Plan, overrides: Sequence[str], images: int) -> Sweep:
 
 
 def _row(request: Composed, member: Member, images: int) -> dict[str, Any]:
-    experiment, count = request.experiment(), count_composed(request)
+    experiment, count = request.experiment(), spent(request)
     return {
         "run_id": experiment.run_id,
         "regime": experiment.regime,

@@ -4,15 +4,16 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch import nn
 
 from roadmap.checkpoint import DAMAGED
 from roadmap.digest import weights_file
 from roadmap.errors import RequestError
-from roadmap.network import Network
+from roadmap.models import head_name
 from roadmap.weights import load_weights
 
 
-def load_pretrained(network: Network, pretrained: str) -> list[str]:
+def load_pretrained(network: nn.Module, pretrained: str) -> list[str]:
     """Load a file of weights in any naming that ``load_weights`` knows, one of our checkpoints, or a run's last one.
 
     Averaged weights are taken where a checkpoint has them. A head of another number of classes stays the network's
@@ -33,7 +34,8 @@ def load_pretrained(network: Network, pretrained: str) -> list[str]:
         raise RequestError(f"pretrained={pretrained}: {error}") from error
     said = [f"starting from the {'averaged ' if averaged else ''}weights of {file}"]
     if new_head:
-        said.append(f"their classes are other than these {network.num_classes}, so the head starts anew")
+        classes = len(network.get_parameter(f"{head_name(network)}.weight"))
+        said.append(f"their classes are other than these {classes}, so the head starts anew")
     return said
 
 

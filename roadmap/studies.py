@@ -12,6 +12,7 @@ from roadmap.config import TOGGLES, Composed, compose, derived, is_toggle, key_o
 from roadmap.errors import RequestError
 from roadmap.lattice import Lattice, Patch
 from roadmap.path import Step, compose_path
+from roadmap.rival import Rival
 from roadmap.spaces import Space, sample
 
 MOST_CHANGES = 16  # of which all sets are gone through
@@ -210,6 +211,8 @@ def drawn(space: Space, base: Composed) -> Study:
         if space.gmacs is not None or (by_width and space.space.get("width") is not None):
             key = "gmacs" if space.gmacs is not None else "space.width"
             raise RequestError(f"study.{key} does not go with match_gmacs, which decides it; add study.{key}=null")
+    if isinstance(base.asked, Rival):
+        raise RequestError(f"study={space.name} does not go with model=: it draws designs of our own network")
     size, classes = base.values["image_size"], base.values["regime"]["num_classes"]
     designs = sample(space, base.asked, size, classes, base.recipe.network.layer_scale is not None)
     members = []

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from roadmap.errors import RequestError
+from roadmap.models import head_name
 from roadmap.network import Network
 
 
@@ -70,16 +71,23 @@ NAMINGS = (
         lambda stage: f"stages.{stage}",
         dict(zip(("dwconv", "norm", "pwconv1", "pwconv2", "gamma"), CONVNEXT_BLOCK, strict=True)),
     ),
+    Naming(
+        "the official isotropic ConvNeXt",
+        {"stem": "stem.conv", "norm": "norm", "head": "head"},
+        lambda stage: "blocks" if stage == 0 else "no such stage",
+        dict(zip(("dwconv", "norm", "pwconv1", "pwconv2", "gamma"), CONVNEXT_BLOCK, strict=True)),
+    ),
 )
 
 
-def load_weights(network: Network, state_dict: Mapping[str, Any], *, new_head: bool = False) -> bool:
+def load_weights(network: nn.Module, state_dict: Mapping[str, Any], *, new_head: bool = False) -> bool:
     """Copy ``state_dict`` into ``network``, strictly: every tensor must have its place and every place its tensor.
 
-    Takes ResNets (50 to 200) and ConvNeXts in torchvision's, timm's or the official repositories' names (the last
-    also as they are handed out, under a key ``model``), and our own; DDP's and torch.compile's prefixes may be there.
-    Only BatchNorm's counters may be absent, as in old checkpoints. Linear layers become 1x1 convolutions, layer scales
-    of shape (C, 1, 1) become (C,). Device, dtype and memory format stay the network's.
+    Our network takes ResNets (50 to 200) and ConvNeXts in torchvision's, timm's or the official repositories' names
+    (the last also as they are handed out, under a key ``model``), and our own; a rival takes its library's. DDP's and
+    torch.compile's prefixes may be there. Only BatchNorm's counters may be absent, as in old checkpoints. Linear layers
+    become 1x1 convolutions, layer scales of shape (C, 1, 1) become (C,). Device, dtype and memory format stay the
+    network's.
 
     With ``new_head`` a head of another number of classes is left out, and the network's stays as it is; returns whether
     that was so.
@@ -93,14 +101,15 @@ def load_weights(network: Network, state_dict: Mapping[str, Any], *, new_head: b
     if strangers or not given:
         reason = f"it wants a tensor under each name, which {_some(strangers)} lacks" if strangers else "it is empty"
         raise RequestError(f"no state dict: {reason}")
-    naming = _recognised(given)
-    misfit = f"these weights (names of {naming.name}) do not fit the network"
+    naming = _recognised(given) if isinstance(network, Network) else None
+    head = "head" if naming else head_name(network)
+    misfit = f"these weights (names of {naming.name if naming else 'its library'}) do not fit the network"
 
     own = network.state_dict()
     placed: dict[str, tuple[str, Tensor]] = {}
     unexpected: dict[str, str | None] = {}  # their name to ours
     for key, tensor in given.items():
-        ours = _our_name(key, naming)
+        ours = _our_name(key, naming) if naming else _without_prefix(key)
         if ours in own and ours not in placed:
             placed[ours] = (key, tensor)
         else:
@@ -112,9 +121,9 @@ def load_weights(network: Network, state_dict: Mapping[str, Any], *, new_head: b
         parts += [f"unexpected {_some(unexpected)}"] if unexpected else []
         hint = _layer_scale_hint(missing, unexpected.values(), placed)
         raise RequestError(f"{misfit}: {'; '.join(parts)}{hint}")
-    other_head = new_head and placed["head.weight"][1].shape[:1] != own["head.weight"].shape[:1]
+    other_head = new_head and placed[f"{head}.weight"][1].shape[:1] != own[f"{head}.weight"].shape[:1]
     if other_head:
-        placed = {ours: found for ours, found in placed.items() if not ours.startswith("head.")}
+        placed = {ours: found for ours, found in placed.items() if not ours.startswith(f"{head}.")}
     misshapen = [
         f"{key} has shape {tuple(tensor.shape)} where {tuple(own[ours].shape)} is wanted"
         for ours, (key, tensor) in placed.items()
@@ -142,12 +151,17 @@ def _recognised(given: Mapping[str, Any]) -> Naming:
 
 
 def _our_name(key: str, naming: Naming) -> str | None:
-    key = re.sub(r"^((module|_orig_mod)\.)+", "", key)  # what DDP and torch.compile put before
+    key = _without_prefix(key)
     for stage in range(4):
         if match := re.fullmatch(rf"{re.escape(naming.stage(stage))}\.(\d+)\.(.+)", key):
             block, rest = match.groups()
             return _replaced(rest, naming.block, f"stages.{stage}.{block}.")
     return _replaced(key, naming.outside, "")
+
+
+def _without_prefix(key: str) -> str:
+    """A name without what DDP and torch.compile put before it."""
+    return re.sub(r"^((module|_orig_mod)\.)+", "", key)
 
 
 def _replaced(key: str, prefixes: Mapping[str, str], before: str) -> str | None:

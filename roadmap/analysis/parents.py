@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from roadmap.design import Design
 from roadmap.recipe import Recipe
+from roadmap.rival import Rival
 from roadmap.rows import paper_parents
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class OwnPath:
     @classmethod
     def of(cls, steps: "Sequence[Step]") -> "OwnPath":
         """The path whose steps these are, by their variants; steps that are one design and recipe share a run's."""
-        first: dict[tuple[Design, Recipe], str] = {}
+        first: dict[tuple[Design | Rival, Recipe], str] = {}
         variants = {
             step.name: first.setdefault((step.composed.design, step.composed.recipe), step.composed.variant)
             for step in steps

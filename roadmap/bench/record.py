@@ -17,9 +17,9 @@ from roadmap.bench.machine import machine
 from roadmap.bench.summaries import summarised
 from roadmap.bench.turns import Mode, Say, Turn, take_turns
 from roadmap.builder import build_network
-from roadmap.counting import count_composed
 from roadmap.measure import Clock, clock
 from roadmap.runfolder import now, one_name, write_whole
+from roadmap.spending import spent
 from roadmap.summary import git_commit
 
 Record = dict[str, Any]
@@ -32,7 +32,7 @@ def counted(bench: Bench) -> Record:
 
 
 def _row(contender: Contender) -> Record:
-    composed, spent = contender.composed, count_composed(contender.composed)
+    composed, count = contender.composed, spent(contender.composed)
     values = composed.values
     return {
         "name": contender.name,
@@ -42,10 +42,10 @@ def _row(contender: Contender) -> Record:
         "layer_scale": composed.recipe.network.layer_scale is not None,
         "num_classes": values["regime"]["num_classes"],
         **{key: values[key] for key in ("image_size", "precision", "channels_last", "compile")},
-        "params": spent.params,
-        "gmacs": spent.gmacs,
-        "params_m": spent.params_m,
-        "activations_m": spent.activations / 1e6,
+        "params": count.params,
+        "gmacs": count.gmacs,
+        "params_m": count.params_m,
+        "activations_m": count.activations / 1e6,
         "published": contender.published,
         "why": contender.why,
         "against": contender.against,

@@ -4,9 +4,9 @@ import json
 from typing import Any
 
 from roadmap.commands.arguments import checked_overrides, override_parser, say_choices
-from roadmap.counting import count_composed
 from roadmap.path import compose_path
 from roadmap.published import EXCEPTIONS, published_steps
+from roadmap.spending import spent
 from roadmap.textual import aligned
 
 
@@ -29,7 +29,7 @@ def describe(overrides: list[str], config_dirs: list[str]) -> tuple[list[dict[st
     regime = steps[0].composed.values["regime"]["name"]
     rows = []
     for step in steps:
-        spent = count_composed(step.composed)
+        count = spent(step.composed)
         # by variant: a toggled step is no longer the published one
         published = published_steps(regime).get(step.composed.variant)
         rows.append(
@@ -40,9 +40,9 @@ def describe(overrides: list[str], config_dirs: list[str]) -> tuple[list[dict[st
                 "parent": step.parent,
                 "adopted": step.adopted,
                 "changes": step.changes,
-                "gmacs": spent.gmacs,
-                "params_m": spent.params_m,
-                "activations_m": spent.activations / 1e6,
+                "gmacs": count.gmacs,
+                "params_m": count.params_m,
+                "activations_m": count.activations / 1e6,
                 "paper_gflops": float(published.gflops) if published else None,
                 "paper_top1": published.top1 if published else None,
                 "design": step.composed.design.to_dict(),

@@ -12,10 +12,10 @@ from omegaconf import DictConfig, OmegaConf
 from roadmap.commands.arguments import say_choices
 from roadmap.confdir import config_dir
 from roadmap.config import Composed, composed, hydra_errors
-from roadmap.counting import count_composed
 from roadmap.errors import PrunedError, RequestError, RoadmapError, StoppedError
 from roadmap.scheduled import scheduled
 from roadmap.search import Search, check_holdout, checked_objectives, objective, search_of
+from roadmap.spending import spent
 
 
 def main(arguments: list[str]) -> int:
@@ -97,7 +97,7 @@ def _request(
             raise
         # a search has composed its space before it starts: what does not fit is this combination
         raise PrunedError(f"not trained: {error}") from error
-    if search is not None and (refusal := search.refusal(count_composed(request))):
+    if search is not None and (refusal := search.refusal(spent(request))):
         raise PrunedError(f"not trained: {refusal}")
     return request, search
 

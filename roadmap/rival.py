@@ -1,0 +1,27 @@
+"""The record of a network that is not ours: which library has it, under which name, made with which options."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from roadmap.checked import Checked
+from roadmap.errors import RequestError
+
+
+@dataclass(frozen=True)
+class Rival(Checked):
+    """A classifier of torchvision's, of timm's, or one that neither has; ``conf/model/`` has those of the tables.
+
+    ``options`` are arguments of the library's own for it (``{depths: [1, 1, 3, 1]}``); number of classes, image size
+    and stochastic depth come from data and recipe. Stands in a config in the place of a Design.
+    """
+
+    place = "model"
+
+    library: Literal["torchvision", "timm", "roadmap"]
+    name: str
+    options: dict = field(hash=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if strangers := [key for key in self.options if not isinstance(key, str) or not key.isidentifier()]:
+            raise RequestError(f"model.options has {strangers[0]!r}; it wants names of {self.library}'s arguments")
