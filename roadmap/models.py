@@ -15,6 +15,7 @@ from roadmap.errors import RequestError
 from roadmap.network import Network
 from roadmap.recipe import NetworkRecipe
 from roadmap.rival import Rival
+from roadmap.rvt import rvt
 
 # What torchvision's Transformers of a fixed image size call it.
 SIZED: dict[str, Callable[[int], dict[str, Any]]] = {
@@ -111,9 +112,15 @@ def _timm(rival: Rival, recipe: NetworkRecipe, num_classes: int, image_size: int
         raise
 
 
+def _own(rival: Rival, recipe: NetworkRecipe, num_classes: int, image_size: int) -> nn.Module:
+    drop = recipe.stochastic_depth
+    return _made(rival, lambda: rvt(rival.name, num_classes, image_size, drop, **rival.options))
+
+
 MAKERS: dict[str, Callable[[Rival, NetworkRecipe, int, int], nn.Module]] = {
     "torchvision": _torchvision,
     "timm": _timm,
+    "roadmap": _own,
 }
 
 

@@ -76,6 +76,9 @@ def network_rows(node: Mapping[str, Any]) -> list[tuple[NetworkRow, tuple[Publis
     A group that names tables has only the networks that are in them; without, as in a user's own file, it has all and
     nothing printed. Raises RequestError for an entry or a table that does not fit, or two rows of one title.
     """
+    strangers = [key for key in node if key not in ("name", "tables", "rows")]
+    if strangers:
+        raise RequestError(f"unknown key rows.{strangers[0]}; choose name, tables or rows")
     tables = node.get("tables")
     unknown = [table for table in tables or () if table not in TABLES]
     if unknown:

@@ -25,6 +25,7 @@ RANKS = [
     ["studies"],
     [
         "network",
+        "rvt",
         "models",
         "costs",
         "augment",
@@ -36,7 +37,7 @@ RANKS = [
         "loggers",
         "wandb_logger",
     ],
-    ["pretrained", "rvt"],
+    ["pretrained"],
     ["distributed", "stopping", "scheduled", "launching", "losses"],
     [*(f"data.{name}" for name in ("order", "corrupt", "pixels", "image", "samples", "memory", "encoded"))],
     ["data.folder", "data.parquet", "data.shards"],

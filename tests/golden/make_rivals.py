@@ -1,0 +1,44 @@
+"""Writes tests/golden/rivals.json: exact costs of the networks of Tables 1, 2, 8 and 12 beside the published ones.
+
+python tests/golden/make_rivals.py
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from roadmap.confdir import config_dir
+from roadmap.config import compose, options_of
+from roadmap.published_rows import network_rows, printed
+from roadmap.spending import spent
+
+FILE = Path(__file__).parent / "rivals.json"
+BASES = ("timm", "torchvision", "roadmap")  # of conf/model/: any network of a library, so none to count
+
+
+def cost_of(overrides: tuple[str, ...]) -> dict[str, int]:
+    cost = spent(compose(overrides))
+    return {"macs": cost.macs, "params": cost.params, "activations": cost.activations}
+
+
+def rows() -> dict[str, dict[str, Any]]:
+    """Every row by its title, with what is printed of it."""
+    return {
+        row.title: {
+            **cost_of(row.overrides),
+            "published_gflops": printed(published, "gflops"),
+            "published_params_m": printed(published, "params_m"),
+        }
+        for row, published in network_rows(options_of(["rows=paper"])[0]["rows"])
+    }
+
+
+def other_models() -> dict[str, dict[str, int]]:
+    """The ready files of conf/model/ that no row uses, each at its own image size."""
+    used = {word for row, _ in network_rows(options_of(["rows=paper"])[0]["rows"]) for word in row.change}
+    names = sorted(file.stem for file in (config_dir() / "model").glob("*.yaml"))
+    return {name: cost_of((f"model={name}",)) for name in names if name not in BASES and f"model={name}" not in used}
+
+
+if __name__ == "__main__":
+    FILE.write_text(json.dumps({"rows": rows(), "other_models": other_models()}, indent=1, ensure_ascii=False) + "\n")
