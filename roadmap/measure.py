@@ -18,11 +18,6 @@ Step = Callable[[], object]
 Clock = Callable[[Step], float]
 Found = TypeVar("Found")
 CPU_GMACS = 50.0  # forward pass at most of a step that is measured on a CPU: some seconds
-PAIRS = {
-    # our step and the name of the same network in torchvision and timm
-    "ResNet-50": ("resnet50", "resnet50"),
-    "ConvNeXt-T": ("separate_downsampling", "convnext_tiny"),
-}
 
 
 def random_images(batch: int, image_size: int, device: torch.device, *, channels_last: bool = True) -> Tensor:

@@ -3,19 +3,20 @@
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from importlib.util import find_spec
 from itertools import product
 
 import torch
-import torchvision
 from torch import nn
 
-from roadmap.builder import build
+from roadmap.bench.contenders import Contender, compose_bench
+from roadmap.builder import build_network
 from roadmap.costs import cost
 from roadmap.device import tf32
 from roadmap.doctor.checks import Check, Subject, Verdict
-from roadmap.measure import PAIRS, alternate, clock, inference_step, random_images, training_step, with_room
+from roadmap.measure import alternate, clock, inference_step, random_images, training_step, with_room
+from roadmap.rival import Rival
 
 Builders = dict[str, Callable[[], nn.Module]]
 LEAST_ROUNDS = 3
@@ -41,17 +42,19 @@ class Cell:
 
 def builders(network: str) -> Builders:
     """Who builds a network: ours, torchvision, and timm where it is installed; all with the same stochastic depth."""
-    step, peer = PAIRS[network]
-    found: Builders = {
-        "ours": lambda: build("regime=tiny", f"step={step}"),
-        "torchvision": getattr(torchvision.models, peer),
-    }
-    if find_spec("timm"):
-        import timm
-
-        rate = 0.1 if network == "ConvNeXt-T" else 0.0
-        found["timm"] = lambda: timm.create_model(peer, drop_path_rate=rate)
+    found: Builders = {}
+    for peer in peers():
+        design = peer.composed.design
+        who = design.library if isinstance(design, Rival) else "ours"
+        if network in (peer.name, peer.against) and (who != "timm" or find_spec("timm")):
+            found[who] = partial(build_network, peer.composed)
     return found
+
+
+@cache
+def peers() -> tuple[Contender, ...]:
+    """The networks of ``rows=peers``, composed once."""
+    return compose_bench(["rows=peers"]).contenders
 
 
 def matrix_peak(subject: Subject, repeats: int = 20) -> Verdict:
