@@ -4,13 +4,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from roadmap.analysis.benches import load_bench
     from roadmap.analysis.comparison import compare
     from roadmap.analysis.runs import load_history, load_runs
     from roadmap.builder import build
     from roadmap.costs import cost
     from roadmap.weights import load_weights
 
-__all__ = ["build", "compare", "cost", "load_history", "load_runs", "load_weights"]
+__all__ = ["build", "compare", "cost", "load_bench", "load_history", "load_runs", "load_weights"]
 
 # torch and pandas take seconds to import: each name brings its module only when it is used
 _HOMES = {
@@ -18,6 +19,7 @@ _HOMES = {
     "cost": "roadmap.costs",
     "load_weights": "roadmap.weights",
     "compare": "roadmap.analysis.comparison",
+    "load_bench": "roadmap.analysis.benches",
     "load_runs": "roadmap.analysis.runs",
     "load_history": "roadmap.analysis.runs",
 }

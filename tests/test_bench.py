@@ -436,7 +436,7 @@ def test_the_text_says_what_did_not_go_as_asked(record: dict[str, Any]) -> None:
     assert lines[0].endswith("batch 2, fp32, channels_last")
     assert "45.0*" in lines[3]
     assert lines[3].split()[-3:] == ["774.7", "0.50", "82.1"]
-    assert "3 printed rows of the paper's Tables 1 and 12, 2 networks" in lines
+    assert "3 printed rows of the paper's Tables 1, 12: 2 networks" in lines
     assert "ours 32, training: batch 1 for want of memory, not 2" in lines
     assert "wide 64, training: out of memory for one image" in lines
     assert [line for line in lines if line.startswith("*")] == ["* ours 32: counted otherwise"]

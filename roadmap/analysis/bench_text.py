@@ -118,8 +118,8 @@ def _notes(record: Record) -> list[str]:
     if printed := [row["published"] for row in rows if row["published"]]:
         count = sum(int(cells["rows"]) for cells in printed)
         tables = sorted({int(table) for cells in printed for table in cells["tables"].split(", ")})
-        named = f"Table{'s' * (len(tables) > 1)} {' and '.join(map(str, tables))}"
-        lines.append(f"{count} printed rows of the paper's {named}, {len(rows)} networks")
+        named = f"Table{'s' * (len(tables) > 1)} {', '.join(map(str, tables))}"
+        lines.append(f"{count} printed rows of the paper's {named}: {len(rows)} networks")
     modes = [mode for mode in MODES if mode in rows[0]]
     if modes:
         rounds = record["settings"]["repeats"]
@@ -129,7 +129,8 @@ def _notes(record: Record) -> list[str]:
         )
         known = [row[mode] for row in rows for mode in modes if "error" not in row[mode]]
         if known and all(outcome["peak_memory_gb"] is None for outcome in known):
-            lines.append(f"peak memory: not measured on {record['device']}")
+            compiler = ", where the compiler's own would be in it" if rows[0]["compile"] else ""
+            lines.append(f"peak memory: not measured on {record['device']}{compiler}")
     for row in rows:
         for mode in modes:
             lines += _about(row, mode, 1 if mode == "latency" else record["settings"]["batch_size"])

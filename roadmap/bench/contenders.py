@@ -14,7 +14,7 @@ from roadmap.published import EXCEPTIONS, TABLE_NAMES, published_steps
 from roadmap.published_rows import PublishedRow, network_rows, printed
 
 # Overrides that name one network, which a path or a file of rows would otherwise do.
-ONE = ("step", "model", "size", "hierarchy")
+ONE = ("step", "model")
 # Of the paper's tables beside accuracy: counts, and images a second on two GPUs.
 CELLS = ("gflops", "params_m", "v100", "a100")
 
@@ -71,6 +71,7 @@ def _contenders(
 ) -> tuple[str, list[Contender]]:
     single = [override for override in overrides if key_of(override) in ONE]
     if rows := values.get("rows"):
+        single += [override for override in overrides if key_of(override) in ("size", "path")]
         if single:
             raise RequestError(f"{single[0]} does not go with rows=, which names its networks; leave one of them out")
         return f"rows {rows['name']}", _of_rows(rows, overrides, config_dirs, only)

@@ -61,6 +61,25 @@ def test_counts_alone_need_no_device_and_leave_no_record(
     assert not list(tmp_path.iterdir())
 
 
+def test_rows_of_the_tables_stand_beside_what_is_printed_of_them(capsys: pytest.CaptureFixture[str]) -> None:
+    only = "bench.only=['ViT-S','ConvNeXt-S (iso.)']"
+    assert main(["bench", "rows=table2", only, "device=meta"]) == 0
+    _, _, vit, iso, count = capsys.readouterr().out.splitlines()
+    assert vit.split()[1:] == ["4.60", "4.6", "22.05", "22", "8.25", "978.5", "1.00", "79.8"]
+    assert iso.split()[2:] == ["4.29", "4.3", "22.31", "22", "8.20", "1038.7", "1.06", "79.7"]
+    assert count == "2 printed rows of the paper's Table 2: 2 networks"
+
+
+def test_a_rival_alone_is_measured_like_a_step(tmp_path: Path) -> None:
+    alone = ["model=nano_vit", "bench.measure=[training]", f"runs_dir={tmp_path}", "device=cpu"]
+    assert main(["bench", *alone, *FAST]) == 0
+    (file,) = tmp_path.glob("bench/*.json")
+    (row,) = json.loads(file.read_text())["rows"]
+    assert row["design"]["library"] == "timm"
+    assert row["training"]["images_per_second"]["median"] > 0
+    assert row["training"]["relative"] == {"median": 1.0, "low": 1.0, "high": 1.0}
+
+
 def test_the_table_and_the_lines_of_csv_have_the_same_rows(
     arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
