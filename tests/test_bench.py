@@ -397,11 +397,13 @@ def test_the_later_of_two_benches_counts_and_two_machines_are_refused(record: di
     found, _ = speeds(bench_table([later, record]), "training_images_per_second")
     assert 1e6 in found.values()
     other = record | {"device": "NVIDIA H100 80GB HBM3"}
-    with pytest.raises(RequestError, match=r"measured on 2 machines, .*cpu, .* and NVIDIA H100 80GB HBM3, "):
+    with pytest.raises(
+        RequestError, match=r"measured on 2 machines, .*threads? and NVIDIA H100 80GB HBM3, and are no comp"
+    ):
         speeds(bench_table([record, other]), "training_images_per_second")
     half = json.loads(json.dumps(record))
     half["rows"][0]["precision"] = "bf16"
-    with pytest.raises(RequestError, match=r"measured on 2 ways, "):
+    with pytest.raises(RequestError, match=r"measured in 2 ways, bf16, .* and fp32, "):
         speeds(bench_table([half]), "training_images_per_second")
     with pytest.raises(RequestError, match=r"no latency in these benches; measure it: bench.measure=\[latency\]"):
         speeds(bench_table([record]), "latency_milliseconds")

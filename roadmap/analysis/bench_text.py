@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from roadmap.analysis.benches import cpu_words
+from roadmap.analysis.benches import machine_words
 from roadmap.published_rows import matches
 from roadmap.textual import aligned
 
@@ -24,10 +24,7 @@ def text(record: Record) -> str:
 def _measured_on(record: Record) -> str:
     """The machine, and what all rows have in common, in a line."""
     how, versions = record["settings"], record["versions"]
-    device = record["device"]
-    if device == "cpu":
-        device = cpu_words(record)
-    parts = [device + (f", driver {record['driver']}" if record.get("driver") else "")]
+    parts = [machine_words(record) + (f", driver {record['driver']}" if record.get("driver") else "")]
     parts.append(", ".join(f"{name} {versions[name]}" for name in ("torch", "torchvision", "timm") if name in versions))
     shared = [f"batch {how['batch_size']}"]
     for key, name in (("precision", None), ("channels_last", "channels_last"), ("compile", "compiled")):

@@ -15,10 +15,10 @@ Record = dict[str, Any]
 MODES = ("inference", "training", "latency")
 # of a row's outcome in a mode, what the table has under the mode's name
 MEASURED = ("images_per_second", "milliseconds", "relative")
-# what two benches must share for their speeds to be compared: the machine, then how it was used
+# on what a row was measured, and how
 MACHINE = ("device", "processor", "threads")
-HOW = ("precision", "channels_last", "compile", "image_size")
-IDENTITY = ("bench_id", "name", "variant", "regime", "design", "layer_scale", "num_classes", "image_size")
+HOW = ("precision", "channels_last", "compile")
+IDENTITY = ("name", "variant", "regime", "design", "layer_scale", "num_classes", "image_size")
 COUNTS = ("gmacs", "params_m", "activations_m")
 
 
@@ -42,7 +42,7 @@ def bench_table(records: list[Record]) -> pd.DataFrame:
 
 def _flat(record: Record, row: Record) -> dict[str, Any]:
     head = {key: record[key] for key in ("bench_id", "ended", *MACHINE, "driver") if key in record}
-    head |= {key: row[key] for key in (*IDENTITY[1:], *COUNTS, "precision", "channels_last", "compile")}
+    head |= {key: row[key] for key in (*IDENTITY, *COUNTS, *HOW)}
     head |= {f"paper_{key}": cell for key, cell in row["published"].items()}
     for mode in MODES:
         outcome = row.get(mode, {})
@@ -86,29 +86,30 @@ def speeds(benches: pd.DataFrame, column: str) -> tuple[dict[str, float], str]:
     known = benches[benches[column].notna()] if column in benches else benches.iloc[:0]
     if not len(known):
         raise RequestError(f"no {mode} in these benches; measure it: bench.measure=[{mode}]")
-    for keys, what in ((MACHINE, "machines"), (HOW[:3], "ways")):
-        kinds = list(dict.fromkeys(", ".join(_word(row, key) for key in keys) for row in known.to_dict("records")))
+    for words, what in ((machine_words, "on {} machines"), (_how, "in {} ways")):
+        kinds = list(dict.fromkeys(words(row) for row in known.to_dict("records")))
         if len(kinds) > 1:
             raise RequestError(
-                f"these benches were measured on {len(kinds)} {what}, {' and '.join(kinds)}, whose speeds are no "
-                "comparison; name the file of one with --bench"
+                f"these speeds were measured {what.format(len(kinds))}, {' and '.join(kinds)}, and are no comparison; "
+                "name benches of one alone with --bench"
             )
     known = known.sort_values("ended", kind="stable")
     found = {_key(row): row[column] for row in known.to_dict("records")}
-    first = known.iloc[-1]
-    machine = first["device"] if first["device"] != "cpu" else cpu_words(first.to_dict())
+    last = known.iloc[-1].to_dict()
     batches = sorted(set(known[f"{mode}_batch"].astype(int)))
     batch = f"batch {batches[0]}" + (f" to {batches[-1]}" if len(batches) > 1 else "")
-    return found, f"{mode} measured on {machine}, {first['precision']}, {batch}"
+    return found, f"{mode} measured on {machine_words(last)}, {last['precision']}, {batch}"
 
 
-def cpu_words(machine: Mapping[Any, Any]) -> str:
-    """Which CPU it was that a record calls ``cpu``."""
+def machine_words(machine: Mapping[Any, Any]) -> str:
+    """What computed: the GPU, or which CPU it was that a record calls ``cpu``, and with how many threads."""
+    if machine["device"] != "cpu":
+        return str(machine["device"])
     return f"{machine['processor']}, {machine['threads']} thread{'s' * (machine['threads'] > 1)}"
 
 
-def _word(row: Mapping[Any, Any], key: str) -> str:
-    return f"{row[key]}" if key in ("device", "processor", "precision") else f"{key} {row[key]}"
+def _how(row: Mapping[Any, Any]) -> str:
+    return f"{row['precision']}, channels_last={row['channels_last']}, compile={row['compile']}".lower()
 
 
 def with_speeds(table: pd.DataFrame, benches: pd.DataFrame, column: str, name: str) -> tuple[pd.DataFrame, str]:
