@@ -14,7 +14,8 @@ from roadmap.recipe import Recipe
 from roadmap.rival import Rival
 
 TOTAL_STRIDE = 32  # of every design: a smaller image would be less than a pixel in the last stage
-MEMORY_SOURCES = ("digits", "cifar10", "cifar100")  # kept on the device; all others are encoded images
+MEMORY_SOURCES = ("digits", "cifar10", "cifar100", "cifar_c")  # kept on the device; all others are encoded images
+EVALUATION_SOURCES = ("corruption_folders", "class_folders", "real_labels", "cifar_c")  # never trained on
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,18 @@ class Data(Checked):
     place = "data"
 
     name: str
-    source: Literal["digits", "cifar10", "cifar100", "folder", "parquet", "webdataset"]
+    source: Literal[
+        "digits",
+        "cifar10",
+        "cifar100",
+        "folder",
+        "parquet",
+        "webdataset",
+        "corruption_folders",
+        "class_folders",
+        "real_labels",
+        "cifar_c",
+    ]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     root: str | None
@@ -36,6 +48,13 @@ class Data(Checked):
     val_files: str | None = None
     image_column: str = "image"  # parquet
     label_column: str = "label"
+    # sets that are only evaluated on
+    images: int | None = None  # of the whole set, or of each of its parts, as published; None: as many as there are
+    eval_crop_ratio: float | None = None  # of images that are published cropped, before the network's own
+    class_names: Literal["wnids", "numbers"] = "wnids"  # what class folders are called
+    corruptions: tuple[str, ...] = ()
+    severities: tuple[int, ...] = ()
+    labels_file: str | None = None  # under root: ReaL's
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -45,6 +64,10 @@ class Data(Checked):
             raise RequestError(f"data.classes={self.classes} is out of range; it wants at least 2")
         if self.classes is not None and self.source in MEMORY_SOURCES:
             raise RequestError(f"data.classes does not go with data={self.name}; it wants image files")
+        if self.source in EVALUATION_SOURCES:
+            for key, unset in (("classes", None), ("holdout", 0)):
+                if getattr(self, key) != unset:
+                    raise RequestError(f"data.{key} does not go with data={self.name}, which is only evaluated on")
         if self.max_corrupt < 0:
             raise RequestError(f"data.max_corrupt={self.max_corrupt} is out of range; it wants at least 0")
 
@@ -122,6 +145,11 @@ class Experiment(Checked):
             if getattr(self, key) < least:
                 raise RequestError(f"{key}={getattr(self, key)} is out of range; it wants at least {least}")
         self.micro_batch_size(1)
+        if self.data.source in EVALUATION_SOURCES:
+            raise RequestError(
+                f"data={self.data.name} is only evaluated on (roadmap evaluate RUN data={self.data.name}); "
+                "choose data to train on, such as imagenet or cifar10"
+            )
 
     def micro_batch_size(self, processes: int) -> int:
         """Images of one forward and backward pass of one of ``processes``; RequestError where they do not add up."""

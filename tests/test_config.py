@@ -38,7 +38,7 @@ def test_toggles_win_over_the_step_whatever_their_order() -> None:
 
 def test_all_toggles_by_hand_are_the_last_step() -> None:
     options = ("swin", "patchify", "depthwise", "swin", "inverted", "first", "k7", "gelu")
-    options += ("one_per_block", "one_per_block", "layer", "separate")
+    options += ("one_per_block", "one_per_block", "layer", "separate", "pyramid")
     toggles = [f"{axis}={option}" for axis, option in zip(AXES, options, strict=True)]
     by_hand = compose([*toggles, "recipe=enhanced", "seed=1"]).experiment()
     by_step = compose(["step=separate_downsampling", "seed=1"]).experiment()
@@ -136,7 +136,7 @@ def test_data_scales_the_recipe_and_the_command_line_has_the_last_word() -> None
             "recipe.network.head_init_scale=0.0 is out of range; it wants a",
         ),
         ("recipe=isotropic", "recipe isotropic has no values for a network of size nano; choose size s, b or l"),
-        ("size=m", "unknown size 'm'; choose b, l, s, t or xl"),
+        ("size=m", "unknown size 'm'; choose b, iso_b, iso_l, iso_s, l, s, t or xl"),
         (
             "experiment=cifar",
             "unknown experiment 'cifar'; choose cifar100, imagenet100_64, imagenet_base or",

@@ -12,7 +12,7 @@ from torch import nn
 from roadmap.builder import build, build_network
 from roadmap.config import compose
 from roadmap.costs import cost
-from roadmap.counting import count
+from roadmap.counting import count, count_composed
 from roadmap.design import Design
 from roadmap.errors import RequestError
 from roadmap.network import Network
@@ -172,6 +172,44 @@ def test_the_published_sizes(size: str, params_m: float, gmacs: float, theirs: C
     counted = cost(network)
     assert (counted.params_m, counted.gmacs) == pytest.approx((params_m, gmacs), abs=0.01)
     assert other is None or counted.params == sum(p.numel() for p in other.parameters())
+
+
+@pytest.mark.parametrize(("size", "params_m", "gmacs"), [("s", 22.3, 4.3), ("b", 87.1, 16.9), ("l", 305.9, 59.7)])
+def test_the_published_isotropic_networks(size: str, params_m: float, gmacs: float) -> None:
+    """Table 2 and its text; layer scale, as the authors' recipe has it, in L alone."""
+    composed = compose(["step=separate_downsampling", f"size=iso_{size}", "recipe=isotropic"])
+    with torch.device("meta"):
+        network = build_network(composed)
+    counted = cost(network)
+    assert (round(counted.params_m, 1), round(counted.gmacs, 1)) == (params_m, gmacs)
+    assert count_composed(composed) == counted
+    assert any(name.endswith("scale.weight") for name, _ in network.named_parameters()) == (size == "l")
+
+
+@pytest.mark.parametrize("number", range(32))
+def test_isotropic_goes_with_every_axis(number: int) -> None:
+    """All options but the stem's, two of each axis' a time."""
+    chosen = {name: options[number >> place & 1] for place, (name, options) in enumerate(list(OPTIONS.items())[4:9])}
+    rest = {name: options[number % 2] for name, options in OPTIONS.items() if name not in chosen}
+    design = Design(**rest | chosen | {"stem": "patchify", "conv": "depthwise", "hierarchy": "isotropic"})
+    network = Network(design, PLAIN, num_classes=10)
+    logits = network(torch.randn(2, 3, 32, 32))
+    logits.sum().backward()
+    assert all(parameter.grad is not None for parameter in network.parameters())
+    assert count(design, 32, 10, layer_scale=False) == cost(network, image_size=32)
+    assert len(network.stages) == 1
+    assert len(network.stages[0]) == sum(design.depths)
+
+
+def test_isotropic_wants_patches_and_older_records_are_pyramids() -> None:
+    with pytest.raises(RequestError, match=r"hierarchy=isotropic .* stem=resnet: .* choose stem=patchify"):
+        build("hierarchy=isotropic")
+    pyramid = compose([]).design
+    assert "hierarchy" not in pyramid.to_dict()
+    assert Design.from_mapping(pyramid.to_dict()) == pyramid
+    isotropic = compose(["hierarchy=isotropic", "stem=patchify"])
+    assert isotropic.variant == "resnet50 stem=patchify hierarchy=isotropic"
+    assert Design.from_mapping(isotropic.design.to_dict()) == isotropic.design
 
 
 def test_initial_weights_follow_the_recipe() -> None:

@@ -19,6 +19,10 @@ CONVNEXT_B = ["regime=base", "step=separate_downsampling"]
 CONVNEXT_L = [*CONVNEXT_B, "design.width=192"]
 
 
+def isotropic(size: str) -> list[str]:
+    return ["step=separate_downsampling", f"size=iso_{size}", "recipe=isotropic"]
+
+
 class OfficialBlock(nn.Module):
     """The block of facebookresearch/ConvNeXt, written anew from its description."""
 
@@ -65,6 +69,25 @@ class OfficialConvNeXt(nn.Module):
         return self.head(self.norm(x.mean([-2, -1])))
 
 
+class OfficialIsotropic(nn.Module):
+    """The isotropic ConvNeXt under the official repository's names, with or without layer scale."""
+
+    def __init__(self, dim: int, depth: int, *, scaled: bool):
+        super().__init__()
+        self.stem = nn.Conv2d(3, dim, 16, 16)
+        self.blocks = nn.ModuleList([OfficialBlock(dim) for _ in range(depth)])
+        for block in self.blocks if not scaled else ():
+            del block.gamma
+            block.gamma = 1.0
+        self.norm, self.head = nn.LayerNorm(dim, eps=1e-6), nn.Linear(dim, 1000)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        for block in self.blocks:
+            x = block(x)
+        return self.head(self.norm(x.mean([-2, -1])))
+
+
 def perturbed(network: nn.Module) -> nn.Module:
     """No tensor left at a value that would hide a mistake: layer scales near 1, statistics and biases not trivial."""
     torch.manual_seed(0)
@@ -88,6 +111,13 @@ CASES: dict[str, tuple[Callable[[], nn.Module], list[str], int]] = {
     "timm ConvNeXt-T": (lambda: timm.create_model("convnext_tiny"), CONVNEXT_T, 64),
     "timm ConvNeXt-T of convolutions": (lambda: timm.create_model("convnext_tiny", conv_mlp=True), CONVNEXT_T, 64),
     "official ConvNeXt-T": (OfficialConvNeXt, CONVNEXT_T, 64),
+    "official isotropic ConvNeXt-S": (lambda: OfficialIsotropic(384, 18, scaled=False), isotropic("s"), 64),
+    "official isotropic ConvNeXt-B": (lambda: OfficialIsotropic(768, 18, scaled=False), isotropic("b"), 32),
+    "official isotropic ConvNeXt-L": (
+        lambda: OfficialIsotropic(1024, 5, scaled=True),
+        [*isotropic("l"), "design.depths=[1,1,2,1]"],
+        32,
+    ),
 }
 
 

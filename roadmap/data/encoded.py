@@ -17,6 +17,7 @@ from roadmap.data.samples import Samples
 from roadmap.seeds import derived_seed
 
 Key = tuple[int, int]  # epoch and index
+Finish = Callable[[Tensor, int], Tensor]  # uint8 (3, S, S) and the image's number
 DIGEST_IMAGES = 100
 
 
@@ -42,11 +43,20 @@ class DecodedImages(Dataset[Any]):
     """Samples by epoch and index; the random numbers of each depend on seed, epoch and index alone.
 
     In training (``seed`` given) the next readable image takes the place of one that is not, up to ``max_corrupt`` of
-    them in a row; in evaluation it is left out, since no image may count twice.
+    them in a row; in evaluation it is left out, since no image may count twice. ``finish`` is what becomes of an image
+    once it is transformed, by its number.
     """
 
-    def __init__(self, samples: Samples, transform: Callable[[bytes], Tensor], seed: int | None, max_corrupt: int):
+    def __init__(
+        self,
+        samples: Samples,
+        transform: Callable[[bytes], Tensor],
+        seed: int | None,
+        max_corrupt: int,
+        finish: Finish | None = None,
+    ):
         self.samples, self.transform, self.seed, self.max_corrupt = samples, transform, seed, max_corrupt
+        self.finish = finish
         self.count = len(samples.labels)
 
     def __len__(self) -> int:
@@ -65,6 +75,8 @@ class DecodedImages(Dataset[Any]):
             except (OSError, UndecodableError) as error:
                 unreadable.append(Unreadable(index, self.samples.name(index), " ".join(str(error).split())))
                 continue
+            if self.finish is not None:
+                image = self.finish(image, index)
             return Sample(image, self.samples.labels[index], tuple(unreadable))
         return Sample(None, 0, tuple(unreadable))
 
@@ -107,12 +119,13 @@ class EncodedSource:
         seed: int | None,
         num_workers: int,
         device: torch.device,
+        finish: Finish | None = None,
     ):
         self.samples, self.corrupt, self.device = samples, corrupt, device
         self.unread: list[int] = []
         self.plan = Plan()
         self.loader = DataLoader(
-            DecodedImages(samples, transform, seed, corrupt.limit),
+            DecodedImages(samples, transform, seed, corrupt.limit, finish),
             batch_sampler=self.plan,
             num_workers=num_workers,
             persistent_workers=num_workers > 0,

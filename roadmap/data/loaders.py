@@ -161,10 +161,10 @@ def open_loaders(experiment: Experiment, device: torch.device, world: World = AL
     share = TrainingShare(sources.train_images, experiment.batch_size, micro, experiment.seed, world.rank, world.size)
     numbers = evaluation_share(sources.val_images, max(micro, 256) if in_memory else micro, world.rank, world.size)
     normalise = Normalise(data.mean, data.std, device, channels_last=experiment.settings.channels_last)
-    erase = RandomErasing(augment.random_erasing) if augment.random_erasing else _as_it_is
+    erase = RandomErasing(augment.random_erasing) if augment.random_erasing else as_it_is
     # image files were augmented and cropped one by one where they were decoded
-    batch_augment = BatchAugment(augment, size) if in_memory else _as_it_is
-    crop = CentreCrop(size, experiment.recipe.eval_crop_ratio, augment.interpolation) if in_memory else _as_it_is
+    batch_augment = BatchAugment(augment, size) if in_memory else as_it_is
+    crop = CentreCrop(size, experiment.recipe.eval_crop_ratio, augment.interpolation) if in_memory else as_it_is
     return Loaders(
         TrainLoader(sources.train, share, batch_augment, normalise, erase),
         ValLoader(sources.val, numbers, crop, normalise),
@@ -211,7 +211,7 @@ def _encoded(experiment: Experiment, device: torch.device, corrupt: Corrupt) -> 
     return _Sources(train, val, split.num_classes, len(split.train.labels), len(split.val.labels))
 
 
-def _as_it_is(images: Tensor) -> Tensor:
+def as_it_is(images: Tensor) -> Tensor:
     return images
 
 

@@ -19,7 +19,7 @@ from roadmap.data.image import UndecodableError, decode
 from roadmap.data.memory import read_images
 from roadmap.doctor.findings import Finding
 from roadmap.errors import RoadmapError
-from roadmap.experiment import MEMORY_SOURCES, Data, Experiment
+from roadmap.experiment import EVALUATION_SOURCES, MEMORY_SOURCES, Data, Experiment
 from roadmap.wandb_client import has_wandb_key, wandb_host
 
 SHM = Path("/dev/shm")
@@ -153,10 +153,11 @@ def _opened(chosen: Data, image_size: int) -> str:
 
 
 def other_data(chosen: Data) -> Finding:
-    """The data sets that were not asked about: which of them want to be told where they are."""
+    """The data sets to train on that were not asked about: which of them want to be told where they are."""
     files = sorted((config_dir() / "data").glob("*.yaml"))
     loaded = {file.stem: yaml.safe_load(file.read_text(encoding="utf-8")) for file in files}
-    names = [name for name in loaded if name not in (chosen.name, "digits")]
+    others = [name for name in loaded if name not in (chosen.name, "digits")]
+    names = [name for name in others if loaded[name].get("source") not in EVALUATION_SOURCES]
     found = f"not looked for: {', '.join(names)}"
     return Finding(
         "other data", None, found, f"`roadmap doctor data={names[0]} data.root=FOLDER` looks for one of them"
