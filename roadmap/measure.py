@@ -29,7 +29,7 @@ def random_images(batch: int, image_size: int, device: torch.device, *, channels
 def training_step(network: nn.Module, images: Tensor, precision: str, *, compiled: bool = False) -> Step:
     """One forward, backward and update in the memory format of ``images``; a GPU may still be at it on return."""
     network = _placed(network, images).train()
-    forward = torch.compile(network) if compiled else network
+    forward = _compiled(network) if compiled else network
     # at a rate of 0 all is computed and nothing changes: however long it is measured, no value becomes denormal
     optimizer = torch.optim.AdamW(network.parameters(), lr=0.0, fused=True)
     context = autocast(images.device, precision)
@@ -48,7 +48,7 @@ def training_step(network: nn.Module, images: Tensor, precision: str, *, compile
 def inference_step(network: nn.Module, images: Tensor, precision: str, *, compiled: bool = False) -> Step:
     """One forward pass without gradients in the memory format of ``images``; a GPU may still be at it on return."""
     network = _placed(network, images).eval()
-    forward = torch.compile(network) if compiled else network
+    forward = _compiled(network) if compiled else network
     context = autocast(images.device, precision)
 
     @torch.inference_mode()
@@ -57,6 +57,11 @@ def inference_step(network: nn.Module, images: Tensor, precision: str, *, compil
             forward(images)
 
     return step
+
+
+def _compiled(network: nn.Module) -> Callable[..., Tensor]:
+    """Code for this batch alone: of another size before, torch would else make code for any, which is slower."""
+    return torch.compile(network, dynamic=False)
 
 
 def _placed(network: nn.Module, images: Tensor) -> nn.Module:

@@ -198,6 +198,20 @@ def test_memory_that_runs_out_in_the_rounds_is_one_sentence() -> None:
         take_turns({"one": turn(lambda: Small(seen=out_in_the_rounds))}, SETTINGS, lambda line: None)
 
 
+def test_code_is_compiled_for_the_batch_that_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network of another batch size before it would otherwise get it code for any size."""
+    asked: list[object] = []
+
+    def compiled(network: nn.Module, **how: object) -> nn.Module:
+        asked.append(how)
+        return network
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    found = take_turns({"one": turn(Small, compiled=True)}, SETTINGS, lambda line: None)
+    assert asked == [{"dynamic": False}] * 2
+    assert found["one"]["peak_memory_gb"] is None  # the compiler's would be in it
+
+
 class FakeEvent:
     """A CUDA event that reads the log's length as its time."""
 

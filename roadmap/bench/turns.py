@@ -118,13 +118,15 @@ def take_turns(turns: Mapping[str, Turn], settings: BenchSettings, say: Say) -> 
     device = next(iter(turns.values())).device
     compiled = any(turn.compiled for turn in turns.values())
     with tf32(True), compiled_versions() if compiled else nullcontext():
-        next(iter(turns.values())).settle()
+        if not compiled:
+            next(iter(turns.values())).settle()
         for number, (name, turn) in enumerate(turns.items(), 1):
             turn.fit(settings.seconds)
             say(f"[{number}/{len(turns)}] {turn.mode} of {name}: {turn.error or _found(turn)}")
         fitting = {name: turn for name, turn in turns.items() if turn.error is None}
         kept = all_stay(fitting, total_memory(device))
-        say(f"{settings.repeats} rounds of {len(fitting)} networks{'' if kept else ', each built anew for its turn'}")
+        networks = f"{len(fitting)} network{'s' * (len(fitting) != 1)}"
+        say(f"{settings.repeats} rounds of {networks}{'' if kept else ', each built anew for its turn'}")
         takes = {name: partial(turn.take, kept=kept, warmup=settings.warmup) for name, turn in fitting.items()}
         try:
             seconds = alternate(takes, 0, settings.repeats)
