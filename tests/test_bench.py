@@ -262,7 +262,8 @@ def test_a_cpus_peak_is_of_the_work_within_alone() -> None:
         del one, two
         torch.ones(64 * MIB // 4)
     assert peak.gb is not None
-    assert 96 <= peak.gb * 1024 < 112
+    # Linux counts pages in lots, a core at a time
+    assert 94 <= peak.gb * 1024 < 112
 
 
 def test_a_cpu_that_does_not_tell_has_no_peak(monkeypatch: pytest.MonkeyPatch) -> None:
