@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from roadmap.analysis.benches import load_bench
     from roadmap.analysis.comparison import compare
     from roadmap.analysis.evaluations import load_evaluations
     from roadmap.analysis.runs import load_history, load_runs
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
     from roadmap.costs import cost
     from roadmap.weights import load_weights
 
-__all__ = ["build", "compare", "cost", "load_evaluations", "load_history", "load_runs", "load_weights"]
+__all__ = ["build", "compare", "cost", "load_bench", "load_evaluations", "load_history", "load_runs", "load_weights"]
 
 # torch and pandas take seconds to import: each name brings its module only when it is used
 _HOMES = {
@@ -20,6 +21,7 @@ _HOMES = {
     "load_weights": "roadmap.weights",
     "compare": "roadmap.analysis.comparison",
     "load_evaluations": "roadmap.analysis.evaluations",
+    "load_bench": "roadmap.analysis.benches",
     "load_runs": "roadmap.analysis.runs",
     "load_history": "roadmap.analysis.runs",
 }

@@ -39,7 +39,7 @@ RUN_KEYS = (
     "match_by",
     "objectives",
 )
-OTHER_GROUPS = ("regime", "step", "recipe", "size", "data", "logger", "path", "study", "experiment")
+OTHER_GROUPS = ("regime", "step", "recipe", "size", "data", "logger", "path", "rows", "study", "experiment")
 # Hydra's own groups that only its application uses: a sixth of the time of a composition without one.
 UNUSED = ("sweeper", "launcher", "help", "hydra_help", "output", "hydra_logging", "job_logging")
 # Hydra's plugins that come with our extras.

@@ -67,6 +67,9 @@ def accuracy_cells(table: pd.DataFrame) -> Cells:
     columns["GMACs"] = [_number(value, ".4g") for value in table["gmacs"]]
     columns["params (M)"] = [_number(value) for value in table["params_m"]]
     columns["images/s"] = [_number(value, ".0f") for value in table["images_per_second"]]
+    for mode in ("inference", "training"):
+        if (name := f"bench_{mode}") in table:
+            columns[f"{mode} images/s (bench)"] = [_number(value, ".4g") for value in table[name]]
     return _filled(columns)
 
 

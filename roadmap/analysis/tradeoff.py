@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from roadmap.analysis.benches import with_speeds
 from roadmap.analysis.charts import check_one_comparison, plain_ticks, plotted_page, seeds_words
 from roadmap.analysis.groups import summarise
 from roadmap.analysis.labels import group_names, leader_points, place
@@ -39,6 +40,12 @@ COSTS = {
     "memory": Cost("peak_memory_gb", "peak memory in training (GiB)", "memory"),
     "time": Cost("train_seconds", "training time (s)", "training time"),
 }
+SPEED = "bench_speed"  # the column of what a bench measured
+BENCH_COSTS = {
+    "inference": Cost(SPEED, "images per second in inference", "inference throughput", better=1),
+    "training": Cost(SPEED, "images per second in training", "training throughput", better=1),
+    "latency": Cost(SPEED, "milliseconds for one image", "latency"),
+}
 FRONT, MAYBE, BEATEN = "on the Pareto front", "beaten within the noise", "beaten by another"
 MARKS: dict[str, dict[str, Any]] = {
     FRONT: {"marker": "o", "mfc": BLUE, "mec": "black"},
@@ -50,26 +57,36 @@ LONGEST = 2.0  # inches of a label, wrapped beyond
 MARKER = 0.05  # inches around a point
 
 
-def draw_tradeoff(runs: pd.DataFrame, x: str, file: Path) -> None:
-    """Draw the accuracy of finished ``runs`` against one of ``COSTS`` into ``file``, seeds taken together.
+def draw_tradeoff(runs: pd.DataFrame, x: str, file: Path, benches: pd.DataFrame | None = None) -> None:
+    """Draw the accuracy of finished ``runs`` against a cost into ``file``, seeds taken together.
 
-    Raises RequestError for an unknown cost, for runs whose accuracies are no comparison, and for a measured cost of
-    runs on different devices.
+    ``x`` is one of ``COSTS``, or given a table of ``load_bench`` one of ``BENCH_COSTS``, measured apart from training.
+    Raises RequestError for an unknown cost, for runs whose accuracies are no comparison, for a measured cost of
+    runs or benches on different devices, and for benches of other networks.
     """
-    if x not in COSTS:
-        raise RequestError(f"unknown x '{x}'; choose {listed(COSTS)}")
-    cost = COSTS[x]
+    costs = COSTS if benches is None else BENCH_COSTS
+    if x not in costs:
+        if x in BENCH_COSTS:
+            raise RequestError(f"--x {x} is what `roadmap bench` measures; name its record by --bench")
+        raise RequestError(f"unknown x '{x}'; choose {listed(costs)}")
+    cost = costs[x]
     runs = runs[runs["status"] == "finished"]
     if not len(runs):
         raise RequestError("no finished run in these folders")
     check_one_comparison(runs)
     words = [data_words(runs)]
-    if cost.measured:
-        words.append(_measured_on(runs, x))
     table = summarise(runs)
+    if benches is not None:
+        unit = "milliseconds" if x == "latency" else "images_per_second"
+        table, measured = with_speeds(table, benches, f"{x}_{unit}", SPEED)
+        words.append(measured)
+        if without := int(table[SPEED].isna().sum()):
+            words.append(f"{without} design{'s' * (without > 1)} without a bench left out")
+    elif cost.measured:
+        words.append(_measured_on(runs, x))
     table = table[table["top1"].notna() & table[cost.column].notna()].reset_index(drop=True)
     if not len(table):
-        raise RequestError(f"none of these runs says its {cost.title}; choose another x of {listed(COSTS)}")
+        raise RequestError(f"none of these runs says its {cost.title}; choose another x of {listed(costs)}")
     table["label"] = group_names(table)
     title, subtitle = f"Accuracy against {cost.title}", "; ".join([*words, "accuracy after the last epoch"])
     save(lambda: tradeoff_figure(table, cost, title, subtitle), file)

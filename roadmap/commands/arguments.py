@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -106,3 +107,13 @@ def write_text(file: str, text: str) -> None:
         Path(file).write_text(text, encoding="utf-8")
     except OSError as error:
         raise RequestError(f"cannot write {file}: {error.strerror}") from error
+
+
+def check_writable(folder: Path, mend: str) -> None:
+    """Make the folder of a file to be; RequestError, before minutes of work, where nothing can be written in it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise RequestError(f"cannot write to {folder}: {error.strerror}; {mend}") from error

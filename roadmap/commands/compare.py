@@ -35,6 +35,8 @@ def main(arguments: list[str]) -> int:
         raise RequestError("no run folders; name them as in `roadmap compare runs/`")
     if options.robustness is not None and (options.by or options.pareto or options.watch is not None):
         raise RequestError("--robustness goes with neither --by, --pareto nor --watch; leave one of them out")
+    if options.bench and (options.by or options.pareto or options.watch is not None):
+        raise RequestError("--bench stands beside single designs; leave out --by, --pareto and --watch")
     if options.watch is not None:
         return watch(options)
     runs = chosen_runs(options.runs, options.where)
@@ -57,9 +59,10 @@ def main(arguments: list[str]) -> int:
         terminal = aligned(*cells)
     else:
         comparison = _compared(runs, options)
+        comparison, measured = _benched(comparison, options.bench)
         table = comparison.table.drop(columns=["design", "definition"])
         cells = listing.accuracy_cells(comparison.table)
-        terminal = listing.text(comparison)
+        terminal = "\n".join([listing.text(comparison), *measured])
     if options.json:
         write_text(options.json, table.to_json(orient="records", indent=1, force_ascii=False) + "\n")
     elif options.csv:
@@ -96,6 +99,12 @@ def _parser() -> Parser:
     )
     parser.add_argument("--sort", metavar="COLUMN", help="by a column of --csv, upward; --sort=-top1: downward")
     parser.add_argument("--baseline", metavar="VARIANT", help="gaps to this variant, not to the step before")
+    parser.add_argument(
+        "--bench",
+        metavar="FILE|DIR",
+        action="append",
+        help="beside them what `roadmap bench` measured of their designs",
+    )
     parser.add_argument("--force", action="store_true", help="compare what is not equal, with a warning")
     parser.add_argument("--watch", nargs="?", const=5.0, type=float, metavar="SECONDS", help="go on showing it")
     parser.add_argument("--config-dir", action="append", default=[], metavar="DIR", help="where path=… of your own is")
@@ -154,6 +163,22 @@ def _compared(runs: "pd.DataFrame", options: argparse.Namespace) -> "Comparison"
     comparison = compare(runs, _path(options), force=options.force)
     _warn(comparison.unequal)
     return replace(comparison, table=ordered(comparison.table, options.sort)) if options.sort else comparison
+
+
+def _benched(comparison: "Comparison", places: list[str] | None) -> "tuple[Comparison, list[str]]":
+    """The comparison with a column a mode that benches measured, and a line on what each was measured on."""
+    if not places:
+        return comparison, []
+    from roadmap.analysis.benches import load_bench, with_speeds
+
+    benches, table, lines = load_bench(places), comparison.table, []
+    for mode in ("inference", "training"):
+        if (column := f"{mode}_images_per_second") in benches:
+            table, words = with_speeds(table, benches, column, f"bench_{mode}")
+            lines.append(f"bench: {words}")
+    if not lines:
+        raise RequestError("these benches measured no throughput; add bench.measure=[inference] to theirs")
+    return replace(comparison, table=table), lines
 
 
 def _warn(unequal: "list[Difference]") -> None:

@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from roadmap.commands.arguments import checked_overrides, override_parser
+from roadmap.commands.arguments import check_writable, checked_overrides, override_parser
 from roadmap.config import Composed, compose
 from roadmap.errors import RequestError, WorkError
 
@@ -61,7 +61,7 @@ def prove(composed: Composed, options: argparse.Namespace) -> int:
     device = _provable(settings.device)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
     file = Path(options.output or Path(settings.runs_dir) / f"doctor-{re.sub(r'[^a-z0-9]+', '-', name.lower())}.json")
-    _writable(file)
+    check_writable(file.parent, "choose another runs_dir or --output FILE")
     began = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="roadmap-doctor-") as folder:
         subject = Subject(device, GPU if device.type == "cuda" else CPU, Path(folder))
@@ -86,18 +86,6 @@ def _provable(name: str) -> "torch.device":
     if device.type not in ("cuda", "cpu"):
         raise RequestError(f"device={name} has no proof yet; choose cuda or cpu")
     return device
-
-
-def _writable(file: Path) -> None:
-    """Make the folder of a file to be; RequestError, before ten minutes of work, where it cannot be written."""
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=file.parent):
-            pass
-    except OSError as error:
-        raise RequestError(
-            f"cannot write to {file.parent}: {error.strerror}; choose another runs_dir or --output FILE"
-        ) from error
 
 
 def _write(file: Path, device: str, results: list[dict[str, Any]], seconds: float) -> None:

@@ -70,6 +70,12 @@ def _parser() -> Parser:
     parser.add_argument(
         "--x", metavar="gmacs|params|throughput|memory|time", help="of tradeoff and pareto; gmacs unless given"
     )
+    parser.add_argument(
+        "--bench",
+        metavar="FILE|DIR",
+        action="append",
+        help="of tradeoff: against what `roadmap bench` measured, --x inference, training or latency",
+    )
     parser.add_argument("--where", metavar="EXPR", help="only runs for which it holds, as of `roadmap compare`")
     parser.add_argument("--by", metavar="FIELD", help="of edf: a space a value, as --by kernel; or sweep")
     parser.add_argument("--normalise", metavar="gmacs|params", help="of edf: designs of equal cost weigh the same")
@@ -81,8 +87,14 @@ def _parser() -> Parser:
 def _check_options(options: argparse.Namespace) -> None:
     if options.kind not in KINDS:
         raise RequestError(f"unknown kind '{options.kind}'; choose {listed(KINDS)}")
-    owners = {"x": ("tradeoff", "pareto"), "metric": ("curves",), "by": ("edf",), "normalise": ("edf",)}
-    owners["conditions"] = ("robustness",)
+    owners = {
+        "x": ("tradeoff", "pareto"),
+        "bench": ("tradeoff",),
+        "metric": ("curves",),
+        "by": ("edf",),
+        "normalise": ("edf",),
+        "conditions": ("robustness",),
+    }
     for option, kinds in owners.items():
         if getattr(options, option) is not None and options.kind not in kinds:
             raise RequestError(
@@ -171,7 +183,13 @@ def _any_runs(runs: pd.DataFrame | None, overrides: list[str], options: argparse
     if options.kind == "tradeoff":
         from roadmap.analysis.tradeoff import draw_tradeoff
 
-        draw_tradeoff(finished_only(_chosen(runs, given)), options.x or "gmacs", file)
+        benches = None
+        if options.bench:
+            from roadmap.analysis.benches import load_bench
+
+            benches = load_bench(options.bench)
+        x = options.x or ("gmacs" if benches is None else "inference")
+        draw_tradeoff(finished_only(_chosen(runs, given)), x, file, benches)
     elif options.kind == "pareto":
         from roadmap.analysis.pareto import draw_pareto, front, text
 

@@ -1,23 +1,22 @@
 """Throughput: ours beside torchvision's and timm's networks in turn, and beside the largest matrix products."""
 
-import gc
 import statistics
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from importlib.util import find_spec
 from itertools import product
 
 import torch
-import torchvision
 from torch import nn
 
-from roadmap.builder import build
+from roadmap.bench.contenders import Contender, compose_bench
+from roadmap.builder import build_network
 from roadmap.costs import cost
 from roadmap.device import tf32
 from roadmap.doctor.checks import Check, Subject, Verdict
-from roadmap.measure import PAIRS, Step, alternate, inference_step, synchronise, training_step
+from roadmap.measure import alternate, clock, inference_step, random_images, training_step, with_room
+from roadmap.rival import Rival
 
 Builders = dict[str, Callable[[], nn.Module]]
 LEAST_ROUNDS = 3
@@ -43,17 +42,19 @@ class Cell:
 
 def builders(network: str) -> Builders:
     """Who builds a network: ours, torchvision, and timm where it is installed; all with the same stochastic depth."""
-    step, peer = PAIRS[network]
-    found: Builders = {
-        "ours": lambda: build("regime=tiny", f"step={step}"),
-        "torchvision": getattr(torchvision.models, peer),
-    }
-    if find_spec("timm"):
-        import timm
-
-        rate = 0.1 if network == "ConvNeXt-T" else 0.0
-        found["timm"] = lambda: timm.create_model(peer, drop_path_rate=rate)
+    found: Builders = {}
+    for peer in peers():
+        design = peer.composed.design
+        who = design.library if isinstance(design, Rival) else "ours"
+        if network in (peer.name, peer.against) and (who != "timm" or find_spec("timm")):
+            found[who] = partial(build_network, peer.composed)
     return found
+
+
+@cache
+def peers() -> tuple[Contender, ...]:
+    """The networks of ``rows=peers``, composed once."""
+    return compose_bench(["rows=peers"]).contenders
 
 
 def matrix_peak(subject: Subject, repeats: int = 20) -> Verdict:
@@ -61,14 +62,9 @@ def matrix_peak(subject: Subject, repeats: int = 20) -> Verdict:
     size, device = subject.scale.matrix, subject.device
     for precision, dtype in (("bf16", torch.bfloat16), ("fp32", torch.float32)):
         one, other = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
-        seconds = []
+        product_seconds = partial(clock(device), partial(torch.mm, one, other))
         with tf32(True):
-            for _ in range(repeats):
-                synchronise(device)
-                began = time.perf_counter()
-                torch.mm(one, other)
-                synchronise(device)
-                seconds.append(time.perf_counter() - began)
+            seconds = [product_seconds() for _ in range(repeats)]
         subject.peaks[precision] = 2 * size**3 / min(seconds)
     fp32 = "fp32 with TF32" if device.type == "cuda" else "fp32"
     tera = {precision: flops / 1e12 for precision, flops in subject.peaks.items()}
@@ -84,16 +80,7 @@ def measure(subject: Subject, cell: Cell) -> Verdict:
     """
     scale, found = subject.scale, builders(cell.network)
     subject.ask_for(len(found) * (COMPILED_SECONDS if cell.compiled else EAGER_SECONDS) + scale.cell_seconds)
-    batch, seconds = scale.batch, None
-    while seconds is None:
-        # here, since an error still holds the networks in its `except`
-        free(subject.device)
-        try:
-            seconds = timed(subject, cell, found, batch)
-        except torch.OutOfMemoryError:
-            if batch == 1:
-                raise
-            batch //= 2
+    seconds, batch = with_room(partial(timed, subject, cell, found), scale.batch, subject.device)
     with torch.device("meta"):
         macs = cost(found["ours"](), scale.image_size).macs
     flops = (3 if cell.training else 1) * 2 * macs
@@ -114,27 +101,16 @@ def timed(subject: Subject, cell: Cell, found: Builders, batch: int) -> dict[str
     scale, device = subject.scale, subject.device
     # compiled code of other cells' networks counts against dynamo's limit of versions
     torch.compiler.reset()
-    images = torch.randn(batch, 3, scale.image_size, scale.image_size, device=device)
-    images = images.to(memory_format=torch.channels_last)
-    labels = torch.randint(1000, (batch,), device=device)
-    steps: dict[str, Step] = {}
+    images, seconds = random_images(batch, scale.image_size, device), clock(device)
+    takes: dict[str, Callable[[], float]] = {}
     for who, make in found.items():
-        if cell.training:
-            steps[who] = training_step(make(), images, labels, cell.precision, compiled=cell.compiled)
-        else:
-            steps[who] = inference_step(make(), images, cell.precision, compiled=cell.compiled)
+        make_step = training_step if cell.training else inference_step
+        takes[who] = partial(seconds, make_step(make(), images, cell.precision, compiled=cell.compiled))
     with tf32(True):
-        first = alternate(steps, scale.warmup, 1)
+        first = alternate(takes, scale.warmup, 1)
         round_seconds = sum(times[0] for times in first.values())
         rounds = min(max(round(scale.cell_seconds / round_seconds), LEAST_ROUNDS), scale.most_rounds)
-        return alternate(steps, 0, rounds)
-
-
-def free(device: torch.device) -> None:
-    """Give back what earlier networks held."""
-    gc.collect()
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
+        return alternate(takes, 0, rounds)
 
 
 def checks(subject: Subject) -> list[Check]:

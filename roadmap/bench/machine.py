@@ -1,0 +1,59 @@
+"""On what something was measured: device, driver, libraries."""
+
+import platform
+import re
+import shutil
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+PACKAGES = ("roadmap", "torch", "torchvision", "timm")
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    """``device`` is its name as runs record it; a CPU's own name and how many threads compute are beside it."""
+    found: dict[str, Any] = {"device": device.type, "processor": processor(), "threads": torch.get_num_threads()}
+    if device.type == "cuda":
+        properties = torch.cuda.get_device_properties(device)
+        found |= {"device": properties.name, "memory_gb": properties.total_memory / 2**30, "driver": driver()}
+    return found | {"system": f"{platform.system()} {platform.release()}", "versions": versions()}
+
+
+def processor() -> str:
+    """The CPU's name as Linux says it, else what Python knows of it."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        text = ""
+    named = re.search(r"^model name\s*:\s*(.+)$", text, flags=re.MULTILINE)
+    capability = torch.backends.cpu.get_cpu_capability()
+    return f"{named[1].strip() if named else platform.processor() or platform.machine()}, {capability}"
+
+
+def driver() -> str | None:
+    """The version of NVIDIA's driver; None where its tool is not there to say it."""
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return None
+    command = [tool, "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        told = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.split()
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return told[0] if told else None
+
+
+def versions() -> dict[str, str]:
+    """Of Python and the libraries whose code is measured, as far as they are here."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    if torch.cuda.is_available():
+        found |= {"cuda": str(torch.version.cuda), "cudnn": str(torch.backends.cudnn.version())}
+    return found

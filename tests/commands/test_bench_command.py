@@ -1,0 +1,211 @@
+"""``roadmap bench`` as a user types it, and its record beside the example runs."""
+
+import csv
+import io
+import json
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from records import example
+from torch import nn
+
+from roadmap.__main__ import main
+
+PATH = """name: short
+steps: [step=resnet50, step=gelu]
+"""
+FAST = ("batch_size=2", "bench.repeats=2", "bench.warmup=1", "bench.seconds=0")
+
+
+@pytest.fixture(scope="module")
+def arguments(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """A path of two steps, and where the records go."""
+    root = tmp_path_factory.mktemp("bench")
+    (root / "path").mkdir()
+    (root / "path" / "short.yaml").write_text(PATH)
+    return ["path=short", "--config-dir", str(root), f"runs_dir={root / 'runs'}", "device=cpu", *FAST]
+
+
+@pytest.fixture(scope="module")
+def record(arguments: list[str]) -> Path:
+    """The record of a bench of both."""
+    assert main(["bench", *arguments]) == 0
+    (file,) = Path(arguments[3].removeprefix("runs_dir=")).glob("bench/*.json")
+    return file
+
+
+def test_the_record_has_every_row_and_how_it_was_measured(record: Path) -> None:
+    found = json.loads(record.read_text())
+    assert found["bench_id"] == record.stem
+    assert [row["name"] for row in found["rows"]] == ["resnet50", "gelu"]
+    assert found["settings"]["measure"] == ["inference", "training", "latency"]
+    for row in found["rows"]:
+        assert row["gmacs"] > 0
+        assert {row[mode]["batch"] for mode in ("inference", "training")} == {2}
+        assert row["latency"]["batch"] == 1
+        assert row["training"]["peak_memory_gb"] is None or row["training"]["peak_memory_gb"] > 0
+    assert found["device"] == "cpu"
+    assert found["versions"]["torch"]
+
+
+def test_counts_alone_need_no_device_and_leave_no_record(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["bench", *arguments[:3], "device=meta", "regime=tiny", f"runs_dir={tmp_path}", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [round(row["gmacs"], 2) for row in found["rows"]] == [4.09, 4.15]
+    assert [row["published"]["gflops"] for row in found["rows"]] == ["4.09", "4.15"]
+    assert not list(tmp_path.iterdir())
+
+
+def test_rows_of_the_tables_stand_beside_what_is_printed_of_them(capsys: pytest.CaptureFixture[str]) -> None:
+    only = "bench.only=['ViT-S','ConvNeXt-S (iso.)']"
+    assert main(["bench", "rows=table2", only, "device=meta"]) == 0
+    _, _, vit, iso, count = capsys.readouterr().out.splitlines()
+    assert vit.split()[1:] == ["4.60", "4.6", "22.05", "22", "8.25", "978.5", "1.00", "79.8"]
+    assert iso.split()[2:] == ["4.29", "4.3", "22.31", "22", "8.20", "1038.7", "1.06", "79.7"]
+    assert count == "2 printed rows of the paper's Table 2: 2 networks"
+
+
+def test_a_rival_alone_is_measured_like_a_step(tmp_path: Path) -> None:
+    alone = ["model=nano_vit", "bench.measure=[training]", f"runs_dir={tmp_path}", "device=cpu"]
+    assert main(["bench", *alone, *FAST]) == 0
+    (file,) = tmp_path.glob("bench/*.json")
+    (row,) = json.loads(file.read_text())["rows"]
+    assert row["design"]["library"] == "timm"
+    assert row["training"]["images_per_second"]["median"] > 0
+    assert row["training"]["relative"] == {"median": 1.0, "low": 1.0, "high": 1.0}
+
+
+def test_the_table_and_the_lines_of_csv_have_the_same_rows(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    only = [*arguments, "bench.only=[gelu]", "bench.measure=[latency]", f"runs_dir={tmp_path}"]
+    assert main(["bench", *only, "--csv"]) == 0
+    printed = capsys.readouterr()
+    (line,) = csv.DictReader(io.StringIO(printed.out))
+    assert line["name"] == "gelu"
+    assert float(line["latency_milliseconds"]) > 0
+    assert "[1/1] latency of gelu: batch 1" in printed.err
+    assert f"record: {tmp_path}/bench/path+short-cpu-" in printed.err
+
+
+def test_a_network_that_does_not_run_is_told_and_the_others_are_measured(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from roadmap.bench import record as module
+
+    build = module.build_network
+
+    def greedy(composed: Any) -> nn.Module:
+        if composed.variant == "gelu":
+            raise torch.OutOfMemoryError("no room")
+        return build(composed)
+
+    monkeypatch.setattr(module, "build_network", greedy)
+    assert main(["bench", *arguments, "bench.measure=[inference]", f"runs_dir={tmp_path}"]) == 1
+    printed = capsys.readouterr()
+    assert "gelu, inference: out of memory for one image" in printed.out
+    assert printed.err.endswith("roadmap: 1 of 2 networks could not be measured; the table says why\n")
+    (file,) = tmp_path.glob("bench/*.json")
+    rows = json.loads(file.read_text())["rows"]
+    assert rows[0]["inference"]["images_per_second"]["median"] > 0
+    assert rows[1]["inference"] == {"error": "out of memory for one image"}
+
+
+def test_an_interrupted_bench_leaves_nothing(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("roadmap.bench.record.take_turns", interrupted)
+    assert main(["bench", *arguments, f"runs_dir={tmp_path}"]) == 1
+    assert "nothing is kept of a bench that did not end" in capsys.readouterr().err
+    assert not list((tmp_path / "bench").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("precision=fp8", "unknown precision 'fp8'; choose fp32, bf16 or fp16"),
+        ("device=tpu", "device=tpu cannot be used on this machine; choose auto or cpu"),
+        ("runs_dir=/proc/none", "cannot write to /proc/none/bench: No such file or directory; choose another runs_dir"),
+        ("--json --csv", "argument --csv: not allowed with argument --json; see `roadmap bench --help`"),
+        ("fast", "cannot read 'fast'; write group=option or setting=value"),
+    ],
+)
+def test_a_wrong_request_is_one_sentence(words: str, sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "step=gelu", *words.split()]) == 2
+    assert capsys.readouterr().err == f"roadmap: {sentence}\n"
+
+
+def test_several_processes_are_refused(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert main(["bench"]) == 2
+    assert "runs in one process; start it without torchrun" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The example runs of both steps and of a third, which the bench has not."""
+    folder = tmp_path_factory.mktemp("runs")
+    for step in ("resnet50", "gelu", "layer_norm"):
+        (folder / step).symlink_to(example(step))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("x", "label"),
+    [
+        ("", "images per second in inference"),
+        ("training", "images per second in training"),
+        ("latency", "milliseconds"),
+    ],
+)
+def test_accuracies_stand_against_measured_speeds(x: str, label: str, runs: Path, record: Path, tmp_path: Path) -> None:
+    file, chosen = tmp_path / "a.svg", ["--x", x] if x else []
+    folders = [str(folder.resolve()) for folder in runs.iterdir()]
+    assert main(["figure", *folders, "--kind", "tradeoff", "--bench", str(record), *chosen, "-o", str(file)]) == 0
+    words = " ".join(" ".join(ET.parse(file).getroot().itertext()).split())
+    for part in (label, "measured on", "1 design without a bench left out", "resnet50", "gelu"):
+        assert part in words
+    assert "layer_norm" not in words
+
+
+def test_compare_has_the_speeds_beside_the_accuracies(
+    runs: Path, record: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders = [str(folder.resolve()) for folder in runs.iterdir()]
+    assert main(["compare", *folders, "--bench", str(record.parent), "--json", "--force"]) == 0
+    rows = {row["variant"]: row for row in json.loads(capsys.readouterr().out)}
+    for row in json.loads(record.read_text())["rows"]:
+        for mode in ("inference", "training"):
+            wanted = row[mode]["images_per_second"]["median"]
+            assert rows[row["name"]][f"bench_{mode}"] == pytest.approx(wanted)
+    assert rows["layer_norm"]["bench_inference"] is None
+    assert main(["compare", *folders, "--bench", str(record.parent), "--force"]) == 0
+    printed = capsys.readouterr().out
+    assert "inference images/s (bench)" in printed
+    assert printed.splitlines()[-2].startswith("bench: inference measured on ")
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("figure RUNS -o a.png --kind tradeoff --x latency", "--x latency is what `roadmap bench` measures; name its"),
+        ("figure RUNS -o a.png --kind tradeoff --bench BENCH --x gmacs", "unknown x 'gmacs'; choose inference, train"),
+        ("figure RUNS -o a.png --kind curves --bench BENCH", "--bench does not go with --kind curves"),
+        ("figure RUNS -o a.png --kind tradeoff --bench RUNS", "no bench in "),
+        ("compare RUNS --by norm --bench BENCH", "--bench stands beside single designs; leave out --by"),
+    ],
+)
+def test_what_does_not_go_with_a_bench_is_told(
+    words: str, sentence: str, record: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    places = {"RUNS": str(example("gelu")), "BENCH": str(record)}
+    assert main([places.get(word, word) for word in words.split()]) == 2
+    assert sentence in capsys.readouterr().err
