@@ -10,6 +10,8 @@ from roadmap.garbage import no_garbage_collection
 from roadmap.rival import Rival
 from roadmap.rows import Row, with_parents
 
+BESIDE = "beside"  # the section of rows that end no path: rivals, each set beside the last adopted step
+
 
 @dataclass(frozen=True)
 class Step:
@@ -37,6 +39,7 @@ def compose_path(overrides: Sequence[str], config_dirs: Sequence[str] = ()) -> l
 def _compose_rows(overrides: Sequence[str], config_dirs: Sequence[str]) -> list[Step]:
     path = options_of(overrides, config_dirs)[0]["path"]
     rows = [Row.from_entry(entry) for entry in path["steps"]]
+    rows += [Row((f"model={name}",), section=BESIDE, adopted=False) for name in path.get("beside") or []]
     if not rows:
         raise RequestError(f"path {path['name']} has no steps")
     chosen = _by_key(overrides)
@@ -58,7 +61,8 @@ def _compose_row(row: Row, overrides: list[str], parent: Step | None, config_dir
     except RequestError as error:
         raise RequestError(f"step {row.title}: {error}") from error
     name = parent.name if parent else None
-    return Step(row.title, row.label or row.title, row.section, row.adopted, name, changes, row.change, composed)
+    label = row.label or (composed.values["regime"]["result"] if isinstance(composed.design, Rival) else row.title)
+    return Step(row.title, label, row.section, row.adopted, name, changes, row.change, composed)
 
 
 def _on_top(trunk: dict[str, str], change: dict[str, str]) -> dict[str, str]:

@@ -132,13 +132,16 @@ def test_rivals_on_a_path(tmp_path: Path) -> None:
         "name: mine\nsteps:\n  - step=layer_norm\n  - {change: model=nano_swin, adopted: false}\n"
         "  - downsampling=separate\n"
     )
-    steps = compose_path(["path=mine"], [str(tmp_path)])
+    steps = compose_path(["path=mine", "+path.beside=[nano_vit]"], [str(tmp_path)])
     assert [step.composed.variant for step in steps] == [
         "layer_norm",
         "model=nano_swin",
         "layer_norm downsampling=separate",
+        "model=nano_vit",
     ]
-    assert [step.changes for step in steps] == [{}, {"model": "nano_swin"}, {"downsampling": "separate"}]
+    changes = [{}, {"model": "nano_swin"}, {"downsampling": "separate"}, {"model": "nano_vit"}]
+    assert [step.changes for step in steps] == changes
+    assert (steps[3].label, steps[3].parent, steps[3].adopted) == ("nano ViT", "downsampling=separate", False)
 
 
 def test_a_rival_is_resumed_to_the_bit(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from roadmap.__main__ import main
 from roadmap.analysis.report.page import inert, page
 from roadmap.analysis.report.records import curves
-from roadmap.analysis.report.sections import comparable_parts
+from roadmap.analysis.report.sections import comparable_parts, sections
 from roadmap.analysis.runs import load_history, load_runs
 from roadmap.commands.run import planned
 from roadmap.config import compose
@@ -125,6 +125,17 @@ def test_what_may_not_be_compared_is_in_charts_of_its_own(tmp_path: Path) -> Non
     only = report(str(tmp_path / "runs"), "data=cifar10", "-o", str(tmp_path / "c.html"))
     assert [section["data"] for section in only["sections"]] == ["cifar10"]
     assert only["runs"]["count"] == 2
+
+
+def test_a_rival_beside_a_road_of_two_recipes_is_set_apart_by_no_condition(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        for step in ("resnet50", "enhanced_recipe", "gelu"):
+            make_run(tmp_path / f"{step}-s{seed}", step, seed)
+        rival = {"library": "timm", "name": "swin", "options": {}}
+        make_run(tmp_path / f"swin-s{seed}", "gelu", seed, variant="model=nano_swin", design=rival)
+    road, rest = sections(load_runs(tmp_path), [], [])
+    assert [road.conditions, rest.conditions] == ["", ""]
+    assert set(rest.runs["variant"]) == {"model=nano_swin"}
 
 
 def test_parts_of_runs_share_the_recipe_that_was_run_in_one_way() -> None:

@@ -130,9 +130,10 @@ def _conditions(parts: Sequence[pd.DataFrame]) -> list[str]:
     if len(parts) < 2:
         return [""] * len(parts)
     own = [_shared([flat(defined) for defined in definitions(part)]) for part in parts]
-    keys = dict.fromkeys(key for values in own for key in values if not key.startswith("design."))
+    # what varies within some part sets none apart
+    keys = [key for key in own[0] if all(key in values for values in own) and not key.startswith("design.")]
     differing = [key for key in keys if len({repr(values.get(key)) for values in own}) > 1]
-    return [", ".join(f"{key} {values[key]}" for key in differing if key in values)[:120] for values in own]
+    return [", ".join(f"{key} {values[key]}" for key in differing)[:120] for values in own]
 
 
 def _shared(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
