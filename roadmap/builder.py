@@ -6,6 +6,7 @@ from torch import nn
 from roadmap.config import Composed, compose
 from roadmap.costs import cost
 from roadmap.counting import Count
+from roadmap.design import Design
 from roadmap.errors import RequestError
 from roadmap.experiment import TOTAL_STRIDE
 from roadmap.models import make_model
@@ -33,4 +34,11 @@ def design_cost(composed: Composed) -> Count:
         raise RequestError(f"image_size={image_size} is out of range; it wants at least {TOTAL_STRIDE}")
     with torch.device("meta"):
         network = build_network(composed)
-    return cost(network, image_size)
+    try:
+        return cost(network, image_size)
+    except RuntimeError as error:
+        if isinstance(composed.design, Design):
+            raise
+        # as far as a library says it: a kernel larger than what is left of the image, positions of another size
+        reason = " ".join(str(error).split())[:300]
+        raise RequestError(f"{composed.design.name} cannot take image_size={image_size}: {reason}") from error
