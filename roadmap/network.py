@@ -34,6 +34,16 @@ class LayerScale(nn.Module):
         return x * self.weight[:, None, None]
 
 
+class ScalableConv2d(nn.Conv2d):
+    """A convolution that takes a layer scale's factors (out,) into its weights: the same sum, a pass over x less."""
+
+    def forward(self, x: Tensor, factors: Tensor | None = None) -> Tensor:
+        if factors is None:
+            return super().forward(x)
+        bias = None if self.bias is None else self.bias * factors
+        return self._conv_forward(x, self.weight * factors[:, None, None, None], bias)
+
+
 def sequence(design: Design, layers: Layers) -> nn.Module:
     """The layers as modules under their names; of none the identity."""
     if not layers:
@@ -44,7 +54,7 @@ def sequence(design: Design, layers: Layers) -> nn.Module:
 def module(design: Design, layer: Layer) -> nn.Module:
     """One row as the module it stands for."""
     if isinstance(layer, Conv):
-        return nn.Conv2d(
+        return ScalableConv2d(
             layer.in_channels,
             layer.out_channels,
             layer.kernel,
@@ -76,9 +86,26 @@ class Block(nn.Module):
         self.act = ACTIVATIONS[design.activation]() if design.activations == "every_layer" else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.drop(self.scale(self.branch(x)))
-        y += self.shortcut(x)
+        y, x = self.drop(self.scaled(x)), self.shortcut(x)
+        # in place, unless that would round the shortcut to the branch's precision
+        y = y.add_(x) if y.dtype == x.dtype else y + x
         return self.act(y)
+
+    def scaled(self, x: Tensor) -> Tensor:
+        """scale(branch(x)), with the scale in the weights of a convolution that the branch ends with."""
+        *layers, last = self.branch.children()
+        for layer in layers:
+            x = layer(x)
+        # fp16 has no weight times 1e-6, where layer scale starts
+        if isinstance(self.scale, LayerScale) and isinstance(last, ScalableConv2d) and not _in_fp16(x):
+            return last(x, self.scale.weight)
+        return self.scale(last(x))
+
+
+def _in_fp16(x: Tensor) -> bool:
+    kind = x.device.type
+    there = torch.amp.is_autocast_available(kind)  # not on the meta device
+    return there and torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) == torch.float16
 
 
 class Network(nn.Module):

@@ -102,6 +102,38 @@ def test_layer_scale_gets_a_gradient_too(regime: str) -> None:
     assert all(scale.grad is not None and scale.grad.abs().max() > 0 for scale in scales)
 
 
+@pytest.mark.parametrize("step", ["separate_downsampling", "inverted_bottleneck"])
+def test_layer_scale_in_the_weights_is_layer_scale_after_them(step: str) -> None:
+    """Of a branch that ends with a convolution, and of one that ends with BN: outputs and all gradients."""
+    torch.manual_seed(0)
+    block = build(f"step={step}").stages[2][-1]
+    with torch.no_grad():
+        block.scale.weight.uniform_(-1, 1)
+    x = torch.randn(2, block.scale.weight.numel(), 4, 4, requires_grad=True)
+    folded, plain = block.scaled(x), block.scale(block.branch(x))
+    torch.testing.assert_close(folded, plain)
+    wanted = [x, *(p for name, p in block.named_parameters() if not name.startswith("shortcut"))]
+    gradients = [torch.autograd.grad(y.square().sum(), wanted) for y in (folded, plain)]
+    for mine, theirs in zip(*gradients, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_what_layer_scale_starts_at_is_not_lost_in_halves() -> None:
+    """A millionth of a weight is nothing in fp16, and next to the stream it is nothing in bf16."""
+    torch.manual_seed(0)
+    block = build("step=separate_downsampling").stages[1][-1].train()
+    assert block.scale.weight[0] == torch.tensor(1e-6)
+    x = torch.randn(2, block.scale.weight.numel(), 4, 4)
+    exact = block(x) - x
+    for dtype in (torch.float16, torch.bfloat16):
+        with torch.autocast("cpu", dtype=dtype):
+            y = block(x)
+        assert y.dtype == torch.float32
+        # as far as x + 1e-7 is exact in fp32
+        torch.testing.assert_close(y - x, exact, rtol=0.1, atol=2e-7)
+        assert (y != x).float().mean() > 0.2
+
+
 def test_a_convolution_has_a_bias_unless_batch_norm_follows() -> None:
     """Checked on the graph of modules in the order they ran, for every step."""
     for step in compose_path(["regime=nano"]):
