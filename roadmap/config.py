@@ -1,57 +1,31 @@
 """Hydra's side of the house: overrides in, checked records out. Nothing below this module knows of Hydra."""
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, cast
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf, open_dict
-from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
 
 from roadmap.checked import Checked, listed
 from roadmap.confdir import config_dir
 from roadmap.counting import count_composed
-from roadmap.design import AXES, Design
+from roadmap.design import Design
 from roadmap.errors import RequestError
 from roadmap.experiment import Experiment, Settings
+from roadmap.hydra_errors import hydra_errors
 from roadmap.matching import Matching, matched
+from roadmap.overrides import MATCHING, is_network, is_toggle, key_of, variant_name
 from roadmap.recipe import Recipe
 from roadmap.rival import Rival
 
 SETTINGS = tuple(Settings.__dataclass_fields__)
-MATCHING = tuple(Matching.__dataclass_fields__)
-RUN_KEYS = (
-    "epochs",
-    "batch_size",
-    "image_size",
-    "precision",
-    "seed",
-    "seeds",
-    "pretrained",
-    "match_gmacs",
-    "match_by",
-    "objectives",
-)
-OTHER_GROUPS = ("regime", "step", "recipe", "size", "data", "logger", "path", "rows", "study", "experiment")
 # Hydra's own groups that only its application uses: a sixth of the time of a composition without one.
 UNUSED = ("sweeper", "launcher", "help", "hydra_help", "output", "hydra_logging", "job_logging")
-# Hydra's plugins that come with our extras.
-PLUGINS = {
-    "hydra/launcher=joblib": "joblib",
-    "hydra/launcher=submitit_local": "slurm",
-    "hydra/launcher=submitit_slurm": "slurm",
-    "hydra/launcher=ray": "ray",
-    "hydra/sweeper=optuna": "search",
-}
-# Overrides that change what a network is or how it is trained: what a variant is named by.
-TOGGLES = (*AXES, "size", "recipe")
 
 
 def by_size(size: str, values: Mapping[str, Any], *, _root_: DictConfig) -> Any:
@@ -208,29 +182,6 @@ def _no_outer_hydra() -> Iterator[None]:
             GlobalHydra.instance().initialize(outer)
 
 
-@contextmanager
-def hydra_errors(overrides: Sequence[str]) -> Iterator[None]:
-    """Turn whatever Hydra or OmegaConf object to into a RequestError of one sentence."""
-    try:
-        yield
-    except (HydraException, OmegaConfBaseException) as error:
-        raise RequestError(one_sentence(error)) from error
-    except ValueError as error:
-        # Hydra's own for `kernel=7`: it takes option names that look like words only
-        if isinstance(error, RequestError) or "Config group override" not in str(error):
-            raise
-        raise RequestError(_not_a_word(overrides) or str(error)) from error
-
-
-def _not_a_word(overrides: Sequence[str]) -> str | None:
-    for override in overrides:
-        group, _, option = override.partition("=")
-        options = sorted(file.stem for file in (config_dir() / group).glob("*.yaml"))
-        if options and option not in options:
-            return f"unknown {group} '{option}'; choose {listed(options)}"
-    return None
-
-
 def composed(
     config: DictConfig, choices: Mapping[Any, Any], overrides: Sequence[str], config_dirs: Sequence[str]
 ) -> Composed:
@@ -289,70 +240,3 @@ def derived(
             asked=design,
         )
     )
-
-
-def variant_name(step: str, choices: Mapping[str, str], plain: Mapping[str, str], overrides: Sequence[str]) -> str:
-    """A step's name and what was toggled: options that it does not choose by itself, and single values."""
-    groups = [f"{group}={choices[group]}" for group in TOGGLES if choices[group] != plain[group]]
-    values = [word.lstrip("+") for word in overrides if is_toggle(word) and key_of(word) not in TOGGLES]
-    return " ".join([_origin(step, choices, overrides), *groups, *values])
-
-
-def _origin(step: str, choices: Mapping[str, str], overrides: Sequence[str]) -> str:
-    """What a variant starts from: its step, or a rival with the words that make it."""
-    if choices.get("model", "None") == "None":
-        return step
-    words = [word.lstrip("+") for word in overrides if is_rival(key_of(word)) and key_of(word) != "model"]
-    return " ".join([f"model={choices['model']}", *sorted(words, key=lambda word: key_of(word) != "name")])
-
-
-def one_sentence(error: Exception) -> str:
-    """Hydra's and OmegaConf's messages, which take several lines, as one: value, place, what would be right."""
-    text = str(error)
-    if missing := re.search(r"Could not find '((?:hydra/)?[^'/]+)/(.+?)'", text):
-        if extra := PLUGINS.get(f"{missing[1]}={missing[2]}"):
-            return f"{missing[1]}={missing[2]} is a plugin that is not installed; pip install 'roadmap[{extra}]'"
-        options = re.findall(r"^\t(\S+)$", text, flags=re.MULTILINE)
-        return f"unknown {missing[1]} '{missing[2]}'; choose {listed(options)}"
-    if unknown := re.search(r"Could not override '([^']+)'", text):
-        near = (
-            []
-            if "." in unknown[1]
-            else get_close_matches(unknown[1], [*SETTINGS, *RUN_KEYS, *OTHER_GROUPS, *AXES], n=1)
-        )
-        hint = f"did you mean {near[0]}?" if near else "`roadmap train --cfg job` shows every setting"
-        return f"unknown setting '{unknown[1]}'; {hint}"
-    if isinstance(error, OverrideParseException):
-        name, _, value = error.override.partition("=")
-        # as our own run folders have in their names
-        quoted = f"quote a value with = in it: \"{name}='{value}'\"" if "=" in value else ""
-        return f"cannot read '{error.override}'; {quoted or 'write group=option or setting=value'}"
-    if missing := re.search(r"Missing mandatory value: (\S+)", text):
-        return f"{missing[1]} is not set; add {missing[1]}=…"
-    # OmegaConf wraps what a resolver raises
-    if raised := re.search(r"RequestError raised while resolving interpolation: (.+)", text):
-        return raised[1]
-    if isinstance(error, InterpolationKeyError) and (key := re.search(r"Interpolation key '([^']+)'", text)):
-        return f"the chosen options want {key[1]}, which the config does not have"
-    return " ".join(text.split())
-
-
-def key_of(override: str) -> str:
-    """What an override sets."""
-    return override.lstrip("+~").partition("=")[0]
-
-
-def is_network(key: str) -> bool:
-    """Whether an override of this key chooses or changes our own network."""
-    return key in (*AXES, *MATCHING, "step", "size") or key.startswith("design.")
-
-
-def is_rival(key: str) -> bool:
-    """Whether an override of this key chooses or changes a rival."""
-    return key in ("model", "name") or key.startswith("model.")
-
-
-def is_toggle(override: str) -> bool:
-    """Whether an override changes what a network is or how it is trained."""
-    key = key_of(override)
-    return key in TOGGLES or key in MATCHING or key.startswith(("design.", "recipe."))

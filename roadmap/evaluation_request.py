@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from roadmap.checked import Checked, listed
-from roadmap.config import evaluation_values, key_of
+from roadmap.config import evaluation_values
 from roadmap.corruptions import CORRUPTIONS, SYNTHETIC_FROST, Corruptions
 from roadmap.errors import RequestError
+from roadmap.overrides import key_of
 
 # the drawn frost beside the published one
 ORDER = [name for one in CORRUPTIONS for name in ((one, SYNTHETIC_FROST) if one == "frost" else (one,))]

@@ -7,8 +7,9 @@ from functools import cached_property
 from typing import Any
 
 from roadmap.checked import Checked, listed
-from roadmap.config import TOGGLES, Composed, compose, derived, key_of, variant_name
+from roadmap.config import Composed, compose, derived
 from roadmap.errors import RequestError
+from roadmap.overrides import TOGGLES, key_of, variant_name
 from roadmap.path import Step
 from roadmap.rival import Rival
 

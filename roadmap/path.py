@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from roadmap.config import TOGGLES, Composed, compose, is_network, is_rival, key_of, options_of
+from roadmap.config import Composed, compose, options_of
 from roadmap.design import AXES, Design
 from roadmap.errors import RequestError
 from roadmap.garbage import no_garbage_collection
+from roadmap.overrides import TOGGLES, is_network, is_rival, key_of
 from roadmap.rival import Rival
 from roadmap.rows import Row, with_parents
 

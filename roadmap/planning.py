@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from roadmap.config import Composed, compose, key_of
+from roadmap.config import Composed, compose
 from roadmap.errors import RequestError
 from roadmap.garbage import no_garbage_collection
+from roadmap.overrides import key_of
 from roadmap.plan import Sweep, folder_of, sweep_name
 from roadmap.runfolder import now
 from roadmap.spending import spent

@@ -8,10 +8,12 @@ import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, RangeSweep, Transformer
 
-from roadmap.config import Composed, compose, hydra_errors, key_of, options_of
+from roadmap.config import Composed, compose, options_of
 from roadmap.counting import count
 from roadmap.design import AXES, Design
 from roadmap.errors import RequestError
+from roadmap.hydra_errors import hydra_errors
+from roadmap.overrides import key_of
 from roadmap.search import Search, check_holdout, search_of
 
 # Settings of other sweeps, and what a search has in their place.

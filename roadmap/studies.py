@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from roadmap.checked import Checked, listed
-from roadmap.config import TOGGLES, Composed, compose, derived, is_toggle, key_of, options_of, variant_name
+from roadmap.config import Composed, compose, derived, options_of
 from roadmap.errors import RequestError
 from roadmap.lattice import Lattice, Patch
+from roadmap.overrides import TOGGLES, is_toggle, key_of, variant_name
 from roadmap.path import Step, compose_path
 from roadmap.rival import Rival
 from roadmap.spaces import Space, sample

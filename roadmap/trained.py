@@ -11,7 +11,7 @@ import yaml
 from torch import Tensor, nn
 
 from roadmap.checkpoint import DAMAGED
-from roadmap.config import Composed, key_of
+from roadmap.config import Composed
 from roadmap.data.parts import View
 from roadmap.design import Design
 from roadmap.digest import file_digest
@@ -19,6 +19,7 @@ from roadmap.errors import RequestError
 from roadmap.experiment import Data
 from roadmap.library_weights import library_weights
 from roadmap.models import make_model
+from roadmap.overrides import key_of
 from roadmap.pretrained import read_weights
 from roadmap.recipe import Recipe
 from roadmap.rival import Rival

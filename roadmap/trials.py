@@ -12,9 +12,10 @@ from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESample
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from roadmap.config import compose, key_of
+from roadmap.config import compose
 from roadmap.counting import count_composed
 from roadmap.errors import RequestError
+from roadmap.overrides import key_of
 from roadmap.search import search_of
 from roadmap.searchspace import SearchSpace
 from roadmap.seeds import derived_seed

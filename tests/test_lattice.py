@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from roadmap.config import TOGGLES, compose
+from roadmap.config import compose
 from roadmap.errors import RequestError
 from roadmap.lattice import Lattice
+from roadmap.overrides import TOGGLES
 from roadmap.path import compose_path
 
 

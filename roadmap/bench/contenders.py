@@ -6,9 +6,10 @@ from typing import Any
 
 from roadmap.bench.settings import BenchSettings
 from roadmap.checked import listed
-from roadmap.config import Composed, compose, key_of, options_of
+from roadmap.config import Composed, compose, options_of
 from roadmap.errors import RequestError
 from roadmap.garbage import no_garbage_collection
+from roadmap.overrides import key_of
 from roadmap.path import compose_path
 from roadmap.published import EXCEPTIONS, TABLE_NAMES, published_steps
 from roadmap.published_rows import PublishedRow, network_rows, printed

@@ -14,10 +14,10 @@ from roadmap.commands.arguments import (
     override_parser,
     write_text,
 )
-from roadmap.config import key_of
 from roadmap.counting import count_composed
 from roadmap.errors import RequestError
 from roadmap.lattice import Lattice
+from roadmap.overrides import key_of
 from roadmap.path import Step, compose_path
 from roadmap.plan import read_sweeps
 

@@ -126,9 +126,10 @@ def _finished_below(folder: Path) -> list[Path]:
 
 def _of_weights(overrides: list[str], options: argparse.Namespace) -> "tuple[list[Exam], str]":
     """The exam of weights that have no run."""
-    from roadmap.config import compose, key_of
+    from roadmap.config import compose
     from roadmap.evaluation_request import evaluation_request, of_evaluation
     from roadmap.exam import exam
+    from roadmap.overrides import key_of
     from roadmap.trained import trained_file, trained_library
 
     words = checked_overrides(overrides)

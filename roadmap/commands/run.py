@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from roadmap.commands.arguments import checked_overrides, override_parser, say_choices
-from roadmap.config import Composed, key_of
+from roadmap.config import Composed
 from roadmap.errors import RequestError
+from roadmap.overrides import key_of
 from roadmap.path import Step, compose_path
 
 

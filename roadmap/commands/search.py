@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from roadmap.claims import Claim, HeldError, holder
-from roadmap.config import key_of, options_of
+from roadmap.config import options_of
 from roadmap.errors import RequestError, WorkError
+from roadmap.overrides import key_of
 from roadmap.runfolder import one_name
 from roadmap.search import PRUNED, Search, search_of
 from roadmap.searchspace import SearchSpace

@@ -8,7 +8,8 @@ from typing import Any
 from roadmap.commands.arguments import checked_overrides, override_parser, say_choices
 from roadmap.commands.search import is_search, search
 from roadmap.confdir import config_dir
-from roadmap.config import hydra_errors, launcher_of, searchpath
+from roadmap.config import launcher_of, searchpath
+from roadmap.hydra_errors import hydra_errors
 from roadmap.launching import check_gpus, launching
 from roadmap.plan import write_sweep
 from roadmap.planning import Plan, described, planned

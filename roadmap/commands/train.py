@@ -11,8 +11,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from roadmap.commands.arguments import say_choices
 from roadmap.confdir import config_dir
-from roadmap.config import Composed, composed, hydra_errors
+from roadmap.config import Composed, composed
 from roadmap.errors import PrunedError, RequestError, RoadmapError, StoppedError
+from roadmap.hydra_errors import hydra_errors
 from roadmap.scheduled import scheduled
 from roadmap.search import Search, check_holdout, checked_objectives, objective, search_of
 from roadmap.spending import spent
