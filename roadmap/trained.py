@@ -106,21 +106,26 @@ def trained_checkpoint(file: Path, averaged: bool = False) -> Trained:
         make=make,
         num_classes=classes,
         data=data,
-        seen=Seen(
-            image_size=values["image_size"],
-            crop_ratio=recipe.eval_crop_ratio,
-            interpolation=recipe.augment.interpolation,
-            mean=data.mean,
-            std=data.std,
-            precision=values["precision"],
-            channels_last=values["channels_last"],
-            num_workers=values["num_workers"],
-            batch_size=micro,
-        ),
+        seen=_seen(values, recipe, data, micro),
         checkpoint={"file": file.name, "epoch": state["epoch"], "weights": "averaged" if averaged else "network"},
         run={name: summary.get(name) for name in IDENTITY} | {"design": summary.get("design")},
         folder=folder,
         digest=weights_digest(weights),
+    )
+
+
+def _seen(values: Mapping[str, Any], recipe: Recipe, data: Data, batch_size: int) -> Seen:
+    """How a config's own evaluation shows images."""
+    return Seen(
+        image_size=values["image_size"],
+        crop_ratio=recipe.eval_crop_ratio,
+        interpolation=recipe.augment.interpolation,
+        mean=data.mean,
+        std=data.std,
+        precision=values["precision"],
+        channels_last=values["channels_last"],
+        num_workers=values["num_workers"],
+        batch_size=batch_size,
     )
 
 
@@ -135,17 +140,7 @@ def trained_file(composed: Composed) -> Trained:
         return _with_weights(network, weights, f"pretrained={pretrained}")
 
     data = Data.from_mapping(values["data"])
-    seen = Seen(
-        image_size=values["image_size"],
-        crop_ratio=recipe.eval_crop_ratio,
-        interpolation=recipe.augment.interpolation,
-        mean=data.mean,
-        std=data.std,
-        precision=values["precision"],
-        channels_last=values["channels_last"],
-        num_workers=values["num_workers"],
-        batch_size=values["micro_batch_size"] or min(values["batch_size"], 256),
-    )
+    seen = _seen(values, recipe, data, values["micro_batch_size"] or min(values["batch_size"], 256))
     return Trained(
         label=f"{composed.variant}, {file.name}",
         make=make,
