@@ -92,13 +92,15 @@ class Block(nn.Module):
         return self.act(y)
 
     def scaled(self, x: Tensor) -> Tensor:
-        """scale(branch(x)), with the scale in the weights of a convolution that the branch ends with."""
+        """scale(branch(x)), with the scale in a last convolution's weights where they are fewer than its outputs."""
         *layers, last = self.branch.children()
         for layer in layers:
             x = layer(x)
-        # fp16 has no weight times 1e-6, where layer scale starts
-        if isinstance(self.scale, LayerScale) and isinstance(last, ScalableConv2d) and not _in_fp16(x):
-            return last(x, self.scale.weight)
+        if isinstance(self.scale, LayerScale) and isinstance(last, ScalableConv2d):
+            pixels = x.numel() // x.shape[1]
+            # fp16 has no weight times 1e-6, where layer scale starts
+            if pixels >= last.in_channels and not _in_fp16(x):
+                return last(x, self.scale.weight)
         return self.scale(last(x))
 
 

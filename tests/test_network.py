@@ -109,7 +109,7 @@ def test_layer_scale_in_the_weights_is_layer_scale_after_them(step: str) -> None
     block = build(f"step={step}").stages[2][-1]
     with torch.no_grad():
         block.scale.weight.uniform_(-1, 1)
-    x = torch.randn(2, block.scale.weight.numel(), 4, 4, requires_grad=True)
+    x = torch.randn(32, block.scale.weight.numel(), 4, 4, requires_grad=True)
     folded, plain = block.scaled(x), block.scale(block.branch(x))
     torch.testing.assert_close(folded, plain)
     wanted = [x, *(p for name, p in block.named_parameters() if not name.startswith("shortcut"))]
@@ -123,7 +123,7 @@ def test_what_layer_scale_starts_at_is_not_lost_in_halves() -> None:
     torch.manual_seed(0)
     block = build("step=separate_downsampling").stages[1][-1].train()
     assert block.scale.weight[0] == torch.tensor(1e-6)
-    x = torch.randn(2, block.scale.weight.numel(), 4, 4)
+    x = torch.randn(32, block.scale.weight.numel(), 4, 4)
     exact = block(x) - x
     for dtype in (torch.float16, torch.bfloat16):
         with torch.autocast("cpu", dtype=dtype):
