@@ -290,9 +290,9 @@ def test_frost_is_the_published_mixture_of_photographs(image: np.ndarray, tmp_pa
 def test_frost_without_photographs_is_refused_or_called_by_another_name(tmp_path: Path) -> None:
     assert "frost" not in WITHOUT_PHOTOGRAPHS
     assert len(WITHOUT_PHOTOGRAPHS) == 15
-    with pytest.raises(RequestError, match=r"set corruptions\.frost to a folder .* or choose frost_synthetic"):
+    with pytest.raises(RequestError, match=r"set frost=FOLDER, or choose frost_synthetic"):
         Corruptions(names=("fog", "frost"))
-    with pytest.raises(RequestError, match=r"corruptions\.frost=\S+ holds no photographs"):
+    with pytest.raises(RequestError, match=r"frost=\S+ holds no photographs"):
         Corrupting(Corruptions(names=("frost",), frost=str(tmp_path)), "frost", 1)
     (tmp_path / "broken.jpg").write_bytes(b"no image")
     with pytest.raises(RequestError, match=r"cannot read \S+broken\.jpg"):

@@ -12,6 +12,9 @@ from roadmap.runfolder import write_whole
 def main(arguments: list[str]) -> int:
     parser = override_parser("report", "logged runs as one HTML page: path=, regime= and data= choose what it shows")
     parser.add_argument("-o", "--output", required=True, metavar="FILE", help="one self-contained .html file")
+    parser.add_argument(
+        "--bench", metavar="FILE|DIR", action="append", help="also accuracy against what `roadmap bench` measured"
+    )
     options = parser.parse_intermixed_args(arguments)
     folders, overrides = folders_and_overrides(options.overrides)
     if not folders:
@@ -29,7 +32,12 @@ def main(arguments: list[str]) -> int:
     history, lost = read_history(runs)
     skipped += lost
     say_skipped(skipped)
-    shown = payload(runs, folders, overrides, options.config_dir, skipped)
+    benches = None
+    if options.bench:
+        from roadmap.analysis.benches import load_bench
+
+        benches = load_bench(options.bench)
+    shown = payload(runs, folders, overrides, options.config_dir, skipped, benches)
     text = page(shown, curves(history, runs))
     try:
         file.parent.mkdir(parents=True, exist_ok=True)

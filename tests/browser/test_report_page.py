@@ -193,6 +193,22 @@ def test_two_runs_and_exactly_what_differs(nano: Path, show: Show) -> None:
     assert page.locator("#runs tr.chosen").count() == page.locator(".card").count() == 0
 
 
+def test_accuracy_against_measured_speed(show: Show, tmp_path: Path) -> None:
+    fast = ["batch_size=2", "bench.repeats=2", "bench.warmup=1", "bench.seconds=0", "bench.measure=[inference]"]
+    only = "bench.only=[resnet50,gelu]"
+    assert main(["bench", *fast, only, "device=cpu", f"runs_dir={tmp_path}"]) == 0
+    runs = [str(example(step)) for step in ("resnet50", "gelu", "kernel_7")]
+    assert main(["report", *runs, "--bench", str(tmp_path / "bench"), "-o", str(tmp_path / "page.html")]) == 0
+    panel = show(tmp_path / "page.html").locator(".speed")
+    assert panel.locator("circle").count() == 2
+    assert {text.split(":")[0] for text in panel.locator("circle title").all_text_contents()} == {
+        "nano ResNet",
+        "ReLU → GELU",
+    }
+    assert "Inference measured on" in panel.inner_text()
+    assert "Designs without a bench or a result: " in panel.inner_text()
+
+
 def test_the_command_is_copied(nano: Path, show: Show) -> None:
     page = show(nano, permissions=["clipboard-read", "clipboard-write"])
     page.get_by_role("button", name="Copy the command").click()

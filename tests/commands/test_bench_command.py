@@ -3,16 +3,17 @@
 import csv
 import io
 import json
+import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from records import example
 from torch import nn
 
 from roadmap.__main__ import main
+from tests.records import example
 
 PATH = """name: short
 steps: [step=resnet50, step=gelu]
@@ -209,3 +210,27 @@ def test_what_does_not_go_with_a_bench_is_told(
     places = {"RUNS": str(example("gelu")), "BENCH": str(record)}
     assert main([places.get(word, word) for word in words.split()]) == 2
     assert sentence in capsys.readouterr().err
+
+
+def test_a_report_sets_accuracy_against_the_speed(record: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    runs = [str(example(step, seed)) for step in ("resnet50", "gelu", "kernel_7") for seed in (0, 1)]
+    assert main(["report", *runs, "--bench", str(record), "-o", str(page)]) == 0
+    found = re.search(r'id="payload">(.*?)</script>', page.read_text(encoding="utf-8"))
+    assert found
+    shown = json.loads(found[1])
+    median = {
+        row["name"]: row["inference"]["images_per_second"]["median"] for row in json.loads(record.read_text())["rows"]
+    }
+    bars = {bar["step"]: bar["bench"] for bar in shown["sections"][0]["bars"] if bar["n"]}
+    assert bars == {name: pytest.approx(speed) for name, speed in median.items()} | {"kernel_7": None}
+    assert shown["bench"].startswith("inference measured on ")
+
+
+def test_a_report_refuses_a_bench_of_other_networks(
+    record: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "page.html"
+    assert main(["report", str(example("kernel_7")), "--bench", str(record), "-o", str(page)]) == 2
+    assert capsys.readouterr().err.startswith("roadmap: no bench fits these runs: ")
+    assert not page.exists()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 FOLDER = Path(__file__).parent
-SCRIPTS = ("format.js", "bars.js", "curves.js", "section.js", "table.js", "selection.js", "page.js")
+SCRIPTS = ("format.js", "bars.js", "curves.js", "speed.js", "section.js", "table.js", "selection.js", "page.js")
 # HTML's own characters, in JSON's spelling; halves of a character, and marks that turn the direction of what follows.
 INERT: dict[int, str] = {ord(mark): f"\\u{ord(mark):04x}" for mark in "<>&"}
 INERT |= dict.fromkeys([*range(0xD800, 0xE000), *range(0x202A, 0x202F), *range(0x2066, 0x206A)], "\ufffd")

@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from roadmap.analysis.benches import with_speeds
 from roadmap.analysis.groups import summarise
 from roadmap.analysis.report.commands import logged_overrides, makes, run_command, shared_overrides, train_command
 from roadmap.analysis.report.records import plain, run_columns
@@ -18,14 +19,28 @@ from roadmap.analysis.verdict import agreements, step_verdict, with_paper
 from roadmap.path import Step
 from roadmap.published import SCALED_FROM
 
+BENCH = "bench"  # the column of what a bench measured
+
 
 def payload(
-    runs: pd.DataFrame, folders: Sequence[str], overrides: Sequence[str], config_dirs: Sequence[str], skipped: list[str]
+    runs: pd.DataFrame,
+    folders: Sequence[str],
+    overrides: Sequence[str],
+    config_dirs: Sequence[str],
+    skipped: list[str],
+    benches: pd.DataFrame | None = None,
 ) -> dict[str, Any]:
-    """The page of ``runs`` (of ``load_runs``, at least one), without their curves; the same runs give the same page."""
+    """The page of ``runs`` (of ``load_runs``, at least one), without their curves; the same runs give the same page.
+
+    ``benches`` of ``load_bench`` bring the throughput in inference that was measured of the runs' designs. Raises
+    RequestError where none fits, or where they were measured on several machines or in several ways.
+    """
     # records of older versions may not say
     named = {name: runs[name].astype(object).fillna("unknown") for name in ("regime", "data", "recipe")}
     runs = runs.assign(**named).reset_index(drop=True)
+    measured = None
+    if benches is not None:
+        runs, measured = with_speeds(runs, benches, "inference_images_per_second", BENCH)
     logged = [logged_overrides(str(path)) for path in runs["path"]]
     charts = sections(runs, overrides, config_dirs)
     table = with_paper(summarise(runs))
@@ -38,6 +53,7 @@ def payload(
         "newest": _newest(runs),
         "lead": lead(runs),
         "numbers": numbers(runs),
+        "bench": measured,
         "caveats": caveats(runs, len(charts), skipped),
         "sections": shown,
         "fields": {"Code version": CODE, "Environment": ENVIRONMENT, "Result": RESULT},
@@ -139,4 +155,5 @@ def _bar(row: dict[Any, Any], runs: pd.DataFrame) -> dict[str, Any]:
     told = {"more_seeds": "more than 1,000" if seeds == float("inf") else plain(seeds) or None}
     kept = {str(key): plain(value) for key, value in row.items() if key not in ("definition", "design", "seeds")}
     unfinished = statuses(runs[runs["status"] != "finished"])
-    return kept | told | {"runs": [int(index) for index in runs.index], "unfinished": unfinished}
+    speed = {"bench": plain(runs[BENCH].iloc[0]) if BENCH in runs and len(runs) else None}
+    return kept | told | speed | {"runs": [int(index) for index in runs.index], "unfinished": unfinished}

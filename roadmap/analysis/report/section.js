@@ -20,6 +20,7 @@ function facts(section, bar) {
     ["more seeds to resolve", known(bar.more_seeds) ? String(bar.more_seeds) : null],
     ["FLOPs (MACs)", known(bar.gmacs) ? macs(bar.gmacs, section.mac_factor) : null],
     ["parameters", known(bar.params_m) ? `${number(bar.params_m)} M` : null],
+    ["images/s in inference, by bench", known(bar.bench) ? significant(bar.bench) : null],
     ["images/s", known(bar.images_per_second) ? significant(bar.images_per_second) : null],
     ["peak memory", known(bar.peak_memory_gb) ? `${number(bar.peak_memory_gb)} GiB` : null],
     ["training time", known(bar.train_seconds) ? duration(bar.train_seconds) : null],
@@ -132,7 +133,7 @@ function sectionElement(section, index) {
     section.conditions ? make("p", { class: "conditions" }, section.conditions) : null,
     make("p", { class: "subtitle" }, sentence(section.subtitle)),
     section.notes.map((note) => make("p", { class: "note" }, note)),
-    box, more, legend(section, section.bars), panel, verdicts(section), reproduction(section));
+    box, more, legend(section, section.bars), panel, speedPanel(section), verdicts(section), reproduction(section));
 }
 
 function verdicts(section) {
