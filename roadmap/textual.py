@@ -25,6 +25,11 @@ def sides(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
+def four_digits(value: float) -> str:
+    """A number to four digits, and whole numbers of more digits whole rather than with an exponent."""
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
 def duration(seconds: float) -> str:
     """In the unit that reads best: seconds, minutes, hours or days."""
     for unit, length, limit in (("s", 1, 90), ("min", 60, 5400), ("h", 3600, 172800)):

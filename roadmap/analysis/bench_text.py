@@ -5,7 +5,7 @@ from typing import Any
 
 from roadmap.analysis.benches import machine_words
 from roadmap.published_rows import matches
-from roadmap.textual import aligned
+from roadmap.textual import aligned, four_digits
 
 Record = Mapping[str, Any]
 MODES = {"inference": "inference images/s", "training": "training images/s", "latency": "latency (ms)"}
@@ -85,7 +85,8 @@ def _measured(outcome: Record, mode: str) -> str:
     if "error" in outcome:
         return "-"
     found = outcome["milliseconds" if mode == "latency" else "images_per_second"]
-    return "{median:.4g} ({low:.4g}–{high:.4g})".format(**found)
+    median, low, high = (four_digits(found[key]) for key in ("median", "low", "high"))
+    return f"{median} ({low}–{high})"
 
 
 def _times(found: Mapping[str, float] | None) -> str:

@@ -7,7 +7,7 @@ import pandas as pd
 from roadmap.analysis.comparison import Comparison
 from roadmap.analysis.parents import PaperPath
 from roadmap.analysis.statistics import MOST_SEEDS
-from roadmap.textual import aligned, sides
+from roadmap.textual import aligned, four_digits, sides
 
 # What two groups may share; said once above the table, or in columns where they do not.
 SHARED = ("regime", "recipe", "data", "epochs", "batch_size", "image_size", "precision")
@@ -69,7 +69,9 @@ def accuracy_cells(table: pd.DataFrame) -> Cells:
     columns["images/s"] = [_number(value, ".0f") for value in table["images_per_second"]]
     for mode in ("inference", "training"):
         if (name := f"bench_{mode}") in table:
-            columns[f"{mode} images/s (bench)"] = [_number(value, ".4g") for value in table[name]]
+            columns[f"{mode} images/s (bench)"] = [
+                "-" if pd.isna(value) else four_digits(value) for value in table[name]
+            ]
     return _filled(columns)
 
 
