@@ -14,6 +14,11 @@ from roadmap.errors import WorkError
 DAMAGED = (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError)
 
 
+def averaged_weights(ema: Mapping[str, Any]) -> dict[str, Any]:
+    """What a checkpoint has of an average, under the names of the network that was averaged."""
+    return {name.removeprefix("module."): tensor for name, tensor in ema.items() if name != "n_averaged"}
+
+
 class Checkpoints:
     """``last.pt``, the one before it in ``previous.pt``, and ``best.pt`` of one run."""
 

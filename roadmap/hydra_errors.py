@@ -12,9 +12,8 @@ from roadmap.checked import listed
 from roadmap.confdir import config_dir
 from roadmap.design import AXES
 from roadmap.errors import RequestError
-from roadmap.experiment import Settings
+from roadmap.overrides import SETTINGS
 
-SETTINGS = tuple(Settings.__dataclass_fields__)
 RUN_KEYS = (
     "epochs",
     "batch_size",

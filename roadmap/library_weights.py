@@ -13,7 +13,7 @@ from torch import nn
 from roadmap.checked import listed
 from roadmap.digest import file_digest
 from roadmap.errors import RequestError
-from roadmap.models import SIZED
+from roadmap.models import SIZED, import_timm
 from roadmap.rival import Rival
 
 
@@ -75,11 +75,7 @@ def _torchvision(rival: Rival, tag: str) -> LibraryWeights:
 
 
 def _timm(rival: Rival, tag: str) -> LibraryWeights:
-    try:
-        import timm
-        from timm.data import resolve_data_config
-    except ImportError as error:
-        raise RequestError("model.library=timm is not installed; pip install 'roadmap[timm]'") from error
+    timm = import_timm()
     name = f"{rival.name.split('.')[0]}.{tag}" if tag else rival.name
     try:
         config = timm.get_pretrained_cfg(name) if timm.is_model(name) else None
@@ -90,7 +86,7 @@ def _timm(rival: Rival, tag: str) -> LibraryWeights:
         raise RequestError(f"timm has no weights of '{name}'; `timm.list_pretrained()` lists those that it has")
     file = _timm_file(config, name)
     # as its own validation shows them
-    shown = resolve_data_config({}, pretrained_cfg=config.to_dict(), use_test_size=True)
+    shown = timm.data.resolve_data_config({}, pretrained_cfg=config.to_dict(), use_test_size=True)
     size = shown["input_size"][-1]
     if shown["crop_mode"] != "center" or shown["interpolation"] not in ("bilinear", "bicubic"):
         raise RequestError(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from difflib import get_close_matches
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -92,10 +93,7 @@ def _torchvision(rival: Rival, recipe: NetworkRecipe, num_classes: int, image_si
 
 
 def _timm(rival: Rival, recipe: NetworkRecipe, num_classes: int, image_size: int) -> nn.Module:
-    try:
-        import timm
-    except ImportError as error:
-        raise RequestError("model.library=timm is not installed; pip install 'roadmap[timm]'") from error
+    timm = import_timm()
     # timm's names may end in a tag of the weights
     if not timm.is_model(rival.name):
         raise _unknown(rival, timm.list_models())
@@ -115,6 +113,15 @@ def _timm(rival: Rival, recipe: NetworkRecipe, num_classes: int, image_size: int
 def _own(rival: Rival, recipe: NetworkRecipe, num_classes: int, image_size: int) -> nn.Module:
     drop = recipe.stochastic_depth
     return _made(rival, lambda: rvt(rival.name, num_classes, image_size, drop, **rival.options))
+
+
+def import_timm() -> ModuleType:
+    """timm, which is heavy and an extra. Raises RequestError where it is not installed."""
+    try:
+        import timm
+    except ImportError as error:
+        raise RequestError("model.library=timm is not installed; pip install 'roadmap[timm]'") from error
+    return timm
 
 
 MAKERS: dict[str, Callable[[Rival, NetworkRecipe, int, int], nn.Module]] = {

@@ -3,8 +3,10 @@
 from collections.abc import Mapping, Sequence
 
 from roadmap.design import AXES
+from roadmap.experiment import Settings
 from roadmap.matching import Matching
 
+SETTINGS = tuple(Settings.__dataclass_fields__)
 MATCHING = tuple(Matching.__dataclass_fields__)
 # Overrides that change what a network is or how it is trained: what a variant is named by.
 TOGGLES = (*AXES, "size", "recipe")

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from roadmap.checkpoint import DAMAGED
+from roadmap.checkpoint import DAMAGED, averaged_weights
 from roadmap.digest import weights_file
 from roadmap.errors import RequestError
 from roadmap.models import head_name
@@ -55,4 +55,4 @@ def _weights(content: Mapping[str, Any]) -> tuple[Mapping[str, Any], bool]:
     averaged = content.get("ema")
     if averaged is None:
         return content["network"], False
-    return {name.removeprefix("module."): tensor for name, tensor in averaged.items() if name != "n_averaged"}, True
+    return averaged_weights(averaged), True

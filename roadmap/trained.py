@@ -10,7 +10,7 @@ import torch
 import yaml
 from torch import Tensor, nn
 
-from roadmap.checkpoint import DAMAGED
+from roadmap.checkpoint import DAMAGED, averaged_weights
 from roadmap.config import Composed
 from roadmap.data.parts import View
 from roadmap.design import Design
@@ -249,4 +249,4 @@ def _network_weights(state: Mapping[str, Any], file: Path, averaged: bool) -> di
         return dict(state["network"])
     if state["ema"] is None:
         raise RequestError(f"checkpoint {file} has no averaged weights: its recipe has none; choose weights=network")
-    return {name.removeprefix("module."): value for name, value in state["ema"].items() if name != "n_averaged"}
+    return averaged_weights(state["ema"])

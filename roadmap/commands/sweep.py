@@ -35,6 +35,8 @@ def main(arguments: list[str]) -> int:
 
         show(plan, sweep, train_images, val_images)
         return 0
+    # before anything is written
+    check_gpus(launcher_of(overrides, options.config_dir))
     sweep = write_sweep(sweep.runs_dir, sweep.header, sweep.runs)
     print(f"{sweep.path}: {len(plan.study.members)} designs × {len(plan.asked.seeds)} seeds = {len(sweep.runs)} runs")
     start(overrides, options.config_dir, plan.asked.values["workers"])
@@ -58,7 +60,6 @@ def start(overrides: Sequence[str], config_dirs: Sequence[str], workers: int) ->
     """Start the workers as jobs of Hydra's launcher, and wait for them."""
     import hydra
 
-    check_gpus(launcher_of(overrides, config_dirs))
     since, here = now(), os.getcwd()
 
     @hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="config")
