@@ -34,11 +34,11 @@ from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
-from roadmap.config import compose
+from roadmap.config.compose import compose
 from roadmap.data import open_loaders
 from roadmap.data.image import EvaluationImage, TrainingImage, decode
 from roadmap.doctor.photos import make_photos
-from roadmap.recipe import Recipe
+from roadmap.records.recipe import Recipe
 
 BATCH = 64
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

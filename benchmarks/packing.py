@@ -22,11 +22,11 @@ def train(orders: Connection, overrides: list[str], device: str, threads: int) -
     os.environ |= {"OMP_NUM_THREADS": str(threads), "GOMP_SPINCOUNT": "100000"}
     import torch
 
-    from roadmap.assembly import build_trainer
-    from roadmap.config import compose
+    from roadmap.config.compose import compose
     from roadmap.data import open_loaders
-    from roadmap.distributed import ALONE
-    from roadmap.stopping import StopRequest
+    from roadmap.runtime.distributed import ALONE
+    from roadmap.runtime.stopping import StopRequest
+    from roadmap.training.assembly import build_trainer
 
     torch.set_num_threads(threads)
     experiment, where = compose(overrides).experiment(), torch.device(device)

@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from roadmap.config import compose
-from roadmap.counting import count
-from roadmap.matching import matched
-from roadmap.spaces import Space, sample
+from roadmap.config.compose import compose
+from roadmap.designs.counting import count
+from roadmap.designs.matching import matched
+from roadmap.designs.spaces import Space, sample
 
 SECONDS = 2.0  # of each measurement
 

@@ -21,13 +21,13 @@ os.environ |= {"GOMP_SPINCOUNT": "100000", "THP_MEM_ALLOC_ENABLE": "1"}
 
 import torch
 
-from roadmap.assembly import build_trainer
-from roadmap.config import compose
+from roadmap.config.compose import compose
 from roadmap.data import open_loaders
-from roadmap.device import choose_device
-from roadmap.distributed import ALONE
-from roadmap.stopping import StopRequest
-from roadmap.trainer import Trainer
+from roadmap.runtime.device import choose_device
+from roadmap.runtime.distributed import ALONE
+from roadmap.runtime.stopping import StopRequest
+from roadmap.training.assembly import build_trainer
+from roadmap.training.trainer import Trainer
 
 CASES = [
     "regime=nano data=digits step=separate_downsampling",

@@ -28,8 +28,9 @@ COLUMNS = ("waited (ms)", "processor (s)", "training (s)", "end (s)")
 # in a program of its own, as the command line runs it
 PROGRAM = """
 import json, sys, time
-from roadmap import execute, loggers
-from roadmap.config import compose
+from roadmap.training import execute
+from roadmap.tracking import loggers
+from roadmap.config.compose import compose
 waited = 0.0
 def timed(function):
     def call(*arguments):

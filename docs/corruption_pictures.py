@@ -11,10 +11,10 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
-from roadmap.config import compose
-from roadmap.corruptions import WITHOUT_PHOTOGRAPHS
+from roadmap.config.compose import compose
 from roadmap.data.memory import read_images
 from roadmap.data.weather import corrupt
+from roadmap.records.corruptions import WITHOUT_PHOTOGRAPHS
 
 SEVERITIES = (1, 3, 5)
 

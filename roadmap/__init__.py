@@ -4,26 +4,26 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from roadmap.analysis.benches import load_bench
     from roadmap.analysis.comparison import compare
-    from roadmap.analysis.evaluations import load_evaluations
-    from roadmap.analysis.runs import load_history, load_runs
-    from roadmap.builder import build
-    from roadmap.costs import cost
-    from roadmap.weights import load_weights
+    from roadmap.analysis.reading.benches import load_bench
+    from roadmap.analysis.reading.evaluations import load_evaluations
+    from roadmap.analysis.reading.runs import load_history, load_runs
+    from roadmap.networks.builder import build
+    from roadmap.networks.costs import cost
+    from roadmap.networks.weights import load_weights
 
 __all__ = ["build", "compare", "cost", "load_bench", "load_evaluations", "load_history", "load_runs", "load_weights"]
 
 # torch and pandas take seconds to import: each name brings its module only when it is used
 _HOMES = {
-    "build": "roadmap.builder",
-    "cost": "roadmap.costs",
-    "load_weights": "roadmap.weights",
+    "build": "roadmap.networks.builder",
+    "cost": "roadmap.networks.costs",
+    "load_weights": "roadmap.networks.weights",
     "compare": "roadmap.analysis.comparison",
-    "load_evaluations": "roadmap.analysis.evaluations",
-    "load_bench": "roadmap.analysis.benches",
-    "load_runs": "roadmap.analysis.runs",
-    "load_history": "roadmap.analysis.runs",
+    "load_evaluations": "roadmap.analysis.reading.evaluations",
+    "load_bench": "roadmap.analysis.reading.benches",
+    "load_runs": "roadmap.analysis.reading.runs",
+    "load_history": "roadmap.analysis.reading.runs",
 }
 
 

@@ -51,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
         return _run(name, rest)
     finally:
         # a command that did not train has not imported it
-        if loggers := sys.modules.get("roadmap.loggers"):
+        if loggers := sys.modules.get("roadmap.tracking.loggers"):
             loggers.background.end()
 
 

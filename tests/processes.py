@@ -22,9 +22,9 @@ def _one(rank: int, size: int, port: int, overrides: Sequence[str]) -> None:
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
     }
-    from roadmap.config import compose
+    from roadmap.config.compose import compose
     from roadmap.errors import RoadmapError
-    from roadmap.execute import execute
+    from roadmap.training.execute import execute
 
     try:
         execute(compose(overrides))

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from roadmap.plan import write_sweep
+from roadmap.folders.plan import write_sweep
 
 EXAMPLES = Path(__file__).parent.parent / "runs" / "examples" / "nano-digits"
 

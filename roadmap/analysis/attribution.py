@@ -12,9 +12,9 @@ from roadmap.analysis.comparable import as_long, check_comparable
 from roadmap.analysis.sets import Sets, beginnings
 from roadmap.analysis.shapley_estimate import Estimate, from_all_sets, from_orders
 from roadmap.analysis.statistics import CONFIDENCE, Sample, gaps
+from roadmap.config.rows import paper_parents
 from roadmap.errors import RequestError
-from roadmap.published import SCALED_FROM, published_steps
-from roadmap.rows import paper_parents
+from roadmap.paper.published import SCALED_FROM, published_steps
 
 SIDES = ("loo", "aoi")  # leave-one-out and add-one-in
 COSTS = ("gmacs", "params_m")

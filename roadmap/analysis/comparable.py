@@ -9,7 +9,7 @@ import orjson
 import pandas as pd
 
 from roadmap.analysis.parents import Parents
-from roadmap.analysis.runs import BY_NAME
+from roadmap.analysis.reading.runs import BY_NAME
 from roadmap.errors import RequestError
 
 # Equal for all runs whatever their recipe; and what is equal for all runs of one recipe.

@@ -7,7 +7,7 @@ import pandas as pd
 from roadmap.analysis.comparable import CONDITIONS, Difference, cautions, differences, unbridged_recipes
 from roadmap.analysis.groups import summarise
 from roadmap.analysis.parents import Baseline, PaperPath, Parents
-from roadmap.analysis.runs import Folders, load_runs
+from roadmap.analysis.reading.runs import Folders, load_runs
 from roadmap.analysis.verdict import Agreement, agreements, with_paper
 from roadmap.checked import listed
 from roadmap.errors import RequestError

@@ -9,10 +9,10 @@ import pandas as pd
 
 from roadmap.analysis.comparable import EVERYWHERE
 from roadmap.analysis.parents import PaperPath, Parents
-from roadmap.analysis.runs import definition_keys
+from roadmap.analysis.reading.runs import definition_keys
 from roadmap.analysis.statistics import Sample, gaps, means
+from roadmap.config.rows import paper_parents
 from roadmap.garbage import no_garbage_collection
-from roadmap.rows import paper_parents
 
 IDENTITY = (
     *("regime", "step", "variant", "recipe", "data", "epochs", "batch_size", "image_size", "precision"),

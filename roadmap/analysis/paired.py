@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from roadmap.errors import RequestError
-from roadmap.predictions import Predictions, read_predictions
+from roadmap.folders.predictions import Predictions, read_predictions
 
 RESAMPLES = 9999
 CONFIDENCE = 0.95

@@ -4,14 +4,14 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from roadmap.design import Design
-from roadmap.recipe import Recipe
-from roadmap.rival import Rival
-from roadmap.rows import paper_parents
+from roadmap.config.rows import paper_parents
+from roadmap.records.design import Design
+from roadmap.records.recipe import Recipe
+from roadmap.records.rival import Rival
 
 if TYPE_CHECKING:
     # composing takes Hydra, which comparing by names does without
-    from roadmap.path import Step
+    from roadmap.config.path import Step
 
 
 class Parents(Protocol):

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from roadmap.analysis.comparable import CONDITIONS, Difference, differences
-from roadmap.analysis.runs import definition_keys
-from roadmap.analysis.select import evaluated
+from roadmap.analysis.reading.runs import definition_keys
+from roadmap.analysis.reading.select import evaluated
 from roadmap.errors import RequestError
 
 COSTS = {"gmacs": "GMACs", "params": "parameters (millions)"}

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from roadmap.analysis.evaluations import read_evaluations
+from roadmap.analysis.reading.evaluations import read_evaluations
 from roadmap.checked import listed
-from roadmap.corruptions import SYNTHETIC_FROST
 from roadmap.errors import RequestError
+from roadmap.records.corruptions import SYNTHETIC_FROST
 
 # what evaluations may differ in beside corruptions and severities
 WAYS = ("data", "image_size", "crop_ratio", "precision", "checkpoint", "weights")

@@ -10,8 +10,8 @@ from functools import cache
 from pathlib import Path
 
 from roadmap.checked import listed
-from roadmap.corruptions import CORRUPTIONS, SEVERITIES
 from roadmap.errors import RequestError
+from roadmap.records.corruptions import CORRUPTIONS, SEVERITIES
 
 Errors = Mapping[str, Sequence[float]]
 ALEXNET_CLEAN_ERROR = 43.478  # of torchvision's AlexNet, whose corruption errors the paper normalises by

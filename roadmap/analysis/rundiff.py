@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from roadmap.analysis.runs import read_runs
+from roadmap.analysis.reading.runs import read_runs
 from roadmap.errors import RequestError
 from roadmap.nested import flat
 

@@ -11,12 +11,12 @@ import numpy as np
 import pandas as pd
 
 from roadmap.analysis.estimate import ENOUGH_RUNS, Array, estimate, shared
-from roadmap.analysis.runs import read_runs
+from roadmap.analysis.reading.runs import read_runs
 from roadmap.analysis.underway import Progress, progress
-from roadmap.runfolder import SUMMARY
+from roadmap.folders.runfolder import SUMMARY
 
 if TYPE_CHECKING:
-    from roadmap.plan import Sweep
+    from roadmap.folders.plan import Sweep
 
 DONE, RUNNING, INTERRUPTED, FAILED, MISSING = STATES = ("done", "running", "interrupted", "failed", "missing")
 Holder = Callable[[str], str | None]

@@ -8,9 +8,9 @@ import pandas as pd
 
 from roadmap.analysis.comparable import check_comparable
 from roadmap.analysis.groups import COSTS, MEASURED, accuracies, gaps_to
-from roadmap.overrides import is_toggle
-from roadmap.path import Step
-from roadmap.published import SCALED_FROM, published_steps
+from roadmap.config.overrides import is_toggle
+from roadmap.config.path import Step
+from roadmap.paper.published import SCALED_FROM, published_steps
 from roadmap.textual import aligned
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from roadmap.runfolder import METRICS
+from roadmap.folders.runfolder import METRICS
 from roadmap.textual import duration
 
 TAIL = 8192  # bytes that surely hold the last whole line

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from roadmap.analysis.statistics import ALPHA
-from roadmap.published import SCALED_FROM, published_steps
+from roadmap.paper.published import SCALED_FROM, published_steps
 
 FEWEST = 4  # steps that make an order worth comparing
 CLOSE = 0.8  # rank correlation from which an order is called the paper's

@@ -6,13 +6,13 @@ from typing import Any
 
 from roadmap.bench.settings import BenchSettings
 from roadmap.checked import listed
-from roadmap.config import Composed, compose, options_of
+from roadmap.config.compose import Composed, compose, options_of
+from roadmap.config.overrides import key_of
+from roadmap.config.path import compose_path
 from roadmap.errors import RequestError
 from roadmap.garbage import no_garbage_collection
-from roadmap.overrides import key_of
-from roadmap.path import compose_path
-from roadmap.published import EXCEPTIONS, TABLE_NAMES, published_steps
-from roadmap.published_rows import PublishedRow, network_rows, printed
+from roadmap.paper.published import EXCEPTIONS, TABLE_NAMES, published_steps
+from roadmap.paper.published_rows import PublishedRow, network_rows, printed
 
 # Overrides that name one network, which a path or a file of rows would otherwise do.
 ONE = ("step", "model")

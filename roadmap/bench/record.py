@@ -14,13 +14,13 @@ import torch
 
 from roadmap.bench.contenders import Bench, Contender
 from roadmap.bench.machine import machine
+from roadmap.bench.measure import Clock, clock
 from roadmap.bench.summaries import summarised
 from roadmap.bench.turns import Mode, Say, Turn, take_turns
-from roadmap.builder import build_network
-from roadmap.measure import Clock, clock
-from roadmap.runfolder import now, one_name, write_whole
-from roadmap.spending import spent
-from roadmap.summary import git_commit
+from roadmap.folders.runfolder import now, one_name, write_whole
+from roadmap.networks.builder import build_network
+from roadmap.networks.spending import spent
+from roadmap.training.summary import git_commit
 
 Record = dict[str, Any]
 

@@ -10,11 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from roadmap.bench.memory import peak_memory, total_memory
-from roadmap.bench.settings import BenchSettings
-from roadmap.device import tf32
-from roadmap.errors import WorkError
-from roadmap.measure import (
+from roadmap.bench.measure import (
     Clock,
     Step,
     alternate,
@@ -26,6 +22,10 @@ from roadmap.measure import (
     training_step,
     with_room,
 )
+from roadmap.bench.memory import peak_memory, total_memory
+from roadmap.bench.settings import BenchSettings
+from roadmap.errors import WorkError
+from roadmap.runtime.device import tf32
 
 Mode = Literal["inference", "training", "latency"]
 Say = Callable[[str], None]

@@ -12,7 +12,7 @@ from roadmap.errors import RequestError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from roadmap.config import Composed
+    from roadmap.config.compose import Composed
 
 
 class Parser(argparse.ArgumentParser):
@@ -51,8 +51,8 @@ def chosen_runs(folders: list[str], expression: str | None = None) -> "pd.DataFr
 
     Raises RequestError where there is none.
     """
-    from roadmap.analysis.runs import read_runs
-    from roadmap.analysis.select import where
+    from roadmap.analysis.reading.runs import read_runs
+    from roadmap.analysis.reading.select import where
 
     runs, skipped = read_runs(folders)
     say_skipped(skipped)

@@ -14,12 +14,12 @@ from roadmap.commands.arguments import (
     override_parser,
     write_text,
 )
-from roadmap.counting import count_composed
+from roadmap.config.overrides import key_of
+from roadmap.config.path import Step, compose_path
+from roadmap.designs.counting import count_composed
 from roadmap.errors import RequestError
-from roadmap.lattice import Lattice
-from roadmap.overrides import key_of
-from roadmap.path import Step, compose_path
-from roadmap.plan import read_sweeps
+from roadmap.folders.plan import read_sweeps
+from roadmap.sweeps.lattice import Lattice
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,7 +35,7 @@ def main(arguments: list[str]) -> int:
     folders, overrides = folders_and_overrides(options.overrides)
     file = Path(options.output) if options.output else None
     if file is not None:
-        from roadmap.analysis.style import check_suffix
+        from roadmap.analysis.figures.style import check_suffix
 
         check_suffix(file)
     if options.where and not folders:
@@ -53,8 +53,8 @@ def main(arguments: list[str]) -> int:
 
 def draw(found: "Attribution", steps: list[Step], file: Path, kind: str = "attribution") -> None:
     """Draw the picture of an attribution on a path, or that of its ``interactions``."""
-    from roadmap.analysis.attribution_figure import draw_attribution
-    from roadmap.analysis.interactions_figure import draw_interactions
+    from roadmap.analysis.figures.attribution_figure import draw_attribution
+    from roadmap.analysis.figures.interactions_figure import draw_interactions
     from roadmap.analysis.table import subtitle, toggle_words, way
 
     networks = way(steps, " to ")
@@ -166,7 +166,7 @@ def _hints(here: Sequence[Mapping[str, Any]], ours: Sequence[Mapping[str, Any]])
 
 
 def _write(found: "Attribution", hints: list[str], options: argparse.Namespace) -> None:
-    from roadmap.analysis.attribution_text import record, text
+    from roadmap.analysis.text.attribution_text import record, text
 
     if options.json:
         written = record(found)

@@ -37,7 +37,7 @@ def main(arguments: list[str]) -> int:
 
 def carry_out(bench: Bench, overrides: list[str], device_name: str, runs_dir: str) -> Record:
     """Measure, and write the record into ``runs_dir``; what is going on is told on stderr."""
-    from roadmap.device import choose_device
+    from roadmap.runtime.device import choose_device
 
     device = choose_device(device_name)
     for contender in bench.contenders:
@@ -58,10 +58,10 @@ def show(record: Record, options: argparse.Namespace) -> None:
     if options.json:
         print(json.dumps(record, indent=1, ensure_ascii=False))
     elif options.csv:
-        from roadmap.analysis.benches import bench_table
+        from roadmap.analysis.reading.benches import bench_table
 
         sys.stdout.write(bench_table([dict(record)]).to_csv(index=False))
     else:
-        from roadmap.analysis.bench_text import text
+        from roadmap.analysis.text.bench_text import text
 
         print(text(record))

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from roadmap.analysis.comparable import Difference
     from roadmap.analysis.comparison import Comparison
-    from roadmap.analysis.listing import Cells
     from roadmap.analysis.parents import Parents
+    from roadmap.analysis.text.listing import Cells
 
 FORMATS = {
     "json": "one object a group",
@@ -42,10 +42,10 @@ def main(arguments: list[str]) -> int:
     runs = chosen_runs(options.runs, options.where)
     # statsmodels calls for a search of all garbage, which among 10,000 records takes longer than its work
     gc.freeze()
-    from roadmap.analysis import listing
+    from roadmap.analysis.text import listing
 
     if options.pareto:
-        from roadmap.analysis import pareto
+        from roadmap.analysis.figures import pareto
 
         front = pareto.front(runs, options.pareto)
         table = front.table[[*pareto.COLUMNS]]
@@ -132,9 +132,9 @@ def _folders_are_runs(options: argparse.Namespace) -> argparse.Namespace:
 
 def _robust(runs: "pd.DataFrame", options: argparse.Namespace) -> "tuple[pd.DataFrame, Cells, str]":
     """The table of --robustness: of corrupted images in the place of the clean ones."""
+    from roadmap.analysis.reading.select import ordered
     from roadmap.analysis.robust import robust_runs
-    from roadmap.analysis.robust_table import corrupted_columns, robust_cells, robust_comparison, robust_notes
-    from roadmap.analysis.select import ordered
+    from roadmap.analysis.text.robust_table import corrupted_columns, robust_cells, robust_comparison, robust_notes
 
     robust, skipped = robust_runs(runs, options.robustness or None)
     say_skipped(skipped)
@@ -149,7 +149,7 @@ def _robust(runs: "pd.DataFrame", options: argparse.Namespace) -> "tuple[pd.Data
 def _pooled(runs: "pd.DataFrame", options: argparse.Namespace) -> "pd.DataFrame":
     """The table of --by."""
     from roadmap.analysis.comparison import check_equal
-    from roadmap.analysis.select import grouped, ordered
+    from roadmap.analysis.reading.select import grouped, ordered
 
     _warn(check_equal(runs, _path(options), force=options.force))
     table = grouped(runs, options.by)
@@ -158,7 +158,7 @@ def _pooled(runs: "pd.DataFrame", options: argparse.Namespace) -> "pd.DataFrame"
 
 def _compared(runs: "pd.DataFrame", options: argparse.Namespace) -> "Comparison":
     from roadmap.analysis.comparison import compare
-    from roadmap.analysis.select import ordered
+    from roadmap.analysis.reading.select import ordered
 
     comparison = compare(runs, _path(options), force=options.force)
     _warn(comparison.unequal)
@@ -169,7 +169,7 @@ def _benched(comparison: "Comparison", places: list[str] | None) -> "tuple[Compa
     """The comparison with a column a mode that benches measured, and a line on what each was measured on."""
     if not places:
         return comparison, []
-    from roadmap.analysis.benches import load_bench, with_speeds
+    from roadmap.analysis.reading.benches import load_bench, with_speeds
 
     benches, table, lines = load_bench(places), comparison.table, []
     for mode in ("inference", "training"):
@@ -195,7 +195,7 @@ def _path(options: argparse.Namespace) -> "Parents":
         return Baseline(options.baseline)
     if not options.overrides:
         return PaperPath()
-    from roadmap.path import compose_path
+    from roadmap.config.path import compose_path
 
     return OwnPath.of(compose_path(options.overrides, options.config_dir))
 
@@ -209,9 +209,9 @@ def watch(options: argparse.Namespace) -> int:
 
 def _screen(options: argparse.Namespace) -> tuple[str, bool]:
     """What --watch shows now, and whether anything is running."""
-    from roadmap.analysis.listing import text
-    from roadmap.analysis.runs import read_runs
-    from roadmap.analysis.select import where
+    from roadmap.analysis.reading.runs import read_runs
+    from roadmap.analysis.reading.select import where
+    from roadmap.analysis.text.listing import text
     from roadmap.analysis.underway import underway
 
     there = [folder for folder in options.runs if Path(folder).is_dir()]

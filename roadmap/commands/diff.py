@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from roadmap.commands.arguments import Parser
 from roadmap.errors import RequestError
-from roadmap.predictions import PREDICTIONS
+from roadmap.folders.predictions import PREDICTIONS
 from roadmap.textual import aligned
 
 if TYPE_CHECKING:
@@ -42,8 +42,8 @@ def _table(first: dict[str, Any], second: dict[str, Any], entries: "list[Entry]"
 
 def _paired(first: str, second: str) -> list[str]:
     """What saved predictions say, of training's last evaluation and of `roadmap evaluate`, or why they say nothing."""
-    from roadmap.analysis.evaluations import paired_files
     from roadmap.analysis.paired import compare_predictions, sentence
+    from roadmap.analysis.reading.evaluations import paired_files
 
     files = [("", Path(first) / PREDICTIONS, Path(second) / PREDICTIONS)]
     files = [pair for pair in files if pair[1].is_file() and pair[2].is_file()]

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from roadmap.commands.arguments import check_writable, checked_overrides, override_parser
-from roadmap.config import Composed, compose
+from roadmap.config.compose import Composed, compose
 from roadmap.errors import RequestError, WorkError
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def prove(composed: Composed, options: argparse.Namespace) -> int:
 
 def _provable(name: str) -> "torch.device":
     """The device that the setting ``device`` names; RequestError where the proof cannot run on it."""
-    from roadmap.device import choose_device
+    from roadmap.runtime.device import choose_device
 
     device = choose_device(name)
     if name == "auto" and device.type == "cpu":
@@ -89,7 +89,7 @@ def _provable(name: str) -> "torch.device":
 
 
 def _write(file: Path, device: str, results: list[dict[str, Any]], seconds: float) -> None:
-    from roadmap.runfolder import now, write_whole
+    from roadmap.folders.runfolder import now, write_whole
 
     head = {"device": device, "ended": now(), "seconds": seconds}
     head |= {"versions": {name: version(name) for name in ("roadmap", "torch", "torchvision")}}

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from roadmap.plan import Sweep
-from roadmap.planning import Plan
+from roadmap.folders.plan import Sweep
+from roadmap.sweeps.planning import Plan
 from roadmap.textual import aligned
 
 
@@ -40,8 +40,8 @@ def measured(plan: Plan, train_images: int, val_images: int) -> Any:
     """Where no run has finished yet: a few steps of three of the designs, taken now on the device that is chosen."""
     import pandas as pd
 
-    from roadmap.device import choose_device
-    from roadmap.measure import spot_records
+    from roadmap.bench.measure import spot_records
+    from roadmap.runtime.device import choose_device
 
     device = choose_device(plan.asked.values["device"])
     return pd.DataFrame(spot_records(plan.requests, device, train_images, val_images))

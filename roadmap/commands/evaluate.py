@@ -14,12 +14,12 @@ from roadmap.commands.arguments import (
     write_text,
 )
 from roadmap.errors import RequestError
-from roadmap.runfolder import SUMMARY
+from roadmap.folders.runfolder import SUMMARY
 
 if TYPE_CHECKING:
-    from roadmap.evaluation_request import EvaluationRequest
-    from roadmap.exam import Exam
-    from roadmap.trained import Trained
+    from roadmap.config.evaluation_request import EvaluationRequest
+    from roadmap.evaluating.exam import Exam
+    from roadmap.evaluating.trained import Trained
 
 
 def main(arguments: list[str]) -> int:
@@ -29,9 +29,9 @@ def main(arguments: list[str]) -> int:
         options.overrides, options.json = [*options.overrides, options.json], "-"
     places, overrides = folders_and_overrides(options.overrides)
     exams, device_name = _of_runs(places, overrides, options) if places else _of_weights(overrides, options)
-    from roadmap.device import choose_device
-    from roadmap.distributed import join, local_device
-    from roadmap.examination import examine
+    from roadmap.evaluating.examination import examine
+    from roadmap.runtime.device import choose_device
+    from roadmap.runtime.distributed import join, local_device
 
     device = local_device(choose_device(device_name))
     world = join(device)
@@ -41,7 +41,7 @@ def main(arguments: list[str]) -> int:
     if options.json:
         write_text(options.json, json.dumps([record for record, _ in results], indent=1, ensure_ascii=False) + "\n")
     else:
-        from roadmap.analysis.evaluation_text import text
+        from roadmap.analysis.text.evaluation_text import text
 
         kept = sum(kept for _, kept in results)
         print(text([record for record, _ in results]))
@@ -63,8 +63,8 @@ def _parser() -> Parser:
 
 
 def _of_runs(places: list[str], overrides: list[str], options: argparse.Namespace) -> "tuple[list[Exam], str]":
-    from roadmap.evaluation_request import evaluation_request
-    from roadmap.exam import exam
+    from roadmap.config.evaluation_request import evaluation_request
+    from roadmap.evaluating.exam import exam
 
     request = evaluation_request(overrides, options.config_dir)
     found, skipped = _trained(places, request)
@@ -79,7 +79,7 @@ def _of_runs(places: list[str], overrides: list[str], options: argparse.Namespac
 
 def _trained(places: list[str], request: "EvaluationRequest") -> "tuple[list[Trained], list[str]]":
     """The networks of runs and checkpoints, each once, and a sentence about each that cannot be had."""
-    from roadmap.trained import trained_checkpoint, trained_run
+    from roadmap.evaluating.trained import trained_checkpoint, trained_run
 
     found: dict[Path, Trained] = {}
     skipped = []
@@ -114,7 +114,7 @@ def _runs(places: list[str]) -> list[Path]:
 
 
 def _finished_below(folder: Path) -> list[Path]:
-    from roadmap.analysis.runs import read_runs
+    from roadmap.analysis.reading.runs import read_runs
 
     runs, skipped = read_runs(folder)
     say_skipped(skipped)
@@ -126,11 +126,11 @@ def _finished_below(folder: Path) -> list[Path]:
 
 def _of_weights(overrides: list[str], options: argparse.Namespace) -> "tuple[list[Exam], str]":
     """The exam of weights that have no run."""
-    from roadmap.config import compose
-    from roadmap.evaluation_request import evaluation_request, of_evaluation
-    from roadmap.exam import exam
-    from roadmap.overrides import key_of
-    from roadmap.trained import trained_file, trained_library
+    from roadmap.config.compose import compose
+    from roadmap.config.evaluation_request import evaluation_request, of_evaluation
+    from roadmap.config.overrides import key_of
+    from roadmap.evaluating.exam import exam
+    from roadmap.evaluating.trained import trained_file, trained_library
 
     words = checked_overrides(overrides)
     if chosen := [word for word in words if key_of(word) in ("checkpoint", "weights")]:

@@ -14,9 +14,9 @@ from roadmap.commands.arguments import (
     override_parser,
     say_skipped,
 )
+from roadmap.config.path import Step, compose_path
 from roadmap.errors import RequestError
-from roadmap.path import Step, compose_path
-from roadmap.published import SCALED_FROM, TABLES
+from roadmap.paper.published import SCALED_FROM, TABLES
 
 KINDS = {
     "roadmap": "a bar a step; two regimes in one figure, the larger one's bars grey",
@@ -39,7 +39,7 @@ def main(arguments: list[str]) -> int:
     _check_options(options)
     folders, overrides = folders_and_overrides(options.overrides)
     file = Path(options.output)
-    from roadmap.analysis.style import check_suffix
+    from roadmap.analysis.figures.style import check_suffix
 
     check_suffix(file)
     if options.where and not folders:
@@ -103,7 +103,7 @@ def _check_options(options: argparse.Namespace) -> None:
 
 
 def _roadmap(runs: pd.DataFrame | None, overrides: list[str], config_dirs: list[str], file: Path) -> None:
-    from roadmap.analysis.regimes import Regime, draw_roadmap
+    from roadmap.analysis.figures.regimes import Regime, draw_roadmap
 
     given = dict(override.split("=", 1) for override in overrides)
     regimes = list(dict.fromkeys(given.pop("regime").split(","))) if "regime" in given else []
@@ -132,7 +132,7 @@ def _roadmap(runs: pd.DataFrame | None, overrides: list[str], config_dirs: list[
 
 
 def _deltas(runs: pd.DataFrame | None, overrides: list[str], config_dirs: list[str], file: Path) -> None:
-    from roadmap.analysis.deltas import draw_deltas
+    from roadmap.analysis.figures.deltas import draw_deltas
     from roadmap.analysis.table import road, subtitle, way
 
     runs, steps = on_path(_needed(runs, "deltas"), overrides, config_dirs)
@@ -143,10 +143,10 @@ def _deltas(runs: pd.DataFrame | None, overrides: list[str], config_dirs: list[s
 
 
 def _robustness(runs: pd.DataFrame | None, overrides: list[str], options: argparse.Namespace, file: Path) -> None:
+    from roadmap.analysis.figures.robust_figure import draw_robustness
     from roadmap.analysis.robust import robust_runs
-    from roadmap.analysis.robust_figure import draw_robustness
-    from roadmap.analysis.robust_table import robust_road
     from roadmap.analysis.table import members, subtitle, way
+    from roadmap.analysis.text.robust_table import robust_road
 
     runs, steps = on_path(_needed(runs, "robustness"), overrides, options.config_dir)
     robust, skipped = robust_runs(runs, options.conditions)
@@ -181,24 +181,24 @@ def _any_runs(runs: pd.DataFrame | None, overrides: list[str], options: argparse
             "regime= and data="
         )
     if options.kind == "tradeoff":
-        from roadmap.analysis.tradeoff import draw_tradeoff
+        from roadmap.analysis.figures.tradeoff import draw_tradeoff
 
         benches = None
         if options.bench:
-            from roadmap.analysis.benches import load_bench
+            from roadmap.analysis.reading.benches import load_bench
 
             benches = load_bench(options.bench)
         x = options.x or ("gmacs" if benches is None else "inference")
         draw_tradeoff(finished_only(_chosen(runs, given)), x, file, benches)
     elif options.kind == "pareto":
-        from roadmap.analysis.pareto import draw_pareto, front, text
+        from roadmap.analysis.figures.pareto import draw_pareto, front, text
 
         found = front(_chosen(runs, given), options.x or "gmacs")
         print(text(found))
         draw_pareto(found, file)
     else:
-        from roadmap.analysis.curves import draw_curves
-        from roadmap.analysis.runs import read_history
+        from roadmap.analysis.figures.curves import draw_curves
+        from roadmap.analysis.reading.runs import read_history
 
         runs = _chosen(runs, given)
         history, lost = read_history(runs)
@@ -254,7 +254,7 @@ def on_path(runs: pd.DataFrame, overrides: list[str], config_dirs: list[str]) ->
 
 def draw_road(runs: pd.DataFrame, steps: list[Step], files: list[Path]) -> pd.DataFrame:
     """Draw one regime's figure into each of ``files`` and return its table."""
-    from roadmap.analysis.regimes import Regime, draw_roadmap
+    from roadmap.analysis.figures.regimes import Regime, draw_roadmap
     from roadmap.analysis.table import road
 
     table = road(runs, steps)

@@ -6,11 +6,11 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from roadmap.background import say
 from roadmap.commands.arguments import Parser
 from roadmap.errors import RequestError, WorkError
-from roadmap.runfolder import METRICS, SUMMARY, one_name
-from roadmap.wandb_fields import Keys
+from roadmap.folders.runfolder import METRICS, SUMMARY, one_name
+from roadmap.tracking.background import say
+from roadmap.tracking.wandb_fields import Keys
 
 
 def main(arguments: list[str]) -> int:
@@ -34,7 +34,7 @@ def import_folder(source: Path, output: Path, keys: Keys) -> list[Path]:
     Raises RequestError where there is nothing to import, WorkError where none of it can be read or written.
     """
     # the package is W&B's own, and slow to import
-    from roadmap.analysis.wandb_import import imported, joined
+    from roadmap.analysis.reading.wandb_import import imported, joined
 
     runs = joined(_segments(source))
     if not runs:
@@ -52,7 +52,7 @@ def import_folder(source: Path, output: Path, keys: Keys) -> list[Path]:
 
 
 def _segments(source: Path) -> list:
-    from roadmap.wandb_files import read_segment, segment_files
+    from roadmap.tracking.wandb_files import read_segment, segment_files
 
     if not source.is_dir():
         raise RequestError(f"no folder {source}")

@@ -6,7 +6,7 @@ import pandas as pd
 
 from roadmap.commands.arguments import folders_and_overrides, override_parser, say_skipped
 from roadmap.errors import RequestError, WorkError
-from roadmap.runfolder import write_whole
+from roadmap.folders.runfolder import write_whole
 
 
 def main(arguments: list[str]) -> int:
@@ -22,10 +22,10 @@ def main(arguments: list[str]) -> int:
     file = Path(options.output)
     if file.suffix.lower() not in (".html", ".htm"):
         raise RequestError(f"cannot write a report as '{file.suffix}'; choose .html")
+    from roadmap.analysis.reading.runs import read_history, read_runs
     from roadmap.analysis.report.page import page
     from roadmap.analysis.report.payload import payload
     from roadmap.analysis.report.records import curves
-    from roadmap.analysis.runs import read_history, read_runs
 
     runs, skipped = read_runs(folders)
     runs = chosen(runs, folders, overrides)
@@ -34,7 +34,7 @@ def main(arguments: list[str]) -> int:
     say_skipped(skipped)
     benches = None
     if options.bench:
-        from roadmap.analysis.benches import load_bench
+        from roadmap.analysis.reading.benches import load_bench
 
         benches = load_bench(options.bench)
     shown = payload(runs, folders, overrides, options.config_dir, skipped, benches)

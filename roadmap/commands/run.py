@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from roadmap.commands.arguments import checked_overrides, override_parser, say_choices
-from roadmap.config import Composed
+from roadmap.config.compose import Composed
+from roadmap.config.overrides import key_of
+from roadmap.config.path import Step, compose_path
 from roadmap.errors import RequestError
-from roadmap.overrides import key_of
-from roadmap.path import Step, compose_path
 
 
 def main(arguments: list[str]) -> int:
@@ -23,8 +23,8 @@ def main(arguments: list[str]) -> int:
     steps = compose_path(overrides, options.config_dir)
     requests = planned(steps)
     started = time.perf_counter()
-    from roadmap.distributed import launched
-    from roadmap.worker import carry_out, check_all_done
+    from roadmap.runtime.distributed import launched
+    from roadmap.training.worker import carry_out, check_all_done
 
     if launched().first:
         say_choices(step.composed for step in steps)

@@ -11,16 +11,16 @@ from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from roadmap.claims import Claim, HeldError, holder
-from roadmap.config import options_of
+from roadmap.config.compose import options_of
+from roadmap.config.overrides import key_of
 from roadmap.errors import RequestError, WorkError
-from roadmap.overrides import key_of
-from roadmap.runfolder import one_name
-from roadmap.search import PRUNED, Search, search_of
-from roadmap.searchspace import SearchSpace
+from roadmap.folders.claims import Claim, HeldError, holder
+from roadmap.folders.runfolder import one_name
+from roadmap.sweeps.search import PRUNED, Search, search_of
+from roadmap.sweeps.searchspace import SearchSpace
 
 if TYPE_CHECKING:
-    from roadmap.trials import Noted
+    from roadmap.sweeps.trials import Noted
 
 SWEEPER = "hydra_plugins.hydra_optuna_sweeper"
 
@@ -39,8 +39,8 @@ def search(overrides: list[str], config_dirs: list[str], dry_run: bool = False) 
         print(plan.description())
         return 0
     from roadmap.commands import train
-    from roadmap.launching import launching
-    from roadmap.trials import open_study, told
+    from roadmap.runtime.launching import launching
+    from roadmap.sweeps.trials import open_study, told
 
     with plan.held():
         study = open_study(plan.name, plan.storage, plan.search.directions, plan.overrides, plan.config_dirs)
@@ -114,7 +114,7 @@ class Plan:
             "hydra/hydra_logging": "disabled",
             "hydra/sweeper": "optuna",
             "hydra/sweeper/sampler": search.sampler,
-            "hydra.sweeper.sampler._target_": f"roadmap.trials.{search.sampler}",
+            "hydra.sweeper.sampler._target_": f"roadmap.sweeps.trials.{search.sampler}",
             "hydra.sweeper.sampler.seed": search.seed,
             **({"hydra.sweeper.sampler.population_size": search.population} if search.sampler == "nsgaii" else {}),
             "hydra.sweeper.direction": f"[{','.join(search.directions)}]",
@@ -123,7 +123,7 @@ class Plan:
             "hydra.sweeper.n_trials": trials,
             "hydra.sweeper.n_jobs": search.jobs,
             "hydra.sweeper.max_failure_rate": 1.0,  # what is pruned has failed, to the sweeper
-            "hydra.sweeper.custom_search_space": "roadmap.trials.note",
+            "hydra.sweeper.custom_search_space": "roadmap.sweeps.trials.note",
             "hydra.sweep.dir": _quoted(str(self.folder)),
             "objectives": f"[{','.join(search.objectives)}]",
         }
@@ -158,8 +158,8 @@ def _quoted(text: str) -> str:
 
 def report(plan: Plan, trials: "list[Noted]") -> int:
     """Say what became of the trials, then show the front. Raises WorkError where none was trained to the end."""
-    from roadmap.analysis.pareto import draw_pareto, front, text
-    from roadmap.analysis.runs import read_runs
+    from roadmap.analysis.figures.pareto import draw_pareto, front, text
+    from roadmap.analysis.reading.runs import read_runs
 
     runs, _ = read_runs(plan.runs_dir)
     runs = runs[runs["run_id"].isin({trial.run_id for trial in trials if trial.run_id})]

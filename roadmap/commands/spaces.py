@@ -7,15 +7,15 @@ import pandas as pd
 
 from roadmap.commands.arguments import chosen_runs
 from roadmap.errors import RequestError
-from roadmap.plan import HEADER, read_sweep, read_sweeps
+from roadmap.folders.plan import HEADER, read_sweep, read_sweeps
 
 
 def draw(options: argparse.Namespace, folders: list[str], file: Path) -> None:
     """Draw what was asked for into ``file``; of EDFs the numbers are printed. RequestError where it does not fit."""
-    from roadmap.analysis.edf_figure import draw_edf
-    from roadmap.analysis.edf_text import words
+    from roadmap.analysis.figures.edf_figure import draw_edf
+    from roadmap.analysis.figures.scatter import draw_scatter
     from roadmap.analysis.populations import check_one_training, normalised, population
-    from roadmap.analysis.scatter import draw_scatter
+    from roadmap.analysis.text.edf_text import words
 
     spaces = _spaces(folders, options.where, options.by)
     runs = pd.concat([*spaces.values()]).drop_duplicates("run_id", ignore_index=True)

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from roadmap.checked import listed
-from roadmap.claims import Claim, held, holder
 from roadmap.commands.arguments import Parser, folders_and_overrides, say_skipped
 from roadmap.commands.watching import follow
 from roadmap.errors import RequestError
-from roadmap.plan import FOLDER, HEADER, Sweep, read_sweep, sweep_folders
+from roadmap.folders.claims import Claim, held, holder
+from roadmap.folders.plan import FOLDER, HEADER, Sweep, read_sweep, sweep_folders
 from roadmap.textual import aligned
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def main(arguments: list[str]) -> int:
     options = _parser().parse_intermixed_args(arguments)
     places, overrides = folders_and_overrides(options.places)
     if overrides or not places:
-        from roadmap.config import compose
+        from roadmap.config.compose import compose
 
         places.append(compose(overrides, options.config_dir).values["runs_dir"])
     if options.watch is not None:
@@ -136,7 +136,7 @@ def _screen(places: Sequence[str]) -> tuple[str, bool]:
 
 def text(found: Look) -> str:
     """The table of the sweeps, and a line about the runs beside them."""
-    from roadmap.analysis.standing_text import beside, table
+    from roadmap.analysis.text.standing_text import beside, table
 
     parts = [table(found.standings)] if found.standings else []
     for place, statuses in found.beside.items():
@@ -145,7 +145,7 @@ def text(found: Look) -> str:
 
 
 def _print_list(standings: "Sequence[Standing]", states: Sequence[str]) -> None:
-    from roadmap.analysis.standing_text import listed_runs
+    from roadmap.analysis.text.standing_text import listed_runs
 
     if rows := list(listed_runs(standings, states)):
         print(aligned(["state", "run_id", "run", "folder", "error"], rows))

@@ -4,9 +4,9 @@ import json
 from typing import Any
 
 from roadmap.commands.arguments import checked_overrides, override_parser, say_choices
-from roadmap.path import compose_path
-from roadmap.published import EXCEPTIONS, published_steps
-from roadmap.spending import spent
+from roadmap.config.path import compose_path
+from roadmap.networks.spending import spent
+from roadmap.paper.published import EXCEPTIONS, published_steps
 from roadmap.textual import aligned
 
 

@@ -7,14 +7,14 @@ from typing import Any
 
 from roadmap.commands.arguments import checked_overrides, override_parser, say_choices
 from roadmap.commands.search import is_search, search
-from roadmap.confdir import config_dir
-from roadmap.config import launcher_of, searchpath
-from roadmap.hydra_errors import hydra_errors
-from roadmap.launching import check_gpus, launching
-from roadmap.plan import write_sweep
-from roadmap.planning import Plan, described, planned
-from roadmap.runfolder import now
-from roadmap.scheduled import scheduled
+from roadmap.config.compose import launcher_of, searchpath
+from roadmap.config.confdir import config_dir
+from roadmap.config.hydra_errors import hydra_errors
+from roadmap.folders.plan import write_sweep
+from roadmap.folders.runfolder import now
+from roadmap.runtime.launching import check_gpus, launching
+from roadmap.runtime.scheduled import scheduled
+from roadmap.sweeps.planning import Plan, described, planned
 
 
 def main(arguments: list[str]) -> int:
@@ -77,9 +77,9 @@ def start(overrides: Sequence[str], config_dirs: Sequence[str], workers: int) ->
 
 def work(overrides: Sequence[str], config_dirs: Sequence[str], worker: int, since: str) -> None:
     """One worker: the sweep's runs that are neither finished nor another's."""
-    from roadmap.device import share_gpus
-    from roadmap.distributed import launched
-    from roadmap.worker import carry_out
+    from roadmap.runtime.device import share_gpus
+    from roadmap.runtime.distributed import launched
+    from roadmap.training.worker import carry_out
 
     plan = planned(overrides, config_dirs)
     if launched().size == 1:

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from roadmap.errors import WorkError
-from roadmap.plan import Sweep
-from roadmap.planning import Plan, of_runs
+from roadmap.folders.plan import Sweep
+from roadmap.sweeps.planning import Plan, of_runs
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,7 +53,7 @@ def _alike(records: "pd.DataFrame", own: "pd.DataFrame") -> "pd.DataFrame":
 
 
 def _attribute(plan: Plan, sweep: Sweep, runs: "pd.DataFrame", config_dirs: Sequence[str]) -> None:
-    from roadmap.analysis.attribution_text import text
+    from roadmap.analysis.text.attribution_text import text
     from roadmap.commands.attribution import attributed, draw
 
     words = [word for word in sweep.header["overrides"] if of_runs(word)]
@@ -71,8 +71,8 @@ def _attribute(plan: Plan, sweep: Sweep, runs: "pd.DataFrame", config_dirs: Sequ
 def _list(runs: "pd.DataFrame") -> None:
     """Print the designs by their accuracy, the best first."""
     from roadmap.analysis.groups import summarise
-    from roadmap.analysis.listing import accuracy_cells, shared
     from roadmap.analysis.parents import OwnPath
+    from roadmap.analysis.text.listing import accuracy_cells, shared
     from roadmap.textual import aligned
 
     table = summarise(runs, OwnPath({})).sort_values("top1", ascending=False, kind="stable")
@@ -82,10 +82,10 @@ def _list(runs: "pd.DataFrame") -> None:
 
 
 def _draw_space(runs: "pd.DataFrame", sweep: Sweep) -> None:
-    from roadmap.analysis.edf_figure import draw_edf
-    from roadmap.analysis.edf_text import words
+    from roadmap.analysis.figures.edf_figure import draw_edf
+    from roadmap.analysis.figures.scatter import draw_scatter
     from roadmap.analysis.populations import population
-    from roadmap.analysis.scatter import draw_scatter
+    from roadmap.analysis.text.edf_text import words
     from roadmap.commands.spaces import conditions
 
     space = population(sweep.name, runs)
@@ -98,7 +98,7 @@ def _draw_space(runs: "pd.DataFrame", sweep: Sweep) -> None:
 
 
 def _draw_tradeoff(runs: "pd.DataFrame", sweep: Sweep) -> None:
-    from roadmap.analysis.tradeoff import draw_tradeoff
+    from roadmap.analysis.figures.tradeoff import draw_tradeoff
 
     for file in _files(sweep, "tradeoff"):
         draw_tradeoff(runs, "gmacs", file)

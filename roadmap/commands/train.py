@@ -10,13 +10,13 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from roadmap.commands.arguments import say_choices
-from roadmap.confdir import config_dir
-from roadmap.config import Composed, composed
+from roadmap.config.compose import Composed, composed
+from roadmap.config.confdir import config_dir
+from roadmap.config.hydra_errors import hydra_errors
 from roadmap.errors import PrunedError, RequestError, RoadmapError, StoppedError
-from roadmap.hydra_errors import hydra_errors
-from roadmap.scheduled import scheduled
-from roadmap.search import Search, check_holdout, checked_objectives, objective, search_of
-from roadmap.spending import spent
+from roadmap.networks.spending import spent
+from roadmap.runtime.scheduled import scheduled
+from roadmap.sweeps.search import Search, check_holdout, checked_objectives, objective, search_of
 
 
 def main(arguments: list[str]) -> int:
@@ -66,14 +66,14 @@ def train(
     request, search = _request(config, overrides, choices, config_dirs)
     names = checked_objectives(request.values["objectives"])
     # here, so that --help and --cfg stay fast
-    from roadmap.distributed import launched
-    from roadmap.execute import execute
+    from roadmap.runtime.distributed import launched
+    from roadmap.training.execute import execute
 
     if launched().first:
         say_choices([request])
     judge = None
     if search is not None and search.prune is not None and launched().first:
-        from roadmap.pruning import median_rule
+        from roadmap.sweeps.pruning import median_rule
 
         judge = median_rule(request, search)
     summary, folder = execute(request, judge=judge)

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 
 from roadmap.errors import RequestError
-from roadmap.stopping import StopRequest
+from roadmap.runtime.stopping import StopRequest
 
 QUIET_SECONDS = 60  # without a running run, after which the end has been seen
 

@@ -7,7 +7,7 @@ from roadmap.data.folder import read_folder, read_val_folder
 from roadmap.data.parquet import read_parquet
 from roadmap.data.samples import Samples, Split
 from roadmap.data.shards import read_shards
-from roadmap.experiment import Data
+from roadmap.records.experiment import Data
 
 READERS: dict[str, Callable[[Data], Split]] = {
     "folder": read_folder,

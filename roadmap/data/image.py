@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.nn import functional as nn_functional
 from torchvision.transforms import v2
 
-from roadmap.augment import TRIES, whole_box
+from roadmap.data.augment import TRIES, whole_box
 from roadmap.data.pixels import ArrayRandAugment, Pixels
-from roadmap.recipe import AugmentRecipe
+from roadmap.records.recipe import AugmentRecipe
 
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 

@@ -9,16 +9,16 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
-from roadmap.augment import BatchAugment, RandomErasing
+from roadmap.data.augment import BatchAugment, RandomErasing
 from roadmap.data.corrupt import Corrupt
 from roadmap.data.encoded import EncodedSource
 from roadmap.data.files import read_files
 from roadmap.data.image import EvaluationImage, TrainingImage
 from roadmap.data.memory import MemorySource, read_images
 from roadmap.data.order import TrainingShare, evaluation_share
-from roadmap.distributed import ALONE, World
 from roadmap.errors import RequestError
-from roadmap.experiment import MEMORY_SOURCES, Experiment
+from roadmap.records.experiment import MEMORY_SOURCES, Experiment
+from roadmap.runtime.distributed import ALONE, World
 from roadmap.seeds import derived_seed
 
 Batches = Iterator[tuple[Tensor, Tensor]]

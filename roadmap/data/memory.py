@@ -11,7 +11,7 @@ from torchvision.transforms.v2 import functional as F
 
 from roadmap.data.order import stratified_split
 from roadmap.errors import RequestError
-from roadmap.experiment import Data
+from roadmap.records.experiment import Data
 
 DIGITS_TEST, DIGITS_CHOICE = 1200, 239  # of 1,797
 

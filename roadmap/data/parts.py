@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from roadmap.corruptions import Corruptions
 from roadmap.data.corrupt import Corrupt
 from roadmap.data.encoded import EncodedSource, Finish
 from roadmap.data.files import read_evaluated
@@ -18,9 +17,10 @@ from roadmap.data.order import evaluation_share
 from roadmap.data.robustness import read_set
 from roadmap.data.samples import Samples
 from roadmap.data.weather import Corrupting
-from roadmap.distributed import ALONE, World
 from roadmap.errors import RequestError
-from roadmap.experiment import EVALUATION_SOURCES, MEMORY_SOURCES, Data
+from roadmap.records.corruptions import Corruptions
+from roadmap.records.experiment import EVALUATION_SOURCES, MEMORY_SOURCES, Data
+from roadmap.runtime.distributed import ALONE, World
 
 
 @dataclass(frozen=True)

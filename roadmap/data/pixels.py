@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from roadmap.augment import RandAugment
+from roadmap.data.augment import RandAugment
 
 Pixels = np.ndarray  # uint8 (H, W, 3)
 

@@ -15,7 +15,7 @@ from roadmap.data.folder import Files
 from roadmap.data.memory import Images
 from roadmap.data.samples import Samples, Subset
 from roadmap.errors import RequestError
-from roadmap.experiment import Data
+from roadmap.records.experiment import Data
 
 VALIDATION_NUMBER = re.compile(r"ILSVRC2012_val_(\d{8})\.")
 CIFAR_SHAPE = (32, 32, 3)

@@ -7,7 +7,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from roadmap.corruptions import SYNTHETIC_FROST, Corruptions
 from roadmap.data.distort import (
     DISTORTIONS,
     Random,
@@ -21,6 +20,7 @@ from roadmap.data.distort import (
 )
 from roadmap.data.pixels import Pixels
 from roadmap.errors import RequestError
+from roadmap.records.corruptions import SYNTHETIC_FROST, Corruptions
 from roadmap.seeds import derived_seed
 
 PHOTOGRAPHS = (".jpg", ".jpeg", ".png")

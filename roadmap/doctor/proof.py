@@ -11,16 +11,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from roadmap.assembly import build_trainer
-from roadmap.builder import build, build_network
-from roadmap.config import compose
+from roadmap.config.compose import compose
+from roadmap.config.path import compose_path
 from roadmap.data import open_loaders
-from roadmap.device import tf32
-from roadmap.distributed import ALONE
 from roadmap.doctor.checks import Check, Subject, Verdict
-from roadmap.path import compose_path
-from roadmap.stopping import StopRequest
-from roadmap.trainer import Trainer
+from roadmap.networks.builder import build, build_network
+from roadmap.runtime.device import tf32
+from roadmap.runtime.distributed import ALONE
+from roadmap.runtime.stopping import StopRequest
+from roadmap.training.assembly import build_trainer
+from roadmap.training.trainer import Trainer
 
 CPU = torch.device("cpu")
 ENDS = ("step=resnet50", "step=separate_downsampling")

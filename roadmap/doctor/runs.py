@@ -9,15 +9,15 @@ from typing import Any
 
 import torch
 
-from roadmap.config import compose
+from roadmap.config.compose import compose
 from roadmap.doctor.checks import Check, SkippedError, Subject, Verdict
 from roadmap.doctor.machine import usable_cores
 from roadmap.doctor.photos import make_photos
 from roadmap.doctor.proof import tensors
 from roadmap.errors import StoppedError
-from roadmap.execute import execute
-from roadmap.runfolder import METRICS, read_metrics, timeless_metrics
-from roadmap.stopping import StopRequest
+from roadmap.folders.runfolder import METRICS, read_metrics, timeless_metrics
+from roadmap.runtime.stopping import StopRequest
+from roadmap.training.execute import execute
 
 # digits, two epochs of 11 updates, with all of the recipe's augmentation
 RUN = ("step=separate_downsampling", "epochs=2", "batch_size=32", "recipe.ema_decay=0.9")

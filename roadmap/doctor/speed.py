@@ -11,12 +11,12 @@ import torch
 from torch import nn
 
 from roadmap.bench.contenders import Contender, compose_bench
-from roadmap.builder import build_network
-from roadmap.costs import cost
-from roadmap.device import tf32
+from roadmap.bench.measure import alternate, clock, inference_step, random_images, training_step, with_room
 from roadmap.doctor.checks import Check, Subject, Verdict
-from roadmap.measure import alternate, clock, inference_step, random_images, training_step, with_room
-from roadmap.rival import Rival
+from roadmap.networks.builder import build_network
+from roadmap.networks.costs import cost
+from roadmap.records.rival import Rival
+from roadmap.runtime.device import tf32
 
 Builders = dict[str, Callable[[], nn.Module]]
 LEAST_ROUNDS = 3

@@ -11,16 +11,16 @@ from pathlib import Path
 import yaml
 from packaging.requirements import Requirement  # comes with Hydra
 
-from roadmap.builder import design_cost
-from roadmap.confdir import config_dir
-from roadmap.config import Composed
+from roadmap.config.compose import Composed
+from roadmap.config.confdir import config_dir
 from roadmap.data.files import read_files
 from roadmap.data.image import UndecodableError, decode
 from roadmap.data.memory import read_images
 from roadmap.doctor.findings import Finding
 from roadmap.errors import RoadmapError
-from roadmap.experiment import EVALUATION_SOURCES, MEMORY_SOURCES, Data, Experiment
-from roadmap.wandb_client import has_wandb_key, wandb_host
+from roadmap.networks.builder import design_cost
+from roadmap.records.experiment import EVALUATION_SOURCES, MEMORY_SOURCES, Data, Experiment
+from roadmap.tracking.wandb_client import has_wandb_key, wandb_host
 
 SHM = Path("/dev/shm")
 FILES = 1024  # that one process should be allowed to open: workers pass each batch as an open file

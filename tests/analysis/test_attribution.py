@@ -10,15 +10,15 @@ import pytest
 
 from roadmap.analysis import shapley
 from roadmap.analysis.attribution import attribute, count, paper_deltas
-from roadmap.analysis.attribution_figure import attribution_figure
-from roadmap.analysis.attribution_text import record as as_record
-from roadmap.analysis.attribution_text import text
-from roadmap.analysis.runs import load_runs
+from roadmap.analysis.figures.attribution_figure import attribution_figure
+from roadmap.analysis.reading.runs import load_runs
 from roadmap.analysis.sets import Sets, beginnings
-from roadmap.counting import count_composed
+from roadmap.analysis.text.attribution_text import record as as_record
+from roadmap.analysis.text.attribution_text import text
+from roadmap.config.path import compose_path
+from roadmap.designs.counting import count_composed
 from roadmap.errors import RequestError
-from roadmap.lattice import Lattice
-from roadmap.path import compose_path
+from roadmap.sweeps.lattice import Lattice
 from tests.records import record, write
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "steps.json"

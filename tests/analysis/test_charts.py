@@ -12,10 +12,10 @@ from layout import boxes, check_texts
 from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 
-from roadmap.analysis.curves import Curve, curves_figure, draw_curves
-from roadmap.analysis.deltas import deltas_figure, draw_deltas
-from roadmap.analysis.labels import group_names, place
-from roadmap.analysis.tradeoff import COSTS, draw_tradeoff, pareto, tradeoff_figure
+from roadmap.analysis.figures.curves import Curve, curves_figure, draw_curves
+from roadmap.analysis.figures.deltas import deltas_figure, draw_deltas
+from roadmap.analysis.figures.labels import group_names, place
+from roadmap.analysis.figures.tradeoff import COSTS, draw_tradeoff, pareto, tradeoff_figure
 from roadmap.errors import RequestError
 
 NAN = float("nan")

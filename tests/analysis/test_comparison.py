@@ -9,11 +9,11 @@ from scipy import stats
 
 import roadmap
 from roadmap.analysis.parents import Baseline, OwnPath, PaperPath
-from roadmap.analysis.select import grouped, where
+from roadmap.analysis.reading.select import grouped, where
 from roadmap.analysis.verdict import step_verdict
+from roadmap.config.rows import paper_parents
 from roadmap.errors import RequestError
-from roadmap.published import published_steps
-from roadmap.rows import paper_parents
+from roadmap.paper.published import published_steps
 from tests.records import EXAMPLES, record, write
 
 

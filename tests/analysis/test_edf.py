@@ -12,12 +12,12 @@ from records import record
 from scipy import stats
 
 from roadmap.analysis.edf import band, best_of, medians, pairs, resampled, shares, summary, unequal_costs, weights
-from roadmap.analysis.edf_figure import draw_edf, edf_figure
-from roadmap.analysis.edf_text import cautions, note, words
-from roadmap.analysis.page import Texts
+from roadmap.analysis.figures.edf_figure import draw_edf, edf_figure
+from roadmap.analysis.figures.page import Texts
+from roadmap.analysis.figures.scatter import _panels as panels
+from roadmap.analysis.figures.scatter import best_probabilities, best_range, draw_scatter, scatter_figure
 from roadmap.analysis.populations import Population, check_one_training, normalised, population, split, varied
-from roadmap.analysis.scatter import _panels as panels
-from roadmap.analysis.scatter import best_probabilities, best_range, draw_scatter, scatter_figure
+from roadmap.analysis.text.edf_text import cautions, note, words
 from roadmap.errors import RequestError
 
 RANDOM = np.random.default_rng(0)

@@ -14,16 +14,16 @@ from scipy import stats
 
 import roadmap
 from roadmap.__main__ import main
-from roadmap.analysis.evaluation_text import text
+from roadmap.analysis.figures.robust_figure import robustness_figure
+from roadmap.analysis.reading.runs import load_runs
 from roadmap.analysis.robust import robust_runs
-from roadmap.analysis.robust_figure import robustness_figure
-from roadmap.analysis.robust_table import robust_comparison, robust_road
 from roadmap.analysis.robustness import alexnet_errors
-from roadmap.analysis.runs import load_runs
 from roadmap.analysis.table import members
-from roadmap.corruptions import CORRUPTIONS
+from roadmap.analysis.text.evaluation_text import text
+from roadmap.analysis.text.robust_table import robust_comparison, robust_road
+from roadmap.config.path import Step, compose_path
 from roadmap.errors import RequestError
-from roadmap.path import Step, compose_path
+from roadmap.records.corruptions import CORRUPTIONS
 
 NAMES = ("gaussian_noise", "fog", "frost_synthetic")
 PATH = """

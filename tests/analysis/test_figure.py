@@ -14,8 +14,8 @@ from matplotlib.container import BarContainer, ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-import roadmap.published
-from roadmap.analysis.figure import draw, roadmap_figure
+import roadmap.paper.published
+from roadmap.analysis.figures.figure import draw, roadmap_figure
 from roadmap.errors import RequestError
 
 NAN = float("nan")
@@ -32,7 +32,7 @@ PAPER = "the paper's value"
 
 def paper_table() -> pd.DataFrame:
     """Table 10 as if it were ours: three seeds where it gives a deviation, one where it does not."""
-    csv = Path(roadmap.published.__file__).parent / "paper" / "table10_resnet50_regime.csv"
+    csv = Path(roadmap.paper.published.__file__).parent / "table10_resnet50_regime.csv"
     table = pd.read_csv(csv).query("step != 'swin'").rename(columns={"gflops": "gmacs"})
     return table.assign(
         section=SECTIONS,
@@ -237,7 +237,7 @@ NAMES = "ResNet-50 → ConvNeXt-T", "ResNet-200 → ConvNeXt-B"
 
 def larger_table() -> pd.DataFrame:
     """Table 11 as if it were ours."""
-    csv = Path(roadmap.published.__file__).parent / "paper" / "table11_resnet200_regime.csv"
+    csv = Path(roadmap.paper.published.__file__).parent / "table11_resnet200_regime.csv"
     table = pd.read_csv(csv).query("step != 'swin'").rename(columns={"gflops": "gmacs"})
     return paper_table().assign(top1=table["top1"], gmacs=table["gmacs"], top1_std=NAN, n=1)
 

@@ -10,10 +10,10 @@ import pytest
 from scipy import stats
 
 from roadmap import load_runs
-from roadmap.analysis.page import Texts
-from roadmap.analysis.pareto import AXES, Front, draw_pareto, front, text
-from roadmap.analysis.tradeoff import BEATEN, COSTS, FRONT, MARKS, MAYBE, points_figure
-from roadmap.config import compose
+from roadmap.analysis.figures.page import Texts
+from roadmap.analysis.figures.pareto import AXES, Front, draw_pareto, front, text
+from roadmap.analysis.figures.tradeoff import BEATEN, COSTS, FRONT, MARKS, MAYBE, points_figure
+from roadmap.config.compose import compose
 from roadmap.errors import RequestError
 from tests.layout import check_texts
 from tests.records import EXAMPLES, make_run, record

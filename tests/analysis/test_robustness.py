@@ -12,8 +12,8 @@ from roadmap.analysis.robustness import (
     missing,
     relative_mce,
 )
-from roadmap.corruptions import CORRUPTIONS, WITHOUT_PHOTOGRAPHS
 from roadmap.errors import RequestError
+from roadmap.records.corruptions import CORRUPTIONS, WITHOUT_PHOTOGRAPHS
 
 # two corruptions, worked out by hand: means 30 and 40 against 60 and 50
 ERRORS = {"fog": [10.0, 20.0, 30.0, 40.0, 50.0], "snow": [20.0, 30.0, 40.0, 50.0, 60.0]}

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from roadmap.analysis.standing import Standing, alike, others, read_records, standing
-from roadmap.analysis.standing_text import listed_runs, table
-from roadmap.plan import Sweep, read_sweep
+from roadmap.analysis.text.standing_text import listed_runs, table
+from roadmap.folders.plan import Sweep, read_sweep
 from tests.records import make_run, make_sweep, summary_of
 
 WORKER = "process 7 on node3"

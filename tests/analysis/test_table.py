@@ -9,9 +9,9 @@ import pytest
 
 import roadmap
 from roadmap.analysis.table import render, road, subtitle
-from roadmap.config import compose
+from roadmap.config.compose import compose
+from roadmap.config.path import compose_path
 from roadmap.errors import RequestError
-from roadmap.path import compose_path
 
 STEPS = compose_path(["regime=tiny"])
 

@@ -9,16 +9,16 @@ import pandas as pd
 import pytest
 
 import roadmap
-from roadmap import loggers
 from roadmap.__main__ import main
-from roadmap.analysis import wandb_runs
-from roadmap.analysis.wandb_runs import wandb_histories, wandb_summaries
-from roadmap.config import compose
+from roadmap.analysis.reading import wandb_runs
+from roadmap.analysis.reading.wandb_runs import wandb_histories, wandb_summaries
+from roadmap.config.compose import compose
 from roadmap.errors import RequestError, WorkError
-from roadmap.execute import execute
-from roadmap.runfolder import read_metrics
-from roadmap.wandb_client import leave_client
-from roadmap.wandb_logger import WandbRun
+from roadmap.folders.runfolder import read_metrics
+from roadmap.tracking import loggers
+from roadmap.tracking.wandb_client import leave_client
+from roadmap.tracking.wandb_logger import WandbRun
+from roadmap.training.execute import execute
 from tests.wandb_server import Server
 
 

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 from roadmap.__main__ import main
+from roadmap.analysis.reading.runs import load_history, load_runs
 from roadmap.analysis.rundiff import one_run, run_diff
-from roadmap.analysis.runs import load_history, load_runs
 from tests.records import EXAMPLES, example, make_many, make_run
 
 Show = Callable[..., Any]

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from roadmap.__main__ import main
-from roadmap.plan import write_sweep
+from roadmap.folders.plan import write_sweep
 from tests.records import EXAMPLES
 
 # three steps of the paper's path, which compose in a fifth of the time

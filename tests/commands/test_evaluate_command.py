@@ -8,8 +8,8 @@ import pytest
 from records import example, make_run
 
 from roadmap.__main__ import main
-from roadmap.config import compose
-from roadmap.execute import execute
+from roadmap.config.compose import compose
+from roadmap.training.execute import execute
 
 QUICK = ["step=patchify_stem", "epochs=1"]
 

@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 import wandb
 
-from roadmap import loggers
 from roadmap.__main__ import main
-from roadmap.config import compose
+from roadmap.config.compose import compose
 from roadmap.doctor.runs import StopAfter
 from roadmap.errors import StoppedError
-from roadmap.execute import execute
-from roadmap.runfolder import read_metrics
-from roadmap.wandb_files import BLOCK, read_segment, segment_files
+from roadmap.folders.runfolder import read_metrics
+from roadmap.tracking import loggers
+from roadmap.tracking.wandb_files import BLOCK, read_segment, segment_files
+from roadmap.training.execute import execute
 
 
 @pytest.fixture(scope="module")

@@ -10,13 +10,13 @@ import pandas as pd
 import pytest
 
 from roadmap.__main__ import main
+from roadmap.analysis.reading.runs import load_history, load_runs
 from roadmap.analysis.report.page import inert, page
 from roadmap.analysis.report.records import curves
 from roadmap.analysis.report.sections import comparable_parts, sections
-from roadmap.analysis.runs import load_history, load_runs
 from roadmap.commands.run import planned
-from roadmap.config import compose
-from roadmap.path import compose_path
+from roadmap.config.compose import compose
+from roadmap.config.path import compose_path
 from tests.records import EXAMPLES, make_run
 
 

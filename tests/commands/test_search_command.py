@@ -12,7 +12,7 @@ import optuna
 import pytest
 
 from roadmap.__main__ import main
-from roadmap.analysis.runs import read_runs
+from roadmap.analysis.reading.runs import read_runs
 from tests.records import EXAMPLES
 
 SEARCH = ["sweep", "study=search", "epochs=2", "study.n_trials=6", "study.population=3", "study.gmacs=[0,0.003]"]

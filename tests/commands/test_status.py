@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from roadmap.__main__ import main
-from roadmap.claims import Claim
+from roadmap.folders.claims import Claim
 from tests.records import make_run, make_sweep, summary_of
 
 NAME = "leave_one_out-nano-digits-123456"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from roadmap.__main__ import main
-from roadmap.plan import read_sweeps
+from roadmap.folders.plan import read_sweeps
 from tests.records import example
 
 FAST = ["epochs=1", "seeds=[0]"]

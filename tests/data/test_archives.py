@@ -9,11 +9,11 @@ import pytest
 import torch
 import webdataset
 
-from roadmap.config import compose
+from roadmap.config.compose import compose
 from roadmap.data import Loaders, open_loaders
 from roadmap.data.folder import read_folder
-from roadmap.distributed import World
 from roadmap.errors import RequestError
+from roadmap.runtime.distributed import World
 
 CLASSES = ("china", "flower")
 SETTINGS = ["batch_size=6", "image_size=32", "num_workers=0"]

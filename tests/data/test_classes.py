@@ -10,12 +10,12 @@ import torch
 import webdataset
 from PIL import Image
 
-from roadmap.config import compose
+from roadmap.config.compose import compose
 from roadmap.data.files import read_files
 from roadmap.data.order import stratified_split
 from roadmap.data.samples import Split
 from roadmap.errors import RequestError
-from roadmap.execute import execute
+from roadmap.training.execute import execute
 
 NAMES = ("ant", "bee", "cat", "dog", "eel", "fox", "gnu")
 

@@ -13,8 +13,8 @@ from sklearn.datasets import load_sample_image
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
-from roadmap.augment import TRIES, RandAugment
-from roadmap.config import compose
+from roadmap.config.compose import compose
+from roadmap.data.augment import TRIES, RandAugment
 from roadmap.data.image import EvaluationImage, TrainingImage, UndecodableError, crop_box, decode
 from roadmap.data.pixels import OPERATIONS, ArrayRandAugment
 

@@ -12,7 +12,7 @@ from sklearn.datasets import load_digits
 from torchvision.datasets import CIFAR10
 from torchvision.transforms import v2
 
-from roadmap.config import compose
+from roadmap.config.compose import compose
 from roadmap.data import open_loaders
 from roadmap.data.memory import read_images
 

@@ -17,16 +17,16 @@ from PIL import Image
 from sklearn.datasets import load_digits, load_sample_image
 from torch import Tensor
 
-from roadmap.confdir import config_dir
-from roadmap.config import compose
-from roadmap.corruptions import C_BAR, CORRUPTIONS, Corruptions
+from roadmap.config.compose import compose
+from roadmap.config.confdir import config_dir
 from roadmap.data.memory import read_images
 from roadmap.data.parts import Part, View, corrupted_parts, open_parts
 from roadmap.data.robustness import imagenet_classes
 from roadmap.data.weather import Corrupting
-from roadmap.distributed import World
 from roadmap.errors import RequestError
-from roadmap.experiment import Data
+from roadmap.records.corruptions import C_BAR, CORRUPTIONS, Corruptions
+from roadmap.records.experiment import Data
+from roadmap.runtime.distributed import World
 
 VIEW = View(32, 1.0, "bilinear", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), 4, 0, False, torch.device("cpu"))
 IMAGENET_SETS = ("imagenet_c", "imagenet_c_bar", "imagenet_a", "imagenet_r", "imagenet_sketch", "imagenet_v2")

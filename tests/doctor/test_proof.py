@@ -12,11 +12,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from roadmap import assembly
 from roadmap.doctor import proof, runs, speed
 from roadmap.doctor.checks import CPU, Check, Row, SkippedError, Subject, Verdict, go_through, render
 from roadmap.errors import StoppedError, WorkError
-from roadmap.trainer import Trainer
+from roadmap.training import assembly
+from roadmap.training.trainer import Trainer
 
 DEVICE = torch.device("cpu")
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from roadmap.__main__ import main
-from roadmap.config import compose
+from roadmap.config.compose import compose
 from roadmap.doctor import machine, surroundings
 from roadmap.doctor.findings import Finding, render
 from roadmap.errors import RequestError

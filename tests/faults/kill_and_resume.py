@@ -27,7 +27,7 @@ from typing import Any
 import torch
 
 from roadmap.doctor.photos import make_photos
-from roadmap.runfolder import read_metrics, timeless_metrics
+from roadmap.folders.runfolder import read_metrics, timeless_metrics
 
 COMMON = ["step=separate_downsampling", "recipe.ema_decay=0.9", "checkpoint_minutes=0.002"]
 

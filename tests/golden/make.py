@@ -6,8 +6,8 @@ python tests/golden/make.py
 import json
 from pathlib import Path
 
-from roadmap.builder import design_cost
-from roadmap.path import compose_path
+from roadmap.config.path import compose_path
+from roadmap.networks.builder import design_cost
 
 FILE = Path(__file__).parent / "steps.json"
 

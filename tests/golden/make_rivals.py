@@ -7,10 +7,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from roadmap.confdir import config_dir
-from roadmap.config import compose, options_of
-from roadmap.published_rows import network_rows, printed
-from roadmap.spending import spent
+from roadmap.config.compose import compose, options_of
+from roadmap.config.confdir import config_dir
+from roadmap.networks.spending import spent
+from roadmap.paper.published_rows import network_rows, printed
 
 FILE = Path(__file__).parent / "rivals.json"
 BASES = ("timm", "torchvision", "roadmap")  # of conf/model/: any network of a library, so none to count

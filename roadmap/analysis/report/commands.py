@@ -7,8 +7,8 @@ from pathlib import Path
 
 import yaml
 
+from roadmap.config.path import Row, Step, compose_path
 from roadmap.errors import RequestError
-from roadmap.path import Row, Step, compose_path
 
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 

@@ -6,18 +6,18 @@ from typing import Any
 
 import pandas as pd
 
-from roadmap.analysis.benches import with_speeds
 from roadmap.analysis.groups import summarise
+from roadmap.analysis.reading.benches import with_speeds
+from roadmap.analysis.reading.runs import definition_keys
 from roadmap.analysis.report.commands import logged_overrides, makes, run_command, shared_overrides, train_command
 from roadmap.analysis.report.records import plain, run_columns
 from roadmap.analysis.report.sections import Section, group_labels, sections
 from roadmap.analysis.report.words import caveats, lead, no_result, numbers, setting, statuses
 from roadmap.analysis.rundiff import CODE, ENVIRONMENT, RESULT
-from roadmap.analysis.runs import definition_keys
 from roadmap.analysis.table import mac_factor, members, road, subtitle, title
 from roadmap.analysis.verdict import agreements, step_verdict, with_paper
-from roadmap.path import Step
-from roadmap.published import SCALED_FROM
+from roadmap.config.path import Step
+from roadmap.paper.published import SCALED_FROM
 
 BENCH = "bench"  # the column of what a bench measured
 

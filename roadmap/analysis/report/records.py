@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from roadmap import nested
-from roadmap.analysis.runs import definition_keys
+from roadmap.analysis.reading.runs import definition_keys
 
 METRICS = ("top1", "val_loss", "train_loss")
 POINTS, ALL_POINTS = 120, 150_000  # of a curve; of a metric in all curves

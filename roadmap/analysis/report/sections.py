@@ -9,12 +9,12 @@ import pandas as pd
 
 from roadmap.analysis.comparable import EVERYWHERE, check_comparable, differences, unbridged_recipes
 from roadmap.analysis.parents import OwnPath, PaperPath, Parents
+from roadmap.analysis.reading.runs import definition_keys
 from roadmap.analysis.report.commands import composed_path
 from roadmap.analysis.report.records import definitions, flat
-from roadmap.analysis.runs import definition_keys
 from roadmap.analysis.table import belongs, members
+from roadmap.config.path import Step
 from roadmap.errors import RequestError
-from roadmap.path import Step
 
 # In this order runs of one recipe are told apart until they differ in design and seed alone.
 BUDGET = ("epochs", "batch_size", "pretrained")

@@ -3,8 +3,8 @@
 import pandas as pd
 
 from roadmap.analysis.comparable import cautions
-from roadmap.analysis.runs import definition_keys
-from roadmap.published import SCALED_FROM
+from roadmap.analysis.reading.runs import definition_keys
+from roadmap.paper.published import SCALED_FROM
 
 FEW = 5  # seeds
 

@@ -1,0 +1,1 @@
+"""Records of runs, evaluations and benches as tables."""

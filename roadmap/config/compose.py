@@ -1,0 +1,241 @@
+"""Hydra's side of the house: overrides in, checked records out. Nothing below this module knows of Hydra."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from roadmap.checked import Checked, listed
+from roadmap.config.confdir import config_dir
+from roadmap.config.hydra_errors import hydra_errors
+from roadmap.config.overrides import MATCHING, SETTINGS, is_network, is_toggle, key_of, variant_name
+from roadmap.designs.counting import count_composed
+from roadmap.designs.matching import Matching, matched
+from roadmap.errors import RequestError
+from roadmap.records.design import Design
+from roadmap.records.experiment import Experiment
+from roadmap.records.recipe import Recipe
+from roadmap.records.rival import Rival
+
+# Hydra's own groups that only its application uses: a sixth of the time of a composition without one.
+UNUSED = ("sweeper", "launcher", "help", "hydra_help", "output", "hydra_logging", "job_logging")
+
+
+def by_size(size: str, values: Mapping[str, Any], *, _root_: DictConfig) -> Any:
+    """``${by_size:${regime.size},{t: 0.1, s: 0.4}}`` in a recipe's file: what it has for the size of the network.
+
+    Raises RequestError for a size that the recipe does not have.
+    """
+    if size not in values:
+        name = _root_.recipe.name
+        raise RequestError(f"recipe {name} has no values for a network of size {size}; choose size {listed(values)}")
+    return values[size]
+
+
+OmegaConf.register_new_resolver("by_size", by_size, replace=True)
+
+
+@dataclass(frozen=True)
+class Composed:
+    """A composed config: its values, the option chosen in each group, and the records that are checked already.
+
+    ``variant`` is the step's name and what differs from it in words: ``separate_downsampling norm=batch``; ``plain``
+    has the options that the step chooses by itself. ``asked`` is the design before ``match_gmacs`` brought it to the
+    width or depth that ``design`` and ``values`` have. With ``model=`` both are the rival, which has no step.
+    """
+
+    values: dict[str, Any]
+    choices: dict[str, str]
+    overrides: tuple[str, ...]
+    design: Design | Rival
+    recipe: Recipe
+    variant: str
+    plain: dict[str, str]
+    asked: Design | Rival
+
+    @property
+    def asked_values(self) -> dict[str, Any]:
+        """The values with the design as it was asked for."""
+        return self.values | {"design": Checked.to_dict(self.asked)}
+
+    @property
+    def step(self) -> str:
+        """The step of the roadmap that the config starts from, or the rival that it has instead."""
+        return str(self.values["step"]) if isinstance(self.design, Design) else self.variant.split(" ")[0]
+
+    @property
+    def choice(self) -> str | None:
+        """What ``match_gmacs`` made of the design, in words; None without it."""
+        wanted = self.values["match_gmacs"]
+        if wanted is None or isinstance(self.asked, Rival) or isinstance(self.design, Rival):
+            return None
+        name = " ".join(word for word in self.variant.split() if key_of(word) not in MATCHING)
+        what, before, after = "width", self.asked.width, self.design.width
+        if self.values["match_by"] == "depth":
+            what, before, after = "blocks in the third stage", self.asked.depths[2], self.design.depths[2]
+        change = f"{before} → {after}" if before != after else str(after)
+        return f"{name}: {what} {change} for {count_composed(self).gmacs:.4g} GMACs (asked for {wanted:g})"
+
+    @property
+    def seeds(self) -> list[int]:
+        """The different ``seeds``, in their order. Raises RequestError where they are no list of whole numbers."""
+        seeds = self.values["seeds"]
+        if not isinstance(seeds, list) or not seeds or any(type(seed) is not int for seed in seeds):
+            raise RequestError(f"seeds={seeds} does not fit: it wants a list of whole numbers such as [0,1,2]")
+        return list(dict.fromkeys(seeds))
+
+    def with_seed(self, seed: int) -> "Composed":
+        """The same config with another seed."""
+        return replace(self, values=self.values | {"seed": seed}, overrides=(*self.overrides, f"seed={seed}"))
+
+    def experiment(self) -> Experiment:
+        """The checked record of the run that this config asks for; RequestError where something does not fit."""
+        values = self.values
+        return Experiment.from_mapping(
+            {key: values[key] for key in ("seed", "epochs", "batch_size", "image_size", "precision")}
+            | {
+                "step": self.step,
+                "pretrained": values["pretrained"],
+                "regime": values["regime"]["name"],
+                "variant": self.variant,
+                "design": self.design,
+                "recipe": self.recipe,
+                "data": values["data"],
+                "logger": values["logger"],
+                "settings": {key: values[key] for key in SETTINGS},
+            }
+        )
+
+
+def compose(overrides: Sequence[str], config_dirs: Sequence[str] = ()) -> Composed:
+    """Compose ``conf/`` with command-line overrides; ``config_dirs`` are folders with config files of the user's own.
+
+    Raises RequestError, in one sentence, for whatever Hydra or OmegaConf object to.
+    """
+    with _hydra_composed(overrides, config_dirs) as (config, choices):
+        return composed(config, choices, overrides, config_dirs)
+
+
+def options_of(overrides: Sequence[str], config_dirs: Sequence[str] = ()) -> tuple[dict[str, Any], dict[str, str]]:
+    """The values and the chosen options of a config whether they go together or not; else as ``compose``."""
+    with _hydra_composed(overrides, config_dirs) as (config, choices):
+        return _plain_values(config), choices
+
+
+def launcher_of(overrides: Sequence[str], config_dirs: Sequence[str] = ()) -> dict[str, Any]:
+    """The settings of the launcher that a command starts its workers with; else as ``compose``."""
+    with hydra_errors(overrides), _no_outer_hydra(), initialize_config_dir(str(config_dir()), version_base="1.3"):
+        config = hydra_compose("config", [*overrides, *searchpath(config_dirs)], return_hydra_config=True)
+        return _plain_values(config.hydra.launcher)
+
+
+def evaluation_values(overrides: Sequence[str], config_dirs: Sequence[str] = ()) -> dict[str, Any]:
+    """The values of ``conf/evaluate.yaml`` with overrides; else as ``compose``."""
+    with _hydra_composed(overrides, config_dirs, "evaluate") as (config, _):
+        return _plain_values(config)
+
+
+@contextmanager
+def _hydra_composed(
+    overrides: Sequence[str], config_dirs: Sequence[str], name: str = "config"
+) -> Iterator[tuple[DictConfig, dict[str, str]]]:
+    for folder in config_dirs:
+        if not Path(folder).is_dir():
+            raise RequestError(f"--config-dir {folder} is not a folder")
+    extra = [*(f"~hydra/{group}" for group in UNUSED), *searchpath(config_dirs)]
+    with hydra_errors(overrides), _no_outer_hydra(), initialize_config_dir(str(config_dir()), version_base="1.3"):
+        config = hydra_compose(name, [*overrides, *extra], return_hydra_config=True)
+        choices = {str(group): str(option) for group, option in config.hydra.runtime.choices.items()}
+        with open_dict(config):
+            del config["hydra"]
+        yield config, choices
+
+
+def searchpath(config_dirs: Sequence[str]) -> list[str]:
+    """The override that adds folders of config files, if there are any."""
+    # quoted, since a folder's name may hold what Hydra's grammar reads otherwise
+    folders = [f"'file://{Path(folder).resolve()}'" for folder in config_dirs]
+    return [f"hydra.searchpath=[{','.join(folders)}]"] if folders else []
+
+
+def _plain_values(config: DictConfig) -> dict[str, Any]:
+    return cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
+
+
+@contextmanager
+def _no_outer_hydra() -> Iterator[None]:
+    """Make way for a composition inside a Hydra application, and put the application's Hydra back."""
+    outer = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    try:
+        yield
+    finally:
+        GlobalHydra.instance().clear()
+        if outer is not None:
+            GlobalHydra.instance().initialize(outer)
+
+
+def composed(
+    config: DictConfig, choices: Mapping[Any, Any], overrides: Sequence[str], config_dirs: Sequence[str]
+) -> Composed:
+    """What Hydra composed as plain values and checked records."""
+    values = _plain_values(config)
+    options = {str(group): str(option) for group, option in choices.items()}
+    plain = options
+    if any(map(is_toggle, overrides)):
+        plain = compose([override for override in overrides if not is_toggle(override)], config_dirs).choices
+    asked = _rival(values["model"], overrides) if values.get("model") else Design.from_mapping(values["design"])
+    variant = variant_name(values["step"], options, plain, overrides)
+    recipe = Recipe.from_mapping(values["recipe"])
+    return _at_equal_cost(Composed(values, options, tuple(overrides), asked, recipe, variant, plain, asked))
+
+
+def _at_equal_cost(asked: Composed) -> Composed:
+    """The config with its design at the cost that it asks for by ``match_gmacs``."""
+    values = asked.values
+    matching = Matching.from_mapping({key: values[key] for key in MATCHING})
+    if matching.match_gmacs is None or isinstance(asked.asked, Rival):
+        return asked
+    image_size, classes = values["image_size"], values["regime"]["num_classes"]
+    design = matched(asked.asked, matching.match_gmacs, matching.match_by, image_size, classes)
+    return replace(asked, values=values | {"design": Checked.to_dict(design)}, design=design)
+
+
+def _rival(model: Mapping[str, Any], overrides: Sequence[str]) -> Rival:
+    """What ``model=`` asks for. Raises RequestError for overrides that change our own network."""
+    for word in overrides:
+        if is_network(key_of(word)):
+            raise RequestError(f"{word} does not go with model=: it changes our own network; leave one of them out")
+    return Rival.from_mapping(model)
+
+
+def derived(
+    base: Composed, changes: Mapping[str, Any], choices: Mapping[str, str], overrides: Sequence[str], variant: str
+) -> Composed:
+    """What Hydra would compose from ``overrides``, by ``changes`` of the values of ``base``; of a design's fields some.
+
+    Raises RequestError where the values do not go together.
+    """
+    recipe = Recipe.from_mapping(changes["recipe"]) if "recipe" in changes else base.recipe
+    design = base.asked
+    if isinstance(design, Design):
+        design = Design.from_mapping({**design.to_dict(), **changes.get("design", {})})
+    values = {**base.values, **changes, "design": Checked.to_dict(design)}
+    return _at_equal_cost(
+        replace(
+            base,
+            values=values,
+            choices={**base.choices, **choices},
+            overrides=tuple(overrides),
+            design=design,
+            recipe=recipe,
+            variant=variant,
+            asked=design,
+        )
+    )

@@ -1,0 +1,91 @@
+"""What Hydra and OmegaConf object to, as one sentence: value, place, what would be right."""
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from difflib import get_close_matches
+
+from hydra.errors import HydraException, OverrideParseException
+from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
+
+from roadmap.checked import listed
+from roadmap.config.confdir import config_dir
+from roadmap.config.overrides import SETTINGS
+from roadmap.errors import RequestError
+from roadmap.records.design import AXES
+
+RUN_KEYS = (
+    "epochs",
+    "batch_size",
+    "image_size",
+    "precision",
+    "seed",
+    "seeds",
+    "pretrained",
+    "match_gmacs",
+    "match_by",
+    "objectives",
+)
+OTHER_GROUPS = ("regime", "step", "recipe", "size", "data", "logger", "path", "rows", "study", "experiment")
+# Hydra's plugins that come with our extras.
+PLUGINS = {
+    "hydra/launcher=joblib": "joblib",
+    "hydra/launcher=submitit_local": "slurm",
+    "hydra/launcher=submitit_slurm": "slurm",
+    "hydra/launcher=ray": "ray",
+    "hydra/sweeper=optuna": "search",
+}
+
+
+@contextmanager
+def hydra_errors(overrides: Sequence[str]) -> Iterator[None]:
+    """Turn whatever Hydra or OmegaConf object to into a RequestError of one sentence."""
+    try:
+        yield
+    except (HydraException, OmegaConfBaseException) as error:
+        raise RequestError(one_sentence(error)) from error
+    except ValueError as error:
+        # Hydra's own for `kernel=7`: it takes option names that look like words only
+        if isinstance(error, RequestError) or "Config group override" not in str(error):
+            raise
+        raise RequestError(_not_a_word(overrides) or str(error)) from error
+
+
+def _not_a_word(overrides: Sequence[str]) -> str | None:
+    for override in overrides:
+        group, _, option = override.partition("=")
+        options = sorted(file.stem for file in (config_dir() / group).glob("*.yaml"))
+        if options and option not in options:
+            return f"unknown {group} '{option}'; choose {listed(options)}"
+    return None
+
+
+def one_sentence(error: Exception) -> str:
+    """Hydra's and OmegaConf's messages, which take several lines, as one: value, place, what would be right."""
+    text = str(error)
+    if missing := re.search(r"Could not find '((?:hydra/)?[^'/]+)/(.+?)'", text):
+        if extra := PLUGINS.get(f"{missing[1]}={missing[2]}"):
+            return f"{missing[1]}={missing[2]} is a plugin that is not installed; pip install 'roadmap[{extra}]'"
+        options = re.findall(r"^\t(\S+)$", text, flags=re.MULTILINE)
+        return f"unknown {missing[1]} '{missing[2]}'; choose {listed(options)}"
+    if unknown := re.search(r"Could not override '([^']+)'", text):
+        near = (
+            []
+            if "." in unknown[1]
+            else get_close_matches(unknown[1], [*SETTINGS, *RUN_KEYS, *OTHER_GROUPS, *AXES], n=1)
+        )
+        hint = f"did you mean {near[0]}?" if near else "`roadmap train --cfg job` shows every setting"
+        return f"unknown setting '{unknown[1]}'; {hint}"
+    if isinstance(error, OverrideParseException):
+        name, _, value = error.override.partition("=")
+        # as our own run folders have in their names
+        quoted = f"quote a value with = in it: \"{name}='{value}'\"" if "=" in value else ""
+        return f"cannot read '{error.override}'; {quoted or 'write group=option or setting=value'}"
+    if missing := re.search(r"Missing mandatory value: (\S+)", text):
+        return f"{missing[1]} is not set; add {missing[1]}=…"
+    # OmegaConf wraps what a resolver raises
+    if raised := re.search(r"RequestError raised while resolving interpolation: (.+)", text):
+        return raised[1]
+    if isinstance(error, InterpolationKeyError) and (key := re.search(r"Interpolation key '([^']+)'", text)):
+        return f"the chosen options want {key[1]}, which the config does not have"
+    return " ".join(text.split())

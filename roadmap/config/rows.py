@@ -1,0 +1,53 @@
+"""A path's file as rows: a trunk of adopted changes with branches that were tried and left again. Knows no Hydra."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import yaml
+
+from roadmap.checked import Checked
+from roadmap.config.confdir import config_dir
+
+
+@dataclass(frozen=True)
+class Row(Checked):
+    """One row of a path's file: overrides that come on top of the adopted rows above it."""
+
+    place = "path.steps"
+
+    change: tuple[str, ...]
+    name: str | None = None  # None: the step's name, or the change itself
+    label: str | None = None  # None: the name
+    section: str = ""
+    adopted: bool = True
+
+    @classmethod
+    def from_entry(cls, entry: Any) -> "Row":
+        """An entry of the file: a mapping, or the change alone; one override needs no list."""
+        fields = entry if isinstance(entry, dict) else {"change": entry}
+        change = fields.get("change")
+        return cls.from_mapping(fields | ({"change": [change]} if isinstance(change, str) else {}))
+
+    @property
+    def title(self) -> str:
+        """What its step is called."""
+        return self.name or "+".join(change.removeprefix("step=") for change in self.change)
+
+
+def with_parents(rows: Iterable[Row]) -> Iterator[tuple[Row, Row | None]]:
+    """Each row with the one it changes: the last adopted row above it; None for the first."""
+    parent = None
+    for row in rows:
+        yield row, parent
+        if row.adopted:
+            parent = row
+
+
+@cache
+def paper_parents() -> dict[str, str | None]:
+    """The steps of the paper's path in order, each with its parent's name."""
+    path = yaml.safe_load((config_dir() / "path" / "paper.yaml").read_text(encoding="utf-8"))
+    rows = [Row.from_entry(entry) for entry in path["steps"]]
+    return {row.title: parent.title if parent else None for row, parent in with_parents(rows)}

@@ -1,0 +1,177 @@
+"""What happens to training images, from a recipe's numbers, with torchvision's parts wherever it has them.
+
+Random numbers come from torch's global generators alone, which the trainer and the loaders seed.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from torch import Tensor
+from torch.nn import functional as nn_functional
+from torchvision.transforms import v2
+
+from roadmap.records.recipe import AugmentRecipe, RandAugmentRecipe
+
+STRENGTHS = 101  # steps of RandAugment's scale, a tenth of a magnitude each
+GROUPS = 8  # of images that share a draw of RandAugment
+TRIES = 10  # for a box that fits, as torchvision has it
+
+
+class RandAugment(v2.RandAugment):
+    """One of torchvision's 14 operations, with a probability; of strength N(magnitude, std) on a scale of 0 to 10.
+
+    Magnitude 9 is nine tenths of each operation's range, and an operation is left out as often as not, as in timm's
+    code, which the paper used. In torchvision alone every operation is carried out, and of the 31 steps of its scale
+    9 is three tenths.
+    """
+
+    def __init__(self, recipe: RandAugmentRecipe, interpolation: str):
+        super().__init__(1, interpolation=v2.InterpolationMode(interpolation))
+        self.recipe = recipe
+
+    @classmethod
+    def ops_of(cls, recipe: AugmentRecipe) -> list[Self]:
+        """One for each operation that an image gets, to be applied in turn."""
+        drawn = recipe.randaugment
+        return [] if drawn is None else [cls(drawn, "bilinear") for _ in range(drawn.ops)]
+
+    def forward(self, images: Tensor) -> Tensor:
+        """uint8 (..., 3, H, W) of the same shape; a batch shares a draw."""
+        if torch.rand(()) >= self.recipe.probability:
+            return images
+        name, (table, signed) = self._get_random_item(self._AUGMENTATION_SPACE)
+        drawn = self.recipe.magnitude + self.recipe.magnitude_std * torch.randn(()).item()
+        strengths = table(STRENGTHS, *images.shape[-2:])
+        magnitude = 0.0
+        if strengths is not None:
+            magnitude = strengths[round(min(max(drawn / 10, 0), 1) * (STRENGTHS - 1))].item()
+        if signed and torch.rand(()) < 0.5:
+            magnitude = -magnitude
+        return self.apply(images, name, magnitude)
+
+    def apply(self, images: Tensor, name: str, magnitude: float) -> Tensor:
+        """An operation by torchvision's name."""
+        return self._apply_image_or_video_transform(images, name, magnitude, self.interpolation, self._fill)
+
+
+class BatchAugment:
+    """Crop, flip and RandAugment of batches on their device: uint8 (N, 3, H, W) -> uint8 (N, 3, S, S).
+
+    Each image has a crop and a flip of its own. For each op of RandAugment the batch is dealt anew into at most 8
+    groups, and the images of a group share a draw: the odds of each image are RandAugment's. Resizing does not
+    smooth first (no antialias), so images should not be much larger than ``image_size``.
+    """
+
+    def __init__(self, recipe: AugmentRecipe, image_size: int):
+        self.recipe, self.size = recipe, image_size
+        self.ops = RandAugment.ops_of(recipe)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        images = self.crop_and_flip(images)
+        for op in self.ops:
+            augmented = torch.empty_like(images)
+            for group in torch.randperm(len(images), device=images.device).chunk(min(GROUPS, len(images) // 4 or 1)):
+                augmented[group] = op(images[group])
+            images = augmented
+        return images
+
+    def crop_and_flip(self, images: Tensor) -> Tensor:
+        """Random resized crop and horizontal flip, one box an image, in one call of grid_sample."""
+        count, (height, width) = len(images), images.shape[-2:]
+        box = random_boxes(count, height, width, self.recipe.crop_scale, self.recipe.crop_aspect)
+        whole_height, whole_width = whole_box(height, width, self.recipe.crop_aspect)
+        box_height = torch.where(box.found, box.height, whole_height)
+        box_width = torch.where(box.found, box.width, whole_width)
+        top = torch.where(box.found, box.top, (height - whole_height) // 2)
+        left = torch.where(box.found, box.left, (width - whole_width) // 2)
+
+        mirrored = torch.rand(count) < self.recipe.horizontal_flip
+        theta = torch.zeros(count, 2, 3)
+        theta[:, 0, 0] = torch.where(mirrored, -1.0, 1.0) * box_width / width
+        theta[:, 1, 1] = box_height / height
+        theta[:, 0, 2] = (2 * left + box_width) / width - 1
+        theta[:, 1, 2] = (2 * top + box_height) / height - 1
+        theta = theta.to(images.device)
+        grid = nn_functional.affine_grid(theta, [count, 3, self.size, self.size], align_corners=False)
+        mode = self.recipe.interpolation
+        sampled = nn_functional.grid_sample(images.float(), grid, mode, padding_mode="border", align_corners=False)
+        return sampled.round_().clamp_(0, 255).to(torch.uint8)
+
+
+class RandomErasing:
+    """RandomErasing (arXiv:1708.04896) with per-pixel noise, a box an image, in place on normalised float (N, C, H, W).
+
+    A share of ``probability`` of the images loses a box of 2 to 33 % of its area, of aspect 0.3 to 3.3.
+    """
+
+    def __init__(self, probability: float):
+        self.probability = probability
+
+    def __call__(self, images: Tensor) -> Tensor:
+        chosen = (torch.rand(len(images)) < self.probability).nonzero()[:, 0].tolist()
+        channels, height, width = images.shape[1:]
+        boxes = random_boxes(len(chosen), height, width, (0.02, 0.33), (0.3, 3.3), strictly_inside=True)
+        # noise is dear, so it is drawn for the boxes only
+        for image, (top, left, tall, wide, found) in zip(chosen, boxes.rows(), strict=True):
+            if found:
+                noise = torch.randn(channels, tall, wide, device=images.device)
+                images[image, :, top : top + tall, left : left + wide] = noise
+        return images
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """A box an image, in whole pixels, each field (N,); ``found`` is False where none of the tries fitted."""
+
+    top: Tensor
+    left: Tensor
+    height: Tensor
+    width: Tensor
+    found: Tensor
+
+    def rows(self) -> list[list[int]]:
+        """Top, left, height, width, found of each image."""
+        return torch.stack([self.top, self.left, self.height, self.width, self.found.long()], 1).tolist()
+
+
+def random_boxes(
+    count: int,
+    height: int,
+    width: int,
+    scale: tuple[float, float],
+    aspect: tuple[float, float],
+    *,
+    strictly_inside: bool = False,
+) -> Boxes:
+    """Boxes in images of height x width as torchvision draws them: a share of the area, log-uniform aspect, 10 tries.
+
+    Drawn on the CPU, whose random numbers do not make a GPU wait and are the same for every device.
+    """
+    area = height * width * torch.empty(count, TRIES).uniform_(*scale)
+    ratio = torch.empty(count, TRIES).uniform_(math.log(aspect[0]), math.log(aspect[1])).exp()
+    widths, heights = (area * ratio).sqrt().round().long(), (area / ratio).sqrt().round().long()
+    fits = (widths > 0) & (heights > 0) & (widths <= width - strictly_inside) & (heights <= height - strictly_inside)
+    first = fits.int().argmax(1, keepdim=True)
+    box_width, box_height = widths.gather(1, first)[:, 0], heights.gather(1, first)[:, 0]
+    place = torch.rand(2, count)
+    top = (place[0] * (height - box_height + 1)).long()
+    left = (place[1] * (width - box_width + 1)).long()
+    return Boxes(top, left, box_height, box_width, fits.any(1))
+
+
+def whole_box(height: int, width: int, aspect: tuple[float, float]) -> tuple[int, int]:
+    """Height and width of the largest box of an allowed aspect: torchvision's crop where no try fits, centred."""
+    return min(height, round(width / aspect[0])), min(width, round(height * aspect[1]))
+
+
+def mixer(recipe: AugmentRecipe, num_classes: int) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """MixUp and CutMix taking turns at even odds, whichever the recipe has: labels (N,) become (N, num_classes)."""
+    mixes: list[v2.Transform] = []
+    if recipe.mixup is not None:
+        mixes.append(v2.MixUp(alpha=recipe.mixup, num_classes=num_classes))
+    if recipe.cutmix is not None:
+        mixes.append(v2.CutMix(alpha=recipe.cutmix, num_classes=num_classes))
+    return v2.RandomChoice(mixes) if mixes else lambda images, labels: (images, labels)

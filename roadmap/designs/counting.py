@@ -1,0 +1,107 @@
+"""What a design costs, exactly and at once, from its rows: without torch, thousands of designs a second."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from roadmap.designs.layout import Act, Conv, Layers, Norm, layout
+from roadmap.errors import RequestError
+from roadmap.records.design import Design
+from roadmap.records.experiment import TOTAL_STRIDE
+from roadmap.records.recipe import Recipe
+from roadmap.records.rival import Rival
+
+
+@dataclass(frozen=True)
+class Count:
+    """Of one image.
+
+    ``macs``: multiply-accumulates of convolutions and matrix products, what the paper calls FLOPs; ``params``:
+    trainable parameters; ``activations``: elements that convolutions and linear layers put out, as pycls counts them
+    (arXiv:2003.13678).
+    """
+
+    macs: int
+    params: int
+    activations: int
+
+    @property
+    def gmacs(self) -> float:
+        """MACs ×10⁹, the "GFLOPs" of the paper's tables."""
+        return self.macs / 1e9
+
+    @property
+    def params_m(self) -> float:
+        """Parameters ×10⁶."""
+        return self.params / 1e6
+
+
+class Composition(Protocol):
+    """What of a composed config tells the cost of its network."""
+
+    @property
+    def design(self) -> Design | Rival: ...
+    @property
+    def recipe(self) -> Recipe: ...
+    @property
+    def values(self) -> Mapping[str, Any]: ...
+
+
+def count_composed(composed: Composition) -> Count:
+    """What the network of a composed config costs at its image size and the regime's number of classes.
+
+    Raises RequestError for an image too small for the network, and for a rival, which has no rows.
+    """
+    values = composed.values
+    if isinstance(composed.design, Rival):
+        raise RequestError(f"model={composed.design.name} is not one of our own designs, which this is about")
+    layer_scale = composed.recipe.network.layer_scale is not None
+    return count(composed.design, values["image_size"], values["regime"]["num_classes"], layer_scale)
+
+
+def count(design: Design, image_size: int, num_classes: int, layer_scale: bool) -> Count:
+    """Count one ``image_size`` × ``image_size`` RGB image through the network of a design.
+
+    ``layer_scale``: whether the recipe gives each block a factor per channel. Raises RequestError for an image that
+    would be less than a pixel in the last stage.
+    """
+    if type(image_size) is not int:
+        raise RequestError(f"image_size={image_size} does not fit: it wants a whole number")
+    if image_size < TOTAL_STRIDE:
+        raise RequestError(f"image_size={image_size} is out of range; it wants at least {TOTAL_STRIDE}")
+    rows = layout(design)
+    tally = _Tally()
+    resolution = tally.add(rows.stem, image_size)
+    for stage in rows.stages:
+        resolution = tally.add(stage.downsampling, resolution)
+        for block, times in ((stage.first, 1), (stage.other, stage.depth - 1)):
+            if times:
+                tally.add(block.shortcut, resolution, times)
+                resolution = tally.add(block.branch, resolution, times)
+                tally.params += times * block.out_channels * layer_scale
+    if rows.norm:
+        tally.add((rows.norm,), 1)
+    tally.add((Conv("head", rows.features, num_classes),), 1)  # a linear layer, on the one pixel that is left
+    return Count(tally.macs, tally.params, tally.activations)
+
+
+@dataclass
+class _Tally:
+    macs: int = 0
+    params: int = 0
+    activations: int = 0
+
+    def add(self, layers: Layers, resolution: int, times: int = 1) -> int:
+        """Count the layers ``times`` over, from so many pixels a side; how many a side come out of them once."""
+        for layer in layers:
+            if isinstance(layer, Conv):
+                resolution = layer.resized(resolution)
+                weights = layer.out_channels * (layer.in_channels // layer.groups) * layer.kernel**2
+                self.macs += times * weights * resolution**2
+                self.params += times * (weights + layer.bias * layer.out_channels)
+                self.activations += times * layer.out_channels * resolution**2
+            elif isinstance(layer, Norm):
+                self.params += times * 2 * layer.channels
+            elif not isinstance(layer, Act):
+                resolution = layer.resized(resolution)
+        return resolution

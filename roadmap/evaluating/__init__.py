@@ -1,0 +1,1 @@
+"""``roadmap evaluate``: trained networks on data sets, corruptions and robustness sets."""

@@ -1,0 +1,44 @@
+"""Overrides into networks: the one place where a composed config meets torch."""
+
+import torch
+from torch import nn
+
+from roadmap.config.compose import Composed, compose
+from roadmap.designs.counting import Count
+from roadmap.errors import RequestError
+from roadmap.networks.costs import cost
+from roadmap.networks.models import make_model
+from roadmap.records.design import Design
+from roadmap.records.experiment import TOTAL_STRIDE
+
+
+def build(*overrides: str, num_classes: int | None = None) -> nn.Module:
+    """The network that the command line's grammar names: ``build("regime=tiny", "step=gelu", "kernel=k3")``.
+
+    ``num_classes`` is the regime's (1000, or 10 in nano) unless given. Weights are drawn from torch's global random
+    numbers. Raises RequestError for an unknown option or options that do not go together.
+    """
+    return build_network(compose(overrides), num_classes)
+
+
+def build_network(composed: Composed, num_classes: int | None = None) -> nn.Module:
+    """The same from a composed config."""
+    classes = composed.values["regime"]["num_classes"] if num_classes is None else num_classes
+    return make_model(composed.design, composed.recipe.network, classes, composed.values["image_size"])
+
+
+def design_cost(composed: Composed) -> Count:
+    """What the network of a composed config costs at its image size, built without its weights and counted by torch."""
+    image_size = composed.values["image_size"]
+    if image_size < TOTAL_STRIDE:
+        raise RequestError(f"image_size={image_size} is out of range; it wants at least {TOTAL_STRIDE}")
+    with torch.device("meta"):
+        network = build_network(composed)
+    try:
+        return cost(network, image_size)
+    except RuntimeError as error:
+        if isinstance(composed.design, Design):
+            raise
+        # as far as a library says it: a kernel larger than what is left of the image, positions of another size
+        reason = " ".join(str(error).split())[:300]
+        raise RequestError(f"{composed.design.name} cannot take image_size={image_size}: {reason}") from error

@@ -1,0 +1,1 @@
+"""The published numbers, as the package ships them."""

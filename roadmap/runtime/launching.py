@@ -1,0 +1,80 @@
+"""Hydra's launchers at work: signals go on to the workers, and what a launcher fails of becomes one sentence."""
+
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from multiprocessing import active_children
+from signal import SIGINT, SIGTERM, raise_signal, signal
+from subprocess import CalledProcessError
+from types import FrameType
+from typing import Any
+
+from roadmap.errors import RequestError, StoppedError, WorkError
+from roadmap.runtime.stopping import StopRequest
+
+
+class PassedOn(StopRequest):
+    """While entered, a signal goes to the worker processes that this one started, and is noted.
+
+    Where there are none, as with jobs that run in this process or wait in a queue, it does what it did before.
+    """
+
+    def note(self, number: int, frame: FrameType | None) -> None:
+        workers = [worker.pid for worker in active_children() if worker.pid is not None]
+        if not workers:
+            signal(number, self.before[number])  # type: ignore[index]
+            raise_signal(number)
+            return
+        super().note(number, frame)
+        print("roadmap: stopping; each worker writes a checkpoint first", file=sys.stderr, flush=True)
+        for worker in workers:
+            # a terminal sends Ctrl-C to all of its processes, and a second one would not wait for the checkpoint
+            os.kill(worker, SIGTERM if number == SIGINT else number)
+
+
+@contextmanager
+def launching() -> Iterator[None]:
+    """What a launcher starts its jobs in, and waits for them.
+
+    Raises StoppedError where a signal came and the workers have ended, and WorkError where a launcher cannot start
+    them or has lost one.
+    """
+    try:
+        with PassedOn() as request:
+            yield
+    except KeyboardInterrupt:
+        if "submitit" in sys.modules:
+            print("the jobs that wait or run in the queue go on; `scancel --name=roadmap` ends them", file=sys.stderr)
+        raise
+    except Exception as error:
+        if request.signal is None:
+            raise _stated(error) from error
+    if request.signal is not None:
+        raise StoppedError(request.signal, "a checkpoint of each worker's run")
+
+
+def check_gpus(launcher: Mapping[str, Any]) -> None:
+    """Raises RequestError where Ray, started on this machine, would wait for ever for a GPU that it does not have."""
+    ray = launcher.get("ray", {})
+    wanted = ray.get("remote", {}).get("num_gpus") or 0
+    if wanted and ray.get("init", {}).get("address") == "local":
+        import torch
+
+        count = torch.cuda.device_count()
+        if wanted > count:
+            raise RequestError(
+                f"hydra.launcher.ray.remote.num_gpus={wanted} is more than this machine's {count} GPUs;"
+                " num_gpus=0 lets Ray's workers compute on CPUs"
+            )
+
+
+def _stated(error: Exception) -> Exception:
+    """An error of a launcher's own as a WorkError, any other as it is."""
+    package = type(error).__module__.partition(".")[0]
+    # submitit's, where it finds no srun
+    no_slurm = isinstance(error, RuntimeError) and "slurm cluster" in str(error)
+    if package not in ("joblib", "ray", "submitit") and not isinstance(error, CalledProcessError) and not no_slurm:
+        return error
+    text = " ".join(str(error).split()).partition(". ")[0][:300]
+    return WorkError(f"the launcher gave up: {type(error).__name__}: {text}; the same command goes on")

@@ -1,0 +1,1 @@
+"""Designs off the path: studies, their plans, and searches."""

@@ -1,0 +1,253 @@
+"""Studies off the path: which designs each of them trains, as configs, without the seeds."""
+
+import itertools
+import math
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from roadmap.checked import Checked, listed
+from roadmap.config.compose import Composed, compose, derived, options_of
+from roadmap.config.overrides import TOGGLES, is_toggle, key_of, variant_name
+from roadmap.config.path import Step, compose_path
+from roadmap.designs.spaces import Space, sample
+from roadmap.errors import RequestError
+from roadmap.records.rival import Rival
+from roadmap.sweeps.lattice import Lattice, Patch
+
+MOST_CHANGES = 16  # of which all sets are gone through
+TRIES = 1000  # shuffles for one feasible order
+
+
+@dataclass(frozen=True)
+class Member:
+    """A design of a study; ``changes`` are those of the path that are in it, None where it is no set of them."""
+
+    composed: Composed
+    changes: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Study:
+    """What a study trains; ``orders`` are the orders of changes it asks about, ``notes`` what a user should know."""
+
+    members: list[Member]
+    changes: tuple[str, ...] | None = None
+    orders: list[list[str]] | None = None
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class OneChange(Checked):
+    """``leave_one_out`` and ``add_one_in``."""
+
+    place = "study"
+
+    name: Literal["leave_one_out", "add_one_in"]
+    changes: tuple[str, ...] | None
+
+
+@dataclass(frozen=True)
+class Orders(Checked):
+    place = "study"
+
+    name: Literal["orders"]
+    changes: tuple[str, ...] | None
+    others: bool
+    orders: Literal["random", "all", "given"]
+    n: int
+    seed: int
+    given: tuple[tuple[str, ...], ...] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.n < 1:
+            raise RequestError(f"study.n={self.n} is out of range; it wants at least 1")
+
+
+def study_of(asked: Mapping[str, Any] | None, overrides: Sequence[str], config_dirs: Sequence[str] = ()) -> Study:
+    """The study of a config's ``study`` on what the other overrides choose. RequestError where it does not fit."""
+    if asked is None:
+        raise RequestError(f"roadmap sweep wants a study; choose study={listed([*STUDIES, 'search'])}")
+    if asked["name"] not in STUDIES:
+        raise RequestError(f"unknown study.name '{asked['name']}'; choose {listed(STUDIES)}")
+    if asked["name"] == "factorial":
+        return factorial(asked, overrides, config_dirs)
+    if asked["name"] == "random":
+        return drawn(Space.from_mapping(asked), compose(overrides, config_dirs))
+    if any(key_of(word) == "step" for word in overrides):
+        raise RequestError(f"step= does not go with study={asked['name']}: its designs are sets of the path's changes")
+    steps = compose_path(overrides, config_dirs)
+    if asked["name"] == "orders":
+        return orders(_orders_of(asked), steps, config_dirs)
+    return one_change(OneChange.from_mapping(asked), Lattice.of(steps, config_dirs=config_dirs))
+
+
+def one_change(wanted: OneChange, lattice: Lattice) -> Study:
+    """The path's end without each change, or its start with each."""
+    names = lattice.names(lattice.full) if wanted.changes is None else wanted.changes
+    lattice.mask(names)
+    leaving = wanted.name == "leave_one_out"
+    masks, notes = [lattice.full if leaving else 0], []
+    for name in names:
+        mask = lattice.without(name) if leaving else lattice.alone(name)
+        others = [other for other in lattice.names(lattice.full ^ mask if leaving else mask) if other != name]
+        if others:
+            verb = "leaves with" if leaving else "comes with"
+            notes.append(f"{name} {verb} {' and '.join(others)}: {_reason(lattice, name, leaving)}")
+        masks.append(mask)
+    return Study(_members(lattice, masks), tuple(names), None, notes)
+
+
+def _reason(lattice: Lattice, name: str, leaving: bool) -> str:
+    own = lattice.mask([name])
+    try:
+        lattice.point(lattice.full ^ own if leaving else own)
+    except RequestError as error:
+        return str(error).split(": ", 1)[1]
+    raise AssertionError("a feasible set needs no others")
+
+
+def _orders_of(asked: Mapping[str, Any]) -> Orders:
+    given = asked.get("orders")
+    return Orders.from_mapping({**asked, "orders": "given", "given": given} if isinstance(given, list) else asked)
+
+
+def orders(wanted: Orders, steps: Sequence[Step], config_dirs: Sequence[str]) -> Study:
+    """Every beginning of every order, each once."""
+    lattice = Lattice.of(steps, wanted.changes, wanted.others, config_dirs)
+    names = lattice.names(lattice.full)
+    if wanted.orders == "all":
+        if len(names) > MOST_CHANGES:
+            raise RequestError(f"study.orders=all of {len(names)} changes is too much; choose at most {MOST_CHANGES}")
+        return Study(_members(lattice, lattice.masks()), tuple(names), None)
+    found = _random_orders(lattice, wanted) if wanted.given is None else _given_orders(lattice, wanted.given)
+    masks = dict.fromkeys(mask for order in found for mask in _beginnings(lattice, order))
+    return Study(_members(lattice, masks), tuple(names), found)
+
+
+def _random_orders(lattice: Lattice, wanted: Orders) -> list[list[str]]:
+    """Distinct feasible orders, each as probable as any other."""
+    draw, names = random.Random(wanted.seed), lattice.names(lattice.full)
+    found: dict[tuple[str, ...], None] = {}
+    for _ in range(TRIES * wanted.n):
+        order = draw.sample(names, len(names))
+        if all(map(lattice.feasible, _beginnings(lattice, order))):
+            found[tuple(order)] = None
+        if len(found) == wanted.n:
+            return [list(order) for order in found]
+    raise RequestError(
+        f"study.n={wanted.n}: only {len(found)} orders of these {len(names)} changes were found in which each change "
+        "has what it needs; choose fewer, or study.orders=all"
+    )
+
+
+def _given_orders(lattice: Lattice, given: Sequence[Sequence[str]]) -> list[list[str]]:
+    names = lattice.names(lattice.full)
+    for number, order in enumerate(given, 1):
+        if sorted(order) != sorted(names):
+            raise RequestError(
+                f"order {number} of study.orders is {', '.join(order)}; it wants each of {', '.join(names)} once"
+            )
+        for mask in _beginnings(lattice, order):
+            try:
+                lattice.point(mask)
+            except RequestError as error:
+                raise RequestError(f"order {number} of study.orders has a set that cannot be: {error}") from error
+    return [list(order) for order in given]
+
+
+def _beginnings(lattice: Lattice, order: Sequence[str]) -> list[int]:
+    return [*itertools.accumulate((lattice.mask([name]) for name in order), int.__or__, initial=0)]
+
+
+def _members(lattice: Lattice, masks: Any) -> list[Member]:
+    return [Member(lattice.point(mask), tuple(lattice.names(mask))) for mask in masks]
+
+
+def factorial(asked: Mapping[str, Any], overrides: Sequence[str], config_dirs: Sequence[str]) -> Study:
+    """All combinations of options that go together."""
+    unknown = [key for key in asked if key not in ("name", "axes")]
+    if unknown:
+        raise RequestError(f"unknown key study.{unknown[0]}; choose name or axes")
+    axes = asked["axes"]
+    if not isinstance(axes, dict) or not axes:
+        raise RequestError(f"study.axes={axes} does not fit: it wants toggles with options, {{kernel:[k3,k7]}}")
+    for name, options in axes.items():
+        if not is_toggle(f"{name}="):
+            raise RequestError(f"study.axes: '{name}' is no toggle of a design; choose {listed(TOGGLES)}")
+        if not isinstance(options, list) or not options:
+            raise RequestError(f"study.axes: {name}={options} does not fit: it wants a list of options")
+    base = compose(overrides, config_dirs)
+    words = {
+        name: list(dict.fromkeys(f"{name}={_text(option)}" for option in options)) for name, options in axes.items()
+    }
+    patches = {word: _patch(base, word, config_dirs) for options in words.values() for word in options}
+    # of several axes that set more than the design, one may set what another depends on
+    wide = sum(any(patches[word].values for word in options) for options in words.values())
+    members, left_out = [], []
+    for combination in itertools.product(*words.values()):
+        chosen = _with(overrides, combination)
+        try:
+            if wide > 1:
+                composed = compose(chosen, config_dirs)
+            else:
+                composed = _combined(base, [patches[word] for word in combination], chosen)
+        except RequestError as error:
+            left_out.append(str(error))
+        else:
+            members.append(Member(composed))
+    total = math.prod(map(len, words.values()))
+    notes = [f"{len(left_out)} of {total} combinations are left out: {left_out[0]}"] if left_out else []
+    if not members:
+        raise RequestError(notes[0])
+    return Study(members, notes=notes)
+
+
+def drawn(space: Space, base: Composed) -> Study:
+    """Designs of a space around the chosen step's. RequestError where ``match_gmacs`` would take back what it draws."""
+    if base.values["match_gmacs"] is not None:
+        by_width = base.values["match_by"] == "width"
+        if space.gmacs is not None or (by_width and space.space.get("width") is not None):
+            key = "gmacs" if space.gmacs is not None else "space.width"
+            raise RequestError(f"study.{key} does not go with match_gmacs, which decides it; add study.{key}=null")
+    if isinstance(base.asked, Rival):
+        raise RequestError(f"study={space.name} does not go with model=: it draws designs of our own network")
+    size, classes = base.values["image_size"], base.values["regime"]["num_classes"]
+    designs = sample(space, base.asked, size, classes, base.recipe.network.layer_scale is not None)
+    members = []
+    for design in designs:
+        overrides = _with(base.overrides, space.overrides(design))
+        variant = variant_name(base.values["step"], base.choices, base.plain, overrides)
+        members.append(Member(derived(base, {"design": design.to_dict()}, base.choices, overrides, variant)))
+    return Study(members)
+
+
+def _patch(base: Composed, word: str, config_dirs: Sequence[str]) -> Patch:
+    return Patch.between(base, *options_of(_with(base.overrides, [word]), config_dirs))
+
+
+def _with(overrides: Sequence[str], words: Sequence[str]) -> list[str]:
+    """The overrides with others, which take the place of those that set the same."""
+    return [*{key_of(word): word for word in (*overrides, *words)}.values()]
+
+
+def _combined(base: Composed, patches: Sequence[Patch], overrides: Sequence[str]) -> Composed:
+    """A config with several patches at once."""
+    values: dict[str, Any] = {"design": {}}
+    choices = dict(base.choices)
+    for patch in patches:
+        values |= patch.values
+        values["design"] |= patch.design
+        choices |= patch.options
+    variant = variant_name(base.values["step"], choices, base.plain, overrides)
+    return derived(base, values, choices, overrides, variant)
+
+
+def _text(option: Any) -> str:
+    """An option as a command line has it."""
+    return str(option).replace(" ", "") if isinstance(option, list) else str(option)
+
+
+STUDIES = ("leave_one_out", "add_one_in", "orders", "factorial", "random")

@@ -1,0 +1,1 @@
+"""One run from its record to its summary: the loop, its parts, checkpoints, and many runs one after another."""

@@ -1,0 +1,109 @@
+"""What ``summary.json`` says of a run: what it is when it starts, what it reached when it ends."""
+
+import subprocess
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from roadmap.data import Loaders
+from roadmap.folders.runfolder import now
+from roadmap.networks.costs import cost
+from roadmap.records.experiment import Experiment
+from roadmap.runtime.device import peak_memory_gb
+from roadmap.runtime.distributed import World
+from roadmap.training.trainer import Record, Trainer
+
+Summary = dict[str, Any]
+
+
+def opening(experiment: Experiment, loaders: Loaders, trainer: Trainer) -> Summary:
+    """A run that has just been started, or started again."""
+    spent = cost(trainer.network, experiment.image_size)
+    share, device = loaders.train.share, trainer.device
+    return {
+        "run_id": experiment.run_id,
+        "status": "running",
+        "regime": experiment.regime,
+        "step": experiment.step,
+        "variant": experiment.variant,
+        "design": experiment.design.to_dict(),
+        "seed": experiment.seed,
+        "data": experiment.data.name,
+        "recipe": experiment.recipe.name,
+        "pretrained": experiment.pretrained,
+        "epochs": experiment.epochs,
+        "batch_size": experiment.batch_size,
+        "micro_batch_size": share.micro_batch_size,
+        "accumulation": share.accumulation,
+        "processes": share.processes,
+        "batch_norm_images": batch_norm_images(experiment, trainer.network, trainer.world),
+        "image_size": experiment.image_size,
+        "train_images": loaders.train_images,
+        "val_images": loaders.val_images,
+        "num_classes": loaders.num_classes,
+        "gmacs": spent.gmacs,
+        "params_m": spent.params_m,
+        "activations_m": spent.activations / 1e6,
+        "top1": None,
+        "top5": None,
+        "best_top1": None,
+        "train_seconds": None,
+        "images_per_second": None,
+        "peak_memory_gb": None,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "precision": experiment.precision,
+        "git_commit": git_commit(),
+        "versions": {name: version(name) for name in ("roadmap", "torch", "torchvision")},
+        "started": now(),
+        "ended": None,
+        "error": None,
+        "definition": experiment.definition,
+    }
+
+
+def results(rows: list[Record], trainer: Trainer) -> Summary:
+    """What the epochs' rows add up to, over all the processes that wrote them; accuracies are the last epoch's."""
+    last = rows[-1]
+    trained = sum(row["train_seconds"] for row in rows)
+    return {
+        "status": "finished",
+        "top1": last["top1"],
+        "top5": last["top5"],
+        "best_top1": max(row["top1"] for row in rows),
+        **({"ema_top1": last["ema_top1"]} if "ema_top1" in last else {}),
+        "train_seconds": sum(row["seconds"] for row in rows),
+        "images_per_second": trainer.train.images * len(rows) / trained,
+        "data_wait": sum(row["data_wait"] * row["train_seconds"] for row in rows) / trained,
+        "peak_memory_gb": peak_memory_gb(trainer.device),
+        "skipped_updates": trainer.skipped,
+        "corrupt_images": len(trainer.corrupt.found),
+        "corrupt_files": sorted(trainer.corrupt.found),
+        "ended": now(),
+        "error": None,
+    }
+
+
+def batch_norm_images(experiment: Experiment, network: nn.Module, world: World) -> int | None:
+    """Over how many images BN takes its statistics in training; None without BN."""
+    if not any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules()):
+        return None
+    micro = experiment.micro_batch_size(world.size)
+    return micro * world.size if experiment.settings.sync_batchnorm else micro
+
+
+@cache
+def git_commit() -> str | None:
+    """The commit of the code that runs, or None outside a checkout."""
+    checkout = Path(__file__).parents[2]
+    # an installed package may lie in somebody else's checkout
+    if not (checkout / ".git").exists():
+        return None
+    command = ["git", "-C", str(checkout), "rev-parse", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None

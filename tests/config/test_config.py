@@ -1,0 +1,176 @@
+"""Composition: toggles, records, messages."""
+
+from pathlib import Path
+
+import pytest
+
+from roadmap.config.compose import compose
+from roadmap.errors import RequestError
+from roadmap.records.design import AXES, Design
+from roadmap.records.experiment import Experiment
+
+CONVNEXT_T = Design(
+    depths=(3, 3, 9, 3),
+    width=96,
+    stem="patchify",
+    conv="depthwise",
+    bottleneck="inverted",
+    depthwise_position="first",
+    kernel=7,
+    activation="gelu",
+    activations="one_per_block",
+    norms="one_per_block",
+    norm="layer",
+    downsampling="separate",
+)
+
+
+def test_the_last_step_is_convnext_and_a_toggle_takes_one_change_back() -> None:
+    assert compose(["regime=tiny", "step=separate_downsampling"]).design == CONVNEXT_T
+    toggled = compose(["regime=tiny", "step=separate_downsampling", "norm=batch"]).design
+    assert toggled.to_dict() == CONVNEXT_T.to_dict() | {"norm": "batch"}
+
+
+def test_toggles_win_over_the_step_whatever_their_order() -> None:
+    assert compose(["kernel=k3", "step=gelu"]).design == compose(["step=gelu", "kernel=k3"]).design
+    assert compose(["kernel=k3", "step=gelu"]).design.kernel == 3
+
+
+def test_all_toggles_by_hand_are_the_last_step() -> None:
+    options = ("swin", "patchify", "depthwise", "swin", "inverted", "first", "k7", "gelu")
+    options += ("one_per_block", "one_per_block", "layer", "separate", "pyramid")
+    toggles = [f"{axis}={option}" for axis, option in zip(AXES, options, strict=True)]
+    by_hand = compose([*toggles, "recipe=enhanced", "seed=1"]).experiment()
+    by_step = compose(["step=separate_downsampling", "seed=1"]).experiment()
+    assert by_hand.design == by_step.design
+    assert by_hand.run_id == by_step.run_id
+
+
+@pytest.mark.parametrize(
+    ("overrides", "variant"),
+    [
+        (["step=gelu"], "gelu"),
+        (["step=gelu", "epochs=2", "seed=5", "regime=tiny"], "gelu"),
+        (["step=gelu", "kernel=k7"], "gelu"),
+        (["step=gelu", "kernel=k3"], "gelu kernel=k3"),
+        (["step=gelu", "recipe=original", "norm=layer"], "gelu norm=layer recipe=original"),
+        (["step=gelu", "design.width=20"], "gelu design.width=20"),
+    ],
+)
+def test_a_variant_is_named_by_what_changed_in_words(overrides: list[str], variant: str) -> None:
+    assert compose(overrides).variant == variant
+
+
+DEFINES = [
+    "seed=1",
+    "epochs=7",
+    "batch_size=32",
+    "image_size=48",
+    "norm=layer",
+    "recipe.optimizer.lr=0.2",
+    "data.holdout=0.2",
+]
+DOES_NOT = ["device=cpu", "num_workers=7", "runs_dir=elsewhere", "compile=true", "channels_last=false", "resume=never"]
+
+
+@pytest.mark.parametrize("override", DEFINES)
+def test_what_defines_the_result_changes_the_run_id(override: str) -> None:
+    assert compose([override]).experiment().run_id != compose([]).experiment().run_id
+
+
+@pytest.mark.parametrize("override", DOES_NOT)
+def test_how_a_run_is_carried_out_does_not(override: str) -> None:
+    assert compose([override]).experiment().run_id == compose([]).experiment().run_id
+
+
+def test_data_scales_the_recipe_and_the_command_line_has_the_last_word() -> None:
+    paper = compose(["recipe=enhanced", "data=imagenet", "data.root=x"]).recipe
+    small = compose(["recipe=enhanced", "data=digits"]).recipe
+    assert (paper.optimizer.lr, paper.schedule.epochs, paper.batch_size) == (4e-3, 300, 4096)
+    assert small.schedule.epochs < 100
+    for ingredient in ("randaugment", "mixup", "cutmix", "random_erasing"):
+        assert getattr(small.augment, ingredient)
+        assert getattr(paper.augment, ingredient)
+    assert small.network.layer_scale == paper.network.layer_scale
+    assert compose(["recipe=enhanced", "recipe.optimizer.lr=0.5"]).recipe.optimizer.lr == 0.5
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("norm=gn", "unknown norm 'gn'; choose batch or layer"),
+        ("step=nope", "unknown step 'nope'; choose depthwise_conv, enhanced_recipe,"),
+        ("kernel=7", "unknown kernel '7'; choose k11, k3, k5, k7 or k9"),
+        ("epoch=3", "unknown setting 'epoch'; did you mean epochs?"),
+        ("recipe.foo=1", "unknown setting 'recipe.foo'; `roadmap train --cfg job` shows every setting"),
+        ("epochs=ten", "epochs='ten' does not fit: it wants a whole number"),
+        ("epochs=0", "epochs=0 is out of range; it wants at least 1"),
+        ("image_size=16", "image_size=16 is out of range; it wants at least 32"),
+        ("compile=1", "compile=1 does not fit: it wants true or false"),
+        ("design.kernel=4", "design.kernel=4 has no centre pixel; choose an odd kernel"),
+        ("design.depths=[1,2]", "design.depths=[1, 2] has 2 values; it wants 4"),
+        ("design.width=0", "design.width=0 leaves no channels; it wants at least 1"),
+        ("precision=fp8", "unknown precision 'fp8'; choose fp32, bf16 or fp16"),
+        ("recipe.optimizer.lr=-1", "recipe.optimizer.lr=-1.0 is out of range; it wants a value above 0"),
+        ("recipe.label_smoothing=1", "recipe.label_smoothing=1.0 is out of range; it wants a value from 0 to below 1"),
+        ("recipe.ema_decay=1.5", "recipe.ema_decay=1.5 is out of range; it wants a value from 0 to below 1"),
+        ("recipe.optimizer.momentum=1", "recipe.optimizer.momentum=1.0 is out of range; it wants a value from 0 to be"),
+        ("recipe.augment.mixup=-1", "recipe.augment.mixup=-1.0 is out of range; it wants a value above 0"),
+        ("recipe.augment.crop_scale=[0.1,3]", "recipe.augment.crop_scale[1]=3.0 is out of range; it wants a value f"),
+        ("recipe.augment.crop_aspect=[2,1]", "recipe.augment.crop_aspect[1]=1.0 is out of range; it wants at least 2"),
+        ("micro_batch_size=7", "micro_batch_size=7 does not divide batch_size=64"),
+        ("data=imagefolder", "data.root is not set; add data.root=…"),
+        ("data.holdout=1.5", "data.holdout=1.5 is out of range"),
+        (
+            "pretrained=runs/a=b",
+            "cannot read 'pretrained=runs/a=b'; quote a value with = in it: \"pretrained='runs/a=b'",
+        ),
+        ("+data.classes=5", "data.classes does not go with data=digits; it wants image files"),
+        (
+            "recipe.optimizer.layer_decay=1.2",
+            "recipe.optimizer.layer_decay=1.2 is out of range; it wants a value above 0 and up",
+        ),
+        ("recipe.optimizer.layer_group=0", "recipe.optimizer.layer_group=0 is out of range; it wants at least 1"),
+        (
+            "recipe.network.head_init_scale=0",
+            "recipe.network.head_init_scale=0.0 is out of range; it wants a",
+        ),
+        ("recipe=isotropic", "recipe isotropic has no values for a network of size nano; choose size s, b or l"),
+        ("size=m", "unknown size 'm'; choose b, iso_b, iso_l, iso_s, l, s, t or xl"),
+        (
+            "experiment=cifar",
+            "unknown experiment 'cifar'; choose cifar100, imagenet100_64, imagenet_base or",
+        ),
+    ],
+)
+def test_bad_requests_get_one_sentence(override: str, message: str) -> None:
+    with pytest.raises(RequestError) as error:
+        compose([override]).experiment()
+    assert str(error.value).startswith(message)
+    assert "\n" not in str(error.value)
+    assert error.value.exit_status == 2
+
+
+def test_a_design_made_in_python_is_checked_as_well() -> None:
+    with pytest.raises(RequestError, match=r"unknown design\.norm 'gn'; choose batch or layer"):
+        Design.from_mapping(CONVNEXT_T.to_dict() | {"norm": "gn"})
+    with pytest.raises(RequestError, match=r"unknown key design\.foo; choose depths, width"):
+        Design.from_mapping(CONVNEXT_T.to_dict() | {"foo": 1})
+    with pytest.raises(RequestError, match=r"design\.norm is not set"):
+        Design.from_mapping({k: v for k, v in CONVNEXT_T.to_dict().items() if k != "norm"})
+    assert Design.from_mapping(CONVNEXT_T.to_dict()) == CONVNEXT_T
+    assert len({CONVNEXT_T, Design.from_mapping(CONVNEXT_T.to_dict())}) == 1
+
+
+def test_config_files_of_the_users_own(tmp_path: Path) -> None:
+    folder = tmp_path / "my own, conf"
+    (folder / "width").mkdir(parents=True)
+    (folder / "width" / "wide.yaml").write_text("# @package design\nwidth: 40\n")
+    assert compose(["width=wide"], [str(folder)]).design.width == 40
+    with pytest.raises(RequestError, match="is not a folder"):
+        compose([], [str(tmp_path / "nowhere")])
+
+
+def test_the_whole_experiment_survives_as_plain_values() -> None:
+    experiment = compose(["step=gelu"]).experiment()
+    assert Experiment.from_mapping(experiment.to_dict()) == experiment

@@ -1,0 +1,185 @@
+"""Augmentation against torchvision's own, image by image and in distribution."""
+
+import math
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits, load_sample_image
+from torch import Tensor
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as F
+
+from roadmap.config.compose import compose
+from roadmap.data.augment import BatchAugment, RandAugment, RandomErasing, mixer, random_boxes
+from roadmap.records.recipe import RandAugmentRecipe
+
+ENHANCED = compose(["recipe=enhanced", "data=imagenet", "data.root=x"]).recipe.augment
+OFF = replace(
+    ENHANCED,
+    crop_scale=(1.0, 1.0),
+    crop_aspect=(1.0, 1.0),
+    horizontal_flip=0.0,
+    randaugment=None,
+    mixup=None,
+    cutmix=None,
+    random_erasing=0.0,
+)
+PHOTO = torch.from_numpy(load_sample_image("china.jpg").copy()).permute(2, 0, 1)
+DIGITS = torch.from_numpy(load_digits().images * 15.9).to(torch.uint8)[:, None].expand(-1, 3, -1, -1)
+
+
+def photos(count: int, size: int = 48) -> Tensor:
+    """Different crops of a photograph, uint8 (count, 3, size, size)."""
+    places = [(7 * i % (426 - size), 13 * i % (639 - size)) for i in range(count)]
+    return torch.stack([PHOTO[:, top : top + size, left : left + size] for top, left in places])
+
+
+def test_everything_off_leaves_images_alone() -> None:
+    assert torch.equal(BatchAugment(OFF, 48)(photos(8)), photos(8))
+    images, labels = torch.randn(4, 3, 8, 8), torch.arange(4)
+    assert all(a is b for a, b in zip(mixer(OFF, 10)(images, labels), (images, labels), strict=True))
+
+
+@pytest.mark.parametrize(("height", "width"), [(32, 32), (48, 30)])
+def test_crop_boxes_are_distributed_as_torchvisions(height: int, width: int) -> None:
+    torch.manual_seed(0)
+    count, crop = 4000, v2.RandomResizedCrop(32, ENHANCED.crop_scale, ENHANCED.crop_aspect)
+    boxes = random_boxes(count, height, width, ENHANCED.crop_scale, ENHANCED.crop_aspect)
+    image = torch.empty(3, height, width)
+    theirs = np.array(
+        [[p[k] for k in ("top", "left", "height", "width")] for p in (crop.make_params([image]) for _ in range(count))]
+    )
+    ours = torch.stack([boxes.top, boxes.left, boxes.height, boxes.width], 1)[boxes.found].numpy()
+    assert len(ours) > 0.95 * count
+    for measure in (
+        lambda b: b[:, 2] * b[:, 3] / height / width,
+        lambda b: np.log(b[:, 3] / b[:, 2]),
+        lambda b: b[:, 0],
+        lambda b: b[:, 1],
+    ):
+        a, b = measure(ours), measure(theirs)
+        # five standard errors of a difference of means
+        assert abs(a.mean() - b.mean()) < 5 * math.sqrt(a.var() / len(a) + b.var() / len(b))
+        assert a.std() == pytest.approx(b.std(), rel=0.08)
+
+
+def test_a_crop_is_torchvisions_resized_crop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same boxes through torchvision's function, enlarged so that neither smooths first."""
+    torch.manual_seed(0)
+    images = photos(16, size=32)
+    boxes = random_boxes(16, 32, 32, (0.2, 0.6), (0.75, 1.33))
+    monkeypatch.setattr("roadmap.data.augment.random_boxes", lambda *_: boxes)
+    ours = BatchAugment(replace(OFF, interpolation="bilinear"), 40).crop_and_flip(images)
+    for index, image in enumerate(images):
+        top, left, height, width = (int(x[index]) for x in (boxes.top, boxes.left, boxes.height, boxes.width))
+        theirs = F.resized_crop(image, top, left, height, width, [40, 40], antialias=False)
+        # inside: at a box's edge ours sees the neighbouring pixel of the image
+        inside = (slice(None), slice(4, -4), slice(4, -4))
+        assert (ours[index][inside].int() - theirs[inside].int()).abs().max() <= 1
+
+
+def test_flips_mirror_the_whole_image_half_of_the_time() -> None:
+    torch.manual_seed(0)
+    images = photos(400, size=16)
+    flipped = BatchAugment(replace(OFF, horizontal_flip=0.5), 16)(images)
+    mirrored = (flipped == images.flip(-1)).flatten(1).all(1)
+    same = (flipped == images).flatten(1).all(1)
+    assert bool((mirrored | same).all())
+    assert mirrored.float().mean().item() == pytest.approx(0.5, abs=0.1)
+
+
+def test_randaugment_draws_every_op_and_its_strength_from_the_normal(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    drawn: list[tuple[str, float]] = []
+    monkeypatch.setattr(
+        RandAugment,
+        "_apply_image_or_video_transform",
+        lambda self, image, name, magnitude, *_: drawn.append((name, magnitude)) or image,
+    )
+    transform, image = RandAugment(RandAugmentRecipe(2, 1.0, 9.0, 0.5), "bilinear"), PHOTO[:, :8, :8]
+    for _ in range(4200):
+        transform(image)
+    counts = Counter(name for name, _ in drawn)
+    assert len(drawn) == 4200
+    assert len(counts) == 14
+    assert min(counts.values()) > 200, "300 expected of each"
+    # brightness goes from 0 to 0.9: magnitude 9 of 10 is 0.81, a std of 0.5 is 0.045
+    strengths = np.abs([magnitude for name, magnitude in drawn if name == "Brightness"])
+    assert strengths.mean() == pytest.approx(0.81, abs=0.015)
+    assert 0.03 < strengths.std() < 0.05
+
+
+@pytest.mark.parametrize("probability", [0.0, 0.5, 1.0])
+def test_randaugment_carries_out_an_op_as_often_as_asked(probability: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    drawn: list[str] = []
+    monkeypatch.setattr(RandAugment, "apply", lambda self, images, name, _: drawn.append(name) or images)
+    transform, image = RandAugment(RandAugmentRecipe(2, probability, 9.0, 0.5), "bilinear"), PHOTO[:, :8, :8]
+    for _ in range(2000):
+        transform(image)
+    assert len(drawn) == pytest.approx(2000 * probability, abs=110)  # five standard deviations
+
+
+def test_batches_get_two_ops_an_image_in_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    monkeypatch.setattr(RandAugment, "forward", lambda self, images: sizes.append(len(images)) or images)
+    augment = BatchAugment(ENHANCED, 16)
+    for batch in (64, 1024):
+        sizes.clear()
+        augment(photos(batch, size=16))
+        assert sum(sizes) == 2 * batch
+        assert len(sizes) == 16, "calls do not grow with the batch"
+
+
+def test_same_seed_same_images_other_seed_others() -> None:
+    def augmented(seed: int) -> Tensor:
+        torch.manual_seed(seed)
+        return BatchAugment(ENHANCED, 32)(photos(32))
+
+    assert torch.equal(augmented(0), augmented(0))
+    assert not torch.equal(augmented(0), augmented(1))
+    assert augmented(0).dtype == torch.uint8
+    assert augmented(0).shape == (32, 3, 32, 32)
+
+
+def test_erasing_is_torchvisions_in_frequency_area_and_noise() -> None:
+    torch.manual_seed(0)
+    images = torch.full((4000, 3, 32, 32), 9.0)
+    ours = RandomErasing(0.25)(images.clone())
+    reference = v2.RandomErasing(0.25, value="random")
+    theirs = torch.stack([reference(image) for image in images])
+    shares = []
+    for erased in (ours, theirs):
+        changed = (erased != 9.0).all(1).float().mean((1, 2))
+        shares.append(changed[changed > 0])
+        assert len(shares[-1]) / 4000 == pytest.approx(0.25, abs=0.035)
+        noise = erased[erased != 9.0]
+        assert noise.mean().item() == pytest.approx(0, abs=0.01)
+        assert noise.std().item() == pytest.approx(1, abs=0.01)
+    assert shares[0].mean().item() == pytest.approx(shares[1].mean().item(), abs=0.012)
+    assert shares[0].std().item() == pytest.approx(shares[1].std().item(), rel=0.12)
+
+
+@pytest.mark.parametrize("size", [1, 2, 64])
+def test_mixes_take_turns_and_labels_stay_distributions(size: int) -> None:
+    torch.manual_seed(0)
+    mix = mixer(ENHANCED, 10)
+    images, labels = torch.randn(size, 3, 16, 16), torch.randint(0, 10, (size,))
+    cut = 0
+    for _ in range(200):
+        mixed, targets = mix(images, labels)
+        torch.testing.assert_close(targets.sum(1), torch.ones(size))
+        # a pixel that CutMix leaves or pastes is one of the originals; MixUp's is a sum
+        cut += int(torch.isin(mixed, images).all())
+    if size == 64:
+        assert cut == pytest.approx(100, abs=35)
+
+
+def test_digits_survive_every_augmentation_of_their_recipe() -> None:
+    """Nothing degenerate: no NaN, and images that still differ from each other."""
+    torch.manual_seed(0)
+    out = BatchAugment(compose(["recipe=enhanced", "data=digits"]).recipe.augment, 32)(DIGITS[:256])
+    assert out.float().std((1, 2, 3)).median() > 20

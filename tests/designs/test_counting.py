@@ -1,0 +1,58 @@
+"""Counts of designs against torch's counter on the networks that are built of them; the steps' are in test_costs."""
+
+import random
+import time
+
+import pytest
+import torch
+
+from roadmap.config.compose import compose
+from roadmap.designs.counting import count, count_composed
+from roadmap.errors import RequestError
+from roadmap.networks.costs import cost
+from roadmap.networks.network import Network
+from roadmap.records.design import Design
+from roadmap.records.recipe import NetworkRecipe
+
+
+def random_design(draw: random.Random) -> Design:
+    conv = draw.choice(["dense", "depthwise"])
+    return Design(
+        depths=tuple(draw.randint(1, 5) for _ in range(4)),
+        width=draw.randint(1, 70),
+        stem=draw.choice(["resnet", "patchify"]),
+        conv=conv,
+        bottleneck=draw.choice(["standard", "inverted"]),
+        depthwise_position=draw.choice(["middle", "first"]) if conv == "depthwise" else "middle",
+        kernel=draw.choice([1, 3, 5, 7, 9, 11]),
+        activation=draw.choice(["relu", "gelu"]),
+        activations=draw.choice(["every_layer", "one_per_block"]),
+        norms=draw.choice(["every_layer", "one_per_block"]),
+        norm=draw.choice(["batch", "layer"]),
+        downsampling=draw.choice(["in_block", "separate"]),
+    )
+
+
+def test_any_depths_widths_kernels_and_image_sizes_are_counted_as_torch_counts_them() -> None:
+    draw = random.Random(0)
+    for _ in range(60):
+        design, image_size, classes = random_design(draw), draw.randint(32, 240), draw.randint(1, 30)
+        scale = draw.choice([None, 1e-6])
+        with torch.device("meta"):
+            network = Network(design, NetworkRecipe("trunc_normal", scale, 0.0, 1.0), classes)
+        assert count(design, image_size, classes, scale is not None) == cost(network, image_size), (design, image_size)
+
+
+def test_an_image_too_small_is_refused_in_the_words_of_a_run() -> None:
+    with pytest.raises(RequestError, match="image_size=31 is out of range; it wants at least 32"):
+        count_composed(compose(["image_size=31"]))
+
+
+def test_thousands_of_designs_are_counted_in_a_second() -> None:
+    """The bar is 5,000; processor time, since tests share their machine with others."""
+    draw = random.Random(1)
+    designs = [random_design(draw) for _ in range(1000)]
+    start = time.process_time()
+    for design in designs:
+        count(design, 32, 10, layer_scale=True)
+    assert time.process_time() - start < 1

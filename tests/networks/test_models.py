@@ -1,0 +1,166 @@
+"""Rivals: what torchvision and timm make, under our recipe, in our trainer; and the sentences for what they cannot."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+import torchvision
+from torchvision.ops import StochasticDepth
+
+from roadmap.config.compose import Composed, compose
+from roadmap.config.path import compose_path
+from roadmap.errors import RequestError
+from roadmap.networks.builder import build
+from roadmap.networks.models import undecayed
+from roadmap.networks.spending import spent
+from roadmap.training.execute import execute
+from roadmap.training.optim import build_optimizer
+from tests.faults.kill_and_resume import differences
+from tests.training.test_faults import interrupt
+
+
+@pytest.fixture(scope="module")
+def swin() -> Composed:
+    return compose(["model=nano_swin"])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "theirs"),
+    [
+        (["model=torchvision", "name=resnet18"], lambda: torchvision.models.resnet18(num_classes=10)),
+        (["model=timm", "name=resnet10t"], lambda: timm.create_model("resnet10t", num_classes=10)),
+        (["model=torchvision", "name=vit_b_32"], lambda: torchvision.models.vit_b_32(num_classes=10, image_size=32)),
+        (
+            ["model=timm", "name=vit_tiny_patch16_224"],
+            lambda: timm.create_model("vit_tiny_patch16_224", num_classes=10, img_size=32),
+        ),
+    ],
+)
+def test_a_library_makes_what_it_makes_elsewhere(overrides: list[str], theirs) -> None:
+    """At the config's number of classes and image size, with the library's own initial weights of the same seed."""
+    torch.manual_seed(0)
+    ours = build(*overrides).eval()
+    torch.manual_seed(0)
+    other = theirs().eval()
+    images = torch.randn(2, 3, 32, 32)
+    with torch.inference_mode():
+        assert torch.equal(ours(images), other(images))
+
+
+def test_stochastic_depth_is_the_recipes() -> None:
+    """torchvision's own builders rise from 0 to the rate that they are given; so does ours to the recipe's."""
+    rates = {}
+    for name, network in {
+        "ours": build("model=torchvision", "name=swin_t", "regime=tiny", "recipe.network.stochastic_depth=0.4"),
+        "theirs": torchvision.models.SwinTransformer(
+            [4, 4], 96, [2, 2, 6, 2], [3, 6, 12, 24], [7, 7], stochastic_depth_prob=0.4
+        ),
+    }.items():
+        rates[name] = [module.p for module in network.modules() if isinstance(module, StochasticDepth)]
+    assert rates["ours"] == pytest.approx(rates["theirs"])
+    assert rates["ours"][-1] == 0.4
+    of_timm = build("model=nano_vit", "recipe.network.stochastic_depth=0.2")
+    assert of_timm.blocks[-1].drop_path1.drop_prob == pytest.approx(0.2)
+
+
+def test_the_head_starts_at_the_recipes_scale() -> None:
+    heads = []
+    for scale in ("1.0", "0.001"):
+        torch.manual_seed(0)
+        heads.append(build("model=torchvision", "name=resnet18", f"recipe.network.head_init_scale={scale}").fc.weight)
+    torch.testing.assert_close(heads[1], heads[0] * 0.001)
+
+
+def test_weight_decay_leaves_tables_of_positions_alone(swin: Composed) -> None:
+    network = build("model=nano_swin")
+    spared = {id(p) for group in build_optimizer(network, swin.recipe.optimizer).param_groups
+              if not group["weight_decay"] for p in group["params"]}  # fmt: skip
+    names = {name for name, parameter in network.named_parameters() if id(parameter) in spared}
+    tables = {name for name in names if "relative_position_bias_table" in name}
+    assert len(tables) == 6
+    assert names - tables == {name for name, parameter in network.named_parameters() if parameter.ndim <= 1}
+    assert undecayed(torchvision.models.vit_b_32()) == {"class_token", "encoder.pos_embedding"}
+    assert undecayed(build("step=separate_downsampling")) == set()
+
+
+def test_what_a_rival_is_called_and_costs(swin: Composed) -> None:
+    assert (swin.variant, swin.step, swin.recipe.name) == ("model=nano_swin", "model=nano_swin", "enhanced")
+    assert swin.design.to_dict()["name"] == "swin_tiny_patch4_window7_224"
+    # by hand, linear layers alone: patches, then a width of 24 to 192 on 64, 16, 4 and 1 pixels
+    stages = [(24, 64, 1), (48, 16, 1), (96, 4, 3), (192, 1, 1)]
+    macs = 24 * 48 * 64 + sum(12 * width**2 * pixels * depth for width, pixels, depth in stages) + 192 * 10
+    macs += sum(4 * width * 2 * width * pixels for width, pixels in ((24, 16), (48, 4), (96, 1)))
+    # attention: queries by keys and weights by values, in windows of 16 pixels where there are so many
+    macs += sum(2 * width * pixels * min(pixels, 16) * depth for width, pixels, depth in stages)
+    assert spent(swin).macs == macs
+    named = compose(["model=timm", "+model.options.drop_rate=0.1", "name=resnet10t", "recipe.label_smoothing=0"])
+    assert named.variant == "model=timm name=resnet10t model.options.drop_rate=0.1 recipe.label_smoothing=0"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["model=timm"], "name is not set; add name=…"),
+        (["model=timm", "name=resnet26e"], "timm has no classifier 'resnet26e'; did you mean"),
+        (["model=torchvision", "name=swin"], "torchvision has no classifier 'swin'; did you mean"),
+        (["model=nano_swin", "step=gelu"], "step=gelu does not go with model=: it changes our own network"),
+        (["model=nano_swin", "design.width=3"], "design.width=3 does not go with model="),
+        (["model=nano_swin", "match_gmacs=1"], "match_gmacs=1 does not go with model="),
+        (["model=timm", "name=resnet10t", "+model.options.depht=3"], "timm cannot make resnet10t so: "),
+        (
+            ["model=torchvision", "name=resnet18", "recipe.network.stochastic_depth=0.1"],
+            "recipe.network.stochastic_depth=0.1 does not go with torchvision's resnet18, which has none",
+        ),
+        (["model=nano_swim"], "unknown model 'nano_swim'; choose"),
+        (["name=resnet18"], "unknown setting 'name'"),
+    ],
+)
+def test_what_cannot_be_made_is_one_sentence(overrides: list[str], message: str) -> None:
+    with pytest.raises(RequestError) as error:
+        build(*overrides)
+    assert str(error.value).startswith(message)
+    assert "\n" not in str(error.value)
+
+
+def test_rivals_on_a_path(tmp_path: Path) -> None:
+    """A rival takes the place of our network; what comes after it is on top of the last step adopted."""
+    (tmp_path / "path").mkdir()
+    (tmp_path / "path" / "mine.yaml").write_text(
+        "name: mine\nsteps:\n  - step=layer_norm\n  - {change: model=nano_swin, adopted: false}\n"
+        "  - downsampling=separate\n"
+    )
+    steps = compose_path(["path=mine", "+path.beside=[nano_vit]"], [str(tmp_path)])
+    assert [step.composed.variant for step in steps] == [
+        "layer_norm",
+        "model=nano_swin",
+        "layer_norm downsampling=separate",
+        "model=nano_vit",
+    ]
+    changes = [{}, {"model": "nano_swin"}, {"downsampling": "separate"}, {"model": "nano_vit"}]
+    assert [step.changes for step in steps] == changes
+    assert (steps[3].label, steps[3].parent, steps[3].adopted) == ("nano ViT", "downsampling=separate", False)
+
+
+def test_a_rival_is_resumed_to_the_bit(tmp_path: Path) -> None:
+    overrides = ["model=nano_swin", "epochs=2", "recipe.network.stochastic_depth=0.2", "recipe.ema_decay=0.9"]
+    whole = execute(compose([*overrides, f"runs_dir={tmp_path / 'whole'}"]))[1].path
+    request = [*overrides, f"runs_dir={tmp_path / 'parts'}"]
+    interrupt(request, after=7)
+    summary, folder = execute(compose(request))
+    assert summary["status"] == "finished"
+    assert differences(whole, folder.path) == []
+
+
+def test_without_timm_one_sentence_says_so() -> None:
+    code = (
+        "import sys; sys.modules['timm'] = None\n"
+        "from roadmap.networks.builder import build\n"
+        "from roadmap.errors import RequestError\n"
+        "try: build('model=nano_vit')\n"
+        "except RequestError as error: print(error)"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert said == "model.library=timm is not installed; pip install 'roadmap[timm]'\n"

@@ -1,0 +1,164 @@
+"""The engines' files against the launchers that read them, without the hardware that they ask for."""
+
+import inspect
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import submitit
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
+from hydra.types import HydraContext
+from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf
+from omegaconf import DictConfig, OmegaConf
+
+from roadmap.commands.run import main as run
+from roadmap.config.confdir import config_dir
+from roadmap.errors import RequestError
+from roadmap.runtime.device import share_gpus
+
+ENGINES = sorted(file.stem for file in (config_dir() / "engine").glob("*.yaml"))
+LAUNCHERS = {
+    "laptop": "JoblibLauncher",
+    "one_gpu": "BasicLauncher",
+    "one_gpu_packed": "JoblibLauncher",
+    "eight_gpus": "JoblibLauncher",
+    "slurm_1x8": "SlurmLauncher",
+    "slurm_4x8": "SlurmLauncher",
+    "slurm_array": "SlurmLauncher",
+    "ray_local": "RayLauncher",
+    "ray_cluster": "RayLauncher",
+}
+
+
+def composed(engine: str, *overrides: str) -> DictConfig:
+    with initialize_config_dir(str(config_dir()), version_base="1.3"):
+        return compose("config", [f"engine={engine}", *overrides], return_hydra_config=True)
+
+
+@pytest.fixture
+def no_hydra_left() -> Iterator[None]:
+    yield
+    HydraConfig.instance().cfg = None
+
+
+def launcher(engine: str, *overrides: str) -> Any:
+    """What Hydra makes of the engine's file; a setting that the launcher does not have is an error here."""
+    config = composed(engine, *overrides)
+    HydraConfig.instance().set_config(config)
+    context = HydraContext(callbacks=None, config_loader=None)  # type: ignore[arg-type]
+    return Plugins.instance().instantiate_launcher(context, lambda config: None, config)
+
+
+def test_each_engine_is_known_here() -> None:
+    assert set(ENGINES) == set(LAUNCHERS)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_an_engine_is_a_launcher_with_settings_it_has(engine: str, no_hydra_left: None) -> None:
+    if engine.startswith("ray"):
+        pytest.importorskip("ray")
+    assert type(launcher(engine)).__name__ == LAUNCHERS[engine]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_first_lines_of_an_engine_are_its_command(engine: str) -> None:
+    """The command as it stands composes, whatever its data's folder."""
+    lines = (config_dir() / "engine" / f"{engine}.yaml").read_text().splitlines()
+    comment = " ".join(line.lstrip("# ") for line in lines if line.startswith("#"))
+    words = comment.partition("roadmap sweep ")[2].split()
+    assert f"engine={engine}" in words
+    if not engine.startswith("ray"):
+        composed(*[word.removeprefix("engine=") for word in words if word.startswith("engine=")], *words)
+
+
+@pytest.mark.parametrize(("engine", "workers"), [("laptop", 2), ("one_gpu_packed", 4), ("eight_gpus", 8)])
+def test_joblib_starts_all_workers_at_once(engine: str, workers: int, no_hydra_left: None) -> None:
+    assert composed(engine).workers == workers
+    assert launcher(engine).joblib["n_jobs"] == workers
+    assert launcher(engine, "workers=3").joblib["n_jobs"] == 3
+
+
+def batch_script(engine: str, folder: Path, *overrides: str) -> list[str]:
+    """The lines that submitit would hand to sbatch, from the settings as Hydra's plugin hands them to submitit."""
+    params = launcher(engine, *overrides).params
+    shared = set(OmegaConf.structured(BaseQueueConf).keys())
+    executor = submitit.AutoExecutor(folder, cluster="slurm", slurm_max_num_timeout=params["max_num_timeout"])
+    settings = {key: value for key, value in params.items() if key not in ("submitit_folder", "max_num_timeout")}
+    executor.update_parameters(**{key if key in shared else f"slurm_{key}": value for key, value in settings.items()})
+    return executor._executor._make_submission_file_text("python", "id").splitlines()
+
+
+@pytest.mark.parametrize(
+    ("engine", "asked"),
+    [
+        ("slurm_1x8", {"nodes=1", "ntasks-per-node=8", "gpus-per-node=8"}),
+        ("slurm_4x8", {"nodes=4", "ntasks-per-node=8", "gpus-per-node=8"}),
+        ("slurm_array", {"nodes=1", "ntasks-per-node=1", "gpus-per-node=1"}),
+    ],
+)
+def test_what_slurm_is_asked_for(
+    engine: str, asked: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_hydra_left: None
+) -> None:
+    srun = tmp_path / "srun"  # submitit wants to see one before it writes a script
+    srun.write_text("#!/bin/sh\n")
+    srun.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    script = batch_script(engine, tmp_path, "hydra.launcher.partition=gpu")
+    options = {line.removeprefix("#SBATCH --") for line in script if line.startswith("#SBATCH")}
+    assert asked | {"requeue", "partition=gpu", "signal=USR2@300", "time=1440", "job-name=roadmap"} <= options
+    assert ("export SLURM_KILL_BAD_EXIT=1" in script) == (engine != "slurm_array")
+
+
+@pytest.mark.parametrize(("engine", "address"), [("ray_local", "local"), ("ray_cluster", "auto")])
+def test_ray_takes_the_settings(engine: str, address: str, no_hydra_left: None) -> None:
+    ray = pytest.importorskip("ray")
+    settings = OmegaConf.to_container(launcher(engine).ray_cfg, resolve=True)
+    assert isinstance(settings, dict)
+    assert set(settings["init"]) <= set(inspect.signature(ray.init).parameters)
+    assert settings["init"]["address"] == address
+    ray.remote(**settings["remote"])(lambda: None)
+    with pytest.raises(ValueError, match="Invalid option"):
+        ray.remote(**settings["remote"], num_gpu=1)(lambda: None)
+
+
+@pytest.mark.parametrize(
+    ("name", "worker", "count", "taken"),
+    [("auto", 3, 8, [3]), ("auto", 11, 8, [3]), ("cuda", 1, 2, [1]), ("cuda:1", 0, 8, []), ("auto", 5, 1, [])],
+)
+def test_workers_take_the_gpus_in_turn(
+    name: str, worker: int, count: int, taken: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is none here: torch is asked how many there are and told which to use."""
+    chosen: list[int] = []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    share_gpus(name, worker)
+    assert chosen == taken
+
+
+@pytest.mark.parametrize(
+    ("asked", "extra"),
+    [("hydra/launcher=joblib", "joblib"), ("engine=slurm_4x8", "slurm"), ("engine=ray_local", "ray")],
+)
+def test_a_launcher_that_is_not_installed_is_one_sentence(asked: str, extra: str) -> None:
+    code = (
+        "import sys, hydra_plugins; hydra_plugins.__path__ = []; from roadmap.__main__ import main; "
+        f"sys.exit(main(['train', '-m', '{asked}']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.endswith(f" is a plugin that is not installed; pip install 'roadmap[{extra}]'\n")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("word", ["engine=laptop", "workers=2", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"])
+def test_what_starts_workers_is_not_for_run(word: str) -> None:
+    with pytest.raises(RequestError, match=rf"{word.partition('=')[0]}= belongs to `roadmap sweep`"):
+        run([word])

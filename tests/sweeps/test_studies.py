@@ -1,0 +1,227 @@
+"""Studies: which sets of changes, orders and combinations each of them asks for."""
+
+import itertools
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from roadmap.config.compose import compose
+from roadmap.config.path import compose_path
+from roadmap.designs.counting import count_composed
+from roadmap.errors import RequestError
+from roadmap.sweeps.planning import planned
+from roadmap.sweeps.studies import Study, study_of
+
+# a path takes Hydra more than a second
+cached_path = cache(lambda words, folders: compose_path(words, folders))
+
+
+@pytest.fixture(autouse=True)
+def paths_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "roadmap.sweeps.studies.compose_path", lambda words, folders: cached_path(tuple(words), tuple(folders))
+    )
+
+
+SMALL = ["gelu", "depthwise_conv", "move_up_depthwise"]
+
+
+def study(*overrides: str) -> Study:
+    chosen = [word for word in overrides if not word.startswith("study")]
+    return study_of(compose(overrides).values["study"], chosen)
+
+
+def sets(found: Study) -> set[frozenset[str]]:
+    return {frozenset(member.changes or ()) for member in found.members}
+
+
+def test_leave_one_out_is_the_end_without_each_change() -> None:
+    found = study("study=leave_one_out")
+    everything = set(found.changes or ())
+    assert len(found.members) == 14
+    assert found.members[0].composed.variant == "separate_downsampling"
+    missing = {frozenset(everything - one) for one in sets(found)}
+    lone = everything - {"depthwise_conv"}
+    assert missing == {
+        frozenset(),
+        *(frozenset({name}) for name in lone),
+        frozenset({"depthwise_conv", "move_up_depthwise"}),
+    }
+    (note,) = found.notes
+    assert note.startswith("depthwise_conv leaves with move_up_depthwise: depthwise_position=first does not go with")
+
+
+def test_add_one_in_is_the_start_plus_each_change() -> None:
+    found = study("study=add_one_in", "study.changes=[gelu,move_up_depthwise]")
+    assert sets(found) == {frozenset(), frozenset({"gelu"}), frozenset({"depthwise_conv", "move_up_depthwise"})}
+    (note,) = found.notes
+    assert note.startswith("move_up_depthwise comes with depthwise_conv: depthwise_position=first does not go with")
+
+
+def test_random_orders_are_feasible_distinct_and_the_same_again() -> None:
+    found = study("study=orders", "study.n=12")
+    assert found.orders is not None
+    assert len(set(map(tuple, found.orders))) == 12
+    for order in found.orders:
+        assert sorted(order) == sorted(found.changes or ())
+        assert order.index("depthwise_conv") < order.index("move_up_depthwise")
+    beginnings = {frozenset(order[:length]) for order in found.orders for length in range(14)}
+    assert sets(found) == beginnings
+    assert len(found.members) == len(beginnings)
+    assert study("study=orders", "study.n=12").orders == found.orders
+    assert study("study=orders", "study.n=12", "study.seed=1").orders != found.orders
+
+
+def test_all_orders_of_some_changes_are_all_their_sets() -> None:
+    found = study("study=orders", "study.orders=all", f"study.changes=[{','.join(SMALL)}]", "study.others=true")
+    assert sets(found) == {
+        frozenset(names)
+        for count in range(4)
+        for names in itertools.combinations(SMALL, count)
+        if "move_up_depthwise" not in names or "depthwise_conv" in names
+    }
+    assert {member.composed.design.norm for member in found.members} == {"layer"}
+
+
+def test_given_orders() -> None:
+    words = [f"study.changes=[{','.join(SMALL)}]", "study=orders"]
+    found = study(*words, "study.orders=[[depthwise_conv,gelu,move_up_depthwise]]")
+    assert [member.composed.variant for member in found.members] == [
+        "resnet50",
+        "resnet50 conv=depthwise",
+        "resnet50 conv=depthwise activation=gelu",
+        "resnet50 conv=depthwise depthwise_position=first activation=gelu",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (
+            ["study.orders=[[gelu]]"],
+            "order 1 of study.orders is gelu; it wants each of depthwise_conv, move_up_depthwise, gelu once",
+        ),
+        (
+            ["study.orders=[[gelu,move_up_depthwise,depthwise_conv]]"],
+            "order 1 of study.orders has a set that cannot be: move_up_depthwise \\+ gelu: ",
+        ),
+        (["study.orders=some"], "unknown study.orders 'some'; choose random, all or given"),
+        (["study.n=4"], "study.n=4: only 3 orders of these 3 changes were found"),
+        (["study.n=0"], "study.n=0 is out of range"),
+        (["study.seed=x"], "study.seed='x' does not fit"),
+        (["step=gelu"], "step= does not go with study=orders"),
+    ],
+)
+def test_what_is_wrong_with_orders(words: list[str], sentence: str) -> None:
+    with pytest.raises(RequestError, match=sentence):
+        study("study=orders", f"study.changes=[{','.join(SMALL)}]", *words)
+
+
+def test_factorial_is_what_hydra_composes() -> None:
+    found = study(
+        "study=factorial",
+        "step=gelu",
+        "study.axes={conv:[dense,depthwise],depthwise_position:[middle,first],design.width:[16,24]}",
+    )
+    assert [member.composed.variant for member in found.members] == [
+        "gelu conv=dense depthwise_position=middle design.width=16",
+        "gelu conv=dense depthwise_position=middle design.width=24",
+        "gelu depthwise_position=middle design.width=16",
+        "gelu depthwise_position=middle design.width=24",
+        "gelu design.width=16",
+        "gelu design.width=24",
+    ]
+    assert len(found.notes) == 1
+    assert found.notes[0].startswith("2 of 8 combinations are left out: depthwise_position=first does not go with")
+    for member in found.members:
+        composed = compose(member.composed.overrides)
+        assert (composed.values, composed.variant) == (member.composed.values, member.composed.variant)
+
+
+def test_factorial_of_recipe_and_size_is_what_hydra_composes() -> None:
+    found = study(
+        "study=factorial", "data=imagefolder", "data.root=x", "study.axes={recipe:[original,enhanced],size:[t,s]}"
+    )
+    rates = {member.composed.variant: member.composed.recipe.network.stochastic_depth for member in found.members}
+    assert rates == {
+        "resnet50 size=t": 0.0,
+        "resnet50 size=s": 0.0,
+        "resnet50 size=t recipe=enhanced": 0.1,
+        "resnet50 size=s recipe=enhanced": 0.4,
+    }
+
+
+@pytest.mark.parametrize(
+    ("axes", "sentence"),
+    [
+        ("{epochs:[1,2]}", "study.axes: 'epochs' is no toggle of a design; choose stage_ratio, "),
+        ("{kernel:k3}", "study.axes: kernel=k3 does not fit: it wants a list of options"),
+        ("{kernel:[k3,k4]}", "unknown kernel 'k4'; choose"),
+        ("???", "study.axes=\\?\\?\\? does not fit"),
+        ("{depthwise_position:[first]}", "1 of 1 combinations are left out"),
+    ],
+)
+def test_what_is_wrong_with_axes(axes: str, sentence: str) -> None:
+    with pytest.raises(RequestError, match=sentence):
+        study("study=factorial", f"study.axes={axes}")
+
+
+def test_a_plan_has_all_designs_of_a_seed_before_the_next_and_no_run_twice() -> None:
+    words = [
+        "study=add_one_in",
+        "study.changes=[gelu,gelu]",
+        "seeds=[3,1,3]",
+        "workers=2",
+        "epochs=2",
+        "hydra/launcher=basic",
+    ]
+    plan = planned(words, [])
+    assert [(request.variant, request.values["seed"]) for request in plan.requests] == [
+        ("resnet50", 3),
+        ("resnet50 activation=gelu", 3),
+        ("resnet50", 1),
+        ("resnet50 activation=gelu", 1),
+    ]
+    # what `roadmap train` takes, without what is about the sweep
+    assert plan.requests[1].overrides == ("step=resnet50", "epochs=2", "activation=gelu", "seed=3")
+    assert compose(plan.requests[1].overrides).experiment().run_id == plan.requests[1].experiment().run_id
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ([], "roadmap sweep wants a study; choose study=leave_one_out, "),
+        (["study=leave_two_out"], "unknown study 'leave_two_out'; choose"),
+        (["study=leave_one_out", "study.changes=[glu]"], "unknown change 'glu'; choose enhanced_recipe, "),
+        (["study=leave_one_out", "workers=0"], "workers=0 is out of range"),
+        (["study=leave_one_out", "retries=-1"], "retries=-1 is out of range"),
+        (["study=leave_one_out", "seeds=3"], "seeds=3 does not fit"),
+        (["study=leave_one_out", "study.n=3"], "unknown setting 'study.n'"),
+        (["study=leave_one_out", "epochs=0"], "epochs=0 is out of range"),
+    ],
+)
+def test_what_is_wrong_with_a_sweep(words: list[str], sentence: str) -> None:
+    with pytest.raises(RequestError, match=sentence):
+        planned(words, [])
+
+
+def test_a_path_of_the_users_own_has_its_own_changes(tmp_path: Path) -> None:
+    (tmp_path / "path").mkdir()
+    (tmp_path / "path" / "mine.yaml").write_text(
+        "name: mine\nsteps:\n  - step=gelu\n  - {change: kernel=k11, name: huge}\n"
+    )
+    plan = planned(["study=leave_one_out", "path=mine"], [str(tmp_path)])
+    assert [member.changes for member in plan.study.members] == [("huge",), ()]
+
+
+def test_random_designs_are_what_hydra_composes() -> None:
+    found = study(
+        "study=random", "study.n=6", "step=separate_downsampling", "kernel=k5", "study.space.norm=[batch,layer]"
+    )
+    assert len(found.members) == 6
+    for member in found.members:
+        composed = compose(member.composed.overrides)
+        assert (composed.values, composed.variant) == (member.composed.values, member.composed.variant)
+        assert 0.0015 <= count_composed(composed).gmacs <= 0.003
+        assert composed.design.downsampling == "separate"

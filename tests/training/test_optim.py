@@ -1,0 +1,127 @@
+"""Optimizer groups and learning rates against values reckoned by hand."""
+
+import math
+
+import pytest
+import torch
+
+from roadmap.config.compose import compose
+from roadmap.networks.builder import build
+from roadmap.training.optim import build_optimizer, build_schedule, learning_rate
+
+ORIGINAL = compose(["recipe=original", "data=imagenet", "data.root=x"]).recipe
+ENHANCED = compose(["recipe=enhanced", "data=imagenet", "data.root=x", "regime=tiny"]).recipe
+UPDATES_AN_EPOCH = 312  # 1,281,167 // 4096
+
+
+def test_enhanced_decays_matrices_only() -> None:
+    network = build("regime=nano", "step=separate_downsampling")
+    optimizer = build_optimizer(network, ENHANCED.optimizer)
+    decayed, spared = optimizer.param_groups
+    assert isinstance(optimizer, torch.optim.AdamW)
+    assert (decayed["weight_decay"], spared["weight_decay"]) == (0.05, 0.0)
+    assert (decayed["lr"], decayed["betas"], decayed["eps"]) == (4e-3, (0.9, 0.999), 1e-8)
+    names = {parameter: name for name, parameter in network.named_parameters()}
+    assert all(
+        names[p].endswith("weight") and "norm" not in names[p] and "scale" not in names[p] for p in decayed["params"]
+    )
+    assert all(names[p].endswith("bias") or "norm" in names[p] or "scale" in names[p] for p in spared["params"])
+    assert len(decayed["params"]) + len(spared["params"]) == len(names)
+
+
+def test_original_decays_everything() -> None:
+    network = build("regime=nano", "step=resnet50")
+    optimizer = build_optimizer(network, ORIGINAL.optimizer)
+    (group,) = optimizer.param_groups
+    assert isinstance(optimizer, torch.optim.SGD)
+    assert (group["lr"], group["momentum"], group["weight_decay"], group["nesterov"]) == (0.1, 0.9, 1e-4, False)
+    assert len(group["params"]) == len(list(network.parameters()))
+
+
+def test_a_first_update_that_fp16_skips_leaves_no_trace_in_the_momentum() -> None:
+    """Left to itself torch's fused SGD goes on with memory that nothing was written to."""
+
+    def weights(scaled: bool) -> torch.Tensor:
+        layer = torch.nn.Linear(300, 300)
+        torch.nn.init.constant_(layer.weight, 0.01)
+        optimizer = build_optimizer(layer, ORIGINAL.optimizer)
+        scaler = torch.amp.GradScaler("cpu", init_scale=4.0, enabled=scaled)
+        for infinite in (True, False, False) if scaled else (False, False):
+            scaler.scale(layer(torch.ones(2, 300)).sum() * (torch.inf if infinite else 1)).backward()
+            scaler.step(optimizer)
+            scaler.update()
+            optimizer.zero_grad()
+        return layer.weight.detach()
+
+    assert torch.equal(weights(scaled=True), weights(scaled=False))
+
+
+@pytest.mark.parametrize(
+    ("epoch", "lr"), [(0, 0.1), (29.99, 0.1), (30, 0.01), (59.99, 0.01), (60, 0.001), (89.99, 0.001)]
+)
+def test_original_learning_rate(epoch: float, lr: float) -> None:
+    updates = 90 * 5004
+    assert learning_rate(math.floor(epoch * 5004), updates, 0.1, ORIGINAL.schedule) == pytest.approx(lr)
+
+
+@pytest.mark.parametrize(
+    ("epoch", "lr"),
+    [
+        (0, 0.0),
+        (5, 1e-3),
+        (10, 2e-3),
+        (20, 4e-3),
+        (160, (4e-3 + 1e-6) / 2),
+        (90, 1e-6 + (4e-3 - 1e-6) * (1 + math.cos(math.pi / 4)) / 2),
+        (300, 1e-6),
+    ],
+)
+def test_enhanced_learning_rate(epoch: int, lr: float) -> None:
+    """20 epochs up from 0, then a cosine down to 1e-6 over the other 280."""
+    updates = 300 * UPDATES_AN_EPOCH
+    assert learning_rate(epoch * UPDATES_AN_EPOCH, updates, 4e-3, ENHANCED.schedule) == pytest.approx(lr, abs=1e-12)
+
+
+def test_other_epochs_shrink_the_whole_schedule() -> None:
+    for recipe, lr in ((ORIGINAL.schedule, 0.1), (ENHANCED.schedule, 4e-3)):
+        for share in (0.0, 0.03, 0.2, 0.5, 0.99):
+            long, short = (learning_rate(round(share * n), n, lr, recipe) for n in (100_000, 100))
+            assert short == pytest.approx(long)
+
+
+def test_the_schedule_moves_the_optimizer_once_an_update() -> None:
+    network = torch.nn.Linear(2, 2)
+    optimizer = build_optimizer(network, ENHANCED.optimizer)
+    schedule = build_schedule(optimizer, ENHANCED.schedule, 4e-3, updates=30)
+    seen = []
+    for _ in range(30):
+        seen.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    assert seen == pytest.approx([learning_rate(update, 30, 4e-3, ENHANCED.schedule) for update in range(30)])
+    assert optimizer.param_groups[1]["lr"] == pytest.approx(1e-6)
+
+
+def test_the_published_recipes() -> None:
+    """Table 5 of arXiv:2201.03545, and torchvision's reference for step 0."""
+    augment = ENHANCED.augment
+    assert (ENHANCED.batch_size, ENHANCED.schedule.epochs, ENHANCED.schedule.warmup_epochs) == (4096, 300, 20)
+    assert (augment.mixup, augment.cutmix, augment.random_erasing) == (0.8, 1.0, 0.25)
+    assert augment.randaugment is not None
+    assert augment.randaugment.to_dict() == {
+        "ops": 2,
+        "probability": 0.5,
+        "magnitude": 9.0,
+        "magnitude_std": 0.5,
+    }
+    assert (ENHANCED.label_smoothing, ENHANCED.ema_decay, ENHANCED.eval_crop_ratio) == (0.1, None, 0.875)
+    start = {"weight_init": "trunc_normal", "layer_scale": 1e-6, "stochastic_depth": 0.1, "head_init_scale": 1.0}
+    assert ENHANCED.network.to_dict() == start
+    assert augment.interpolation == "bicubic"
+    base = compose(["recipe=enhanced", "data=imagenet", "data.root=x", "regime=base"]).recipe
+    assert base.network.stochastic_depth == 0.5
+    assert (ORIGINAL.batch_size, ORIGINAL.schedule.epochs, ORIGINAL.label_smoothing) == (256, 90, 0.0)
+    start = {"weight_init": "kaiming", "layer_scale": None, "stochastic_depth": 0.0, "head_init_scale": 1.0}
+    assert ORIGINAL.network.to_dict() == start
+    assert (ORIGINAL.augment.randaugment, ORIGINAL.augment.mixup, ORIGINAL.augment.cutmix) == (None, None, None)
+    assert ORIGINAL.augment.interpolation == "bilinear"

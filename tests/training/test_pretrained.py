@@ -1,0 +1,202 @@
+"""Runs that start from weights trained before: torchvision's files, our own runs, what is refused."""
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+import torchvision
+from torch import Tensor
+
+from roadmap.__main__ import main
+from roadmap.config.compose import compose
+from roadmap.data import open_loaders
+from roadmap.networks.builder import build
+from roadmap.records.experiment import Experiment
+from roadmap.runtime.distributed import ALONE
+from roadmap.runtime.stopping import StopRequest
+from roadmap.training.assembly import build_trainer, seeded_network
+from roadmap.training.execute import execute
+from roadmap.training.pretrained import load_pretrained
+from roadmap.training.trainer import Trainer
+from tests.faults.kill_and_resume import differences, run_folder
+from tests.processes import train_in
+from tests.training.test_faults import interrupt
+
+CONVNEXT_T = ["regime=tiny", "step=separate_downsampling", "recipe=finetune_22k_224"]
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run on digits, ten classes, with averaged weights beside its own."""
+    runs_dir = tmp_path_factory.mktemp("trained")
+    request = ["step=separate_downsampling", "epochs=1", "batch_size=32", "recipe.ema_decay=0.9", "seed=3"]
+    return execute(compose([*request, f"runs_dir={runs_dir}"]))[1].path
+
+
+@pytest.fixture(scope="module")
+def weights(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same checkpoint as a file by itself, under a name that needs no quotes."""
+    return Path(shutil.copy(trained / "checkpoints" / "last.pt", tmp_path_factory.mktemp("weights") / "digits.pt"))
+
+
+def fine_tuning(photos: Path, weights: Path, runs_dir: Path, *overrides: str) -> list[str]:
+    """Two classes of photographs, 24 images, from a network of ten."""
+    request = ["step=separate_downsampling", "recipe=finetune_22k_224", "regime=nano", "data=imagefolder"]
+    request += [f"data.root={photos}", "batch_size=4", "epochs=2", "num_workers=0", f"pretrained='{weights}'"]
+    return [*request, f"runs_dir={runs_dir}", *overrides]
+
+
+def trainer(experiment: Experiment) -> Trainer:
+    return build_trainer(experiment, open_loaders(experiment, CPU), CPU, ALONE, StopRequest())
+
+
+@pytest.fixture(scope="module")
+def torchvision_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    network = torchvision.models.convnext_tiny()
+    torch.nn.init.normal_(network.classifier[2].bias)
+    file = tmp_path_factory.mktemp("torchvision") / "convnext_tiny.pth"
+    torch.save(network.state_dict(), file)
+    return file
+
+
+def test_torchvisions_weights_with_their_head(torchvision_file: Path) -> None:
+    theirs = torchvision.models.convnext_tiny().eval()
+    theirs.load_state_dict(torch.load(torchvision_file, weights_only=True))
+    ours = build(*CONVNEXT_T).eval()
+    assert load_pretrained(ours, str(torchvision_file)) == [f"starting from the weights of {torchvision_file}"]
+    images = torch.randn(2, 3, 64, 64)
+    with torch.inference_mode():
+        torch.testing.assert_close(ours(images), theirs(images), rtol=1e-4, atol=1e-5)
+
+
+def test_torchvisions_weights_with_another_head(torchvision_file: Path) -> None:
+    theirs = torch.load(torchvision_file, weights_only=True)
+    ours = build(*CONVNEXT_T, num_classes=7)
+    before = ours.head.weight.detach().clone()
+    said = load_pretrained(ours, str(torchvision_file))
+    assert said[1] == "their classes are other than these 7, so the head starts anew"
+    assert torch.equal(ours.head.weight, before)
+    assert ours.head.weight.std().item() == pytest.approx(0.02 * 0.001, rel=0.1)
+    assert ours.head.bias.abs().max() == 0
+    assert torch.equal(ours.norm.weight, theirs["classifier.0.weight"])
+    assert torch.equal(ours.stages[2][8].branch.spatial.weight, theirs["features.5.8.block.0.weight"])
+
+
+def test_a_run_with_another_head(
+    trained: Path, photo_folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Averaged weights everywhere but in the head, which is that of the run's own seed."""
+    experiment = compose(fine_tuning(photo_folder, trained, tmp_path)).experiment()
+    started = trainer(experiment).network.state_dict()
+    average = torch.load(trained / "checkpoints" / "last.pt", weights_only=True)["ema"]
+    fresh = seeded_network(experiment, 2, CPU).state_dict()
+    for name, tensor in started.items():
+        assert torch.equal(tensor, fresh[name] if name.startswith("head.") else average[f"module.{name}"]), name
+    lines = capfd.readouterr().err.splitlines()
+    assert lines == [
+        f"starting from the averaged weights of {trained}/checkpoints/last.pt",
+        "their classes are other than these 2, so the head starts anew",
+    ]
+    average_of_start = trainer(
+        compose(fine_tuning(photo_folder, trained, tmp_path, "recipe.ema_decay=0.9")).experiment()
+    )
+    assert average_of_start.ema is not None
+    assert torch.equal(average_of_start.ema.module.state_dict()["norm.weight"], started["norm.weight"])
+
+
+def test_a_head_of_as_many_classes_is_taken_over(trained: Path, tmp_path: Path) -> None:
+    request = ["step=separate_downsampling", f"pretrained='{trained}'", f"runs_dir={tmp_path}"]
+    started = trainer(compose(request).experiment()).network
+    average = torch.load(trained / "checkpoints" / "last.pt", weights_only=True)["ema"]
+    assert torch.equal(started.get_parameter("head.weight"), average["module.head.weight"])
+
+
+def test_a_checkpoint_without_an_average_gives_its_own_weights(trained: Path, tmp_path: Path) -> None:
+    state = torch.load(trained / "checkpoints" / "last.pt", weights_only=True)
+    torch.save(state | {"ema": None}, tmp_path / "plain.pt")
+    network = build("step=separate_downsampling")
+    assert load_pretrained(network, str(tmp_path / "plain.pt")) == [f"starting from the weights of {tmp_path}/plain.pt"]
+    own: dict[str, Tensor] = state["network"]
+    assert all(torch.equal(tensor, own[name]) for name, tensor in network.state_dict().items())
+
+
+def test_a_resumed_run_goes_on_from_its_own_checkpoint(weights: Path, photo_folder: Path, tmp_path: Path) -> None:
+    summary, whole = execute(compose(fine_tuning(photo_folder, weights, tmp_path / "whole")))
+    assert summary["pretrained"] == str(weights)
+    assert len(summary["definition"]["pretrained"]) == 64
+    folder = interrupt(fine_tuning(photo_folder, weights, tmp_path / "parts"), after=7)
+    execute(compose(fine_tuning(photo_folder, weights, tmp_path / "parts")))
+    assert differences(whole.path, folder) == []
+
+
+def test_two_processes_start_from_the_same_weights(
+    weights: Path, photo_folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    request = fine_tuning(photo_folder, weights, tmp_path / "two", "epochs=1")
+    assert train_in(2, request) == [0, 0]
+    assert capfd.readouterr().err.count("starting from the averaged weights") == 1
+    _, alone = execute(
+        compose(fine_tuning(photo_folder, weights, tmp_path / "alone", "epochs=1", "micro_batch_size=2"))
+    )
+    two, one = (
+        torch.load(folder / "checkpoints" / "last.pt", weights_only=True)["network"]
+        for folder in (run_folder(tmp_path / "two"), alone.path)
+    )
+    for name, tensor in one.items():
+        torch.testing.assert_close(two[name], tensor, rtol=1e-3, atol=1e-5)
+
+
+def test_the_run_id_follows_the_content_and_not_the_path(trained: Path, weights: Path, tmp_path: Path) -> None:
+    def identity(*overrides: str) -> str:
+        return compose(["step=separate_downsampling", *overrides]).experiment().run_id
+
+    elsewhere = shutil.copy(weights, tmp_path / "elsewhere.pt")
+    other = tmp_path / "other.pt"
+    torch.save(torch.load(weights, weights_only=True)["network"], other)
+    named = identity(f"pretrained={weights}")
+    assert identity(f"pretrained={elsewhere}") == named
+    assert identity(f"pretrained='{trained}'") == named, "a run's folder stands for its last checkpoint"
+    assert identity(f"pretrained={other}") != named
+    assert identity() != named
+    assert "pretrained" not in compose([]).experiment().definition
+
+
+@pytest.mark.parametrize(
+    ("file", "overrides", "message"),
+    [
+        ("nowhere.pt", [], r"pretrained=\S+/nowhere\.pt: no file \S+/nowhere\.pt; it wants weights or a run's folder"),
+        ("folder", [], r"pretrained=\S+/folder: no file \S+/last\.pt; a run's folder has its checkpoint there"),
+        ("text.pt", [], r"pretrained=\S+: \S+/text\.pt is no file of weights, or a damaged one"),
+        ("list.pt", [], r"pretrained=\S+: \S+/list\.pt holds a list; it wants a state dict"),
+        ("code.pt", [], r"pretrained=\S+: \S+/code\.pt is no file of weights, or a damaged one"),
+        ("dict.pt", [], r"pretrained=\S+: no state dict: it wants a tensor under each name, which epoch lacks"),
+        ("digits.pt", ["norm=batch"], r"pretrained=\S+: these weights .* do not fit the network: missing .*running"),
+        ("digits.pt", ["design.width=32"], r"pretrained=\S+: these weights .* has shape \(24, 3, 4, 4\) where"),
+        ("digits.pt", ["kernel=k5"], r"pretrained=\S+: these weights .* has shape \(24, 1, 7, 7\) where"),
+    ],
+)
+def test_what_does_not_fit_is_one_sentence_and_leaves_no_folder(
+    file: str,
+    overrides: list[str],
+    message: str,
+    weights: Path,
+    photo_folder: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "text.pt").write_text("not weights")
+    torch.save([1, 2], tmp_path / "list.pt")
+    torch.save({"epoch": 1}, tmp_path / "dict.pt")
+    torch.save(build("regime=nano"), tmp_path / "code.pt")  # a pickled network: code that would run
+    shutil.copy(weights, tmp_path / "digits.pt")
+    runs_dir = tmp_path / "runs"
+    assert main(["train", *fine_tuning(photo_folder, tmp_path / file, runs_dir, *overrides)]) == 2
+    lines = capfd.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert re.search(message, lines[0])
+    assert not runs_dir.exists()

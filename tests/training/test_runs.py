@@ -1,0 +1,296 @@
+"""Whole runs on real images: folders, resume, faults, exit statuses. Each is a second or two of training."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from roadmap.__main__ import main
+from roadmap.config.compose import compose
+from roadmap.errors import RequestError, WorkError
+from roadmap.folders.runfolder import RunFolder, read_metrics, timeless_metrics
+from roadmap.training.execute import execute
+
+QUICK = ["step=separate_downsampling", "epochs=3", "batch_size=32"]
+
+
+def rows(folder: Path) -> list[dict]:
+    """A run's metrics without what differs from one clock to the next."""
+    return timeless_metrics(folder / "metrics.jsonl")
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return torch.load(folder / "checkpoints" / "last.pt", weights_only=True)["network"]
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    assert rows(one) == rows(other)
+    first, second = weights(one), weights(other)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of three epochs."""
+    summary, folder = execute(compose([*QUICK, f"runs_dir={tmp_path_factory.mktemp('runs')}"]))
+    assert summary["status"] == "finished"
+    return folder.path
+
+
+def test_a_runs_folder(finished: Path) -> None:
+    summary = json.loads((finished / "summary.json").read_text())
+    metrics = read_metrics(finished / "metrics.jsonl")
+    assert [row["epoch"] for row in metrics] == [1, 2, 3]
+    assert summary["top1"] == metrics[-1]["top1"]
+    assert summary["best_top1"] == max(row["top1"] for row in metrics)
+    assert {"train_loss", "lr", "top5", "val_loss", "images_per_second", "seconds"} <= set(metrics[0])
+    assert (summary["regime"], summary["step"], summary["data"], summary["recipe"]) == (
+        "nano",
+        "separate_downsampling",
+        "digits",
+        "enhanced",
+    )
+    assert summary["gmacs"] == pytest.approx(0.002245, rel=1e-3)
+    assert finished.name == f"nano-digits-separate_downsampling-s0-{summary['run_id']}"
+    assert (finished / ".hydra" / "config.yaml").exists()
+    assert "step=separate_downsampling" in (finished / ".hydra" / "overrides.yaml").read_text()
+    assert {file.name for file in (finished / "checkpoints").iterdir()} == {"last.pt", "previous.pt", "best.pt"}
+
+
+def test_training_learns(finished: Path) -> None:
+    first, *_, last = read_metrics(finished / "metrics.jsonl")
+    assert last["train_loss"] < first["train_loss"]
+    assert last["top1"] > 20  # of ten classes
+
+
+def test_same_seed_same_numbers_other_seed_others(finished: Path, tmp_path: Path) -> None:
+    _, again = execute(compose([*QUICK, f"runs_dir={tmp_path}"]))
+    assert_same_run(finished, again.path)
+    _, other = execute(compose([*QUICK, f"runs_dir={tmp_path}", "seed=1"]))
+    assert rows(finished) != rows(other.path)
+    with pytest.raises(AssertionError):
+        assert_same_run(finished, other.path)
+
+
+def test_a_finished_run_is_kept(finished: Path) -> None:
+    before = (finished / "metrics.jsonl").stat().st_mtime_ns
+    summary, folder = execute(compose([*QUICK, f"runs_dir={finished.parent}"]))
+    assert folder.path == finished
+    assert summary["status"] == "finished"
+    assert (finished / "metrics.jsonl").stat().st_mtime_ns == before
+
+
+def test_the_same_design_by_other_words_is_the_same_run(finished: Path) -> None:
+    _, folder = execute(compose([*QUICK, "norm=layer", "stem=patchify", f"runs_dir={finished.parent}"]))
+    assert folder.path == finished
+
+
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_happened(
+    finished: Path, tmp_path: Path, sent: signal.Signals
+) -> None:
+    command = [sys.executable, "-m", "roadmap", "train", *QUICK, f"runs_dir={tmp_path}"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+    while not list(tmp_path.glob("*/checkpoints/last.pt")):
+        assert process.poll() is None, process.stderr and process.stderr.read()
+        time.sleep(0.01)
+    process.send_signal(sent)
+    status = process.wait()
+    (folder,) = tmp_path.glob("nano-*")
+    summary = json.loads((folder / "summary.json").read_text())
+    if sent == signal.SIGKILL:
+        assert summary["status"] == "running"
+    else:
+        assert summary["status"] == "interrupted"
+        assert status == (1 if sent == signal.SIGINT else 75)
+    assert len(rows(folder)) < 3, "it was over before the signal"
+    done = torch.load(folder / "checkpoints" / "last.pt", weights_only=True)["epoch"]
+    # what a kill in the middle of a line would leave
+    with open(folder / "metrics.jsonl", "a") as file:
+        file.write('{"epoch": 2, "train_')
+    again = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert f"goes on after epoch {done} of 3" in again.stderr
+    assert_same_run(finished, folder)
+
+
+def test_accumulation_gives_the_updates_of_the_whole_batch(finished: Path, tmp_path: Path) -> None:
+    """Without BN, and without MixUp, which draws for each micro batch, the two are equal within rounding."""
+    plain = [*QUICK, "epochs=1", "recipe.augment.mixup=null", "recipe.augment.cutmix=null", "batch_size=32"]
+    plain += [
+        "recipe.augment.randaugment=null",
+        "recipe.augment.crop_scale=[1.0,1.0]",
+        "recipe.augment.random_erasing=0",
+    ]
+    plain += ["recipe.augment.crop_aspect=[1.0,1.0]"]
+    _, whole = execute(compose([*plain, f"runs_dir={tmp_path / 'whole'}"]))
+    _, parts = execute(compose([*plain, f"runs_dir={tmp_path / 'parts'}", "micro_batch_size=16"]))
+    for name, tensor in weights(whole.path).items():
+        torch.testing.assert_close(weights(parts.path)[name], tensor, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_autocast_and_averaged_weights(tmp_path: Path, precision: str) -> None:
+    overrides = [*QUICK, f"precision={precision}", "recipe.ema_decay=0.9", f"runs_dir={tmp_path}"]
+    summary, folder = execute(compose(overrides))
+    assert "ema_top1" in rows(folder.path)[0]
+    assert summary["ema_top1"] == rows(folder.path)[-1]["ema_top1"]
+    assert summary["precision"] == precision
+
+
+def test_image_files_at_224_pixels(photo_folder: Path, tmp_path: Path) -> None:
+    """Two workers and none give the same run: random numbers depend on seed, epoch and image alone."""
+    request = ["step=separate_downsampling", "data=imagefolder", f"data.root={photo_folder}", "epochs=1"]
+    request += ["batch_size=8", "image_size=224", "regime=nano"]
+    _, with_workers = execute(compose([*request, f"runs_dir={tmp_path / 'two'}", "num_workers=2"]))
+    summary, without = execute(compose([*request, f"runs_dir={tmp_path / 'none'}", "num_workers=0"]))
+    assert_same_run(with_workers.path, without.path)
+    assert (summary["train_images"], summary["val_images"], summary["num_classes"]) == (24, 10, 2)
+    assert summary["top5"] == 100.0
+
+
+def test_an_unreadable_image_is_named_and_nothing_is_lost(photo_folder: Path, tmp_path: Path) -> None:
+    root = tmp_path / "images"
+    subprocess.run(["cp", "-r", str(photo_folder), str(root)], check=True)
+    bad = root / "train" / "china" / "3.jpg"
+    bad.write_bytes(bad.read_bytes()[:200])
+    request = ["data=imagefolder", f"data.root={root}", "epochs=1", "batch_size=8", "image_size=32"]
+    with pytest.raises(WorkError, match=r"cannot read image .*china/3\.jpg") as error:
+        execute(compose([*request, f"runs_dir={tmp_path / 'runs'}"]))
+    assert "\n" not in str(error.value)
+    (folder,) = (tmp_path / "runs").glob("nano-*")
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["status"] == "failed"
+    assert "3.jpg" in summary["error"]
+
+
+def test_a_loss_that_is_no_number_stops_the_run_with_a_sentence(tmp_path: Path) -> None:
+    request = compose(["step=resnet50", "epochs=2", "recipe.optimizer.lr=1e30", f"runs_dir={tmp_path}"])
+    with pytest.raises(
+        WorkError,
+        match=r"the loss became (nan|inf) in update 2 of epoch 1 at learning rate 1e\+30, the one before was 2\.\d+;",
+    ):
+        execute(request)
+    (folder,) = tmp_path.glob("nano-*")
+    assert json.loads((folder / "summary.json").read_text())["status"] == "failed"
+    assert not (folder / "checkpoints" / "last.pt").exists()
+
+
+def folder_with(root: Path, **classes: int) -> Path:
+    for name, count in classes.items():
+        split, label = name.split("_")
+        (root / split / label).mkdir(parents=True)
+        for index in range(count):
+            Image.new("RGB", (40, 40), (index, 0, 0)).save(root / split / label / f"{index}.png")
+    return root
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        ({"train_a": 2, "train_b": 2}, "no folder .*val; data.root wants train/ and val/"),
+        ({"train_a": 2, "train_b": 0, "val_a": 1, "val_b": 1}, "train: Found no valid file for the classes b"),
+        ({"train_a": 2, "train_b": 2, "val_a": 1}, "class 'b' is only in .*train"),
+        ({"train_a": 2, "train_b": 2, "val_a": 1, "val_b": 1}, "batch_size=32 is larger than the 4 training images"),
+    ],
+)
+def test_folders_that_do_not_fit_get_one_sentence(tmp_path: Path, classes: dict[str, int], message: str) -> None:
+    root = folder_with(tmp_path / "images", **classes)
+    with pytest.raises(RequestError, match=message) as error:
+        execute(compose(["data=imagefolder", f"data.root={root}", f"runs_dir={tmp_path / 'runs'}"]))
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "runs").exists(), "nothing is written for a request that does not fit"
+
+
+def test_a_folder_of_something_else_is_not_touched(tmp_path: Path) -> None:
+    experiment = compose([*QUICK, f"runs_dir={tmp_path}"]).experiment()
+    folder = tmp_path / f"nano-digits-separate_downsampling-s0-{experiment.run_id}"
+    folder.mkdir()
+    (folder / "thesis.txt").write_text("mine")
+    with pytest.raises(RequestError, match=r"holds files but no readable summary\.json"):
+        execute(compose([*QUICK, f"runs_dir={tmp_path}"]))
+    (folder / "summary.json").write_text('{"run_id": "other"}')
+    with pytest.raises(RequestError, match="holds run other, not"):
+        execute(compose([*QUICK, f"runs_dir={tmp_path}"]))
+    assert sorted(file.name for file in folder.iterdir()) == ["summary.json", "thesis.txt"]
+
+
+def test_a_run_killed_before_its_first_record_is_begun_again(tmp_path: Path) -> None:
+    composed = compose([*QUICK, f"runs_dir={tmp_path}"])
+    folder = RunFolder.open(composed.experiment(), composed.values, composed.overrides)
+    (folder.path / ".summary.json.123").write_text('{"run_')
+    summary, again = execute(composed)
+    assert (summary["status"], again.path) == ("finished", folder.path)
+    assert not list(folder.path.glob(".*.123"))
+
+
+def test_resume_never_refuses_a_run_that_exists(finished: Path) -> None:
+    with pytest.raises(RequestError, match="exists already and resume=never"):
+        execute(compose([*QUICK, f"runs_dir={finished.parent}", "resume=never"]))
+
+
+def test_a_runs_dir_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RequestError, match=r"cannot write .*; choose another runs_dir"):
+        execute(compose([*QUICK, f"runs_dir={tmp_path / 'file' / 'runs'}"]))
+
+
+def test_missing_cifar_gets_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=r"cifar10 is not in data\.root=.* and could not be downloaded") as error:
+        execute(compose(["data=cifar10", f"data.root={tmp_path}", f"runs_dir={tmp_path / 'runs'}"]))
+    assert "cifar-10-python.tar.gz" in str(error.value)
+
+
+def test_the_folder_is_found_by_its_id(finished: Path) -> None:
+    folder = RunFolder.find(compose([*QUICK, f"runs_dir={finished.parent}"]).experiment())
+    assert folder is not None
+    assert folder.path == finished
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["train", "norm=gn"], 2, "roadmap: unknown norm 'gn'; choose batch or layer\n"),
+        (["train", "kernel=7"], 2, "roadmap: unknown kernel '7'; choose k11, k3, k5, k7 or k9\n"),
+        (["train", "garbage"], 2, "roadmap: cannot read 'garbage'; write group=option or setting=value\n"),
+        (["train", "depthwise_position=first"], 2, "roadmap: depthwise_position=first does not go with conv=dense"),
+        (["train", "batch_size=359"], 2, "roadmap: batch_size=359 is larger than the 358 training images of digits"),
+        (
+            ["train", "device=cuda:99"],
+            2,
+            "roadmap: device=cuda:99 cannot be used on this machine; choose auto or cpu\n",
+        ),
+        (["frobnicate"], 2, "roadmap: unknown command 'frobnicate'; choose steps, train"),
+        (["steps", "regime=huge"], 2, "roadmap: unknown regime 'huge'; choose base, nano, nano_base or tiny\n"),
+        (["run", "seed=1"], 2, "roadmap: seed= and step= belong to `roadmap train`"),
+        (["run", "seeds=3"], 2, "roadmap: seeds=3 does not fit: it wants a list of whole numbers"),
+        (["compare"], 2, "roadmap: no run folders; name them"),
+        (["compare", "nowhere"], 2, "roadmap: no folder nowhere\n"),
+        (["figure", "nowhere"], 2, "roadmap: the following arguments are required: -o/--output"),
+    ],
+)
+def test_exit_status_and_one_line_on_stderr(
+    arguments: list[str], status: int, message: str, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    os.chdir(tmp_path)
+    assert main(arguments) == status
+    error = capfd.readouterr().err
+    assert error.startswith(message)
+    assert error.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_a_compiled_network_trains_and_saves_under_plain_names(tmp_path: Path) -> None:
+    _, folder = execute(compose([*QUICK, "epochs=1", "compile=true", f"runs_dir={tmp_path / 'compiled'}"]))
+    _, plain = execute(compose([*QUICK, "epochs=1", f"runs_dir={tmp_path / 'plain'}"]))
+    compiled, eager = weights(folder.path), weights(plain.path)
+    assert list(compiled) == list(eager)
+    for name, tensor in eager.items():
+        torch.testing.assert_close(compiled[name], tensor, rtol=1e-2, atol=1e-3)
