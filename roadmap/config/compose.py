@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
+from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf, open_dict
 
@@ -18,7 +19,7 @@ from roadmap.config.overrides import MATCHING, SETTINGS, is_network, is_toggle, 
 from roadmap.designs.counting import count_composed
 from roadmap.designs.matching import Matching, matched
 from roadmap.errors import RequestError
-from roadmap.records.design import Design
+from roadmap.records.design import AXES, LATER_AXES, Design
 from roadmap.records.experiment import Experiment
 from roadmap.records.recipe import Recipe
 from roadmap.records.rival import Rival
@@ -39,6 +40,10 @@ def by_size(size: str, values: Mapping[str, Any], *, _root_: DictConfig) -> Any:
 
 
 OmegaConf.register_new_resolver("by_size", by_size, replace=True)
+# What `later_axes` in conf/config.yaml stands for: each axis at the default of its field, an option without a file.
+for axis, default in LATER_AXES.items():
+    ConfigStore.instance().store(group=axis, name=default, node={AXES[axis]: default}, package="design")
+ConfigStore.instance().store("later_axes", {"defaults": [{axis: default} for axis, default in LATER_AXES.items()]})
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from roadmap.checked import listed
 from roadmap.config.confdir import config_dir
 from roadmap.config.overrides import SETTINGS
 from roadmap.errors import RequestError
-from roadmap.records.design import AXES
+from roadmap.records.design import AXES, LATER_AXES
 
 RUN_KEYS = (
     "epochs",
@@ -54,7 +54,9 @@ def hydra_errors(overrides: Sequence[str]) -> Iterator[None]:
 def _not_a_word(overrides: Sequence[str]) -> str | None:
     for override in overrides:
         group, _, option = override.partition("=")
-        options = sorted(file.stem for file in (config_dir() / group).glob("*.yaml"))
+        files = (config_dir() / group).glob("*.yaml")
+        later = {LATER_AXES[group]} if group in LATER_AXES else set()
+        options = sorted({file.stem for file in files} | later)
         if options and option not in options:
             return f"unknown {group} '{option}'; choose {listed(options)}"
     return None

@@ -4,9 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from roadmap.designs.layout import Act, Conv, Layers, Norm, layout
 from roadmap.errors import RequestError
-from roadmap.records.design import Design
+from roadmap.records.design import Conv, Design, Layers, layout
 from roadmap.records.experiment import TOTAL_STRIDE
 from roadmap.records.recipe import Recipe
 from roadmap.records.rival import Rival
@@ -94,14 +93,9 @@ class _Tally:
     def add(self, layers: Layers, resolution: int, times: int = 1) -> int:
         """Count the layers ``times`` over, from so many pixels a side; how many a side come out of them once."""
         for layer in layers:
-            if isinstance(layer, Conv):
-                resolution = layer.resized(resolution)
-                weights = layer.out_channels * (layer.in_channels // layer.groups) * layer.kernel**2
-                self.macs += times * weights * resolution**2
-                self.params += times * (weights + layer.bias * layer.out_channels)
-                self.activations += times * layer.out_channels * resolution**2
-            elif isinstance(layer, Norm):
-                self.params += times * 2 * layer.channels
-            elif not isinstance(layer, Act):
-                resolution = layer.resized(resolution)
+            macs, params, activations = layer.cost(resolution)
+            self.macs += times * macs
+            self.params += times * params
+            self.activations += times * activations
+            resolution = layer.resized(resolution)
         return resolution

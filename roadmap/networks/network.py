@@ -1,76 +1,21 @@
 """The one network of the roadmap, built from a Design's rows."""
 
 from collections import OrderedDict
-from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
-from roadmap.designs.layout import Act, BlockLayout, Conv, Layer, Layers, Norm, layout
-from roadmap.records.design import Design
+from roadmap.modules import LayerScale, ScalableConv2d
+from roadmap.records.design import Act, BlockLayout, Design, Layers, layout
 from roadmap.records.recipe import NetworkRecipe
-
-ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"relu": lambda: nn.ReLU(inplace=True), "gelu": nn.GELU}
-
-
-class LayerNorm2d(nn.LayerNorm):
-    """LayerNorm over the channels of each pixel, (N, C, H, W) -> (N, C, H, W); free of copies in channels_last."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = F.layer_norm(x.permute(0, 2, 3, 1), self.normalized_shape, self.weight, self.bias, self.eps)
-        return x.permute(0, 3, 1, 2)
-
-
-class LayerScale(nn.Module):
-    """A learned factor per channel; its weight is (C,) as in the official code, so that it counts as a vector."""
-
-    def __init__(self, channels: int, initial: float):
-        super().__init__()
-        self.weight = nn.Parameter(torch.full((channels,), initial))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.weight[:, None, None]
-
-
-class ScalableConv2d(nn.Conv2d):
-    """A convolution that takes a layer scale's factors (out,) into its weights: the same sum, a pass over x less."""
-
-    def forward(self, x: Tensor, factors: Tensor | None = None) -> Tensor:
-        if factors is None:
-            return super().forward(x)
-        bias = None if self.bias is None else self.bias * factors
-        return self._conv_forward(x, self.weight * factors[:, None, None, None], bias)
 
 
 def sequence(design: Design, layers: Layers) -> nn.Module:
     """The layers as modules under their names; of none the identity."""
     if not layers:
         return nn.Identity()
-    return nn.Sequential(OrderedDict((layer.name, module(design, layer)) for layer in layers))
-
-
-def module(design: Design, layer: Layer) -> nn.Module:
-    """One row as the module it stands for."""
-    if isinstance(layer, Conv):
-        return ScalableConv2d(
-            layer.in_channels,
-            layer.out_channels,
-            layer.kernel,
-            layer.stride,
-            padding=layer.padding,
-            groups=layer.groups,
-            bias=layer.bias,
-        )
-    if isinstance(layer, Norm):
-        return norm(design, layer.channels)
-    return ACTIVATIONS[design.activation]() if isinstance(layer, Act) else nn.MaxPool2d(3, stride=2, padding=1)
-
-
-def norm(design: Design, channels: int) -> nn.Module:
-    """BN or LN, each with the epsilon of the end of the road it comes from."""
-    return nn.BatchNorm2d(channels) if design.norm == "batch" else LayerNorm2d(channels, eps=1e-6)
+    return nn.Sequential(OrderedDict((layer.name, layer.module(design)) for layer in layers))
 
 
 class Block(nn.Module):
@@ -83,7 +28,7 @@ class Block(nn.Module):
         self.scale = nn.Identity() if initial is None else LayerScale(rows.out_channels, initial)
         self.drop = StochasticDepth(drop, "row") if drop else nn.Identity()
         self.shortcut = sequence(design, rows.shortcut)
-        self.act = ACTIVATIONS[design.activation]() if design.activations == "every_layer" else nn.Identity()
+        self.act = Act("act").module(design) if design.activations == "every_layer" else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         y, x = self.drop(self.scaled(x)), self.shortcut(x)
@@ -152,7 +97,7 @@ class Network(nn.Module):
             self.downsampling.append(sequence(design, stage.downsampling))
             self.stages.append(nn.Sequential(*(Block(design, block, recipe, next(drops)) for block in stage.blocks())))
         self.pool = nn.AdaptiveAvgPool2d(1)
-        self.norm = norm(design, rows.features) if rows.norm else nn.Identity()
+        self.norm = rows.norm.module(design) if rows.norm else nn.Identity()
         self.head = nn.Linear(rows.features, num_classes)
         initialise(self, recipe.weight_init)
         with torch.no_grad():
