@@ -32,6 +32,19 @@ def override_parser(command: str, description: str) -> Parser:
     return parser
 
 
+def overrides_first(arguments: list[str]) -> list[str]:
+    """What Hydra's parser takes: all overrides before its options. Raises RequestError where it would take neither."""
+    from hydra._internal.utils import get_args_parser
+
+    parser = get_args_parser()
+    options = Parser(prog="roadmap train", parents=[parser], add_help=False)
+    overrides = options.parse_intermixed_args(arguments).overrides
+    rest = list(arguments)
+    for word in overrides:
+        rest.remove(word)
+    return [*overrides, *rest]
+
+
 def checked_overrides(words: list[str]) -> list[str]:
     """The words, or RequestError for one that is not an override."""
     for word in words:

@@ -9,7 +9,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from roadmap.commands.arguments import say_choices
+from roadmap.commands.arguments import overrides_first, say_choices
 from roadmap.config.compose import Composed, composed
 from roadmap.config.confdir import config_dir
 from roadmap.config.hydra_errors import hydra_errors
@@ -44,7 +44,7 @@ def main(arguments: list[str]) -> int:
 
     # without it Hydra prints errors itself and exits with 1 whatever they are
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
-    sys.argv = ["roadmap train", *arguments]
+    sys.argv = ["roadmap train", *overrides_first(arguments)]
     try:
         with hydra_errors(arguments):
             job()

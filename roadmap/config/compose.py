@@ -192,6 +192,12 @@ def composed(
     """What Hydra composed as plain values and checked records."""
     values = _plain_values(config)
     options = {str(group): str(option) for group, option in choices.items()}
+    for axis in AXES:
+        if axis in values:  # where Hydra puts what no header places
+            raise RequestError(
+                f"{axis}={options[axis]} sets nothing of the design: the first line of {axis}/{options[axis]}.yaml "
+                "is to be '# @package design'"
+            )
     plain = options
     if any(map(is_toggle, overrides)):
         plain = compose([override for override in overrides if not is_toggle(override)], config_dirs).choices

@@ -1,7 +1,5 @@
 """The design record, and what it means: a network as rows of layers, without torch until one of them is built."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import MISSING, dataclass, fields
 from itertools import pairwise
@@ -17,7 +15,7 @@ PATCH = 16  # pixels a side of an isotropic network's patches
 EXPANSION = 4  # between a bottleneck's narrow and wide side, in ResNet and ConvNeXt alike
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Design(Checked):
     """One point of the design space between (and beside) ResNet-50 and ConvNeXt-T; arXiv:2201.03545, section 2.
 
@@ -31,9 +29,9 @@ class Design(Checked):
     place = "design"
 
     depths: tuple[int, int, int, int]  # blocks per stage; the group stage_ratio
-    width: int  # channels of the first stage; each later stage doubles them
     stem: Literal["resnet", "patchify"]
     conv: Literal["dense", "depthwise"]
+    width: int  # channels of the first stage; each later stage doubles them
     bottleneck: Literal["standard", "inverted"]
     depthwise_position: Literal["middle", "first"]
     kernel: int
@@ -102,7 +100,7 @@ class Layer:
         """The cost of one image of so many pixels a side."""
         return Cost()
 
-    def module(self, design: Design) -> nn.Module:
+    def module(self, design: Design) -> "nn.Module":
         """What it is in the network of a design, (N, C, H, W) to the same layout."""
         raise NotImplementedError
 
@@ -130,7 +128,7 @@ class Conv(Layer):
         pixels = self.resized(resolution) ** 2
         return Cost(weights * pixels, weights + self.bias * self.out_channels, self.out_channels * pixels)
 
-    def module(self, design: Design) -> nn.Module:
+    def module(self, design: Design) -> "nn.Module":
         from roadmap.modules import ScalableConv2d
 
         shape = self.in_channels, self.out_channels, self.kernel, self.stride
@@ -146,7 +144,7 @@ class Norm(Layer):
     def cost(self, resolution: int) -> Cost:
         return Cost(params=2 * self.channels)
 
-    def module(self, design: Design) -> nn.Module:
+    def module(self, design: Design) -> "nn.Module":
         from torch.nn import BatchNorm2d
 
         from roadmap.modules import LayerNorm2d
@@ -158,7 +156,7 @@ class Norm(Layer):
 class Act(Layer):
     """The design's activation."""
 
-    def module(self, design: Design) -> nn.Module:
+    def module(self, design: Design) -> "nn.Module":
         from torch import nn
 
         return nn.ReLU(inplace=True) if design.activation == "relu" else nn.GELU()
@@ -171,7 +169,7 @@ class Pool(Layer):
     def resized(self, resolution: int) -> int:
         return (resolution - 1) // 2 + 1
 
-    def module(self, design: Design) -> nn.Module:
+    def module(self, design: Design) -> "nn.Module":
         from torch import nn
 
         return nn.MaxPool2d(3, stride=2, padding=1)

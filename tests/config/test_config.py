@@ -154,12 +154,19 @@ def test_bad_requests_get_one_sentence(override: str, message: str) -> None:
 def test_a_design_made_in_python_is_checked_as_well() -> None:
     with pytest.raises(RequestError, match=r"unknown design\.norm 'gn'; choose batch or layer"):
         Design.from_mapping(CONVNEXT_T.to_dict() | {"norm": "gn"})
-    with pytest.raises(RequestError, match=r"unknown key design\.foo; choose depths, width"):
+    with pytest.raises(RequestError, match=r"unknown key design\.foo; choose depths, stem"):
         Design.from_mapping(CONVNEXT_T.to_dict() | {"foo": 1})
     with pytest.raises(RequestError, match=r"design\.norm is not set"):
         Design.from_mapping({k: v for k, v in CONVNEXT_T.to_dict().items() if k != "norm"})
     assert Design.from_mapping(CONVNEXT_T.to_dict()) == CONVNEXT_T
     assert len({CONVNEXT_T, Design.from_mapping(CONVNEXT_T.to_dict())}) == 1
+
+
+def test_an_option_that_misses_its_header_is_told_so(tmp_path: Path) -> None:
+    (tmp_path / "kernel").mkdir()
+    (tmp_path / "kernel" / "k13.yaml").write_text("# mine\n# @package design\nkernel: 13\n")
+    with pytest.raises(RequestError, match=r"kernel=k13 sets nothing of the design: .* '# @package design'"):
+        compose(["kernel=k13"], [str(tmp_path)])
 
 
 def test_config_files_of_the_users_own(tmp_path: Path) -> None:

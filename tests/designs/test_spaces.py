@@ -19,10 +19,7 @@ from roadmap.networks.network import Network
 from roadmap.records.design import Design
 from roadmap.records.recipe import NetworkRecipe
 
-BASE = Design(
-    (1, 1, 3, 1), 24, "patchify", "depthwise", "inverted", "first", 7, "gelu", "one_per_block", "one_per_block",
-    "layer", "separate",
-)  # fmt: skip
+BASE = compose(["step=separate_downsampling"]).design  # of nano: 24 channels, 1, 1, 3 and 1 blocks
 
 
 def space(**changes: Any) -> Space:
@@ -109,7 +106,7 @@ def test_a_large_space_ends_with_the_share_that_fits() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"space": {"foo": [1]}}, "unknown key study.space.foo; choose depths, width"),
+        ({"space": {"foo": [1]}}, "unknown key study.space.foo; choose depths, stem"),
         ({"space": {"width": None}}, "study.space names nothing that varies"),
         ({"space": {"norm": ["bath"]}}, "study.space: unknown design.norm 'bath'; choose batch or layer"),
         ({"space": {"norm": {"low": 1, "high": 2}}}, "study.space.norm: a range is of numbers"),
