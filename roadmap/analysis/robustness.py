@@ -14,7 +14,6 @@ from roadmap.errors import RequestError
 from roadmap.records.corruptions import CORRUPTIONS, SEVERITIES
 
 Errors = Mapping[str, Sequence[float]]
-ALEXNET_CLEAN_ERROR = 43.478  # of torchvision's AlexNet, whose corruption errors the paper normalises by
 
 
 @dataclass(frozen=True)
@@ -72,25 +71,6 @@ def mce(errors: Errors, baseline: Mapping[str, float] | None = None) -> Corrupti
     baseline = alexnet_errors() if baseline is None else baseline
     means = _means(errors, baseline)
     return _averaged({name: 100 * means[name] / baseline[name] for name in baseline})
-
-
-def relative_mce(
-    errors: Errors,
-    clean: float,
-    baseline: Mapping[str, float] | None = None,
-    baseline_clean: float = ALEXNET_CLEAN_ERROR,
-) -> CorruptionErrors:
-    """Relative mCE: the same of what each corruption adds to the ``clean`` error; errors as ``mce``."""
-    baseline = alexnet_errors() if baseline is None else baseline
-    means = _means(errors, baseline)
-    return _averaged({name: 100 * (means[name] - clean) / (baseline[name] - baseline_clean) for name in baseline})
-
-
-def mean_error(errors: Errors) -> CorruptionErrors:
-    """The plain mean of errors over corruptions and severities, as C-bar's is reported; errors as ``mce``."""
-    if not errors:
-        raise RequestError("no mean error of no corruptions; evaluate at least one")
-    return _averaged(_means(errors, errors))
 
 
 def _averaged(values: dict[str, float]) -> CorruptionErrors:

@@ -13,9 +13,6 @@ from roadmap.paper.published import SCALED_FROM, published_steps
 FEWEST = 4  # steps that make an order worth comparing
 CLOSE = 0.8  # rank correlation from which an order is called the paper's
 
-# The paper's seeds, behind each mean and std of its tables.
-PAPER_SEEDS = 3
-
 
 def with_paper(table: pd.DataFrame) -> pd.DataFrame:
     """The table of ``groups.summarise`` with ``paper_top1``, ``paper_delta`` and a ``verdict`` on each step's gap.

@@ -20,30 +20,10 @@ from roadmap.data.weather import Corrupting
 from roadmap.errors import RequestError
 from roadmap.records.corruptions import Corruptions
 from roadmap.records.experiment import EVALUATION_SOURCES, MEMORY_SOURCES, Data
+from roadmap.records.view import View
 from roadmap.runtime.distributed import ALONE, World
 
-
-@dataclass(frozen=True)
-class View:
-    """How images are shown to a network, which is the network's own affair: what it was trained to see, and where.
-
-    ``mean`` and ``std`` normalise values scaled to 0..1. A data set that is published cropped has its own crop ratio
-    (``data.eval_crop_ratio``), which goes before this one. ``batch_size`` is that of one process.
-    """
-
-    image_size: int
-    crop_ratio: float
-    interpolation: str
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    batch_size: int
-    num_workers: int
-    channels_last: bool
-    device: torch.device
-
-    def of(self, data: Data) -> "View":
-        """The view of a data set, which may have a crop ratio of its own."""
-        return self if data.eval_crop_ratio is None else replace(self, crop_ratio=data.eval_crop_ratio)
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -65,22 +45,23 @@ class Part:
     accepted: tuple[frozenset[int], ...] | None = None
 
 
-def open_parts(data: Data, view: View, world: World = ALONE) -> list[Part]:
-    """The parts of a data set: one of what a run would evaluate on, or those of a robustness set.
+def open_parts(data: Data, view: View, world: World = ALONE, device: torch.device = CPU) -> list[Part]:
+    """The parts of a data set, on a device: one of what a run would evaluate on, or those of a robustness set.
 
+    A data set that is published cropped has a crop ratio of its own, ``data.eval_crop_ratio``, before the view's.
     Raises RequestError where the data is missing or not laid out as published.
     """
-    view = view.of(data)
+    view = _own_crop(data, view)
     if data.source not in EVALUATION_SOURCES:
         whole, num_classes = _evaluated(data, view)
-        return [Part("", _count(whole), num_classes, lambda: _loader(whole, data, view, world))]
+        return [Part("", _count(whole), num_classes, lambda: _loader(whole, data, view, device, world))]
     return [
         Part(
             part.name,
             part.images,
             data.num_classes or 0,
             # bound now: the loop's variable is another by the time a part is opened
-            lambda part=part: _loader(part.read(), data, view, world),  # type: ignore[misc]
+            lambda part=part: _loader(part.read(), data, view, device, world),  # type: ignore[misc]
             part.classes,
             part.accepted,
         )
@@ -88,7 +69,9 @@ def open_parts(data: Data, view: View, world: World = ALONE) -> list[Part]:
     ]
 
 
-def corrupted_parts(data: Data, view: View, corruptions: Corruptions, world: World = ALONE) -> list[Part]:
+def corrupted_parts(
+    data: Data, view: View, corruptions: Corruptions, world: World = ALONE, device: torch.device = CPU
+) -> list[Part]:
     """The evaluation images of a data set that a run can be trained on, in each corruption at each severity.
 
     Images are corrupted as the network would see them, resized and cropped, each with random numbers of its own that
@@ -97,7 +80,7 @@ def corrupted_parts(data: Data, view: View, corruptions: Corruptions, world: Wor
     """
     if data.source in EVALUATION_SOURCES:
         raise RequestError(f"data={data.name} is only evaluated on as it is; choose a data set to corrupt")
-    view = view.of(data)
+    view = _own_crop(data, view)
     whole, num_classes = _evaluated(data, view)
     parts = []
     for name in corruptions.names:
@@ -108,7 +91,7 @@ def corrupted_parts(data: Data, view: View, corruptions: Corruptions, world: Wor
                     f"{name}/{severity}",
                     _count(whole),
                     num_classes,
-                    lambda finish=finish: _loader(whole, data, view, world, finish),  # type: ignore[misc]
+                    lambda finish=finish: _loader(whole, data, view, device, world, finish),  # type: ignore[misc]
                 )
             )
     return parts
@@ -125,6 +108,10 @@ class ArrayFinish:
         return torch.from_numpy(self.corrupting(pixels, number)).permute(2, 0, 1)
 
 
+def _own_crop(data: Data, view: View) -> View:
+    return view if data.eval_crop_ratio is None else replace(view, crop_ratio=data.eval_crop_ratio)
+
+
 def _evaluated(data: Data, view: View) -> tuple[Images | Samples, int]:
     """What a run on this data evaluates on, and how many classes there are."""
     if data.source in MEMORY_SOURCES:
@@ -137,22 +124,26 @@ def _count(images: Images | Samples) -> int:
     return len(images.labels)
 
 
-def _loader(whole: Images | Samples, data: Data, view: View, world: World, finish: Finish | None = None) -> ValLoader:
-    numbers = evaluation_share(_count(whole), view.batch_size, world.rank, world.size)
-    normalise = Normalise(view.mean, view.std, view.device, channels_last=view.channels_last)
+def _loader(
+    whole: Images | Samples, data: Data, view: View, device: torch.device, world: World, finish: Finish | None = None
+) -> ValLoader:
+    # what lies in memory comes in batches of 256 at least, as in training
+    batch_size = max(view.batch_size, 256) if isinstance(whole, Images) else view.batch_size
+    numbers = evaluation_share(_count(whole), batch_size, world.rank, world.size)
+    normalise = Normalise(view.mean, view.std, device, channels_last=view.channels_last)
     if isinstance(whole, Images):
         crop = CentreCrop(view.image_size, view.crop_ratio, view.interpolation)
         if finish is not None:
             corrupted = _corrupted(whole, numbers, crop, finish)
-            return ValLoader(MemorySource(corrupted.to(view.device)), numbers, as_it_is, normalise)
-        return ValLoader(MemorySource(whole.to(view.device)), numbers, crop, normalise)
+            return ValLoader(MemorySource(corrupted.to(device)), numbers, as_it_is, normalise)
+        return ValLoader(MemorySource(whole.to(device)), numbers, crop, normalise)
     source = EncodedSource(
         whole,
         EvaluationImage(view.image_size, view.crop_ratio, view.interpolation),
         Corrupt(data.max_corrupt),
         seed=None,
         num_workers=view.num_workers,
-        device=view.device,
+        device=device,
         finish=finish,
     )
     return ValLoader(source, numbers, as_it_is, normalise)

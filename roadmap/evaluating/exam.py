@@ -8,10 +8,11 @@ from typing import Any
 
 from roadmap.config.evaluation_request import EvaluationRequest, data_fields
 from roadmap.errors import RequestError
-from roadmap.evaluating.trained import Seen, Trained
+from roadmap.evaluating.trained import Trained
 from roadmap.folders.evaluation_record import EvaluationRecord, key_of, read_record, record_file
 from roadmap.records.corruptions import Corruptions
 from roadmap.records.experiment import MEMORY_SOURCES, Data
+from roadmap.records.view import View
 
 # of each field of a data set that may be left out what it is then, in plain values
 DATA_UNSET = {
@@ -27,7 +28,7 @@ class Exam:
 
     trained: Trained
     data: Data
-    seen: Seen
+    view: View
     corruptions: Corruptions | None
     save_predictions: bool
     output: Path | None = None
@@ -50,7 +51,7 @@ class Exam:
             "checkpoint": self.trained.checkpoint["file"] if self.trained.folder else None,
             "data": data,
             "corruptions": self.corruptions and self.corruptions.to_dict(),
-            **{name: value for name, value in asdict(self.seen).items() if name in shown},
+            **{name: value for name, value in asdict(self.view).items() if name in shown},
         }
 
     @cached_property
@@ -99,4 +100,4 @@ def exam(trained: Trained, request: EvaluationRequest, output: Path | None = Non
                 f"they are to be evaluated (data.eval_crop_ratio={data.eval_crop_ratio})"
             )
         given["crop_ratio"] = data.eval_crop_ratio
-    return Exam(trained, data, replace(trained.seen, **given), request.corrupted, request.save_predictions, output)
+    return Exam(trained, data, replace(trained.view, **given), request.corrupted, request.save_predictions, output)

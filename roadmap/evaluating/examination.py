@@ -17,11 +17,9 @@ from roadmap.data.parts import Part, corrupted_parts, open_parts
 from roadmap.errors import RequestError, WorkError
 from roadmap.evaluating.calibration import BINS, calibration_error, class_accuracies
 from roadmap.evaluating.exam import Exam
-from roadmap.evaluating.trained import view
 from roadmap.folders.evaluation_record import EvaluationRecord, make_folder, write_record
 from roadmap.folders.predictions import EvaluatedImages, Predictions, write_predictions
 from roadmap.folders.runfolder import now
-from roadmap.records.experiment import MEMORY_SOURCES
 from roadmap.runtime.device import autocast
 from roadmap.runtime.distributed import World
 from roadmap.runtime.progress import QUIET_SECONDS
@@ -42,7 +40,7 @@ def examine(
     groups: dict[tuple[Any, ...], list[int]] = {}
     for number, one in enumerate(exams):
         if found[number] is None:
-            groups.setdefault((one.data, one.seen, one.corruptions, one.save_predictions), []).append(number)
+            groups.setdefault((one.data, one.view, one.corruptions, one.save_predictions), []).append(number)
     made: dict[int, EvaluationRecord] = {}
     for numbers in groups.values():
         records = _examine_alike([exams[number] for number in numbers], device, world)
@@ -54,12 +52,11 @@ def _examine_alike(exams: Sequence[Exam], device: torch.device, world: World) ->
     """The records of exams that differ in their networks alone."""
     first, started = exams[0], now()
     with world.together():
-        shown = view(first.seen, device, first.data.source in MEMORY_SOURCES)
-        parts = open_parts(first.data, shown, world)
+        parts = open_parts(first.data, first.view, world, device)
         if first.corruptions is not None:
-            parts += corrupted_parts(first.data, shown, first.corruptions, world)
+            parts += corrupted_parts(first.data, first.view, first.corruptions, world, device)
         networks = [_built(one, parts, device) for one in exams]
-    evaluator = Evaluator(autocast(device, first.seen.precision), device, world)
+    evaluator = Evaluator(autocast(device, first.view.precision), device, world)
     records = [_opening(one, parts, device, world, started) for one in exams]
     label = first.trained.label if len(exams) == 1 else f"{len(exams)} networks"
     for part in _told(parts, label, shown=world.first and len(parts) > 1):
@@ -132,14 +129,14 @@ class Competing(nn.Module):
 
 def _built(one: Exam, parts: Sequence[Part], device: torch.device) -> nn.Module:
     """The network on the device; RequestError where it has other classes than the data or cannot take the size."""
-    trained, classes, size = one.trained, parts[0].num_classes, one.seen.image_size
+    trained, classes, size = one.trained, parts[0].num_classes, one.view.image_size
     if trained.num_classes not in (None, classes):
         raise RequestError(
             f"{trained.label} tells {trained.num_classes} classes apart, and {one.data.name} has {classes}; "
             "evaluate it on data with the classes that it was trained for"
         )
     network = trained.make(size, classes)
-    memory_format = torch.channels_last if one.seen.channels_last else torch.contiguous_format
+    memory_format = torch.channels_last if one.view.channels_last else torch.contiguous_format
     network = network.to(device=device, memory_format=memory_format).eval()  # type: ignore[call-overload]
     try:
         with torch.inference_mode():
@@ -153,7 +150,7 @@ def _built(one: Exam, parts: Sequence[Part], device: torch.device) -> nn.Module:
 
 def _opening(one: Exam, parts: Sequence[Part], device: torch.device, world: World, started: str) -> EvaluationRecord:
     """A record without its results."""
-    trained, seen = one.trained, one.seen
+    trained, view = one.trained, one.view
     chosen_here = Path(trained.checkpoint["file"]).name == "best.pt" and one.data == trained.data
     return {
         "key": one.key,
@@ -164,17 +161,17 @@ def _opening(one: Exam, parts: Sequence[Part], device: torch.device, world: Worl
         # the best of many epochs on these very images is better than it will be on others
         "chosen_on_these_images": chosen_here,
         "data": one.data.name,
-        "image_size": seen.image_size,
-        "crop_ratio": seen.crop_ratio,
-        "interpolation": seen.interpolation,
-        "precision": seen.precision,
+        "image_size": view.image_size,
+        "crop_ratio": view.crop_ratio,
+        "interpolation": view.interpolation,
+        "precision": view.precision,
         "corruptions": one.corruptions and one.corruptions.to_dict(),
         "num_classes": parts[0].num_classes,
         "calibration_bins": BINS,
         "definition": one.definition,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        "channels_last": seen.channels_last,
-        "batch_size": seen.batch_size,
+        "channels_last": view.channels_last,
+        "batch_size": view.batch_size,
         "processes": world.size,
         "git_commit": git_commit(),
         "versions": {name: version(name) for name in ("roadmap", "torch", "torchvision")},
@@ -191,8 +188,8 @@ def _save(one: Exam, part: Part, answered: Answered, digest: str) -> None:
     images = EvaluatedImages(
         f"{one.data.name}/{part.name}".rstrip("/"),
         digest,
-        one.seen.image_size,
-        one.seen.crop_ratio,
+        one.view.image_size,
+        one.view.crop_ratio,
         tuple(answered.left_out),
     )
     file = one.predictions_file(part.name)

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from roadmap.config.compose import Composed
 from roadmap.config.overrides import key_of
-from roadmap.data.parts import View
 from roadmap.errors import RequestError
 from roadmap.folders.runfolder import RunFolder
 from roadmap.networks.library_weights import library_weights
@@ -23,27 +22,13 @@ from roadmap.records.digest import file_digest
 from roadmap.records.experiment import Data
 from roadmap.records.recipe import Recipe
 from roadmap.records.rival import Rival
+from roadmap.records.view import View
 from roadmap.training.checkpoint import DAMAGED, averaged_weights
 from roadmap.training.pretrained import read_weights
 
 CONFIG = ".hydra/config.yaml"
 # of a run's summary, what says which run an evaluation is of
 IDENTITY = ("run_id", "regime", "step", "variant", "recipe", "seed", "epochs")
-
-
-@dataclass(frozen=True)
-class Seen:
-    """How a network's training, or its library, showed it images, and how many of them at once."""
-
-    image_size: int
-    crop_ratio: float
-    interpolation: str
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    precision: str
-    channels_last: bool
-    num_workers: int
-    batch_size: int
 
 
 @dataclass(frozen=True)
@@ -59,7 +44,7 @@ class Trained:
     make: Callable[[int, int], nn.Module]
     num_classes: int | None
     data: Data | None
-    seen: Seen
+    view: View
     checkpoint: dict[str, Any]
     run: dict[str, Any] = field(default_factory=dict)
     folder: Path | None = None
@@ -106,7 +91,7 @@ def trained_checkpoint(file: Path, averaged: bool = False) -> Trained:
         make=make,
         num_classes=classes,
         data=data,
-        seen=_seen(values, recipe, data, micro),
+        view=_view(values, recipe, data, micro),
         checkpoint={"file": file.name, "epoch": state["epoch"], "weights": "averaged" if averaged else "network"},
         run={name: summary.get(name) for name in IDENTITY} | {"design": summary.get("design")},
         folder=folder,
@@ -114,9 +99,9 @@ def trained_checkpoint(file: Path, averaged: bool = False) -> Trained:
     )
 
 
-def _seen(values: Mapping[str, Any], recipe: Recipe, data: Data, batch_size: int) -> Seen:
+def _view(values: Mapping[str, Any], recipe: Recipe, data: Data, batch_size: int) -> View:
     """How a config's own evaluation shows images."""
-    return Seen(
+    return View(
         image_size=values["image_size"],
         crop_ratio=recipe.eval_crop_ratio,
         interpolation=recipe.augment.interpolation,
@@ -140,13 +125,13 @@ def trained_file(composed: Composed) -> Trained:
         return _with_weights(network, weights, f"pretrained={pretrained}")
 
     data = Data.from_mapping(values["data"])
-    seen = _seen(values, recipe, data, values["micro_batch_size"] or min(values["batch_size"], 256))
+    view = _view(values, recipe, data, values["micro_batch_size"] or min(values["batch_size"], 256))
     return Trained(
         label=f"{composed.variant}, {file.name}",
         make=make,
         num_classes=None,
         data=data,
-        seen=seen,
+        view=view,
         checkpoint={"file": str(file), "epoch": None, "weights": "averaged" if averaged else "network"},
         run={"regime": values["regime"]["name"], "variant": composed.variant, "design": composed.design.to_dict()},
         digest=weights_digest(weights),
@@ -161,12 +146,8 @@ def trained_library(composed: Composed) -> Trained:
     weights = library_weights(rival, str(values["pretrained"]).partition("/")[2])
     # the config's own image size is the regime's
     given = [word for word in composed.overrides if key_of(word) == "image_size"]
-    seen = Seen(
-        image_size=values["image_size"] if given else weights.image_size,
-        crop_ratio=weights.crop_ratio,
-        interpolation=weights.interpolation,
-        mean=weights.mean,
-        std=weights.std,
+    view = View(
+        **vars(weights.shown) | ({"image_size": values["image_size"]} if given else {}),
         precision=values["precision"],
         channels_last=values["channels_last"],
         num_workers=values["num_workers"],
@@ -177,7 +158,7 @@ def trained_library(composed: Composed) -> Trained:
         make=lambda image_size, num_classes: weights.make(image_size),
         num_classes=weights.num_classes,
         data=Data.from_mapping(values["data"]),
-        seen=seen,
+        view=view,
         checkpoint={"file": str(weights.file), "epoch": None, "weights": "network"},
         run={"regime": values["regime"]["name"], "variant": composed.variant, "design": rival.to_dict()},
         digest=file_digest(weights.file),
@@ -200,21 +181,6 @@ def weights_digest(weights: Mapping[str, Tensor]) -> str:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
-
-
-def view(seen: Seen, device: torch.device, in_memory: bool) -> View:
-    """How the data shows its images; what lies in memory comes in batches of 256 at least, as in training."""
-    return View(
-        image_size=seen.image_size,
-        crop_ratio=seen.crop_ratio,
-        interpolation=seen.interpolation,
-        mean=seen.mean,
-        std=seen.std,
-        batch_size=max(seen.batch_size, 256) if in_memory else seen.batch_size,
-        num_workers=seen.num_workers,
-        channels_last=seen.channels_last,
-        device=device,
-    )
 
 
 def _values(folder: Path) -> dict[str, Any]:

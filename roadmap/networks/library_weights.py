@@ -12,9 +12,10 @@ from torch import nn
 
 from roadmap.checked import listed
 from roadmap.errors import RequestError
-from roadmap.networks.models import SIZED, import_timm
+from roadmap.networks.models import SIZED, import_timm, made_by_library
 from roadmap.records.digest import file_digest
 from roadmap.records.rival import Rival
+from roadmap.records.view import Shown
 
 
 @dataclass(frozen=True)
@@ -23,11 +24,7 @@ class LibraryWeights:
 
     name: str
     file: Path
-    image_size: int
-    crop_ratio: float
-    interpolation: str
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    shown: Shown
     num_classes: int
     make: Callable[[int], nn.Module]
 
@@ -59,16 +56,22 @@ def _torchvision(rival: Rival, tag: str) -> LibraryWeights:
     def make(image_size: int) -> nn.Module:
         # torchvision builds these for one size, and its weights are for one
         sized = SIZED[start](image_size) if start and image_size != size else {}
-        return _made(lambda: models.get_model(rival.name, weights=weights, **sized, **rival.options), rival, image_size)
+        return made_by_library(
+            rival,
+            lambda: models.get_model(rival.name, weights=weights, **sized, **rival.options),
+            f"with its weights for image_size={image_size}",
+        )
 
     return LibraryWeights(
         name=weights.name,
         file=file,
-        image_size=size,
-        crop_ratio=size / shown.resize_size[0],
-        interpolation=shown.interpolation.value,
-        mean=tuple(shown.mean),
-        std=tuple(shown.std),
+        shown=Shown(
+            image_size=size,
+            crop_ratio=size / shown.resize_size[0],
+            interpolation=shown.interpolation.value,
+            mean=tuple(shown.mean),
+            std=tuple(shown.std),
+        ),
         num_classes=len(weights.meta["categories"]),
         make=make,
     )
@@ -99,17 +102,20 @@ def _timm(rival: Rival, tag: str) -> LibraryWeights:
         options: dict[str, Any] = {"pretrained": True, "pretrained_cfg_overlay": {"file": str(file)}, **rival.options}
         if config.fixed_input_size and image_size != config.input_size[-1]:
             options["img_size"] = image_size
-        return _made(lambda: timm.create_model(name, **options), rival, image_size)
+        how = f"with its weights for image_size={image_size}"
+        return made_by_library(rival, lambda: timm.create_model(name, **options), how)
 
     return LibraryWeights(
         name=config.tag or "default",
         file=file,
-        image_size=size,
-        # timm cuts the resized side off to whole pixels
-        crop_ratio=size / int(size / shown["crop_pct"]),
-        interpolation=shown["interpolation"],
-        mean=tuple(shown["mean"]),
-        std=tuple(shown["std"]),
+        shown=Shown(
+            image_size=size,
+            # timm cuts the resized side off to whole pixels
+            crop_ratio=size / int(size / shown["crop_pct"]),
+            interpolation=shown["interpolation"],
+            mean=tuple(shown["mean"]),
+            std=tuple(shown["std"]),
+        ),
         num_classes=config.num_classes,
         make=make,
     )
@@ -154,14 +160,3 @@ def _absent(place: Path, get: str, source: str) -> RequestError:
         f"pretrained=library: there is no {place}, and nothing is downloaded here; where there is a network, get it "
         f'with `python -c "import {library}; {get}"` ({source})'
     )
-
-
-def _made(make: Callable[[], nn.Module], rival: Rival, image_size: int) -> nn.Module:
-    try:
-        return make()
-    # what libraries object with
-    except (RuntimeError, TypeError, ValueError, AssertionError, KeyError, OSError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise RequestError(
-            f"{rival.library} cannot make {rival.name} with its weights for image_size={image_size}: {reason}"
-        ) from error

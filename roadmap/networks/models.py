@@ -83,7 +83,7 @@ def _torchvision(rival: Rival, recipe: NetworkRecipe, num_classes: int, image_si
         **ONE_OUTPUT.get(rival.name, {}),
         **rival.options,
     }
-    network = _made(rival, lambda: models.get_model(rival.name, **arguments))
+    network = made_by_library(rival, lambda: models.get_model(rival.name, **arguments))
     drops = [module for module in network.modules() if isinstance(module, StochasticDepth)]
     if recipe.stochastic_depth and not drops:
         raise _no_drops(rival, recipe)
@@ -101,9 +101,11 @@ def _timm(rival: Rival, recipe: NetworkRecipe, num_classes: int, image_size: int
     sized = {"img_size": image_size} if config is not None and config.fixed_input_size else {}
     arguments = {"num_classes": num_classes, **sized, **rival.options}
     if not recipe.stochastic_depth:
-        return _made(rival, lambda: timm.create_model(rival.name, **arguments))
+        return made_by_library(rival, lambda: timm.create_model(rival.name, **arguments))
     try:
-        return _made(rival, lambda: timm.create_model(rival.name, drop_path_rate=recipe.stochastic_depth, **arguments))
+        return made_by_library(
+            rival, lambda: timm.create_model(rival.name, drop_path_rate=recipe.stochastic_depth, **arguments)
+        )
     except RequestError as error:
         if "drop_path_rate" in str(error):
             raise _no_drops(rival, recipe) from error
@@ -112,7 +114,7 @@ def _timm(rival: Rival, recipe: NetworkRecipe, num_classes: int, image_size: int
 
 def _own(rival: Rival, recipe: NetworkRecipe, num_classes: int, image_size: int) -> nn.Module:
     drop = recipe.stochastic_depth
-    return _made(rival, lambda: rvt(rival.name, num_classes, image_size, drop, **rival.options))
+    return made_by_library(rival, lambda: rvt(rival.name, num_classes, image_size, drop, **rival.options))
 
 
 def import_timm() -> ModuleType:
@@ -131,14 +133,14 @@ MAKERS: dict[str, Callable[[Rival, NetworkRecipe, int, int], nn.Module]] = {
 }
 
 
-def _made(rival: Rival, make: Callable[[], nn.Module]) -> nn.Module:
-    """What a library makes; whatever it objects to becomes one sentence."""
+def made_by_library(rival: Rival, make: Callable[[], nn.Module], how: str = "so") -> nn.Module:
+    """What a library makes. Raises RequestError, in one sentence, for whatever it objects to."""
     try:
         return make()
-    # libraries check their arguments with whatever comes to hand
-    except (TypeError, ValueError, AssertionError, RuntimeError, KeyError, IndexError, NotImplementedError) as error:
+    # libraries check their arguments with whatever comes to hand, and read files
+    except (RuntimeError, TypeError, ValueError, AssertionError, LookupError, OSError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise RequestError(f"{rival.library} cannot make {rival.name} so: {reason[:300]}") from error
+        raise RequestError(f"{rival.library} cannot make {rival.name} {how}: {reason[:300]}") from error
 
 
 def _unknown(rival: Rival, names: list[str]) -> RequestError:

@@ -20,15 +20,16 @@ from torch import Tensor
 from roadmap.config.compose import compose
 from roadmap.config.confdir import config_dir
 from roadmap.data.memory import read_images
-from roadmap.data.parts import Part, View, corrupted_parts, open_parts
+from roadmap.data.parts import Part, corrupted_parts, open_parts
 from roadmap.data.robustness import imagenet_classes
 from roadmap.data.weather import Corrupting
 from roadmap.errors import RequestError
 from roadmap.records.corruptions import C_BAR, CORRUPTIONS, Corruptions
 from roadmap.records.experiment import Data
+from roadmap.records.view import View
 from roadmap.runtime.distributed import World
 
-VIEW = View(32, 1.0, "bilinear", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), 4, 0, False, torch.device("cpu"))
+VIEW = View(32, 1.0, "bilinear", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), "fp32", False, 0, 4)
 IMAGENET_SETS = ("imagenet_c", "imagenet_c_bar", "imagenet_a", "imagenet_r", "imagenet_sketch", "imagenet_v2")
 WNIDS = {"n01440764": 0, "n01498041": 6, "n02123045": 281, "n15075141": 999}
 

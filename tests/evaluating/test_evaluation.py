@@ -23,9 +23,10 @@ from roadmap.errors import RequestError
 from roadmap.evaluating.calibration import calibration_error, class_accuracies
 from roadmap.evaluating.exam import Exam, exam
 from roadmap.evaluating.examination import Competing, examine
-from roadmap.evaluating.trained import Seen, Trained, trained_checkpoint, trained_file, trained_run
+from roadmap.evaluating.trained import Trained, trained_checkpoint, trained_file, trained_run
 from roadmap.folders.evaluation_record import read_record
 from roadmap.folders.predictions import read_predictions
+from roadmap.records.view import View
 from roadmap.runtime.distributed import ALONE
 from roadmap.runtime.stopping import StopRequest
 from roadmap.training.answers import Answered, Answers
@@ -326,8 +327,8 @@ class Shades(nn.Module):
 @pytest.fixture(scope="module")
 def shades() -> Trained:
     """A network that was not trained, for ImageNet's classes."""
-    seen = Seen(32, 1.0, "bilinear", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), "fp32", False, 0, 4)
-    return Trained("shades", lambda size, classes: Shades(), 1000, None, seen, {"file": "none", "epoch": None})
+    view = View(32, 1.0, "bilinear", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), "fp32", False, 0, 4)
+    return Trained("shades", lambda size, classes: Shades(), 1000, None, view, {"file": "none", "epoch": None})
 
 
 def class_folders(root: Path, levels: dict[str, int]) -> None:

@@ -38,9 +38,9 @@ def test_torchvisions_weights_are_those_in_its_cache(hub: Path, monkeypatch: pyt
     weights = library_weights(SMALL)
     images = torch.rand(2, 3, 64, 64)
     assert torch.equal(weights.make(64).eval()(images), network.eval()(images))
-    assert (weights.name, weights.image_size, weights.crop_ratio) == ("IMAGENET1K_V1", 224, 0.875)
-    assert (weights.interpolation, weights.num_classes) == ("bilinear", 1000)
-    assert weights.mean == (0.485, 0.456, 0.406)
+    assert (weights.name, weights.shown.image_size, weights.shown.crop_ratio) == ("IMAGENET1K_V1", 224, 0.875)
+    assert (weights.shown.interpolation, weights.num_classes) == ("bilinear", 1000)
+    assert weights.shown.mean == (0.485, 0.456, 0.406)
     with pytest.raises(RequestError, match="no weights 'V3' of resnet50; choose IMAGENET1K_V1, IMAGENET1K_V2"):
         library_weights(Rival("torchvision", "resnet50", {}), "V3")
 
@@ -58,9 +58,9 @@ def test_timms_weights_are_those_in_the_hubs_cache(tmp_path: Path, monkeypatch: 
     save_file(network.state_dict(), folder / "snapshots" / commit / "model.safetensors")
     weights = library_weights(TINY_VIT)
     config = timm.data.resolve_model_data_config(network, use_test_size=True)
-    assert (weights.image_size, weights.mean) == (config["input_size"][-1], config["mean"])
+    assert (weights.shown.image_size, weights.shown.mean) == (config["input_size"][-1], config["mean"])
     resized = timm.data.create_transform(**config).transforms[0].size
-    assert round(weights.image_size / weights.crop_ratio) == resized, "the same side before the crop"
+    assert round(weights.shown.image_size / weights.shown.crop_ratio) == resized, "the same side before the crop"
     images = torch.rand(2, 3, 160, 160)
     assert torch.equal(weights.make(160).eval()(images), network.eval()(images))
     assert weights.make(192).eval()(torch.rand(1, 3, 192, 192)).shape == (1, 1000), "positions between the trained ones"

@@ -18,7 +18,6 @@ SHARED = (
     *("key", "conditions", "label", "run_id", "regime", "step", "variant", "recipe", "seed", "epochs"),
     *("data", "image_size", "crop_ratio", "interpolation", "precision", "num_classes", "device", "ended"),
 )
-CHECKPOINT = ("file", "epoch", "weights")
 PART = ("images", "left_out", "top1", "top5", "loss", "ece")
 COLUMNS = (*SHARED, "checkpoint", "epoch", "weights", "part", "corruption", "severity", *PART, "path")
 

@@ -122,10 +122,6 @@ def notes(comparison: Comparison) -> list[str]:
     return lines
 
 
-def _is_step_before(variant: str, parent: str | None) -> bool:
-    return pd.isna(parent) or parent == PaperPath().parent(variant, ())
-
-
 def _about_gaps(table: pd.DataFrame) -> str:
     tested = int(table["delta_p"].notna().sum())
     against = "the variant named" if "against" in accuracy_cells(table)[0] else "the step before"
@@ -154,10 +150,6 @@ def _number(value: float, form: str = ".2f") -> str:
 def _integer(value: Any) -> str:
     """A field as it was written: whole numbers, which pandas makes floats beside missing ones, without a point."""
     return "-" if pd.isna(value) else str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
-
-
-def _p_value(p: float) -> str:
-    return "" if pd.isna(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def _seeds(value: float) -> str:
