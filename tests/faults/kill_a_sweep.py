@@ -52,9 +52,9 @@ class Story:
         return self.runs_dir.parent / "trace.jsonl"
 
 
-def start(story: Story, overrides: list[str]) -> subprocess.Popen[bytes]:
-    """A process at the sweep, in a process group of its own."""
-    words = ["-m", "tests.faults.traced", str(story.trace), "sweep", *overrides, f"runs_dir={story.runs_dir}"]
+def start(story: Story, overrides: list[str], command: str = "sweep") -> subprocess.Popen[bytes]:
+    """A process at the sweep, or at another command, in a process group of its own."""
+    words = ["-m", "tests.faults.traced", str(story.trace), command, *overrides, f"runs_dir={story.runs_dir}"]
     log = open(story.runs_dir.parent / "log", "ab")  # noqa: SIM115
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
@@ -75,6 +75,11 @@ def kill_at_random(story: Story, draw: random.Random, most: int) -> None:
         process.wait()
         story.dead[process.pid] = time.time()
         time.sleep(draw.uniform(0, 1))
+    note_finished(story)
+
+
+def note_finished(story: Story) -> None:
+    """Keep how the runs look that have finished by now."""
     for run, last in last_events(story).items():
         if last["event"] == "finished":
             story.finished.setdefault(run, state(story.runs_dir / run))
@@ -105,12 +110,11 @@ def finish(story: Story) -> None:
         raise RuntimeError(f"ended with {statuses}:\n{(story.runs_dir.parent / 'log').read_text()}")
 
 
-def faults(story: Story, sweep: Sweep) -> list[str]:
+def faults(story: Story, planned: list[str]) -> list[str]:
     """What is not as it should be; each run trained once, none lost, none touched after it had finished."""
     folders = [file.parent for file in sorted(story.runs_dir.glob("*/summary.json"))]
-    planned = sorted(run["run_id"] for run in sweep.runs)
     found = []
-    if sorted(folder.name.rpartition("-")[2] for folder in folders) != planned:
+    if sorted(folder.name.rpartition("-")[2] for folder in folders) != sorted(planned):
         found.append(f"run folders are {[folder.name for folder in folders]}, planned were {planned}")
     for folder in folders:
         found += [f"{folder.name} {fault}" for fault in faults_of_folder(folder)]
@@ -188,7 +192,7 @@ def try_sweep(kills: int, seed: int, compared: str, work: Path) -> list[str]:
     finish(story)
     print(f"entered again: {standing(story)}", flush=True)
     (sweep,) = read_sweeps(story.runs_dir)
-    found = faults(story, sweep)
+    found = faults(story, [run["run_id"] for run in sweep.runs])
     counts = Counter(event["event"] for event in events(story))
     print(
         f"{len(sweep.runs)} runs planned, {counts['finished']} finished; {counts['running']} beginnings, so "
