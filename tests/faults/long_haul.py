@@ -3,8 +3,8 @@
     python tests/faults/long_haul.py                                    # 17 steps x 3 seeds; half an hour on one core
     python tests/faults/long_haul.py seeds=[0]        # any other `roadmap run`
 
-`roadmap run` is entered again after each SIGKILL. What is written into run folders is noted as it happens (traced.py), so
-that a run that was trained to its end twice would be seen, as would an epoch that was logged twice without a kill between.
+`roadmap run` is entered again after each SIGKILL. What is written into run folders is noted as it happens (traced.py):
+a run that was trained to its end twice would be seen, as would an epoch logged twice without a kill between.
 """
 
 import json
