@@ -6,7 +6,8 @@ import time
 from importlib import import_module
 
 from roadmap.checked import listed
-from roadmap.errors import RoadmapError
+from roadmap.errors import RoadmapError, WorkError
+from roadmap.textual import printable
 
 COMMANDS = {
     "steps": "every step of a path: what changes, GFLOPs (MACs), parameters, the published numbers beside them",
@@ -42,7 +43,10 @@ def main(arguments: list[str] | None = None) -> int:
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     if not arguments or arguments[0] in ("-h", "--help"):
         print(USAGE.format(commands="\n".join(f"  {name:13}{text}" for name, text in COMMANDS.items())))
-        return 0 if arguments else 2
+        if arguments:
+            return 0
+        print("roadmap: no command; choose one of these", file=sys.stderr)
+        return 2
     name, *rest = arguments
     if name not in COMMANDS:
         print(f"roadmap: unknown command '{name}'; choose {listed(COMMANDS)}", file=sys.stderr)
@@ -68,14 +72,21 @@ def _run(name: str, rest: list[str]) -> int:
         # the reader of a pipe has seen enough; keep Python from failing again when it flushes
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        # a name too long, a folder that may not be written in: what no command has better words for
+        if error.filename is None:
+            raise
+        tell(WorkError(f"{str(error.filename)[:200]}: {error.strerror}"), os.environ.get("RANK", "0"))
+        return WorkError.exit_status
 
 
 def tell(error: RoadmapError, rank: str) -> None:
     """Print an error; of several processes that met the same only the first does."""
+    sentence = printable(" ".join(str(error).split()))
     if rank == "0":
-        print(f"roadmap: {error}", file=sys.stderr, flush=True)
+        print(f"roadmap: {sentence}", file=sys.stderr, flush=True)
     elif not error.everywhere:
-        print(f"roadmap, process {rank}: {error}", file=sys.stderr, flush=True)
+        print(f"roadmap, process {rank}: {sentence}", file=sys.stderr, flush=True)
     else:
         # torchrun ends all processes as soon as one has ended: let the first tell
         time.sleep(2)

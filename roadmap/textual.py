@@ -1,10 +1,11 @@
-"""Tables on a terminal."""
+"""Tables and names on a terminal."""
 
 from collections.abc import Sequence
 
 
 def aligned(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Columns of text under a header: numbers flush right, words flush left."""
+    rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     to_right = [side == "right" for side in sides(header, rows)]
 
@@ -15,6 +16,13 @@ def aligned(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         ).rstrip()
 
     return "\n".join([line(header), "  ".join("-" * width for width in widths), *map(line, rows)])
+
+
+def printable(text: str) -> str:
+    """Text with names from records of others, without what would steer a terminal: such characters as their escapes."""
+    if text.replace("\n", "").isprintable():
+        return text
+    return "".join(one if one.isprintable() or one == "\n" else one.encode("unicode_escape").decode() for one in text)
 
 
 def sides(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -1,6 +1,7 @@
 """What the commands' argument parsers share."""
 
 import argparse
+import os
 import sys
 import tempfile
 from collections.abc import Iterable
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from roadmap.errors import RequestError
+from roadmap.textual import printable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,9 +38,15 @@ def overrides_first(arguments: list[str]) -> list[str]:
     """What Hydra's parser takes: all overrides before its options. Raises RequestError where it would take neither."""
     from hydra._internal.utils import get_args_parser
 
-    parser = get_args_parser()
-    options = Parser(prog="roadmap train", parents=[parser], add_help=False)
-    overrides = options.parse_intermixed_args(arguments).overrides
+    parser = Parser(prog="roadmap train", parents=[get_args_parser()], add_help=False)
+    options = parser.parse_intermixed_args(arguments)
+    for name in ("config_path", "config_name", "experimental_rerun"):
+        if getattr(options, name):
+            flag = f"--{name.replace('_', '-')}"
+            raise RequestError(f"{flag} has no place here; files of your own are in a folder: --config-dir DIR")
+    if options.resolve and not options.cfg:
+        parser.error("--resolve goes with --cfg")
+    overrides = options.overrides
     rest = list(arguments)
     for word in overrides:
         rest.remove(word)
@@ -48,14 +56,14 @@ def overrides_first(arguments: list[str]) -> list[str]:
 def checked_overrides(words: list[str]) -> list[str]:
     """The words, or RequestError for one that is not an override."""
     for word in words:
-        if "=" not in word and not word.startswith("~"):
+        if "=" not in word:
             raise RequestError(f"cannot read '{word}'; write group=option or setting=value")
     return words
 
 
 def folders_and_overrides(words: list[str]) -> tuple[list[str], list[str]]:
     """Words that name folders of runs, and overrides of the config; a folder's name may hold = too."""
-    overrides = [word for word in words if "=" in word and not Path(word).exists() and "://" not in word]
+    overrides = [word for word in words if "=" in word and not os.path.exists(word) and "://" not in word]
     return [word for word in words if word not in overrides], overrides
 
 
@@ -106,7 +114,7 @@ def say_choices(requests: "Iterable[Composed]", shown: int = 20) -> None:
 def say_skipped(skipped: list[str], shown: int = 5) -> None:
     """Name on stderr what could not be read."""
     for sentence in skipped[:shown]:
-        print(f"skipped {sentence}", file=sys.stderr)
+        print(f"skipped {printable(sentence)}", file=sys.stderr)
     if len(skipped) > shown:
         print(f"skipped {len(skipped) - shown} more; name fewer folders to see which", file=sys.stderr)
 

@@ -20,6 +20,7 @@ from roadmap.designs.counting import count_composed
 from roadmap.errors import RequestError
 from roadmap.folders.plan import read_sweeps
 from roadmap.sweeps.lattice import Lattice
+from roadmap.textual import printable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -175,4 +176,4 @@ def _write(found: "Attribution", hints: list[str], options: argparse.Namespace) 
     elif options.csv:
         write_text(options.csv, found.table.to_csv(index=False))
     else:
-        print("\n".join([text(found), *hints]))
+        print(printable("\n".join([text(found), *hints])))

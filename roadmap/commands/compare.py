@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from roadmap.commands.arguments import Parser, chosen_runs, folders_and_overrides, say_skipped, write_text
 from roadmap.commands.watching import follow
 from roadmap.errors import RequestError
-from roadmap.textual import aligned
+from roadmap.textual import aligned, printable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,7 +72,7 @@ def main(arguments: list[str]) -> int:
     elif options.latex:
         write_text(options.latex, listing.markup(*cells, "latex_booktabs"))
     else:
-        print(terminal)
+        print(printable(terminal))
     return 0
 
 

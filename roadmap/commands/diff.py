@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from roadmap.commands.arguments import Parser
 from roadmap.errors import RequestError
 from roadmap.folders.predictions import PREDICTIONS
-from roadmap.textual import aligned
+from roadmap.textual import aligned, printable
 
 if TYPE_CHECKING:
     from roadmap.analysis.rundiff import Entry
@@ -29,7 +29,7 @@ def main(arguments: list[str]) -> int:
         return 0
     print(_table(first, second, entries) if entries else "these runs differ in nothing")
     for sentence in _paired(first["path"], second["path"]):
-        print(sentence)
+        print(printable(sentence))
     return 0
 
 

@@ -15,6 +15,7 @@ from roadmap.commands.arguments import (
 )
 from roadmap.errors import RequestError
 from roadmap.folders.runfolder import SUMMARY
+from roadmap.textual import printable
 
 if TYPE_CHECKING:
     from roadmap.config.evaluation_request import EvaluationRequest
@@ -44,7 +45,7 @@ def main(arguments: list[str]) -> int:
         from roadmap.analysis.text.evaluation_text import text
 
         kept = sum(kept for _, kept in results)
-        print(text([record for record, _ in results]))
+        print(printable(text([record for record, _ in results])))
         if kept:
             print(f"{kept} of {len(results)} evaluations were there already; --force makes them anew")
     return 0

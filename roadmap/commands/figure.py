@@ -20,7 +20,7 @@ from roadmap.paper.published import SCALED_FROM, TABLES
 
 KINDS = {
     "roadmap": "a bar a step; two regimes in one figure, the larger one's bars grey",
-    "deltas": "what each step changed, with its 95 %% interval, beside the paper's",
+    "deltas": "what each step changed, with its 95 % interval, beside the paper's",
     "tradeoff": "accuracy against --x, with the Pareto front",
     "pareto": "designs that no other beats in accuracy and --x, among all",
     "curves": "--metric by epoch, a panel a variant",

@@ -9,6 +9,7 @@ from roadmap.config.compose import Composed
 from roadmap.config.overrides import key_of
 from roadmap.config.path import Step, compose_path
 from roadmap.errors import RequestError
+from roadmap.folders.runfolder import one_name
 
 
 def main(arguments: list[str]) -> int:
@@ -60,7 +61,7 @@ def report(steps: list[Step], summaries: list[dict[str, Any]]) -> None:
 
     values = steps[0].composed.values
     regime = values["regime"]["name"]
-    name = f"{regime}-{values['data']['name']}-{values['path']['name']}"
+    name = one_name(regime, values["data"]["name"], str(values["path"]["name"]))
     files = [Path(values["runs_dir"]) / f"{name}.{suffix}" for suffix in ("png", "svg")]
     print(render(draw_road(pd.DataFrame(summaries), steps, files), regime))
     print(f"`roadmap compare {values['runs_dir']}` says which of these gaps are more than the noise of the seeds")

@@ -14,7 +14,7 @@ from roadmap.commands.watching import follow
 from roadmap.errors import RequestError
 from roadmap.folders.claims import Claim, held, holder
 from roadmap.folders.plan import FOLDER, HEADER, Sweep, read_sweep, sweep_folders
-from roadmap.textual import aligned
+from roadmap.textual import aligned, printable
 
 if TYPE_CHECKING:
     from roadmap.analysis.standing import RunStanding, Standing
@@ -49,9 +49,9 @@ def main(arguments: list[str]) -> int:
     elif states:
         _print_list(found.standings, states)
     else:
-        print(text(found))
+        print(printable(text(found)))
     for sentence in found.broken:
-        print(f"roadmap: {sentence}", file=sys.stderr)
+        print(f"roadmap: {printable(sentence)}", file=sys.stderr)
     return int(bool(found.broken))
 
 

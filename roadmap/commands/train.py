@@ -10,7 +10,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from roadmap.commands.arguments import overrides_first, say_choices
-from roadmap.config.compose import Composed, composed
+from roadmap.config.compose import Composed, check_words, composed
 from roadmap.config.confdir import config_dir
 from roadmap.config.hydra_errors import hydra_errors
 from roadmap.errors import PrunedError, RequestError, RoadmapError, StoppedError
@@ -44,7 +44,9 @@ def main(arguments: list[str]) -> int:
 
     # without it Hydra prints errors itself and exits with 1 whatever they are
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
-    sys.argv = ["roadmap train", *overrides_first(arguments)]
+    words = overrides_first(arguments)
+    check_words([word for word in words if "=" in word or word.startswith("~")], folders)
+    sys.argv = ["roadmap train", *words]
     try:
         with hydra_errors(arguments):
             job()

@@ -1,5 +1,6 @@
 """Hydra's side of the house: overrides in, checked records out. Nothing below this module knows of Hydra."""
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -15,7 +16,15 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from roadmap.checked import Checked, listed
 from roadmap.config.confdir import config_dir
 from roadmap.config.hydra_errors import hydra_errors
-from roadmap.config.overrides import MATCHING, SETTINGS, is_network, is_toggle, key_of, variant_name
+from roadmap.config.overrides import (
+    MATCHING,
+    SETTINGS,
+    is_network,
+    is_toggle,
+    key_of,
+    variant_name,
+)
+from roadmap.config.trust import check_trusted
 from roadmap.designs.counting import count_composed
 from roadmap.designs.matching import Matching, matched
 from roadmap.errors import RequestError
@@ -127,6 +136,17 @@ def compose(overrides: Sequence[str], config_dirs: Sequence[str] = ()) -> Compos
         return composed(config, choices, overrides, config_dirs)
 
 
+def check_words(overrides: Sequence[str], config_dirs: Sequence[str]) -> None:
+    """Raises RequestError for what no composition takes: keys taken away, missing folders, things to be called."""
+    for folder in config_dirs:
+        if not os.path.isdir(folder):
+            raise RequestError(f"--config-dir {folder} is not a folder")
+    for word in overrides:
+        if word.startswith("~"):
+            raise RequestError(f"'{word}' takes away what every config needs; give it a value: {key_of(word)}=…")
+    check_trusted(overrides, config_dirs)
+
+
 def options_of(overrides: Sequence[str], config_dirs: Sequence[str] = ()) -> tuple[dict[str, Any], dict[str, str]]:
     """The values and the chosen options of a config whether they go together or not; else as ``compose``."""
     with _hydra_composed(overrides, config_dirs) as (config, choices):
@@ -150,9 +170,7 @@ def evaluation_values(overrides: Sequence[str], config_dirs: Sequence[str] = ())
 def _hydra_composed(
     overrides: Sequence[str], config_dirs: Sequence[str], name: str = "config"
 ) -> Iterator[tuple[DictConfig, dict[str, str]]]:
-    for folder in config_dirs:
-        if not Path(folder).is_dir():
-            raise RequestError(f"--config-dir {folder} is not a folder")
+    check_words(overrides, config_dirs)
     extra = [*(f"~hydra/{group}" for group in UNUSED), *searchpath(config_dirs)]
     with hydra_errors(overrides), _no_outer_hydra(), initialize_config_dir(str(config_dir()), version_base="1.3"):
         config = hydra_compose(name, [*overrides, *extra], return_hydra_config=True)
@@ -190,6 +208,7 @@ def composed(
     config: DictConfig, choices: Mapping[Any, Any], overrides: Sequence[str], config_dirs: Sequence[str]
 ) -> Composed:
     """What Hydra composed as plain values and checked records."""
+    check_words(overrides, config_dirs)
     values = _plain_values(config)
     options = {str(group): str(option) for group, option in choices.items()}
     for axis in AXES:
