@@ -1,11 +1,19 @@
 """Tables and names on a terminal."""
 
+import re
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# How a cell begins that a spreadsheet would take for a formula; numbers are none.
+FORMULA = re.compile(r"[=@\t\r]|[+-](?![\d.])")
 
 
 def aligned(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Columns of text under a header: numbers flush right, words flush left."""
-    rows = [[printable(cell) for cell in row] for row in rows]
+    header, *rows = [[printable(cell).replace("\n", "\\n") for cell in row] for row in (header, *rows)]
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     to_right = [side == "right" for side in sides(header, rows)]
 
@@ -23,6 +31,20 @@ def printable(text: str) -> str:
     if text.replace("\n", "").isprintable():
         return text
     return "".join(one if one.isprintable() or one == "\n" else one.encode("unicode_escape").decode() for one in text)
+
+
+def csv(table: "pd.DataFrame") -> str:
+    """A table as CSV. A word that a spreadsheet would take for a formula has an apostrophe before it, as they write it.
+
+    No name of ours begins so, and programs read all others as they are.
+    """
+    words = {
+        name: [f"'{cell}" if isinstance(cell, str) and FORMULA.match(cell) else cell for cell in table[name]]
+        for name in table
+        if table[name].map(type).eq(str).any()
+    }
+    text: str = table.assign(**words).to_csv(index=False)
+    return text
 
 
 def sides(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -106,7 +106,7 @@ def say_choices(requests: "Iterable[Composed]", shown: int = 20) -> None:
     """Name on stderr what ``match_gmacs`` made of each design, once."""
     choices = list(dict.fromkeys(choice for request in requests if (choice := request.choice)))
     for choice in choices[:shown]:
-        print(choice, file=sys.stderr)
+        print(printable(choice), file=sys.stderr)
     if len(choices) > shown:
         print(f"and {len(choices) - shown} more, as their runs' designs say", file=sys.stderr)
 

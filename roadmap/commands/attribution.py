@@ -20,7 +20,7 @@ from roadmap.designs.counting import count_composed
 from roadmap.errors import RequestError
 from roadmap.folders.plan import read_sweeps
 from roadmap.sweeps.lattice import Lattice
-from roadmap.textual import printable
+from roadmap.textual import csv, printable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -174,6 +174,6 @@ def _write(found: "Attribution", hints: list[str], options: argparse.Namespace) 
         written["notes"] += hints
         write_text(options.json, json.dumps(written, indent=1, ensure_ascii=False) + "\n")
     elif options.csv:
-        write_text(options.csv, found.table.to_csv(index=False))
+        write_text(options.csv, csv(found.table))
     else:
         print(printable("\n".join([text(found), *hints])))

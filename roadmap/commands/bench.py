@@ -10,6 +10,7 @@ from roadmap.bench.contenders import Bench, compose_bench
 from roadmap.bench.record import Record, bench_folder, counted, measured, write_record
 from roadmap.commands.arguments import check_writable, checked_overrides, override_parser, say_choices
 from roadmap.errors import RequestError, WorkError
+from roadmap.textual import csv, printable
 
 
 def main(arguments: list[str]) -> int:
@@ -60,8 +61,8 @@ def show(record: Record, options: argparse.Namespace) -> None:
     elif options.csv:
         from roadmap.analysis.reading.benches import bench_table
 
-        sys.stdout.write(bench_table([dict(record)]).to_csv(index=False))
+        sys.stdout.write(csv(bench_table([dict(record)])))
     else:
         from roadmap.analysis.text.bench_text import text
 
-        print(text(record))
+        print(printable(text(record)))

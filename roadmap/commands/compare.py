@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from roadmap.commands.arguments import Parser, chosen_runs, folders_and_overrides, say_skipped, write_text
 from roadmap.commands.watching import follow
 from roadmap.errors import RequestError
-from roadmap.textual import aligned, printable
+from roadmap.textual import aligned, csv, printable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,7 +66,7 @@ def main(arguments: list[str]) -> int:
     if options.json:
         write_text(options.json, table.to_json(orient="records", indent=1, force_ascii=False) + "\n")
     elif options.csv:
-        write_text(options.csv, table.to_csv(index=False))
+        write_text(options.csv, csv(table))
     elif options.markdown:
         write_text(options.markdown, listing.markup(*cells, "github"))
     elif options.latex:

@@ -17,6 +17,7 @@ from roadmap.commands.arguments import (
 from roadmap.config.path import Step, compose_path
 from roadmap.errors import RequestError
 from roadmap.paper.published import SCALED_FROM, TABLES
+from roadmap.textual import printable
 
 KINDS = {
     "roadmap": "a bar a step; two regimes in one figure, the larger one's bars grey",
@@ -194,7 +195,7 @@ def _any_runs(runs: pd.DataFrame | None, overrides: list[str], options: argparse
         from roadmap.analysis.figures.pareto import draw_pareto, front, text
 
         found = front(_chosen(runs, given), options.x or "gmacs")
-        print(text(found))
+        print(printable(text(found)))
         draw_pareto(found, file)
     else:
         from roadmap.analysis.figures.curves import draw_curves

@@ -18,6 +18,7 @@ from roadmap.folders.claims import Claim, HeldError, holder
 from roadmap.folders.runfolder import one_name
 from roadmap.sweeps.search import PRUNED, Search, search_of
 from roadmap.sweeps.searchspace import SearchSpace
+from roadmap.textual import printable
 
 if TYPE_CHECKING:
     from roadmap.sweeps.trials import Noted
@@ -166,11 +167,11 @@ def report(plan: Plan, trials: "list[Noted]") -> int:
     fates = Fates.of(trials, dict(zip(runs["run_id"], runs.to_dict("records"), strict=True)))
     print(fates.sentence(plan.name))
     for sentence in fates.failures:
-        print(f"failed: {sentence}", file=sys.stderr)
+        print(f"failed: {printable(sentence)}", file=sys.stderr)
     if not fates.trained:
         raise WorkError(f"no trial of search {plan.name} was trained to the end")
     found = front(runs, "params" if plan.search.cost == "params_m" else "gmacs")
-    print(text(found))
+    print(printable(text(found)))
     file = plan.folder / "pareto.png"
     draw_pareto(found, file)
     print(f"figure: {file}")

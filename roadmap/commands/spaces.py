@@ -8,6 +8,7 @@ import pandas as pd
 from roadmap.commands.arguments import chosen_runs
 from roadmap.errors import RequestError
 from roadmap.folders.plan import HEADER, read_sweep, read_sweeps
+from roadmap.textual import printable
 
 
 def draw(options: argparse.Namespace, folders: list[str], file: Path) -> None:
@@ -27,7 +28,7 @@ def draw(options: argparse.Namespace, folders: list[str], file: Path) -> None:
     if options.normalise:
         populations = normalised(populations, options.normalise)
     draw_edf(populations, options.normalise, conditions(runs), file)
-    print(words(populations, options.normalise))
+    print(printable(words(populations, options.normalise)))
 
 
 def _spaces(folders: list[str], expression: str | None, by: str | None) -> dict[str, pd.DataFrame]:

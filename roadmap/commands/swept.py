@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from roadmap.errors import WorkError
 from roadmap.folders.plan import Sweep
 from roadmap.sweeps.planning import Plan, of_runs
+from roadmap.textual import printable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,7 +32,8 @@ def report(plan: Plan, sweep: Sweep, config_dirs: Sequence[str]) -> None:
             (_draw_space if sweep.header["study"]["name"] == "random" else _draw_tradeoff)(finished, sweep)
     failed = own[own["status"] == "failed"]
     for run in failed.to_dict("records"):
-        print(f"failed: {run['regime']} {run['variant']} seed {run['seed']:g}: {run['error']}", file=sys.stderr)
+        name = f"{run['regime']} {run['variant']} seed {run['seed']:g}"
+        print(printable(f"failed: {name}: {run['error']}"), file=sys.stderr)
     missing = len(sweep.runs) - len(finished) - len(failed)
     print(f"{len(finished)} of {len(sweep.runs)} runs are finished: {sweep.path}")
     if len(failed) or missing:
@@ -56,13 +58,13 @@ def _attribute(plan: Plan, sweep: Sweep, runs: "pd.DataFrame", config_dirs: Sequ
     from roadmap.analysis.text.attribution_text import text
     from roadmap.commands.attribution import attributed, draw
 
-    words = [word for word in sweep.header["overrides"] if of_runs(word)]
+    words = [word for word in plan.asked.overrides if of_runs(word)]
     study = sweep.header["study"]
     if study["name"] == "orders" and plan.study.changes is not None:
         chosen = ",".join(plan.study.changes)
         words += ["study=orders", f"study.changes=[{chosen}]", f"study.others={str(study['others']).lower()}"]
     found, steps, hints = attributed(runs, [str(sweep.runs_dir)], words, list(config_dirs))
-    print("\n".join([text(found), *hints]))
+    print(printable("\n".join([text(found), *hints])))
     if found.table[["loo", "aoi", "shapley"]].notna().any(axis=None):
         for file in _files(sweep, "attribution"):
             draw(found, steps, file)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from roadmap.errors import RequestError
 from roadmap.runtime.stopping import StopRequest
+from roadmap.textual import printable
 
 QUIET_SECONDS = 60  # without a running run, after which the end has been seen
 
@@ -26,7 +27,7 @@ def follow(screen: Callable[[], tuple[str, bool]], seconds: float) -> int:
                 ran = time.monotonic()
             if text != shown:
                 # from the top of a terminal; one after another elsewhere
-                print("\x1b[H\x1b[2J" if sys.stdout.isatty() else "", text, sep="\n", flush=True)
+                print("\x1b[H\x1b[2J" if sys.stdout.isatty() else "", printable(text), sep="\n", flush=True)
                 shown = text
             again = time.monotonic() + seconds
             while (left := again - time.monotonic()) > 0 and stop.signal is None:

@@ -16,15 +16,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from roadmap.checked import Checked, listed
 from roadmap.config.confdir import config_dir
 from roadmap.config.hydra_errors import hydra_errors
-from roadmap.config.overrides import (
-    MATCHING,
-    SETTINGS,
-    is_network,
-    is_toggle,
-    key_of,
-    variant_name,
-)
-from roadmap.config.trust import check_trusted
+from roadmap.config.overrides import MATCHING, SETTINGS, is_network, is_toggle, key_of, variant_name
 from roadmap.designs.counting import count_composed
 from roadmap.designs.matching import Matching, matched
 from roadmap.errors import RequestError
@@ -137,14 +129,15 @@ def compose(overrides: Sequence[str], config_dirs: Sequence[str] = ()) -> Compos
 
 
 def check_words(overrides: Sequence[str], config_dirs: Sequence[str]) -> None:
-    """Raises RequestError for what no composition takes: keys taken away, missing folders, things to be called."""
+    """Raises RequestError for what no composition takes: keys taken away, missing folders, folders unseen."""
     for folder in config_dirs:
         if not os.path.isdir(folder):
             raise RequestError(f"--config-dir {folder} is not a folder")
     for word in overrides:
         if word.startswith("~"):
             raise RequestError(f"'{word}' takes away what every config needs; give it a value: {key_of(word)}=…")
-    check_trusted(overrides, config_dirs)
+        if word.lstrip("+").startswith("hydra.searchpath"):
+            raise RequestError(f"'{word}' adds folders of configs unseen; name each by --config-dir")
 
 
 def options_of(overrides: Sequence[str], config_dirs: Sequence[str] = ()) -> tuple[dict[str, Any], dict[str, str]]:

@@ -7,10 +7,12 @@ from difflib import get_close_matches
 
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
+from yaml import YAMLError
 
 from roadmap.checked import listed
 from roadmap.config.confdir import config_dir
 from roadmap.config.overrides import SETTINGS
+from roadmap.config.trust import trusted
 from roadmap.errors import RequestError
 from roadmap.records.design import AXES, LATER_AXES
 
@@ -39,11 +41,14 @@ PLUGINS = {
 
 @contextmanager
 def hydra_errors(overrides: Sequence[str]) -> Iterator[None]:
-    """Turn whatever Hydra or OmegaConf object to into a RequestError of one sentence."""
+    """Turn whatever Hydra or OmegaConf object to into a RequestError of one sentence; configs are data meanwhile."""
     try:
-        yield
+        with trusted():
+            yield
     except (HydraException, OmegaConfBaseException) as error:
         raise RequestError(one_sentence(error)) from error
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise RequestError(f"a config cannot be read: {' '.join(str(error).split())}") from error
     except ValueError as error:
         # Hydra's own for `kernel=7`: it takes option names that look like words only
         if isinstance(error, RequestError) or "Config group override" not in str(error):

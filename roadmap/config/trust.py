@@ -1,62 +1,116 @@
-"""Configs are data: what of them Hydra would call is refused unless it is a launcher or a sweeper that we know."""
+"""Configs are data: what of a config Hydra or Python's logging would call is refused unless it is known.
 
+The check stands where Hydra has composed a config and has not made anything of it yet, so it does not matter where a
+value came from: the command line, a file of ``--config-dir``, or what such a file includes. docs/security.md lists it.
+"""
+
+import os
 import re
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-import yaml
+from hydra._internal import hydra as hydras_own
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from omegaconf import DictConfig, OmegaConf
 
 from roadmap.errors import RequestError
 
-# Key of a config -> what may stand there: Hydra makes an object of it, or Python's logging does.
-CALLED = {
-    "_target_": re.compile(
-        r"hydra\._internal\.core_plugins\.\w+\.\w+"
-        r"|hydra_plugins\.hydra_(joblib_launcher|submitit_launcher|ray_launcher|optuna_sweeper)(\.\w+)+"
-        r"|optuna\.samplers\.\w+|roadmap\.sweeps\.trials\.(nsgaii|tpe)"
-    ),
-    "custom_search_space": re.compile(r"roadmap\.sweeps\.trials\.note|null|None"),
-    "class": re.compile(r"logging(\.handlers)?\.\w+"),
+# Hydra's launchers and sweepers, and samplers of Optuna's; CmaEsSampler is none: it unpickles what its storage holds.
+TARGETS = re.compile(
+    r"hydra\._internal\.core_plugins\.basic_(launcher\.BasicLauncher|sweeper\.BasicSweeper)"
+    r"|hydra_plugins\.hydra_joblib_launcher\.joblib_launcher\.JoblibLauncher"
+    r"|hydra_plugins\.hydra_submitit_launcher\.submitit_launcher\.(Local|Slurm)Launcher"
+    r"|hydra_plugins\.hydra_ray_launcher\.ray_launcher\.RayLauncher"
+    r"|hydra_plugins\.hydra_optuna_sweeper\.optuna_sweeper\.OptunaSweeper"
+    r"|optuna\.samplers\.(Random|TPE|MOTPE|NSGAII|Grid)Sampler|roadmap\.sweeps\.trials\.(nsgaii|tpe)"
+)
+CALLED = {"_target_": TARGETS, "custom_search_space": re.compile(r"roadmap\.sweeps\.trials\.note|None")}
+# Python's logging calls what stands at these keys, writes to the file, and imports what follows ext://.
+LOGGING = {
     "()": re.compile(r"colorlog\.ColoredFormatter"),
+    "class": re.compile(r"logging\.(StreamHandler|FileHandler|NullHandler|Formatter)"),
+    "filename": re.compile(re.escape("${hydra.runtime.output_dir}/${hydra.job.name}.log")),
+    "stream": re.compile(r"ext://sys\.std(out|err)"),
 }
-WORD = re.compile(r"(?:^|[.{,\s'\"])(_target_|custom_search_space|class|\(\))['\"]?\s*[:=]\s*['\"]?([^,}\s'\"]*)")
+LOGGING_NODES = ("hydra.job_logging", "hydra.hydra_logging")
+# Any other could choose which program git is, or what Python imports.
+ENVIRONMENT = re.compile(
+    r"(OMP|MKL|OPENBLAS|NUMEXPR)_NUM_THREADS|CUDA_VISIBLE_DEVICES|WANDB_MODE|NCCL_(DEBUG|\w+_(IFNAME|DISABLE))"
+)
+# Interpolations that make a config of text, which would come into being later than this check; or that may, since
+# their resolver's name is put together only then.
+MADE_LATER = re.compile(r"oc\s*\.\s*(create|decode)|\$\{.*_target_|\$\{[^:}]*\$\{", re.DOTALL)
 
 
-def check_trusted(overrides: Sequence[str], config_dirs: Sequence[str]) -> None:
-    """Raises RequestError where an override or a file of a folder of configs names something else to be called."""
-    for word in overrides:
-        for key, value in WORD.findall(word):
-            _check(key, value, f"'{word}'")
-        if word.lstrip("+").startswith("hydra.searchpath"):
-            raise RequestError(f"'{word}' adds folders of configs unseen; name each by --config-dir")
-    for folder in config_dirs:
-        for file in sorted(path for path in Path(folder).rglob("*.y*ml") if path.is_file()):
-            for key, value in _called(_content(file)):
-                _check(key, value, str(file))
+class TrustedLoader(ConfigLoaderImpl):
+    """Hydra's own loader, which lets no config out that would have something else called."""
+
+    def load_configuration(self, *arguments: Any, **options: Any) -> DictConfig:
+        """What Hydra composes, a job's of a multirun too. Raises RequestError for what is not to be trusted."""
+        config = super().load_configuration(*arguments, **options)
+        check_trusted(config)
+        return config
 
 
-def _check(key: str, value: object, place: str) -> None:
-    if not CALLED[key].fullmatch(str(value)):
-        raise RequestError(
-            f"{place} would have {key}={value} called; configs are data here: only Hydra's launchers and sweepers, "
-            "Optuna's samplers and logging's handlers may stand there"
-        )
-
-
-def _content(file: Path) -> Any:
+@contextmanager
+def trusted() -> Iterator[None]:
+    """While entered, every Hydra that is set up loads its configs so; the processes of its launchers do too."""
+    before = hydras_own.ConfigLoaderImpl
+    hydras_own.ConfigLoaderImpl = TrustedLoader  # type: ignore[misc]
     try:
-        return yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
-        return None  # Hydra cannot read it either, and says so better
+        yield
+    finally:
+        hydras_own.ConfigLoaderImpl = before  # type: ignore[misc]
 
 
-def _called(value: Any) -> Iterator[tuple[str, Any]]:
-    """Every key of ``CALLED`` in nested values, with what stands there."""
-    if isinstance(value, dict):
-        yield from ((key, item) for key, item in value.items() if key in CALLED)
-        for item in value.values():
-            yield from _called(item)
-    elif isinstance(value, list):
-        for item in value:
-            yield from _called(item)
+def check_trusted(config: DictConfig) -> None:
+    """Raises RequestError, naming key and value, where a composed config names something to be called."""
+    values = OmegaConf.to_container(config, resolve=False)
+    for place, key, value in _leaves(values, ""):
+        _check(place, key, value)
+    hydra = values["hydra"] if isinstance(values, dict) else {}
+    if hydra.get("callbacks"):
+        name = next(iter(hydra["callbacks"]))
+        raise RequestError(f"hydra.callbacks.{name} would have code called, and configs are data here; leave it out")
+    if re.search(r"[^\w.+=-]|^\.\.?$", str(hydra.get("output_subdir") or "")):
+        raise RequestError(
+            f"hydra.output_subdir={hydra['output_subdir']} is no name of a folder; leave it out: runs have .hydra"
+        )
+    if re.search(r"[^\w.+=-]", str(hydra["job"].get("name"))):
+        raise RequestError(f"hydra.job.name={hydra['job']['name']} is no name; letters, digits, . + = - make one")
+    for name, value in (hydra["job"].get("env_set") or {}).items():
+        if not ENVIRONMENT.fullmatch(str(name)) and os.environ.get(str(name)) != value:
+            raise RequestError(
+                f"hydra.job.env_set.{name} could have other programs called than are meant here; "
+                f"set it in the shell instead: {name}=… roadmap …"
+            )
+
+
+def _check(place: str, key: str, value: Any) -> None:
+    """One value of a config."""
+    text = str(value)
+    known = CALLED.get(key)
+    if place.startswith(LOGGING_NODES):
+        known = LOGGING.get(key)
+        if known is None and ("${" in text or "://" in text or key == "mode"):
+            raise RequestError(f"{place}={text} could have code called; choose Hydra's own hydra/job_logging=default")
+    if known is not None and not known.fullmatch(text):
+        raise RequestError(
+            f"{place}={text} would be called, and configs are data here: only Hydra's launchers and sweepers, Optuna's "
+            "samplers and logging's handlers may stand there"
+        )
+    if isinstance(value, str) and MADE_LATER.search(value):
+        raise RequestError(f"{place}={text} makes a config of text, which could have code called; write it out")
+
+
+def _leaves(value: Any, place: str) -> Iterator[tuple[str, str, Any]]:
+    """Dotted place, last key and value of everything in nested values that is no mapping and no list."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else None
+    if inner is None:
+        yield place, place.rpartition(".")[2], value
+        return
+    for key, item in inner:
+        if key in CALLED and isinstance(item, dict | list):
+            yield f"{place}.{key}".strip("."), str(key), item
+        yield from _leaves(item, f"{place}.{key}".lstrip("."))

@@ -179,7 +179,7 @@ def _cifar_c(data: Data, root: Path) -> list[SetPart]:
 def _array(file: Path, shape: tuple[int, ...], count: int | None) -> np.ndarray:
     """A mapped array of bytes (count, *shape)."""
     try:
-        array = np.load(file, mmap_mode="r")
+        array = np.load(file, mmap_mode="r", allow_pickle=False)
     except OSError as error:
         raise RequestError(f"cannot read {file}: {error.strerror}") from error
     # numpy's own words would have it unpickled

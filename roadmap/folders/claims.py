@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import re
 import socket
 from contextlib import suppress
 from pathlib import Path
@@ -76,4 +77,5 @@ def holder(file: Path) -> str:
 
 
 def _file(runs_dir: str | Path, run_id: str) -> Path:
-    return Path(runs_dir) / FOLDER / run_id
+    # a plan of others may have any text for an id
+    return Path(runs_dir) / FOLDER / re.sub(r"[^\w.+=-]", "+", run_id)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from roadmap.errors import RequestError
-from roadmap.folders.runfolder import write_whole
+from roadmap.folders.runfolder import one_name, write_whole
 
 FOLDER, HEADER, RUNS = "sweeps", "sweep.json", "plan.jsonl"
 HEADER_FIELDS = ("name", "study", "regime", "data", "seeds", "planned", "runs", "changes", "orders")
@@ -40,7 +40,7 @@ class Sweep:
 def sweep_name(study: str, regime: str, data: str, run_ids: Sequence[str]) -> str:
     """Equal for equal lists of runs of one study, and for no others."""
     digest = hashlib.sha256("\n".join(run_ids).encode()).hexdigest()[:6]
-    return f"{study}-{regime}-{data}-{digest}"
+    return one_name(study, regime, data, digest)
 
 
 def write_sweep(runs_dir: str | Path, header: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> Sweep:

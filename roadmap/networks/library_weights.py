@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -137,6 +138,7 @@ def _timm_file(config: Any, name: str) -> Path:
     for file_name in [config.hf_hub_filename] if config.hf_hub_filename else ["model.safetensors", "pytorch_model.bin"]:
         found = try_to_load_from_cache(repository, file_name, cache_dir=cache)
         if isinstance(found, str):
+            _check_plain(Path(found))
             return Path(found)
     raise _absent(Path(cache) / f"models--{repository.replace('/', '--')}", get, repository)
 
@@ -149,9 +151,20 @@ def _check_there(file: Path, get: str, url: str) -> None:
     """Raises RequestError for a file that is missing, or whose content is not what its name says."""
     if not file.is_file():
         raise _absent(file, get, url)
+    _check_plain(file)
     said = re.search(r"-([0-9a-f]{8,})\.", file.name)
     if said and not file_digest(file).startswith(said[1]):
         raise RequestError(f"{file} is damaged: its SHA-256 does not begin with {said[1]}; remove it and get it again")
+
+
+def _check_plain(file: Path) -> None:
+    """Raises RequestError for a pickle of more than weights: the libraries' own readers may run what is in it."""
+    if file.suffix == ".safetensors":
+        return
+    try:
+        torch.load(file, map_location="meta", weights_only=True)
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, UnpicklingError) as error:
+        raise RequestError(f"{file} holds no plain weights, or is damaged; remove it and get it again") from error
 
 
 def _absent(place: Path, get: str, source: str) -> RequestError:

@@ -16,6 +16,8 @@ class Rival(Checked):
     """
 
     place = "model"
+    # of the libraries' makers: what would have weights or configs read from elsewhere, by readers of their own
+    elsewhere = ("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir", "weights")
 
     library: Literal["torchvision", "timm", "roadmap"]
     name: str
@@ -25,3 +27,5 @@ class Rival(Checked):
         super().__post_init__()
         if strangers := [key for key in self.options if not isinstance(key, str) or not key.isidentifier()]:
             raise RequestError(f"model.options has {strangers[0]!r}; it wants names of {self.library}'s arguments")
+        if loaders := [key for key in self.options if key in self.elsewhere]:
+            raise RequestError(f"model.options.{loaders[0]} would load weights past all checks; write pretrained=FILE")

@@ -7,6 +7,8 @@ import threading
 from collections.abc import Callable
 from queue import SimpleQueue
 
+from roadmap.textual import printable
+
 PATIENCE = 3.0  # seconds before a wait at the end is announced
 
 
@@ -74,4 +76,4 @@ def first_line(error: Exception) -> str:
 
 def say(text: str) -> None:
     """A line on stderr, at once."""
-    print(text, file=sys.stderr, flush=True)
+    print(printable(text), file=sys.stderr, flush=True)

@@ -30,27 +30,27 @@ from roadmap.folders.runfolder import METRICS, timeless_metrics  # noqa: E402
 from tests.faults.kill_a_sweep import EPOCHS, Story, events, faults, note_finished, start  # noqa: E402
 
 ASKED = [f"epochs={EPOCHS}", "seeds=[0,1,2]", "checkpoint_minutes=0.002"]
-SECONDS = (5.0, 14.0)  # between two kills: Python with torch is up after 4 to 6 of them, a run takes 2
-MACHINE = (
-    "images_per_second",
-    "peak_memory_gb",
-    "train_seconds",
-)  # of a row of `roadmap compare --json`, not the result
+# Between two kills: Python with torch is up and the path composed after 8 of them, a run takes 1. On a machine that
+# has other work no run would ever be begun, so after a turn that logged nothing the next one gets half as long again.
+SECONDS, MORE = (5.0, 14.0), 1.5
+# Of a row of `roadmap compare --json`: not the result.
+MACHINE = ("images_per_second", "peak_memory_gb", "train_seconds")
 
 
 def disturbed(story: Story, asked: list[str], draw: random.Random, most_kills: int) -> int:
     """Enter the command again and again, each time killed after some seconds, until it ends by itself; the kills."""
-    kills = 0
+    kills, longer = 0, 1.0
     while True:
-        process = start(story, asked, "run")
+        before, process = len(events(story)), start(story, asked, "run")
         try:
-            status = process.wait(draw.uniform(*SECONDS) if kills < most_kills else None)
+            status = process.wait(longer * draw.uniform(*SECONDS) if kills < most_kills else None)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             story.dead[process.pid] = time.time()
             note_finished(story)
             kills += 1
+            longer = 1.0 if len(events(story)) > before else longer * MORE
             continue
         if status:
             raise RuntimeError(f"ended with {status}:\n{(story.runs_dir.parent / 'log').read_text()[-2000:]}")

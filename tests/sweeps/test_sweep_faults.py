@@ -9,11 +9,21 @@ import pytest
 from roadmap.folders.plan import read_sweeps
 from roadmap.folders.runfolder import run_folders
 from tests.faults.kill_a_sweep import EPOCHS, Story, events, faults_of_training, start, try_sweep
+from tests.faults.long_haul import ASKED, haul
 
 
 @pytest.mark.slow
 def test_a_sweep_killed_twice_trains_every_run_exactly_once(tmp_path: Path) -> None:
     assert try_sweep(kills=2, seed=1, compared="some", work=tmp_path) == []
+
+
+@pytest.mark.slow
+def test_a_roadmap_killed_every_few_seconds_is_the_undisturbed_one(tmp_path: Path) -> None:
+    """Three steps; `python tests/faults/long_haul.py` kills all of the paper's."""
+    (tmp_path / "conf" / "path").mkdir(parents=True)
+    (tmp_path / "conf" / "path" / "short.yaml").write_text("name: short\nsteps: [step=gelu, norm=layer, kernel=k3]\n")
+    asked = [*ASKED, "seeds=[0,1]", "path=short", "--config-dir", str(tmp_path / "conf")]
+    assert haul(asked, seed=1, work=tmp_path / "work", most_kills=3) == []
 
 
 @pytest.mark.slow

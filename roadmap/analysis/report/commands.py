@@ -1,5 +1,6 @@
 """The command lines that make the runs of a page again."""
 
+import re
 import shlex
 from collections.abc import Sequence
 from functools import lru_cache
@@ -10,17 +11,21 @@ import yaml
 from roadmap.config.path import Row, Step, compose_path
 from roadmap.errors import RequestError
 
+WORD = re.compile(r"[+~]*[\w./@]+=")
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def logged_overrides(folder: str) -> tuple[str, ...] | None:
-    """The overrides that a run was started with, or None where its folder does not say."""
+    """The overrides that a run was started with, or None where its folder does not say, or has other words there."""
     try:
         text = (Path(folder) / ".hydra" / "overrides.yaml").read_text(encoding="utf-8")
         overrides = yaml.load(text, LOADER)  # a safe loader
     except (OSError, ValueError, yaml.YAMLError):
         return None
     if not isinstance(overrides, list) or not all(isinstance(override, str) for override in overrides):
+        return None
+    # an option among them would be one of the command that is shown
+    if not all(WORD.match(override) for override in overrides):
         return None
     return tuple(overrides)
 
@@ -52,7 +57,12 @@ def run_command(overrides: Sequence[str], config_dirs: Sequence[str]) -> str:
 
 
 def makes(overrides: Sequence[str], config_dirs: Sequence[str], seeds: Sequence[int], run_ids: set[str]) -> bool:
-    """Whether a path that is composed here with ``overrides`` has all of these runs among its own."""
+    """Whether a path that is composed here with ``overrides`` has all of these runs among its own.
+
+    Where they have interpolations it is not composed: those of another's run are nothing to be resolved here.
+    """
+    if any("${" in word for word in overrides):
+        return False
     try:
         # the seeds are no part of what is composed
         steps = composed_path(tuple(word for word in overrides if _key(word) != "seeds"), tuple(config_dirs))

@@ -1,5 +1,6 @@
 """A comparison as text: for a terminal, for Markdown and for LaTeX."""
 
+import re
 from typing import Any
 
 import pandas as pd
@@ -7,7 +8,7 @@ import pandas as pd
 from roadmap.analysis.comparison import Comparison
 from roadmap.analysis.parents import PaperPath
 from roadmap.analysis.statistics import MOST_SEEDS
-from roadmap.textual import aligned, four_digits, sides
+from roadmap.textual import aligned, four_digits, printable, sides
 
 # What two groups may share; said once above the table, or in columns where they do not.
 SHARED = ("regime", "recipe", "data", "epochs", "batch_size", "image_size", "precision")
@@ -30,10 +31,17 @@ def markup(header: list[str], rows: list[list[str]], kind: str) -> str:
     """The cells as a Markdown (``github``) or LaTeX (``latex_booktabs``) table."""
     from tabulate import tabulate
 
+    if kind == "github":
+        rows = [[_in_markdown(cell) for cell in row] for row in rows]
     written = tabulate(rows, header, tablefmt=kind, disable_numparse=True, colalign=sides(header, rows))
     for letter, command in LATEX.items() if kind.startswith("latex") else ():
         written = written.replace(letter, command)
     return written + "\n"
+
+
+def _in_markdown(cell: str) -> str:
+    """A cell that stays one, and text: no column's end, no tag of HTML, no link."""
+    return re.sub(r"([\\|`\[]|<(?=[A-Za-z/!?]))", r"\\\1", " ".join(printable(cell).splitlines()))
 
 
 def shared(table: pd.DataFrame) -> str:

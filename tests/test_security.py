@@ -1,0 +1,374 @@
+"""What others hand out is data: nothing in it is run, resolved or written elsewhere. docs/security.md says what is."""
+
+import fcntl
+import html
+import json
+import os
+import pickle
+import re
+import shlex
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from roadmap.__main__ import main
+from roadmap.commands import import_wandb
+from roadmap.config import trust
+from roadmap.config.compose import compose
+from roadmap.data.robustness import _array
+from roadmap.errors import RequestError, WorkError
+from roadmap.folders.plan import folder_of, sweep_name
+from roadmap.folders.predictions import read_predictions
+from roadmap.networks.library_weights import library_weights
+from roadmap.records.rival import Rival
+from roadmap.tracking.wandb_fields import Keys
+from roadmap.tracking.wandb_files import Segment
+from roadmap.training.checkpoint import Checkpoints
+from tests.records import make_run, make_sweep
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def ran(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file that payloads make, in a folder that the test is in."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "ran"
+
+
+def refused(words: list[str], capsys: Capture) -> str:
+    """The one sentence with which a request is refused."""
+    capsys.readouterr()
+    assert main(words) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("roadmap: ")
+    return line
+
+
+def configs(ran: Path) -> dict[str, Any]:
+    """Files of a folder of configs that would have ``ran`` made, or a program chosen."""
+    # something that could be called and that Hydra itself does not refuse
+    call = {"_target_": "io.open", "file": str(ran), "mode": "w"}
+    made = {"()": "io.open", "file": str(ran), "mode": "w"}
+    text = f"${{oc.create:'{{_target_: io.open, file: {ran}, mode: w}}'}}"
+    return {
+        "hydra/launcher/evil": call,
+        "hydra/sweeper/evil": {"_target_": "hydra._internal.core_plugins.basic_sweeper.BasicSweeper", "params": call},
+        "hydra/sweeper/sampler": {"_target_": "hydra_plugins.hydra_optuna_sweeper.optuna_sweeper.OptunaSweeper"}
+        | {"sampler": call},
+        "hydra/sweeper/space": {"_target_": "hydra_plugins.hydra_optuna_sweeper.optuna_sweeper.OptunaSweeper"}
+        | {"custom_search_space": "io.open"},
+        "hydra/sweeper/pickles": {"_target_": "hydra_plugins.hydra_optuna_sweeper.optuna_sweeper.OptunaSweeper"}
+        | {"sampler": {"_target_": "optuna.samplers.CmaEsSampler"}},
+        "experiment/callback": {"hydra": {"callbacks": {"x": call}}},
+        "experiment/launcher": {"hydra": {"launcher": {"_target_": "io.open"}}},
+        "experiment/formatter": {"hydra": {"job_logging": {"formatters": {"x": made}}}},
+        "experiment/handler": {
+            "hydra": {"job_logging": {"handlers": {"x": {"class": "logging.handlers.SMTPHandler"}}}}
+        },
+        "experiment/file": {
+            "hydra": {"job_logging": {"handlers": {"x": {"class": "logging.FileHandler", "filename": str(ran)}}}}
+        },
+        "experiment/import": {"hydra": {"job_logging": {"handlers": {"x": {"stream": "ext://antigravity.fly"}}}}},
+        "experiment/hydra_logging": {"hydra": {"hydra_logging": {"filters": {"x": made}}}},
+        "experiment/later": {"hydra": {"sweeper": {"params": "${beside}"}}, "beside": text},
+        "experiment/path": {"hydra": {"job": {"env_set": {"PATH": str(ran.parent)}}}},
+        "experiment/subdir": {"hydra": {"output_subdir": "../elsewhere"}},
+        "experiment/job": {"hydra": {"job": {"name": "../elsewhere"}}},
+        "engine/formatter": {"hydra": {"job_logging": {"formatters": {"x": made}}}},
+    }
+
+
+@pytest.fixture
+def conf(ran: Path) -> str:
+    for name, values in configs(ran).items():
+        file = ran.parent / "conf" / f"{name}.yaml"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        head = "" if name.startswith("hydra") else "# @package _global_\n"
+        file.write_text(head + yaml.safe_dump(values))
+    return str(ran.parent / "conf")
+
+
+@pytest.mark.parametrize(
+    ("words", "place"),
+    [
+        (["train", "-m", "hydra/launcher=evil"], "hydra.launcher._target_=io.open"),
+        (["train", "-m", "hydra/sweeper=evil"], "hydra.sweeper.params._target_=io.open"),
+        (["train", "-m", "hydra/sweeper=sampler"], "hydra.sweeper.sampler._target_=io.open"),
+        (["train", "-m", "hydra/sweeper=space"], "hydra.sweeper.custom_search_space=io.open"),
+        (["train", "-m", "hydra/sweeper=pickles"], "hydra.sweeper.sampler._target_=optuna.samplers.CmaEsSampler"),
+        (["train", "experiment=callback"], "hydra.callbacks.x._target_=io.open"),
+        (["train", "experiment=callback", "--cfg", "job"], "hydra.callbacks.x._target_=io.open"),
+        (["train", "experiment=launcher"], "hydra.launcher._target_=io.open"),
+        (["train", "experiment=formatter"], "hydra.job_logging.formatters.x.()=io.open"),
+        (["train", "experiment=formatter", "--cfg", "job"], "hydra.job_logging.formatters.x.()=io.open"),
+        (["train", "-m", "engine=formatter,null", "seed=0,1"], "hydra.job_logging.formatters.x.()=io.open"),
+        (["train", "experiment=handler"], "hydra.job_logging.handlers.x.class=logging.handlers.SMTPHandler"),
+        (["train", "experiment=file"], "hydra.job_logging.handlers.x.filename="),
+        (["train", "experiment=import"], "hydra.job_logging.handlers.x.stream=ext://antigravity.fly"),
+        (["train", "experiment=hydra_logging"], "hydra.hydra_logging.filters.x.()=io.open"),
+        (["train", "experiment=later"], "beside=${oc.create:"),
+        (["train", "experiment=path"], "hydra.job.env_set.PATH"),
+        (["train", "experiment=subdir"], "hydra.output_subdir=../elsewhere"),
+        (["train", "experiment=job"], "hydra.job.name=../elsewhere"),
+        (["train", "-m", "hydra.launcher._target_=io.open"], "hydra.launcher._target_=io.open"),
+        (["train", "hydra.searchpath=[file:///tmp]"], "'hydra.searchpath=[file:///tmp]' adds folders of configs"),
+        (
+            ["sweep", "study=factorial", "study.axes={norm:[batch]}", "engine=formatter"],
+            "hydra.job_logging.formatters.x.()=io.open",
+        ),
+        (
+            ["sweep", "study=factorial", "study.axes={norm:[batch]}", "experiment=launcher"],
+            "hydra.launcher._target_=io.open",
+        ),
+        (
+            ["sweep", "study=factorial", "study.axes={norm:[batch]}", "hydra/launcher=evil"],
+            "hydra.launcher._target_=io.open",
+        ),
+    ],
+)
+def test_nothing_of_a_config_is_called(words: list[str], place: str, conf: str, ran: Path, capsys: Capture) -> None:
+    assert refused([*words, "--config-dir", conf], capsys).startswith(f"roadmap: {place}")
+    assert not ran.exists()
+    assert {file.name for file in ran.parent.iterdir()} <= {"conf", "runs"}
+    assert not list(ran.parent.glob("runs/*/summary.json"))
+
+
+def test_without_the_check_it_would_be(conf: str, ran: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    monkeypatch.setattr(trust, "check_trusted", lambda config: None)
+    main(["train", "experiment=formatter", "epochs=0", "--config-dir", conf])
+    assert ran.exists()
+
+
+def test_hydras_own_and_ours_may_be_called(ran: Path, capsys: Capture) -> None:
+    for words in (
+        ["hydra/launcher=joblib"],
+        ["hydra/sweeper=optuna"],
+        ["hydra/job_logging=default"],
+        ["engine=laptop"],
+    ):
+        assert main(["train", *words, "--cfg", "job"]) == 0
+
+
+def test_a_yaml_file_makes_no_objects(conf: str, ran: Path, capsys: Capture) -> None:
+    Path(conf, "path").mkdir()
+    Path(conf, "path", "evil.yaml").write_text(f"name: !!python/object/apply:os.system ['touch {ran}']\n")
+    for command in ("train", "run", "steps"):
+        assert "path/evil.yaml" in refused([command, "path=evil", "--config-dir", conf], capsys)
+    assert not ran.exists()
+
+
+@pytest.mark.parametrize("name", ["hf-hub:evil/model", "hf_hub:evil/model", "local-dir:conf", "./conf", "../conf"])
+@pytest.mark.parametrize("library", ["timm", "torchvision"])
+def test_a_network_is_the_librarys_own(library: str, name: str, conf: str, ran: Path, capsys: Capture) -> None:
+    said = refused(["train", f"model={library}", f"name='{name}'", f"runs_dir={ran.parent / 'runs'}"], capsys)
+    assert f"{library} has no classifier '{name}'" in said
+
+
+class Payload:
+    """Unpickled, it makes a file."""
+
+    def __init__(self, ran: Path):
+        self.ran = ran
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.system, (f"touch {self.ran}",)
+
+
+@pytest.fixture(params=["torch.save", "pickle"])
+def weights(request: pytest.FixtureRequest, ran: Path) -> Path:
+    file = ran.parent / "weights.pt"
+    content = {"network": {"stem.weight": torch.zeros(1)}, "ema": None, "run_id": "0123456789", "x": Payload(ran)}
+    if request.param == "pickle":
+        file.write_bytes(pickle.dumps(content))
+    else:
+        torch.save(content, file)
+    return file
+
+
+def test_the_payload_is_one(ran: Path) -> None:
+    pickle.loads(pickle.dumps(Payload(ran)))
+    assert ran.exists()
+
+
+def test_weights_of_others_are_no_programs(weights: Path, ran: Path, capsys: Capture) -> None:
+    said = refused(["train", f"pretrained={weights}", "epochs=1", "device=cpu"], capsys)
+    assert "is no file of weights, or a damaged one" in said
+    said = refused(["evaluate", "step=resnet50", f"pretrained={weights}", "device=cpu", "-o", "r.json"], capsys)
+    assert "is no file of weights, or a damaged one" in said
+    assert not ran.exists()
+
+
+def test_checkpoints_of_others_are_no_programs(weights: Path, ran: Path, capsys: Capture) -> None:
+    run = ran.parent / "runs" / "run-0123456789"
+    make_run(run)
+    values = {**compose(["step=gelu"]).values}
+    (run / ".hydra" / "config.yaml").write_text(yaml.safe_dump(values))
+    (run / "checkpoints").mkdir()
+    weights.rename(run / "checkpoints" / "last.pt")
+    assert "cannot read checkpoint" in refused(["evaluate", str(run)], capsys)
+    with pytest.raises(WorkError, match="cannot read checkpoint"):
+        Checkpoints(run / "checkpoints", "0123456789").mend()
+    with pytest.raises(WorkError, match="cannot read checkpoint"):
+        Checkpoints(run / "checkpoints", "0123456789").load(torch.device("cpu"))
+    assert not ran.exists()
+
+
+def test_weights_in_a_librarys_cache_are_no_programs(weights: Path, ran: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(ran.parent))
+    (ran.parent / "hub" / "checkpoints").mkdir(parents=True)
+    weights.rename(ran.parent / "hub" / "checkpoints" / "resnet18-f37072fd.pth")
+    with pytest.raises(RequestError, match="holds no plain weights, or is damaged"):
+        library_weights(Rival("torchvision", "resnet18", {}))
+    assert not ran.exists()
+
+
+@pytest.mark.parametrize("option", ["checkpoint_path", "pretrained_cfg", "pretrained", "weights"])
+def test_options_of_a_network_load_nothing(option: str, weights: Path, ran: Path, capsys: Capture) -> None:
+    words = ["model=timm", "name=resnet18", f"+model.options.{option}={weights}"]
+    assert f"model.options.{option} would load weights past all checks" in refused(["train", *words], capsys)
+    assert not ran.exists()
+
+
+def test_arrays_of_others_are_no_programs(ran: Path) -> None:
+    array = np.array([Payload(ran)], dtype=object)
+    np.save(ran.parent / "fog.npy", array, allow_pickle=True)
+    np.savez(ran.parent / "predictions.npz", labels=array, allow_pickle=True)
+    with pytest.raises(RequestError, match="no whole array"):
+        _array(ran.parent / "fog.npy", (32, 32, 3), None)
+    with pytest.raises(RequestError):
+        read_predictions(ran.parent / "predictions.npz")
+    assert not ran.exists()
+
+
+CLIMBING = "../../../up"
+
+
+def test_a_runs_folder_and_figures_stay_below_runs_dir(ran: Path, capsys: Capture) -> None:
+    (ran.parent / "conf" / "path").mkdir(parents=True)
+    (ran.parent / "conf" / "path" / "up.yaml").write_text(f"name: {CLIMBING}\nsteps: [step=gelu]\n")
+    words = ["path=up", f"regime.name={CLIMBING}", f"data.name={CLIMBING}", "epochs=1", "seeds=[0]", "device=cpu"]
+    runs_dir = ran.parent / "deep" / "er" / "runs"
+    main(["run", *words, f"runs_dir={runs_dir}", "--config-dir", "conf"])
+    assert (capsys.readouterr().err + "").count("Traceback") == 0
+    assert {path.name for path in ran.parent.iterdir()} == {"conf", "deep"}
+    assert [path.name for path in (ran.parent / "deep").iterdir()] == ["er"]
+    assert [path.name for path in (ran.parent / "deep" / "er").iterdir()] == ["runs"]
+    assert list(runs_dir.glob("*/summary.json"))
+
+
+def test_a_sweep_stays_below_runs_dir(tmp_path: Path) -> None:
+    for name in (CLIMBING, "/absolute", "..", "a\0b"):
+        folder = folder_of(tmp_path / "runs", sweep_name("factorial", name, name, ["0"]))
+        assert folder.resolve().parent == tmp_path / "runs" / "sweeps"
+
+
+def test_imported_runs_stay_below_their_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    segment = Segment(tmp_path, run_id=CLIMBING, project="/absolute", name="..", exit_code=0)
+    monkeypatch.setattr(import_wandb, "_segments", lambda source: [segment])
+    (made,) = import_wandb.import_folder(tmp_path, tmp_path / "deep" / "er" / "runs", Keys())
+    assert made.resolve().parent == tmp_path / "deep" / "er" / "runs"
+
+
+def test_a_plan_shows_no_file_of_another_folder(ran: Path, capsys: Capture) -> None:
+    secret = ran.parent / "secret"
+    secret.write_text("s3cret")
+    record = make_run(ran.parent / "runs" / "run-0000000001")
+    make_sweep(ran.parent / "runs", "made-nano-digits-000000", [record | {"run_id": "../../secret"}])
+    with open(secret) as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert main(["status", "runs", "--list", "running,missing"]) == 0
+    assert "s3cret" not in "".join(capsys.readouterr())
+
+
+def test_nobodys_environment_is_read_for_a_record(ran: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    monkeypatch.setenv("SECRET", "s3cret")
+    for number, step in enumerate(("gelu", "kernel_7")):
+        run = ran.parent / "runs" / f"run-000000000{number}"
+        make_run(run, step)
+        note = {"num_workers": number, "note": f"{number} ${{oc.env:SECRET}}"}
+        (run / ".hydra" / "config.yaml").write_text(yaml.safe_dump(note))
+        words = ["regime=nano", "data=digits", "recipe.optimizer.lr=${oc.env:SECRET}", "path.name=${oc.env:SECRET}"]
+        (run / ".hydra" / "overrides.yaml").write_text(yaml.safe_dump(words))
+    for words in (["diff", "runs/run-0000000000", "runs/run-0000000001"], ["compare", "runs"], ["report", "runs"]):
+        assert main([*words, *(["-o", "r.html"] if words[0] == "report" else [])]) == 0
+    told = "".join(capsys.readouterr()) + Path("r.html").read_text()
+    assert "oc.env:SECRET" in told
+    assert "s3cret" not in told
+
+
+ODD = "gelu\x1b]0;t\x07\x9b31m\u202e\r\u2028x"
+
+
+def test_names_do_not_steer_a_terminal(ran: Path, capsys: Capture) -> None:
+    records = [
+        make_run(ran.parent / "runs" / f"run-{number:010}", seed=number, variant=ODD, device=ODD, status=status, **more)
+        for number, (status, more) in enumerate(
+            [("finished", {}), ("finished", {}), ("failed", {"error": ODD, "top1": None})]
+        )
+    ]
+    make_sweep(ran.parent / "runs", "made-nano-digits-000000", records)
+    (ran.parent / "runs" / ODD.replace("/", "")).mkdir()
+    (ran.parent / "runs" / ODD / "summary.json").write_text("{")
+    one, other = (f"runs/run-000000000{number}" for number in (0, 1))
+    for words in (
+        ["compare", "runs"],
+        ["compare", "runs", "--by", "variant"],
+        ["status", "runs"],
+        ["diff", one, other],
+    ):
+        assert main(words) == 0
+    main(["status", "runs", "--list", "failed"])
+    main(["compare", ODD])
+    told = "".join(capsys.readouterr())
+    assert "\\x1b]0;t\\x07\\x9b31m\\u202e" in told
+    assert not [mark for mark in told if not mark.isprintable() and mark != "\n"]
+
+
+HOSTILE = "</script><script>alert(1)</script>\"'><img src=x onerror=alert(2)>\u2028"
+
+
+def test_a_page_and_its_commands_are_text(ran: Path, capsys: Capture) -> None:
+    run = ran.parent / "runs" / "run-0000000000"
+    make_run(run, variant=HOSTILE, error=HOSTILE, device=HOSTILE)
+    words = ["step=gelu", f"data.root='; touch {ran}; echo '", f"path.name=$(touch {ran})`touch {ran}`\n"]
+    (run / ".hydra" / "overrides.yaml").write_text(yaml.safe_dump([*words, HOSTILE]))
+    other = ran.parent / "runs" / "run-0000000001"
+    make_run(other, seed=1, variant=HOSTILE)
+    (other / ".hydra" / "overrides.yaml").write_text(yaml.safe_dump(words))
+    assert main(["report", "runs", "-o", "r.html"]) == 0
+    page = Path("r.html").read_text(encoding="utf-8")
+    assert "<img" not in page
+    assert page.count("<script") == page.count("</script>") == 3
+    found = re.search(r'<script type="application/json" id="payload">(.*?)</script>', page)
+    assert found
+    shown = json.loads(found[1])
+    assert html.unescape(HOSTILE) in json.dumps(shown, ensure_ascii=False).replace('\\"', '"')
+    first, second = shown["runs"]["commands"]
+    # a word that is no override, as an option would be, makes no command
+    assert first is None
+    assert shlex.split(second) == ["roadmap", "train", *words]
+    for command in [second, *(section["command"] for section in shown["sections"] if section["command"])]:
+        subprocess.run(["sh", "-c", command.replace("roadmap", "echo", 1)], check=True, capture_output=True)
+    assert not ran.exists()
+
+
+def test_cells_stay_cells(ran: Path, capsys: Capture) -> None:
+    names = ["=cmd|' /C calc'!A0", "+SUM(1)", "@x", "-x", r"\input{/etc/passwd}$x$ & % #", "a|b <b>[x](javascript:1)`"]
+    for number, name in enumerate(names):
+        make_run(ran.parent / "runs" / f"run-{number:010}", variant=name, lr=number / 10)
+    for kind in ("csv", "markdown", "latex"):
+        assert main(["compare", "runs", "--force", f"--{kind}", f"table.{kind}"]) == 0
+    table = pytest.importorskip("pandas").read_csv("table.csv")
+    assert set(table["variant"]) == {f"'{name}" for name in names[:4]} | set(names[4:])
+    assert (table["top1"] > 0).all()
+    latex = Path("table.latex").read_text()
+    assert "\\textbackslash{}input\\{/etc/passwd\\}\\$x\\$ \\& \\% \\#" in latex
+    rows = Path("table.markdown").read_text().splitlines()
+    assert len({len(re.findall(r"(?<!\\)\|", row)) for row in rows}) == 1
+    assert "a\\|b \\<b>\\[x](javascript:1)\\`" in "\n".join(rows)
