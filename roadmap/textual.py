@@ -38,12 +38,12 @@ def csv(table: "pd.DataFrame") -> str:
 
     No name of ours begins so, and programs read all others as they are.
     """
-    words = {
-        name: [f"'{cell}" if isinstance(cell, str) and FORMULA.match(cell) else cell for cell in table[name]]
-        for name in table
-        if table[name].map(type).eq(str).any()
-    }
-    text: str = table.assign(**words).to_csv(index=False)
+    written = table.copy()
+    for name in written:
+        cells = written[name]
+        if any(isinstance(cell, str) and FORMULA.match(cell) for cell in cells):
+            written[name] = [f"'{cell}" if isinstance(cell, str) and FORMULA.match(cell) else cell for cell in cells]
+    text: str = written.to_csv(index=False)
     return text
 
 

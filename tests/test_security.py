@@ -17,18 +17,22 @@ import torch
 import yaml
 
 from roadmap.__main__ import main
+from roadmap.analysis.report import commands
 from roadmap.commands import import_wandb
 from roadmap.config import trust
 from roadmap.config.compose import compose
 from roadmap.data.robustness import _array
 from roadmap.errors import RequestError, WorkError
+from roadmap.evaluating.trained import trained_run
 from roadmap.folders.plan import folder_of, sweep_name
 from roadmap.folders.predictions import read_predictions
 from roadmap.networks.library_weights import library_weights
+from roadmap.networks.models import make_model
 from roadmap.records.rival import Rival
 from roadmap.tracking.wandb_fields import Keys
 from roadmap.tracking.wandb_files import Segment
 from roadmap.training.checkpoint import Checkpoints
+from roadmap.training.pretrained import read_weights
 from tests.records import make_run, make_sweep
 
 Capture = pytest.CaptureFixture[str]
@@ -50,43 +54,21 @@ def refused(words: list[str], capsys: Capture) -> str:
     return line
 
 
-def configs(ran: Path) -> dict[str, Any]:
-    """Files of a folder of configs that would have ``ran`` made, or a program chosen."""
-    # something that could be called and that Hydra itself does not refuse
-    call = {"_target_": "io.open", "file": str(ran), "mode": "w"}
-    made = {"()": "io.open", "file": str(ran), "mode": "w"}
-    text = f"${{oc.create:'{{_target_: io.open, file: {ran}, mode: w}}'}}"
-    return {
-        "hydra/launcher/evil": call,
-        "hydra/sweeper/evil": {"_target_": "hydra._internal.core_plugins.basic_sweeper.BasicSweeper", "params": call},
-        "hydra/sweeper/sampler": {"_target_": "hydra_plugins.hydra_optuna_sweeper.optuna_sweeper.OptunaSweeper"}
-        | {"sampler": call},
-        "hydra/sweeper/space": {"_target_": "hydra_plugins.hydra_optuna_sweeper.optuna_sweeper.OptunaSweeper"}
-        | {"custom_search_space": "io.open"},
-        "hydra/sweeper/pickles": {"_target_": "hydra_plugins.hydra_optuna_sweeper.optuna_sweeper.OptunaSweeper"}
-        | {"sampler": {"_target_": "optuna.samplers.CmaEsSampler"}},
-        "experiment/callback": {"hydra": {"callbacks": {"x": call}}},
-        "experiment/launcher": {"hydra": {"launcher": {"_target_": "io.open"}}},
-        "experiment/formatter": {"hydra": {"job_logging": {"formatters": {"x": made}}}},
-        "experiment/handler": {
-            "hydra": {"job_logging": {"handlers": {"x": {"class": "logging.handlers.SMTPHandler"}}}}
-        },
-        "experiment/file": {
-            "hydra": {"job_logging": {"handlers": {"x": {"class": "logging.FileHandler", "filename": str(ran)}}}}
-        },
-        "experiment/import": {"hydra": {"job_logging": {"handlers": {"x": {"stream": "ext://antigravity.fly"}}}}},
-        "experiment/hydra_logging": {"hydra": {"hydra_logging": {"filters": {"x": made}}}},
-        "experiment/later": {"hydra": {"sweeper": {"params": "${beside}"}}, "beside": text},
-        "experiment/path": {"hydra": {"job": {"env_set": {"PATH": str(ran.parent)}}}},
-        "experiment/subdir": {"hydra": {"output_subdir": "../elsewhere"}},
-        "experiment/job": {"hydra": {"job": {"name": "../elsewhere"}}},
-        "engine/formatter": {"hydra": {"job_logging": {"formatters": {"x": made}}}},
-    }
+OPTUNA = "hydra_plugins.hydra_optuna_sweeper.optuna_sweeper.OptunaSweeper"
+CALL = {"_target_": "io.open", "file": "ran", "mode": "w"}  # what Hydra itself does not refuse
+MADE = {"()": "io.open", "file": "ran", "mode": "w"}
 
 
 @pytest.fixture
 def conf(ran: Path) -> str:
-    for name, values in configs(ran).items():
+    """A folder of configs, each with something to be called."""
+    files: dict[str, Any] = {
+        "hydra/launcher/evil": CALL,
+        "hydra/sweeper/evil": {"_target_": OPTUNA, "sampler": CALL},
+        "experiment/callback": {"hydra": {"callbacks": {"x": CALL}}},
+        "engine/formatter": {"hydra": {"job_logging": {"formatters": {"x": MADE}}}},
+    }
+    for name, values in files.items():
         file = ran.parent / "conf" / f"{name}.yaml"
         file.parent.mkdir(parents=True, exist_ok=True)
         head = "" if name.startswith("hydra") else "# @package _global_\n"
@@ -94,80 +76,63 @@ def conf(ran: Path) -> str:
     return str(ran.parent / "conf")
 
 
+STUDY = ["study=factorial", "study.axes={norm:[batch]}"]
+
+
 @pytest.mark.parametrize(
     ("words", "place"),
     [
         (["train", "-m", "hydra/launcher=evil"], "hydra.launcher._target_=io.open"),
-        (["train", "-m", "hydra/sweeper=evil"], "hydra.sweeper.params._target_=io.open"),
-        (["train", "-m", "hydra/sweeper=sampler"], "hydra.sweeper.sampler._target_=io.open"),
-        (["train", "-m", "hydra/sweeper=space"], "hydra.sweeper.custom_search_space=io.open"),
-        (["train", "-m", "hydra/sweeper=pickles"], "hydra.sweeper.sampler._target_=optuna.samplers.CmaEsSampler"),
+        (["train", "-m", "hydra/sweeper=evil"], "hydra.sweeper.sampler._target_=io.open"),
         (["train", "experiment=callback"], "hydra.callbacks.x._target_=io.open"),
-        (["train", "experiment=callback", "--cfg", "job"], "hydra.callbacks.x._target_=io.open"),
-        (["train", "experiment=launcher"], "hydra.launcher._target_=io.open"),
-        (["train", "experiment=formatter"], "hydra.job_logging.formatters.x.()=io.open"),
-        (["train", "experiment=formatter", "--cfg", "job"], "hydra.job_logging.formatters.x.()=io.open"),
-        (["train", "-m", "engine=formatter,null", "seed=0,1"], "hydra.job_logging.formatters.x.()=io.open"),
-        (["train", "experiment=handler"], "hydra.job_logging.handlers.x.class=logging.handlers.SMTPHandler"),
-        (["train", "experiment=file"], "hydra.job_logging.handlers.x.filename="),
-        (["train", "experiment=import"], "hydra.job_logging.handlers.x.stream=ext://antigravity.fly"),
-        (["train", "experiment=hydra_logging"], "hydra.hydra_logging.filters.x.()=io.open"),
-        (["train", "experiment=later"], "beside=${oc.create:"),
-        (["train", "experiment=path"], "hydra.job.env_set.PATH"),
-        (["train", "experiment=subdir"], "hydra.output_subdir=../elsewhere"),
-        (["train", "experiment=job"], "hydra.job.name=../elsewhere"),
+        (["train", "engine=formatter", "--cfg", "job"], "hydra.job_logging.formatters.x.()=io.open"),
+        (["train", "-m", "engine=formatter,null"], "hydra.job_logging.formatters.x.()=io.open"),
         (["train", "-m", "hydra.launcher._target_=io.open"], "hydra.launcher._target_=io.open"),
         (["train", "hydra.searchpath=[file:///tmp]"], "'hydra.searchpath=[file:///tmp]' adds folders of configs"),
-        (
-            ["sweep", "study=factorial", "study.axes={norm:[batch]}", "engine=formatter"],
-            "hydra.job_logging.formatters.x.()=io.open",
-        ),
-        (
-            ["sweep", "study=factorial", "study.axes={norm:[batch]}", "experiment=launcher"],
-            "hydra.launcher._target_=io.open",
-        ),
-        (
-            ["sweep", "study=factorial", "study.axes={norm:[batch]}", "hydra/launcher=evil"],
-            "hydra.launcher._target_=io.open",
-        ),
+        (["sweep", *STUDY, "engine=formatter"], "hydra.job_logging.formatters.x.()=io.open"),
+        (["sweep", *STUDY, "hydra/launcher=evil"], "hydra.launcher._target_=io.open"),
     ],
 )
-def test_nothing_of_a_config_is_called(words: list[str], place: str, conf: str, ran: Path, capsys: Capture) -> None:
+def test_whatever_way_it_comes_in_it_is_not_called(
+    words: list[str], place: str, conf: str, ran: Path, capsys: Capture
+) -> None:
     assert refused([*words, "--config-dir", conf], capsys).startswith(f"roadmap: {place}")
     assert not ran.exists()
-    assert {file.name for file in ran.parent.iterdir()} <= {"conf", "runs"}
     assert not list(ran.parent.glob("runs/*/summary.json"))
 
 
-def test_without_the_check_it_would_be(conf: str, ran: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+def test_without_the_check_it_would_be(conf: str, ran: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trust, "check_trusted", lambda config: None)
-    main(["train", "experiment=formatter", "epochs=0", "--config-dir", conf])
+    main(["train", "engine=formatter", "epochs=0", "--config-dir", conf])
     assert ran.exists()
 
 
-def test_hydras_own_and_ours_may_be_called(ran: Path, capsys: Capture) -> None:
-    for words in (
-        ["hydra/launcher=joblib"],
-        ["hydra/sweeper=optuna"],
-        ["hydra/job_logging=default"],
-        ["engine=laptop"],
-    ):
+def test_hydras_own_and_ours_may_be_called(ran: Path) -> None:
+    for words in (["hydra/launcher=joblib"], ["engine=laptop", "+hydra.job.env_set.OMP_NUM_THREADS='1'"]):
         assert main(["train", *words, "--cfg", "job"]) == 0
 
 
 def test_a_yaml_file_makes_no_objects(conf: str, ran: Path, capsys: Capture) -> None:
     Path(conf, "path").mkdir()
     Path(conf, "path", "evil.yaml").write_text(f"name: !!python/object/apply:os.system ['touch {ran}']\n")
-    for command in ("train", "run", "steps"):
+    for command in ("train", "steps"):
         assert "path/evil.yaml" in refused([command, "path=evil", "--config-dir", conf], capsys)
     assert not ran.exists()
 
 
-@pytest.mark.parametrize("name", ["hf-hub:evil/model", "hf_hub:evil/model", "local-dir:conf", "./conf", "../conf"])
 @pytest.mark.parametrize("library", ["timm", "torchvision"])
-def test_a_network_is_the_librarys_own(library: str, name: str, conf: str, ran: Path, capsys: Capture) -> None:
-    said = refused(["train", f"model={library}", f"name='{name}'", f"runs_dir={ran.parent / 'runs'}"], capsys)
-    assert f"{library} has no classifier '{name}'" in said
+def test_a_network_is_the_librarys_own(library: Any, ran: Path) -> None:
+    pytest.importorskip(library)
+    recipe = compose(["step=gelu"]).recipe.network
+    for name in ("hf-hub:evil/model", "hf_hub:evil/model", "local-dir:conf", "./conf", "../conf"):
+        with pytest.raises(RequestError, match=f"{library} has no classifier '{name}'"):
+            make_model(Rival(library, name, {}), recipe, 10, 32)
+
+
+@pytest.mark.parametrize("option", Rival.elsewhere)
+def test_options_of_a_network_load_nothing(option: str) -> None:
+    with pytest.raises(RequestError, match=rf"^model\.options\.{option} would load weights past all checks"):
+        Rival("timm", "resnet18", {option: "evil.pt"})
 
 
 class Payload:
@@ -196,22 +161,21 @@ def test_the_payload_is_one(ran: Path) -> None:
     assert ran.exists()
 
 
-def test_weights_of_others_are_no_programs(weights: Path, ran: Path, capsys: Capture) -> None:
-    said = refused(["train", f"pretrained={weights}", "epochs=1", "device=cpu"], capsys)
-    assert "is no file of weights, or a damaged one" in said
-    said = refused(["evaluate", "step=resnet50", f"pretrained={weights}", "device=cpu", "-o", "r.json"], capsys)
-    assert "is no file of weights, or a damaged one" in said
+def test_weights_of_others_are_no_programs(weights: Path, ran: Path) -> None:
+    with pytest.raises(RequestError, match="is no file of weights, or a damaged one"):
+        read_weights(str(weights))
     assert not ran.exists()
 
 
-def test_checkpoints_of_others_are_no_programs(weights: Path, ran: Path, capsys: Capture) -> None:
+def test_checkpoints_of_others_are_no_programs(weights: Path, ran: Path) -> None:
     run = ran.parent / "runs" / "run-0123456789"
     make_run(run)
     values = {**compose(["step=gelu"]).values}
     (run / ".hydra" / "config.yaml").write_text(yaml.safe_dump(values))
     (run / "checkpoints").mkdir()
     weights.rename(run / "checkpoints" / "last.pt")
-    assert "cannot read checkpoint" in refused(["evaluate", str(run)], capsys)
+    with pytest.raises(RequestError, match="cannot read checkpoint"):
+        trained_run(run)
     with pytest.raises(WorkError, match="cannot read checkpoint"):
         Checkpoints(run / "checkpoints", "0123456789").mend()
     with pytest.raises(WorkError, match="cannot read checkpoint"):
@@ -225,13 +189,6 @@ def test_weights_in_a_librarys_cache_are_no_programs(weights: Path, ran: Path, m
     weights.rename(ran.parent / "hub" / "checkpoints" / "resnet18-f37072fd.pth")
     with pytest.raises(RequestError, match="holds no plain weights, or is damaged"):
         library_weights(Rival("torchvision", "resnet18", {}))
-    assert not ran.exists()
-
-
-@pytest.mark.parametrize("option", ["checkpoint_path", "pretrained_cfg", "pretrained", "weights"])
-def test_options_of_a_network_load_nothing(option: str, weights: Path, ran: Path, capsys: Capture) -> None:
-    words = ["model=timm", "name=resnet18", f"+model.options.{option}={weights}"]
-    assert f"model.options.{option} would load weights past all checks" in refused(["train", *words], capsys)
     assert not ran.exists()
 
 
@@ -288,18 +245,21 @@ def test_a_plan_shows_no_file_of_another_folder(ran: Path, capsys: Capture) -> N
 
 def test_nobodys_environment_is_read_for_a_record(ran: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     monkeypatch.setenv("SECRET", "s3cret")
+    places = []
     for number, step in enumerate(("gelu", "kernel_7")):
         run = ran.parent / "runs" / f"run-000000000{number}"
         make_run(run, step)
-        note = {"num_workers": number, "note": f"{number} ${{oc.env:SECRET}}"}
-        (run / ".hydra" / "config.yaml").write_text(yaml.safe_dump(note))
-        words = ["regime=nano", "data=digits", "recipe.optimizer.lr=${oc.env:SECRET}", "path.name=${oc.env:SECRET}"]
-        (run / ".hydra" / "overrides.yaml").write_text(yaml.safe_dump(words))
-    for words in (["diff", "runs/run-0000000000", "runs/run-0000000001"], ["compare", "runs"], ["report", "runs"]):
-        assert main([*words, *(["-o", "r.html"] if words[0] == "report" else [])]) == 0
-    told = "".join(capsys.readouterr()) + Path("r.html").read_text()
-    assert "oc.env:SECRET" in told
+        (run / ".hydra" / "config.yaml").write_text(yaml.safe_dump({"note": f"{number} ${{oc.env:SECRET}}"}))
+        places.append(str(run))
+    assert main(["diff", *places]) == 0
+    told = "".join(capsys.readouterr())
+    assert "${oc.env:SECRET}" in told
     assert "s3cret" not in told
+
+
+def test_an_interpolation_of_a_record_is_not_composed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commands, "composed_path", lambda *words: pytest.fail("composed"))
+    assert not commands.makes(["path.name=${oc.env:SECRET}"], [], [0], set())
 
 
 ODD = "gelu\x1b]0;t\x07\x9b31m\u202e\r\u2028x"
