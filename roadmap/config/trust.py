@@ -33,6 +33,8 @@ LOGGING = {
     "filename": re.compile(re.escape("${hydra.runtime.output_dir}/${hydra.job.name}.log")),
     "stream": re.compile(r"ext://sys\.std(out|err)"),
 }
+# What Optuna keeps in Redis are pickles, of whoever has that server.
+STORAGE = re.compile(r"None|(sqlite|mysql|postgresql)(\+\w+)?://.*", re.DOTALL)
 LOGGING_NODES = ("hydra.job_logging", "hydra.hydra_logging")
 # Any other could choose which program git is, or what Python imports.
 ENVIRONMENT = re.compile(
@@ -66,10 +68,18 @@ def trusted() -> Iterator[None]:
 
 def check_trusted(config: DictConfig) -> None:
     """Raises RequestError, naming key and value, where a composed config names something to be called."""
-    values = OmegaConf.to_container(config, resolve=False)
+    values: Any = OmegaConf.to_container(config, resolve=False)
     for place, key, value in _leaves(values, ""):
         _check(place, key, value)
-    hydra = values["hydra"] if isinstance(values, dict) else {}
+    _check_hydra(values["hydra"])
+
+
+def _check_hydra(hydra: dict[str, Any]) -> None:
+    """What of Hydra's own node is more than a value: names of files, databases, and the environment."""
+    sweeper, variables = hydra["sweeper"], hydra["job"].get("env_set") or {}
+    for place, node in (("sweeper", sweeper), ("job.env_set", variables)):
+        if not isinstance(node, dict):
+            raise RequestError(f"hydra.{place}={node} does not fit; write its settings out")
     if hydra.get("callbacks"):
         name = next(iter(hydra["callbacks"]))
         raise RequestError(f"hydra.callbacks.{name} would have code called, and configs are data here; leave it out")
@@ -79,7 +89,12 @@ def check_trusted(config: DictConfig) -> None:
         )
     if re.search(r"[^\w.+=-]", str(hydra["job"].get("name"))):
         raise RequestError(f"hydra.job.name={hydra['job']['name']} is no name; letters, digits, . + = - make one")
-    for name, value in (hydra["job"].get("env_set") or {}).items():
+    storage = sweeper.get("storage")
+    if not STORAGE.fullmatch(str(storage)):
+        raise RequestError(
+            f"hydra.sweeper.storage={storage} is no database; write sqlite:///FILE, or another's address"
+        )
+    for name, value in variables.items():
         if not ENVIRONMENT.fullmatch(str(name)) and os.environ.get(str(name)) != value:
             raise RequestError(
                 f"hydra.job.env_set.{name} could have other programs called than are meant here; "

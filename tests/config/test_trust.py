@@ -7,6 +7,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf, flag_override
 
+import roadmap.config.compose  # noqa: F401 - what Hydra finds no file of is in its store after this
 from roadmap.config import trust
 from roadmap.config.confdir import config_dir
 from roadmap.config.hydra_errors import hydra_errors
@@ -48,6 +49,8 @@ def handler(**values: str) -> dict[str, Any]:
         (handler(other="ext://antigravity.fly"), "hydra.job_logging.handlers.x.other=ext://antigravity.fly"),
         ({"hydra": {"hydra_logging": {"filters": {"x": MADE}}}}, "hydra.hydra_logging.filters.x.()=io.open"),
         ({"hydra": {"job": {"env_set": {"PATH": "/evil"}}}}, "hydra.job.env_set.PATH"),
+        ({"hydra": {"sweeper": {"storage": "redis://evil"}}}, "hydra.sweeper.storage=redis://evil is no database"),
+        ({"beside": {}, "hydra": {"job": {"env_set": "${beside}"}}}, "hydra.job.env_set=${beside} does not fit"),
         ({"hydra": {"output_subdir": "../elsewhere"}}, "hydra.output_subdir=../elsewhere"),
         ({"hydra": {"job": {"name": "../elsewhere"}}}, "hydra.job.name=../elsewhere"),
     ],
