@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # How a cell begins that a spreadsheet would take for a formula; numbers are none.
-FORMULA = re.compile(r"[=@\t\r]|[+-](?![\d.])")
+FORMULA = re.compile(r"[=@\t\r]|[+-](?!\d*\.?\d*(e[+-]?\d+)?$)")
 
 
 def aligned(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -319,7 +319,14 @@ def test_a_page_and_its_commands_are_text(ran: Path, capsys: Capture) -> None:
 
 
 def test_cells_stay_cells(ran: Path, capsys: Capture) -> None:
-    names = ["=cmd|' /C calc'!A0", "+SUM(1)", "@x", "-x", r"\input{/etc/passwd}$x$ & % #", "a|b <b>[x](javascript:1)`"]
+    names = [
+        "=cmd|' /C calc'!A0",
+        "+SUM(1)",
+        "@x",
+        "-2+3+cmd",
+        r"\input{/etc/passwd}$x$ & % #",
+        "a|b <b>[x](javascript:1)`",
+    ]
     for number, name in enumerate(names):
         make_run(ran.parent / "runs" / f"run-{number:010}", variant=name, lr=number / 10)
     for kind in ("csv", "markdown", "latex"):

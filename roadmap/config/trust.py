@@ -92,7 +92,7 @@ def _check_hydra(hydra: dict[str, Any]) -> None:
     storage = sweeper.get("storage")
     if not STORAGE.fullmatch(str(storage)):
         raise RequestError(
-            f"hydra.sweeper.storage={storage} is no database; write sqlite:///FILE, or another's address"
+            f"hydra.sweeper.storage={storage} is no database; write sqlite:///FILE, mysql://… or postgresql://…"
         )
     for name, value in variables.items():
         if not ENVIRONMENT.fullmatch(str(name)) and os.environ.get(str(name)) != value:

@@ -11,7 +11,7 @@ import yaml
 from roadmap.config.path import Row, Step, compose_path
 from roadmap.errors import RequestError
 
-WORD = re.compile(r"[+~]*[\w./@]+=")
+WORD = re.compile(r"[+~]*\w[\w./@:-]*=")
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
