@@ -76,7 +76,9 @@ def check_trusted(config: DictConfig) -> None:
 
 def _check_hydra(hydra: dict[str, Any]) -> None:
     """What of Hydra's own node is more than a value: names of files, databases, and the environment."""
-    sweeper, variables = hydra["sweeper"], hydra["job"].get("env_set") or {}
+    # a composition that starts no jobs has no sweeper
+    sweeper = {} if hydra["sweeper"] in (None, "???") else hydra["sweeper"]
+    variables = hydra["job"].get("env_set") or {}
     for place, node in (("sweeper", sweeper), ("job.env_set", variables)):
         if not isinstance(node, dict):
             raise RequestError(f"hydra.{place}={node} does not fit; write its settings out")
