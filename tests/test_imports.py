@@ -100,6 +100,16 @@ def test_the_first_second_is_free_of_heavy_packages(code: str) -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False, stdout=subprocess.DEVNULL).returncode == 0
 
 
+def test_steps_are_counted_without_torch() -> None:
+    path = 'path.steps=[{change: "step=gelu"}]'
+    code = f"from roadmap.__main__ import main; assert main(['steps', {path!r}]) == 0"
+    heavy = "('torch', 'numpy', 'pandas', 'matplotlib', 'sklearn')"
+    code = f"{code}; import sys; sys.exit(', '.join(name for name in {heavy} if name in sys.modules) or 0)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "gelu" in done.stdout
+
+
 def test_public_names_stay_functions_whatever_is_imported() -> None:
     """A module of the same name would take a function's place as soon as it is imported."""
     import importlib

@@ -8,13 +8,11 @@ from pathlib import Path
 from typing import Any, cast
 
 from hydra import compose as hydra_compose
-from hydra import initialize_config_dir
 from hydra.core.config_store import ConfigStore
-from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from roadmap.checked import Checked, listed
-from roadmap.config.confdir import config_dir
+from roadmap.config.files import initialized
 from roadmap.config.hydra_errors import hydra_errors
 from roadmap.config.overrides import MATCHING, SETTINGS, is_network, is_toggle, key_of, variant_name
 from roadmap.designs.counting import count_composed
@@ -148,7 +146,7 @@ def options_of(overrides: Sequence[str], config_dirs: Sequence[str] = ()) -> tup
 
 def launcher_of(overrides: Sequence[str], config_dirs: Sequence[str] = ()) -> dict[str, Any]:
     """The settings of the launcher that a command starts its workers with; else as ``compose``."""
-    with hydra_errors(overrides), _no_outer_hydra(), initialize_config_dir(str(config_dir()), version_base="1.3"):
+    with hydra_errors(overrides), initialized():
         config = hydra_compose("config", [*overrides, *searchpath(config_dirs)], return_hydra_config=True)
         return _plain_values(config.hydra.launcher)
 
@@ -165,7 +163,7 @@ def _hydra_composed(
 ) -> Iterator[tuple[DictConfig, dict[str, str]]]:
     check_words(overrides, config_dirs)
     extra = [*(f"~hydra/{group}" for group in UNUSED), *searchpath(config_dirs)]
-    with hydra_errors(overrides), _no_outer_hydra(), initialize_config_dir(str(config_dir()), version_base="1.3"):
+    with hydra_errors(overrides), initialized():
         config = hydra_compose(name, [*overrides, *extra], return_hydra_config=True)
         choices = {str(group): str(option) for group, option in config.hydra.runtime.choices.items()}
         with open_dict(config):
@@ -182,19 +180,6 @@ def searchpath(config_dirs: Sequence[str]) -> list[str]:
 
 def _plain_values(config: DictConfig) -> dict[str, Any]:
     return cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
-
-
-@contextmanager
-def _no_outer_hydra() -> Iterator[None]:
-    """Make way for a composition inside a Hydra application, and put the application's Hydra back."""
-    outer = GlobalHydra.instance().hydra
-    GlobalHydra.instance().clear()
-    try:
-        yield
-    finally:
-        GlobalHydra.instance().clear()
-        if outer is not None:
-            GlobalHydra.instance().initialize(outer)
 
 
 def composed(
