@@ -49,6 +49,8 @@ def hydra_errors(overrides: Sequence[str]) -> Iterator[None]:
         raise RequestError(one_sentence(error)) from error
     except (YAMLError, UnicodeDecodeError) as error:
         raise RequestError(f"a config cannot be read: {' '.join(str(error).split())}") from error
+    except RecursionError as error:
+        raise RequestError("a config holds itself, by an alias (*name) in its file; write it out") from error
     except ValueError as error:
         # Hydra's own for `kernel=7`: it takes option names that look like words only
         if isinstance(error, RequestError) or "Config group override" not in str(error):
@@ -69,7 +71,8 @@ def _not_a_word(overrides: Sequence[str]) -> str | None:
 
 def one_sentence(error: Exception) -> str:
     """Hydra's and OmegaConf's messages, which take several lines, as one: value, place, what would be right."""
-    text = str(error)
+    # Hydra leaves it to the cause to say what a file of the user's own is about
+    text = str(error) or str(error.__cause__ or type(error).__name__)
     if missing := re.search(r"Could not find '((?:hydra/)?[^'/]+)/(.+?)'", text):
         if extra := PLUGINS.get(f"{missing[1]}={missing[2]}"):
             return f"{missing[1]}={missing[2]} is a plugin that is not installed; pip install 'roadmap[{extra}]'"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from roadmap.config.compose import Composed, compose, options_of
 from roadmap.config.overrides import TOGGLES, is_network, is_rival, key_of
-from roadmap.config.rows import Row, with_parents
+from roadmap.config.rows import PathFile, Row, with_parents
 from roadmap.errors import RequestError
 from roadmap.garbage import no_garbage_collection
 from roadmap.records.design import AXES, Design
@@ -38,17 +38,16 @@ def compose_path(overrides: Sequence[str], config_dirs: Sequence[str] = ()) -> l
 
 
 def _compose_rows(overrides: Sequence[str], config_dirs: Sequence[str]) -> list[Step]:
-    path = options_of(overrides, config_dirs)[0]["path"]
-    rows = [Row.from_entry(entry) for entry in path["steps"]]
-    rows += [Row((f"model={name}",), section=BESIDE, adopted=False) for name in path.get("beside") or []]
+    path = PathFile.of(options_of(overrides, config_dirs)[0]["path"])
+    rows = [*path.steps, *(Row((f"model={name}",), section=BESIDE, adopted=False) for name in path.beside or ())]
     if not rows:
-        raise RequestError(f"path {path['name']} has no steps")
+        raise RequestError(f"path {path.name} has no steps")
     chosen = _by_key(overrides)
     trunks: dict[Row | None, dict[str, str]] = {None: {}}
     steps: dict[str, Step] = {}
     for row, parent in with_parents(rows):
         if row.title in steps:
-            raise RequestError(f"path {path['name']} has two steps named '{row.title}'; give one a name of its own")
+            raise RequestError(f"path {path.name} has two steps named '{row.title}'; give one a name of its own")
         trunks[row] = _on_top(trunks[parent], _by_key(row.change))
         before = steps[parent.title] if parent else None
         steps[row.title] = _compose_row(row, [*(trunks[row] | chosen).values()], before, config_dirs)

@@ -9,6 +9,7 @@ import yaml
 
 from roadmap.checked import Checked
 from roadmap.config.confdir import config_dir
+from roadmap.errors import RequestError
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,26 @@ class Row(Checked):
         return self.name or "+".join(change.removeprefix("step=") for change in self.change)
 
 
+@dataclass(frozen=True)
+class PathFile(Checked):
+    """A path: its rows in order, and the files of ``model/`` that stand beside its last adopted step."""
+
+    place = "path"
+
+    name: str
+    steps: tuple[Row, ...]
+    beside: tuple[str, ...] | None = None
+
+    @classmethod
+    def of(cls, node: Any) -> "PathFile":
+        """The config's node ``path``. Raises RequestError where a part is missing, or no part of a path."""
+        if not isinstance(node, dict):
+            raise RequestError(f"path={node!r} does not fit: it wants name and steps, as conf/path/paper.yaml has them")
+        steps = node.get("steps")
+        entries = [Row.from_entry(entry) for entry in steps] if isinstance(steps, list) else steps
+        return cls.from_mapping(node | ({"steps": entries} if "steps" in node else {}))
+
+
 def with_parents(rows: Iterable[Row]) -> Iterator[tuple[Row, Row | None]]:
     """Each row with the one it changes: the last adopted row above it; None for the first."""
     parent = None
@@ -49,5 +70,4 @@ def with_parents(rows: Iterable[Row]) -> Iterator[tuple[Row, Row | None]]:
 def paper_parents() -> dict[str, str | None]:
     """The steps of the paper's path in order, each with its parent's name."""
     path = yaml.safe_load((config_dir() / "path" / "paper.yaml").read_text(encoding="utf-8"))
-    rows = [Row.from_entry(entry) for entry in path["steps"]]
-    return {row.title: parent.title if parent else None for row, parent in with_parents(rows)}
+    return {row.title: parent.title if parent else None for row, parent in with_parents(PathFile.of(path).steps)}

@@ -1,0 +1,243 @@
+"""Every command and link of the README and the docs: parsed by the real parsers, composed with the real configs."""
+
+import itertools
+import re
+import shlex
+import shutil
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from roadmap.__main__ import COMMANDS, main
+from roadmap.commands.arguments import Parser
+from roadmap.config.compose import compose, launcher_of, options_of
+from roadmap.config.evaluation_request import evaluation_request, of_evaluation
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
+# has a test of its own, which applies its changes first
+ELSEWHERE = ("your_own_change.md",)
+# What no command here can be asked about, and why.
+NOT_OURS = {
+    "flock": "a file system's locks on two machines",
+    "time": "the same",
+    "cat": "shows a log",
+    "wandb": "W&B's own client; needs an account",
+    "pip": "installs",
+    "uv": "installs",
+    "git": "fetches",
+    "cd": "a shell's own",
+    "squeue": "Slurm's own",
+    "scancel": "Slurm's own",
+    "rsync": "copies folders",
+}
+# Of the engines' launchers the one that is not among the extras of tests.
+NOT_INSTALLED = ("engine=ray_local", "engine=ray_cluster")
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command as a page has it, and the line after it."""
+
+    page: str
+    line: str
+    answer: str
+
+
+def commands() -> list[Command]:
+    found = []
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        for kind, body in FENCE.findall(text):
+            lines = re.sub(r"\\\n\s*", " ", body).splitlines() if kind in ("", "console", "bash", "sh") else []
+            for line, answer in itertools.zip_longest(lines, lines[1:], fillvalue=""):
+                if line.startswith("$ "):
+                    found.append(Command(page.name, line[2:], answer))
+        rows = [line for line in text.splitlines() if line.startswith("|")]
+        cells = [cell for row in rows for cell in re.findall(r"`([^`]+)`", row)]
+        found += [
+            Command(page.name, cell, "")
+            for cell in cells
+            if re.match(r"(roadmap|torchrun|sbatch|python|make) \S", cell)
+        ]
+    return [command for command in found if command.page not in ELSEWHERE]
+
+
+def words_of(line: str) -> list[str]:
+    """A command's words, with what stands for something filled in."""
+    line = re.sub(r"(=|\s)(…|\.\.\.)", r"\1anything", line.replace("'…", "'anything"))
+    return shlex.split(line, comments=True)
+
+
+def roadmap_words(words: list[str]) -> list[str] | None:
+    """What follows ``roadmap``, however it is started; None for another program."""
+    if words[0] == "roadmap":
+        return words[1:]
+    if words[0] == "sbatch":
+        assert (ROOT / words[1]).is_file()
+        return ["run", *words[2:]]
+    if "-m" in words and words[words.index("-m") + 1] == "roadmap":
+        return words[words.index("-m") + 2 :]
+    return None
+
+
+class ParsedError(Exception):
+    """A command line has been taken by its command's parser."""
+
+
+def parsed(words: list[str], monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The options of a command line, by the parser that its command makes."""
+    for name in ("parse_args", "parse_intermixed_args"):
+        real = getattr(Parser, name)
+
+        def stop(self: Parser, *given: Any, real: Any = real) -> None:
+            raise ParsedError(vars(real(self, *given)))
+
+        monkeypatch.setattr(Parser, name, stop)
+    with pytest.raises(ParsedError) as caught:
+        import_module(f"roadmap.commands.{words[0].replace('-', '_')}").main(words[1:])
+    monkeypatch.undo()
+    return dict(caught.value.args[0])
+
+
+@cache
+def my_conf() -> str:
+    """The config files that pages show, in a folder as they name it."""
+    import tempfile
+
+    folder = Path(tempfile.mkdtemp())
+    for page in PAGES:
+        for kind, text in FENCE.findall(page.read_text(encoding="utf-8")):
+            name = re.search(r"^# my_conf/(\S+)$", text, flags=re.MULTILINE)
+            if kind == "yaml" and name:
+                (folder / name[1]).parent.mkdir(parents=True, exist_ok=True)
+                (folder / name[1]).write_text(text, encoding="utf-8")
+    return str(folder)
+
+
+def alternatives(overrides: list[str]) -> list[list[str]]:
+    """Overrides with the first and the last of what a sweep or a list of regimes goes through."""
+    sweeps = {}
+    for word in overrides:
+        override = OverridesParser.create().parse_override(word)
+        if override.is_sweep_override() and "glob" not in word:
+            sweeps[word] = [f"{override.key_or_group}={value}" for value in override.sweep_string_iterator()]
+    rest = [word for word in overrides if word not in sweeps and "glob" not in word]
+    return [[*rest, *(values[place] for values in sweeps.values())] for place in (0, -1)]
+
+
+@pytest.mark.parametrize("command", commands(), ids=lambda command: f"{command.page}: {command.line[:60]}")
+def test_a_documented_command_is_taken(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = words_of(command.line)
+    ours = roadmap_words(words)
+    if ours is None:
+        if words[0] == "python":
+            assert (ROOT / words[1]).is_file()
+        elif words[0] == "make":
+            assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+        else:
+            assert words[0] in NOT_OURS
+        return
+    assert ours[0] in COMMANDS
+    options = parsed(ours, monkeypatch)
+    given = options.get("overrides") or options.get("runs") or []
+    overrides = [word for word in given if "=" in word and "://" not in word and word not in NOT_INSTALLED]
+    folders = [my_conf() if folder == "my_conf" else folder for folder in _listed(options.get("config_dir"))]
+    if ours[0] == "evaluate":
+        evaluation_request([word for word in overrides if of_evaluation(word) or word.startswith("data")])
+        overrides = [word for word in overrides if not of_evaluation(word)]
+    if "pretrained" in command.line:
+        overrides = [word for word in overrides if not word.startswith("pretrained=")]
+    for some in alternatives(overrides):
+        hydras = [word for word in some if word.startswith(("hydra", "engine="))]
+        plain = [word for word in some if word not in hydras]
+        if any("study.space" in word or word == "study=search" for word in plain):
+            options_of(plain, folders)
+        else:
+            assert command.answer.startswith("roadmap: ") or compose(plain, folders)
+        if any(word.startswith("engine=") for word in hydras):
+            launcher_of([*plain, *hydras], folders)
+
+
+def _listed(folders: Any) -> list[str]:
+    return folders if isinstance(folders, list) else [folders] if folders else []
+
+
+# Their answers are about records that a reader has made by then.
+OF_OWN_RECORDS = ("--bench runs/bench", "roadmap figure runs/ ")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        one
+        for one in commands()
+        if one.answer.startswith("roadmap: ")
+        and one.line.startswith("roadmap")
+        and not any(words in one.line for words in OF_OWN_RECORDS)
+    ],
+    ids=lambda command: command.line,
+)
+def test_what_a_page_says_of_a_wrong_command_is_what_it_says(
+    command: Command, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(ROOT / "runs" / "examples", tmp_path / "runs" / "examples")
+    assert main(words_of(command.line)[1:]) in (1, 2)
+    assert capsys.readouterr().err.splitlines()[-1] == command.answer
+
+
+def test_cheap_commands_of_the_readme_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those on the committed runs, as a newcomer would enter them."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(ROOT / "runs" / "examples", tmp_path / "runs" / "examples")
+    lines = [command.line for command in commands() if command.page == "README.md"]
+    cheap = [line for line in lines if re.match(r"roadmap (steps|compare|report|figure) ?.*", line)]
+    assert len(cheap) >= 4
+    for line in cheap:
+        assert main(words_of(line)[1:]) == 0, line
+
+
+def test_what_is_not_asked_about_is_still_in_the_docs() -> None:
+    used = {words_of(command.line)[0] for command in commands()}
+    text = " ".join(command.line for command in commands())
+    assert all(words in text for words in (*NOT_INSTALLED, *OF_OWN_RECORDS))
+    assert used - {"roadmap", "torchrun", "sbatch", "python", "make"} <= set(NOT_OURS)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    text = FENCE.sub("", page.read_text(encoding="utf-8"))
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        place, _, anchor = link.partition("#")
+        if re.match(r"[a-z]+:", link):
+            continue
+        target = (page.parent / place).resolve() if place else page
+        assert target.exists(), link
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", target.read_text(encoding="utf-8"), flags=re.MULTILINE)
+            assert anchor in [_anchor(heading) for heading in headings], link
+
+
+def _anchor(heading: str) -> str:
+    """As GitHub makes it of a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_python_on_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks that ask for nothing that is not here, on the committed runs."""
+    blocks = [body for kind, body in FENCE.findall(page.read_text(encoding="utf-8")) if kind == "python"]
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(ROOT / "runs" / "examples" / "nano-digits", tmp_path / "runs")
+    for block in blocks:
+        import roadmap
+
+        state = roadmap.build("regime=tiny", "step=separate_downsampling").state_dict()
+        exec(compile(block, page.name, "exec"), {"state_dict": state})
