@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import struct
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +12,11 @@ import torch
 
 from roadmap.errors import WorkError
 
-DAMAGED = (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError)
+# what torch's reader comes up with on files that are cut or have other bits
+DAMAGED = (
+    *(OSError, EOFError, RuntimeError, ValueError, LookupError, TypeError, AttributeError, AssertionError),
+    *(OverflowError, MemoryError, struct.error, pickle.UnpicklingError),
+)
 
 
 def averaged_weights(ema: Mapping[str, Any]) -> dict[str, Any]:

@@ -46,7 +46,7 @@ def _allowed(words: list[str]) -> Iterator[str]:
     """Where a line may write, as beginnings of names; an empty one: anywhere, since its words do not say plainly."""
     command = words[0] if words else ""
     yield "line/runs/"
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for word, following in zip(words, [*words[1:], ""], strict=False):
         key, _, value = word.lstrip("+").partition("=")
         if key in ("runs_dir", "hydra.run.dir", "hydra.sweep.dir"):
             yield "" if set(value) & set("$'\"\\{~") else _place(value.strip())

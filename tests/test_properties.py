@@ -1,0 +1,181 @@
+"""Properties of records, run folders and paths under whatever hypothesis thinks of."""
+
+import json
+import shutil
+import tempfile
+import warnings
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import pytest
+import torch
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from roadmap import cost, load_history, load_runs
+from roadmap.config.compose import compose
+from roadmap.config.rows import PathFile, Row, with_parents
+from roadmap.designs.counting import count
+from roadmap.errors import RequestError, WorkError
+from roadmap.networks.network import Network
+from roadmap.records.design import AXES, Design
+from roadmap.training.checkpoint import Checkpoints
+from tests.records import example
+
+few = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=6,
+)
+HINTS = get_type_hints(Design)
+WORDS = [name for name in AXES.values() if get_origin(HINTS[name]) is Literal]
+sensible = st.fixed_dictionaries(
+    {
+        "depths": st.tuples(*[st.integers(1, 3)] * 4),
+        "width": st.integers(1, 20),
+        "kernel": st.sampled_from([1, 3, 5, 7]),
+        **{
+            name: st.sampled_from(get_args(HINTS[name])) for name in AXES.values() if get_origin(HINTS[name]) is Literal
+        },
+    }
+)
+
+
+def one_line(error: Exception) -> None:
+    assert "\n" not in str(error)
+    assert str(error)
+
+
+@few
+@given(sensible, st.dictionaries(st.sampled_from([*AXES.values(), "stage_ratio", ""]), anything, max_size=3))
+def test_a_design_is_made_or_refused_in_one_line(values: dict[str, Any], odd: dict[str, Any]) -> None:
+    try:
+        design = Design.from_mapping(values | odd)
+    except RequestError as error:
+        one_line(error)
+        return
+    again = Design.from_mapping(json.loads(json.dumps(design.to_dict())))
+    assert again == design
+    assert hash(again) == hash(design)
+
+
+@settings(few, max_examples=25)
+@given(sensible)
+def test_what_a_design_costs_is_what_torch_counts_of_its_network(values: dict[str, Any]) -> None:
+    try:
+        design = Design.from_mapping(values)
+    except RequestError:
+        return
+    recipe = compose([]).recipe.network
+    with torch.device("meta"):
+        network = Network(design, recipe, 10)
+    assert count(design, 32, 10, recipe.layer_scale is not None) == cost(network, 32)
+
+
+def test_the_order_of_a_designs_fields_is_no_part_of_a_run() -> None:
+    design = compose(["step=gelu"]).experiment()
+    backwards = {field.name: getattr(design.design, field.name) for field in reversed(fields(Design))}
+    assert Design(**backwards) == design.design
+
+
+damage = st.one_of(
+    st.tuples(st.just("cut"), st.floats(0, 1)),
+    st.tuples(st.just("flip"), st.lists(st.tuples(st.floats(0, 0.9999), st.integers(0, 7)), min_size=1, max_size=20)),
+)
+
+
+def damaged(content: bytes, how: tuple[str, Any]) -> bytes:
+    if how[0] == "cut":
+        return content[: int(how[1] * len(content))]
+    changed = bytearray(content)
+    for place, bit in how[1]:
+        changed[int(place * len(changed))] ^= 1 << bit
+    return bytes(changed)
+
+
+@few
+@given(damage, st.sampled_from(["summary.json", "metrics.jsonl"]))
+def test_damaged_records_cost_themselves_and_nothing_else(how: tuple[str, Any], name: str) -> None:
+    with tempfile.TemporaryDirectory() as place:
+        for number in (0, 1):
+            shutil.copytree(example("gelu", number), Path(place, f"run-{number}"))
+        file = Path(place, "run-0", name)
+        file.write_bytes(damaged(file.read_bytes(), how))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            runs, history = load_runs(place), load_history(place)
+    assert 1 in set(runs["seed"])
+    whole = load_history(example("gelu", 1))
+    assert len(history[history["run_id"] == whole["run_id"].iloc[0]]) == len(whole)
+
+
+@few
+@given(st.floats(0, 1))
+def test_lines_before_a_cut_are_kept(share: float) -> None:
+    with tempfile.TemporaryDirectory() as place:
+        shutil.copytree(example("gelu"), Path(place, "run"))
+        file = Path(place, "run", "metrics.jsonl")
+        content = file.read_bytes()
+        cut = content[: int(share * len(content))]
+        file.write_bytes(cut)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            history = load_history(place)
+    whole_lines = cut.count(b"\n")
+    # a last line may be whole without its end
+    assert whole_lines <= len(history) <= whole_lines + 1
+
+
+@few
+@given(damage)
+def test_a_damaged_checkpoint_is_read_or_refused_in_one_line(how: tuple[str, Any]) -> None:
+    with tempfile.TemporaryDirectory() as place:
+        checkpoints = Checkpoints(Path(place), "x")
+        torch.save({"run_id": "x", "epoch": 3, "network": {"w": torch.arange(64.0)}}, checkpoints.last)
+        checkpoints.last.write_bytes(damaged(checkpoints.last.read_bytes(), how))
+        try:
+            state = checkpoints.load(torch.device("cpu"))
+        except (RequestError, WorkError) as error:
+            one_line(error)
+        else:
+            assert state is not None
+            assert state["run_id"] == "x"
+
+
+entries = st.one_of(
+    anything,
+    st.sampled_from(["step=gelu", "kernel=k3", "a", ""]),
+    st.dictionaries(st.sampled_from(["change", "label", "section", "adopted", "name", "odd"]), anything, max_size=4),
+)
+
+
+@settings(few, max_examples=150)
+@given(st.one_of(anything, st.fixed_dictionaries({"name": anything, "steps": st.lists(entries, max_size=4)})))
+def test_a_path_is_rows_or_refused_in_one_line(node: Any) -> None:
+    try:
+        path = PathFile.of(node)
+    except RequestError as error:
+        one_line(error)
+        return
+    rows = list(with_parents(path.steps))
+    assert [row for row, _ in rows] == list(path.steps)
+    assert all(parent is None or parent.adopted for _, parent in rows)
+
+
+@few
+@given(st.text(max_size=40))
+def test_any_text_as_a_path_file_is_rows_or_refused(text: str) -> None:
+    try:
+        node = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return
+    with pytest.raises(RequestError) as refused:
+        PathFile.of(node)
+    one_line(refused.value)
+
+
+def test_a_row_of_the_grammar_is_what_it_says() -> None:
+    assert Row.from_entry("kernel=k3").change == ("kernel=k3",)
