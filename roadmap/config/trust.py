@@ -82,6 +82,8 @@ def _check_hydra(hydra: dict[str, Any]) -> None:
     for place, node in (("sweeper", sweeper), ("job.env_set", variables)):
         if not isinstance(node, dict):
             raise RequestError(f"hydra.{place}={node} does not fit; write its settings out")
+    if not isinstance(hydra.get("verbose"), bool | str | list):
+        raise RequestError(f"hydra.verbose={hydra.get('verbose')} does not fit; write true or false")
     if hydra.get("callbacks"):
         name = next(iter(hydra["callbacks"]))
         raise RequestError(f"hydra.callbacks.{name} would have code called, and configs are data here; leave it out")

@@ -52,6 +52,7 @@ def handler(**values: str) -> dict[str, Any]:
         ({"hydra": {"sweeper": {"storage": "redis://evil"}}}, "hydra.sweeper.storage=redis://evil is no database"),
         ({"beside": {}, "hydra": {"job": {"env_set": "${beside}"}}}, "hydra.job.env_set=${beside} does not fit"),
         ({"hydra": {"output_subdir": "../elsewhere"}}, "hydra.output_subdir=../elsewhere"),
+        ({"hydra": {"verbose": 1}}, "hydra.verbose=1 does not fit"),
         ({"hydra": {"job": {"name": "../elsewhere"}}}, "hydra.job.name=../elsewhere"),
     ],
 )

@@ -245,7 +245,7 @@ def main_fuzz() -> int:
     options = parser.parse_args()
     began = time.monotonic()
     numbers = options.only or range(options.first, options.lines)
-    twice = () if options.only else range(0, options.lines, max(1, options.lines // ALONE))
+    twice = () if options.only or options.lines < 200 else range(0, options.lines, options.lines // ALONE)
     counts: Counter[tuple[str, str]] = Counter()
     offenders = 0
     for one in fuzz(numbers, options.seed, options.jobs, twice):

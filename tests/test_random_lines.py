@@ -1,0 +1,18 @@
+"""Random command lines end in time, in few words and without a mess; 2,000 of them: tests/faults/fuzz_commands.py."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.mark.parametrize("lines", [24, pytest.param(300, marks=pytest.mark.slow)])
+def test_random_command_lines_end_well(lines: int) -> None:
+    """In a process of its own: every line is a fork of one that has imported everything."""
+    command = [sys.executable, "tests/faults/fuzz_commands.py", "--lines", str(lines), "--seed", "1", "--jobs", "1"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{lines} lines, 0 with faults" in done.stdout
