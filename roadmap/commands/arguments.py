@@ -46,6 +46,9 @@ def overrides_first(arguments: list[str]) -> list[str]:
             raise RequestError(f"{flag} has no place here; files of your own are in a folder: --config-dir DIR")
     if options.resolve and not options.cfg:
         parser.error("--resolve goes with --cfg")
+    asked = [name for name in ("run", "multirun", "cfg", "info", "shell_completion") if getattr(options, name)]
+    if len(asked) > 1:
+        parser.error(f"--{asked[0]} does not go with --{asked[1]}")
     overrides = options.overrides
     rest = list(arguments)
     for word in overrides:

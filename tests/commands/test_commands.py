@@ -141,3 +141,26 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     text = capsys.readouterr().out
     assert all(f"  {name} " in text for name in ("steps", "train", "run", "compare", "figure", "doctor", "report"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--cfg", "job", "--info"], "--cfg does not go with --info"),
+        (["-m", "--cfg", "job"], "--multirun does not go with --cfg"),
+        (["--resolve"], "--resolve goes with --cfg"),
+        (["--experimental-rerun", "x"], "--experimental-rerun has no place here"),
+        (["~epochs"], "'~epochs' takes away what every config needs"),
+    ],
+)
+def test_hydras_own_options_that_do_not_go_are_one_sentence(
+    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", *arguments]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"roadmap: {words}")
+
+
+def test_overrides_may_follow_options(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--cfg", "job", "kernel=k7"]) == 0
+    assert "kernel: 7" in capfd.readouterr().out
