@@ -79,6 +79,7 @@ HEAVY = {"regime": ["tiny", "base", "nano_base"], "size": GROUPS["size"], "exper
 HEAVY["model"] = [name for name in GROUPS["model"] if not name.startswith("nano")]
 TWO = ["path=two", "--config-dir", "conf"]
 # what makes a line of the command quick and right, before anything odd comes to it
+QUICK = ["bench.repeats=1", "bench.seconds=0.001", "bench.measure=[latency]"]
 CHEAP: dict[str, list[str]] = {
     "train": ["regime=nano", "data=digits", "epochs=1", "device=cpu"],
     "run": ["regime=nano", "epochs=1", "seeds=[0]", *TWO],
@@ -138,7 +139,7 @@ OPTIONS = {
     "status": [["--json"], ["--list", "failed"], ["--list", "nope"]],
     "diff": [["--json"]],
     "evaluate": [["--force"], ["--json"]],
-    "bench": ["bench.repeats=1", "bench.seconds=0.001", "bench.measure=[latency]", ["--json"], ["--csv"]],
+    "bench": [["--json"], ["--csv"]],
     "doctor": [["--json"]],
     "import-wandb": [["--top1", "acc"], ["--share"], ["--epoch", "step"]],
     "sweep": [["--dry-run"]],
