@@ -38,6 +38,8 @@ def overrides_first(arguments: list[str]) -> list[str]:
     """What Hydra's parser takes: all overrides before its options. Raises RequestError where it would take neither."""
     from hydra._internal.utils import get_args_parser
 
+    # between options and words, as of a shell's commands; Hydra takes it for a word
+    arguments = [word for word in arguments if word != "--"]
     parser = Parser(prog="roadmap train", parents=[get_args_parser()], add_help=False)
     options = parser.parse_intermixed_args(arguments)
     for name in ("config_path", "config_name", "experimental_rerun"):

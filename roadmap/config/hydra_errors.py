@@ -63,10 +63,15 @@ def _not_a_word(overrides: Sequence[str]) -> str | None:
         group, _, option = override.partition("=")
         files = (config_dir() / group).glob("*.yaml")
         later = {LATER_AXES[group]} if group in LATER_AXES else set()
-        options = sorted({file.stem for file in files} | later)
+        options = sorted({file.stem for file in files} | later, key=_by_number)
         if options and option not in options:
             return f"unknown {group} '{option}'; choose {listed(options)}"
     return None
+
+
+def _by_number(name: str) -> list[tuple[str, int]]:
+    """For sorting: k9 before k11."""
+    return [(word, int(digits or 0)) for word, digits in re.findall(r"(\D*)(\d*)", name)]
 
 
 def one_sentence(error: Exception) -> str:
@@ -76,7 +81,7 @@ def one_sentence(error: Exception) -> str:
     if missing := re.search(r"Could not find '((?:hydra/)?[^'/]+)/(.+?)'", text):
         if extra := PLUGINS.get(f"{missing[1]}={missing[2]}"):
             return f"{missing[1]}={missing[2]} is a plugin that is not installed; pip install 'roadmap[{extra}]'"
-        options = re.findall(r"^\t(\S+)$", text, flags=re.MULTILINE)
+        options = sorted(re.findall(r"^\t(\S+)$", text, flags=re.MULTILINE), key=_by_number)
         return f"unknown {missing[1]} '{missing[2]}'; choose {listed(options)}"
     if unknown := re.search(r"Could not override '([^']+)'", text):
         near = (

@@ -62,12 +62,14 @@ def count(design: Design, image_size: int, num_classes: int, layer_scale: bool) 
     """Count one ``image_size`` × ``image_size`` RGB image through the network of a design.
 
     ``layer_scale``: whether the recipe gives each block a factor per channel. Raises RequestError for an image that
-    would be less than a pixel in the last stage.
+    would be less than a pixel in the last stage, and for a number of classes that is none.
     """
     if type(image_size) is not int:
         raise RequestError(f"image_size={image_size} does not fit: it wants a whole number")
     if image_size < TOTAL_STRIDE:
         raise RequestError(f"image_size={image_size} is out of range; it wants at least {TOTAL_STRIDE}")
+    if type(num_classes) is not int or num_classes < 1:
+        raise RequestError(f"num_classes={num_classes!r} does not fit: it wants a whole number of at least 1")
     rows = layout(design)
     tally = _Tally()
     resolution = tally.add(rows.stem, image_size)

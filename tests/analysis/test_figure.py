@@ -214,7 +214,7 @@ def test_svg_keeps_its_text(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["roadmap.jpg", "roadmap"])
 def test_other_formats_are_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(RequestError, match=r"cannot draw a figure as '(\.jpg|)'; choose \.png, \.svg or \.pdf"):
+    with pytest.raises(RequestError, match=r"cannot draw a figure as '(\.jpg|roadmap)'; choose \.png, \.svg or \.pdf"):
         draw(paper_table(), tmp_path / name, title=TITLE, subtitle=SUBTITLE)
     assert not list(tmp_path.iterdir())
 

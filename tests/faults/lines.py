@@ -148,6 +148,8 @@ def draw_line(draw: random.Random) -> list[str]:
         ]
     command = draw.choice([*COMMANDS, "train", "train", "compare", "figure", "run", "evaluate"])
     words = list(CHEAP.get(command, [])) if draw.random() < 0.97 else []
+    if command == "bench" and not words:
+        words = list(QUICK)
     if draw.random() < 0.01:
         words += ["--config-dir", "odd", f"path={draw.choice([*REFUSED])}"]
     if command in AT_FOLDERS:

@@ -52,7 +52,7 @@ def check_suffix(file: Path) -> str:
     """The format that a file's name asks for; RequestError for one that is not drawn."""
     kind = file.suffix.removeprefix(".").lower()
     if kind not in METADATA:
-        raise RequestError(f"cannot draw a figure as '{file.suffix}'; choose .png, .svg or .pdf")
+        raise RequestError(f"cannot draw a figure as '{file.suffix or file.name}'; choose .png, .svg or .pdf")
     return kind
 
 
