@@ -52,11 +52,36 @@ def test_a_change_touches_three_files() -> None:
     assert touched == ["roadmap/records/design.py", "conf/squeeze_excitation/r4.yaml", "my_conf/path/excited.yaml"]
 
 
-@pytest.mark.parametrize("command", commands())
-def test_the_commands_of_the_page_work(copy: Path, command: str) -> None:
-    fast = next((words for start, words in FAST.items() if command.startswith(start)), "")
-    done = python(copy, "-m", *shlex.split(f"{command} {fast}"))
+# one Python for all commands, most of whose time would be its start
+EACH = """
+import contextlib, io, json, sys
+from roadmap.__main__ import main
+answers = []
+for words in json.loads(sys.argv[1]):
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        status = main(words)
+    answers.append((status, said.getvalue()))
+print(json.dumps(answers))
+"""
+UNKNOWN = "roadmap train squeeze_excitation=r5"
+
+
+@pytest.fixture(scope="module")
+def answers(copy: Path) -> dict[str, tuple[int, str]]:
+    """Exit status and all that is said of each command."""
+    asked = [*commands(), UNKNOWN]
+    fast = [next((words for start, words in FAST.items() if command.startswith(start)), "") for command in asked]
+    words = [shlex.split(f"{command} {more}")[1:] for command, more in zip(asked, fast, strict=True)]
+    done = python(copy, "-c", EACH, json.dumps(words))
     assert done.returncode == 0, done.stderr
+    return dict(zip(asked, json.loads(done.stdout), strict=True))
+
+
+@pytest.mark.parametrize("command", commands())
+def test_the_commands_of_the_page_work(answers: dict[str, tuple[int, str]], command: str) -> None:
+    status, said = answers[command]
+    assert status == 0, said
 
 
 CHECKS = """
@@ -94,7 +119,7 @@ def test_the_changes_build_count_learn_and_leave_older_runs_alone(copy: Path) ->
     assert more["step=separate_downsampling response_norm=global"] == sum(n * 2 * 4 * c for n, c in blocks)
 
 
-def test_an_unknown_option_of_the_new_axis_is_one_sentence(copy: Path) -> None:
-    done = python(copy, "-m", "roadmap", "train", "squeeze_excitation=r5")
-    assert done.returncode == 2
-    assert done.stderr == "roadmap: unknown squeeze_excitation 'r5'; choose none or r4\n"
+def test_an_unknown_option_of_the_new_axis_is_one_sentence(answers: dict[str, tuple[int, str]]) -> None:
+    status, said = answers[UNKNOWN]
+    assert status == 2
+    assert said == "roadmap: unknown squeeze_excitation 'r5'; choose none or r4\n"

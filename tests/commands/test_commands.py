@@ -1,9 +1,7 @@
 """The commands as a user types them."""
 
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -111,28 +109,21 @@ def test_a_toggled_step_is_not_set_beside_the_published_one(capsys: pytest.Captu
     assert steps["layer_norm"]["paper_top1"] == 81.47
 
 
-def test_hydras_own_flags_work(tmp_path: Path) -> None:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "roadmap", "train"]
-
-    def call(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [*command, *arguments], capture_output=True, text=True, cwd=tmp_path, env=environment, check=False
-        )
-
-    shown = call("step=gelu", "--cfg", "job")
-    assert "activation: gelu" in shown.stdout
-    swept = call("-m", "step=gelu,kernel_7", "epochs=1")
-    assert swept.returncode == 0, swept.stderr
+def test_hydras_own_flags_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "step=gelu", "--cfg", "job"]) == 0
+    assert "activation: gelu" in capfd.readouterr().out
+    assert main(["train", "-m", "step=gelu,kernel_7", "epochs=1"]) == 0, capfd.readouterr().err
     assert len(list((tmp_path / "runs").glob("nano-digits-*/summary.json"))) == 2
     assert sorted(file.name for file in tmp_path.iterdir()) == ["runs"]
-    failing = call("-m", "step=gelu", "norm=layer", "batch_size=1000")
-    assert failing.returncode == 2
-    assert failing.stderr.strip().splitlines()[-1].startswith("roadmap: batch_size=1000 is larger than the 358")
+    capfd.readouterr()
+    assert main(["train", "-m", "step=gelu", "norm=layer", "batch_size=1000"]) == 2
+    assert capfd.readouterr().err.splitlines()[-1].startswith("roadmap: batch_size=1000 is larger than the 358")
     # what a resolver of the config objects to comes when the job has begun
-    unsized = call("recipe=isotropic")
-    assert unsized.returncode == 2
-    assert unsized.stderr.splitlines() == [
+    assert main(["train", "recipe=isotropic"]) == 2
+    assert capfd.readouterr().err.splitlines() == [
         "roadmap: recipe isotropic has no values for a network of size nano; choose size s, b or l"
     ]
 

@@ -174,3 +174,17 @@ def test_regimes_on_different_data_are_refused(two: Path, tmp_path: Path, capsys
         file.write_text(json.dumps(summary))
     assert main(["figure", *short(tmp_path / "runs"), "-o", str(tmp_path / "f.png")]) == 2
     assert "the runs of nano and nano_base differ in data" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("names", "status"), [(("digits", "digits"), 0), (("digits", "cifar10"), 2)])
+def test_data_known_by_name_only(
+    names: tuple[str, str], status: int, two: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(two, tmp_path / "runs")
+    for regime, name in zip(("nano", "nano_base"), names, strict=True):
+        for file in (tmp_path / "runs" / regime).rglob("summary.json"):
+            summary = json.loads(file.read_text())
+            summary["definition"]["data"] = name
+            file.write_text(json.dumps(summary))
+    assert main(["figure", *short(tmp_path / "runs"), "-o", str(tmp_path / "f.svg")]) == status
+    assert ("differ in data (digits and cifar10)" in capsys.readouterr().err) == (status == 2)

@@ -100,7 +100,7 @@ def test_data_scales_the_recipe_and_the_command_line_has_the_last_word() -> None
     [
         ("norm=gn", "unknown norm 'gn'; choose batch or layer"),
         ("step=nope", "unknown step 'nope'; choose depthwise_conv, enhanced_recipe,"),
-        ("kernel=7", "unknown kernel '7'; choose k11, k3, k5, k7 or k9"),
+        ("kernel=7", "unknown kernel '7'; choose k3, k5, k7, k9 or k11"),
         ("epoch=3", "unknown setting 'epoch'; did you mean epochs?"),
         ("recipe.foo=1", "unknown setting 'recipe.foo'; `roadmap train --cfg job` shows every setting"),
         ("epochs=ten", "epochs='ten' does not fit: it wants a whole number"),

@@ -1,6 +1,5 @@
 """Rivals: what torchvision and timm make, under our recipe, in our trainer; and the sentences for what they cannot."""
 
-import subprocess
 import sys
 from pathlib import Path
 
@@ -154,13 +153,8 @@ def test_a_rival_is_resumed_to_the_bit(tmp_path: Path) -> None:
     assert differences(whole, folder.path) == []
 
 
-def test_without_timm_one_sentence_says_so() -> None:
-    code = (
-        "import sys; sys.modules['timm'] = None\n"
-        "from roadmap.networks.builder import build\n"
-        "from roadmap.errors import RequestError\n"
-        "try: build('model=nano_vit')\n"
-        "except RequestError as error: print(error)"
-    )
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert said == "model.library=timm is not installed; pip install 'roadmap[timm]'\n"
+def test_without_timm_one_sentence_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(RequestError) as error:
+        build("model=nano_vit")
+    assert str(error.value) == "model.library=timm is not installed; pip install 'roadmap[timm]'"

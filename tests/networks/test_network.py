@@ -61,9 +61,9 @@ def try_combinations(combinations: list[tuple]) -> tuple[int, int]:
     return built, refused
 
 
-def test_a_twentieth_of_all_combinations() -> None:
-    sample = random.Random(0).sample(COMBINATIONS, 200)
-    assert sum(try_combinations(sample)) == 200
+def test_one_in_64_of_all_combinations() -> None:
+    sample = random.Random(0).sample(COMBINATIONS, 64)
+    assert sum(try_combinations(sample)) == 64
 
 
 @pytest.mark.slow
@@ -79,7 +79,9 @@ def test_the_refusal_names_both_options_and_the_way_out() -> None:
         build("regime=nano", "depthwise_position=first")
 
 
-@pytest.mark.parametrize("regime", REGIMES)
+@pytest.mark.parametrize(
+    "regime", [pytest.param(name, marks=[pytest.mark.slow] if name == "base" else []) for name in REGIMES]
+)
 def test_every_parameter_gets_a_gradient_at_every_step(regime: str) -> None:
     """With real numbers: a gradient that exists and is not zero everywhere."""
     torch.manual_seed(0)

@@ -121,7 +121,12 @@ CASES: dict[str, tuple[Callable[[], nn.Module], list[str], int]] = {
 }
 
 
-@pytest.mark.parametrize("name", CASES)
+LARGE = ("torchvision ConvNeXt-B", "torchvision ConvNeXt-L")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in LARGE else []) for name in CASES]
+)
 def test_logits_and_parameter_counts_are_equal(name: str) -> None:
     make, overrides, size = CASES[name]
     theirs, ours = perturbed(make()), roadmap.build(*overrides).eval()

@@ -179,6 +179,7 @@ def torchrun(*words: str, restarts: int = 0) -> list[str]:
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_takes_the_job_down_and_torchrun_starts_it_again(tmp_path: Path) -> None:
     """Killed after some updates, restarted by torchrun itself, equal to an undisturbed run."""
     process = subprocess.Popen(

@@ -29,11 +29,8 @@ from tests.faults.kill_and_resume import differences, run_folder, try_scenario
 QUICK = ["step=separate_downsampling", "epochs=3", "batch_size=32"]
 
 
-@pytest.mark.parametrize(
-    "scenario",
-    # other tests go through memory's precision, average and mixing and through two processes; these take a minute
-    [name if name == "files" else pytest.param(name, marks=pytest.mark.slow) for name in kill_and_resume.QUICK],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("scenario", kill_and_resume.QUICK)
 def test_killed_at_random_moments_a_run_ends_as_if_nothing_had_happened(scenario: str, tmp_path: Path) -> None:
     """One kill each; `python tests/faults/kill_and_resume.py` sends twenty."""
     assert try_scenario(scenario, kills=1, seed=1, work=tmp_path) == []

@@ -1,6 +1,6 @@
 """One regime or two as the roadmap figure draws them: runs beside the paper's values, or the paper's values alone."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +9,7 @@ import pandas as pd
 
 from roadmap.analysis.comparable import EVERYWHERE
 from roadmap.analysis.figures.figure import draw
-from roadmap.analysis.table import data_words, regime_words, road, title, toggle_words, way
+from roadmap.analysis.table import data_words, held_out, regime_words, road, title, toggle_words, way
 from roadmap.config.path import Step
 from roadmap.errors import RequestError
 from roadmap.paper.published import REFERENCE, TABLE_NAMES, published_steps
@@ -40,9 +40,10 @@ class Regime:
         if self.published:
             return True
         definition, values = self.runs.iloc[0]["definition"], self.steps[0].composed.values
-        data, size = definition["data"], values["regime"]["image_size"]
-        whole = data["name"] in IMAGENET and "classes" not in data and not data["holdout"]
-        return whole and definition["image_size"] == size
+        data, size = definition.get("data"), values["regime"]["image_size"]
+        # older records have but its name
+        whole = isinstance(data, Mapping) and "classes" not in data and not held_out(definition)
+        return whole and data.get("name") in IMAGENET and definition.get("image_size") == size
 
 
 def draw_roadmap(regimes: Sequence[Regime], files: Sequence[Path]) -> None:
@@ -78,9 +79,9 @@ def _check_same_data(regimes: Sequence[Regime]) -> None:
             f"at 224 pixels and not of {data['data']} at {data['image_size']}; leave regime {missing} out"
         )
     for key in EVERYWHERE:
-        values = [regime.runs.iloc[0]["definition"][key] for regime in run]
+        values = [regime.runs.iloc[0]["definition"].get(key) for regime in run]
         if any(value != values[0] for value in values):
-            names = [value["name"] if key == "data" else value for value in values]
+            names = [value.get("name") if isinstance(value, Mapping) else value for value in values]
             raise RequestError(
                 f"the runs of {' and '.join(regime.name for regime in run)} differ in {key} "
                 f"({' and '.join(map(str, names))}), so one figure of them would compare what is not equal; "
