@@ -1,18 +1,45 @@
 """Fixtures that several test modules share."""
 
+from collections.abc import Iterator
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from omegaconf import DictConfig
 from PIL import Image
 from sklearn.datasets import load_sample_image
+
+from roadmap.config import compose
 
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread_a_worker() -> None:
     """pytest-xdist runs a worker a core."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compositions_once() -> Iterator[None]:
+    """The same words are composed once a worker: Hydra would take two fifths of all tests' time.
+
+    ``conf/`` stays as it is meanwhile; what a folder of a test's own has part in is composed each time.
+    """
+    known: dict[tuple[str, ...], DictConfig] = {}
+    plain = compose.hydra_compose
+
+    def once(name: str, overrides: list[str], return_hydra_config: bool) -> DictConfig:
+        words = (name, *overrides)
+        if any(word.startswith("hydra.searchpath") for word in overrides):
+            return plain(name, overrides, return_hydra_config=return_hydra_config)
+        if words not in known:
+            known[words] = plain(name, overrides, return_hydra_config=return_hydra_config)
+        return deepcopy(known[words])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compose, "hydra_compose", once)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -40,8 +40,10 @@ def mess(words: list[str], place: Path, before: dict[str, bytes], status: int | 
     for run in runs - whole:
         if skipped := read_runs([str(place / run)])[1]:
             found.append(f"{skipped[0]} (left by the line)")
-    if status == 2 and [name for name in new if not name.startswith("line/trained")]:
-        found.append(f"the request was wrong, and {new[0]!a} was written")
+    # Hydra notes what a multirun was asked for before its first job is looked at
+    rest = [name for name in new if not name.startswith("line/trained") and "/.multirun/" not in name]
+    if status == 2 and rest:
+        found.append(f"the request was wrong, and {rest[0]!a} was written")
     return found
 
 

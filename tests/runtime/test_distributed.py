@@ -224,6 +224,7 @@ def test_two_machines_train_as_one_with_two_processes(tmp_path: Path) -> None:
     assert_close(weights(tmp_path / "machines"), weights(tmp_path / "one"), rtol=0, atol=0)
 
 
+@pytest.mark.slow
 def test_a_scheduler_stops_all_processes_at_the_same_update(tmp_path: Path) -> None:
     process = subprocess.Popen(
         torchrun("epochs=200", f"runs_dir={tmp_path}"), stderr=subprocess.PIPE, text=True, env=ENVIRONMENT

@@ -74,7 +74,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run_folder(runs_dir)
 
 
-@pytest.mark.parametrize("after", [1, 10, 11, 12, 32])
+@pytest.mark.parametrize(
+    "after", [1, pytest.param(10, marks=pytest.mark.slow), 11, pytest.param(12, marks=pytest.mark.slow), 32]
+)
 def test_stopped_after_any_update_a_run_goes_on_exactly_there(after: int, whole: Path, tmp_path: Path) -> None:
     overrides = [*QUICK, "recipe.ema_decay=0.9", f"runs_dir={tmp_path}"]
     folder = interrupt(overrides, after)

@@ -92,7 +92,9 @@ def test_the_same_design_by_other_words_is_the_same_run(finished: Path) -> None:
     assert folder.path == finished
 
 
-@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "sent", [signal.SIGKILL, *(pytest.param(s, marks=pytest.mark.slow) for s in (signal.SIGTERM, signal.SIGINT))]
+)
 def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_happened(
     finished: Path, tmp_path: Path, sent: signal.Signals
 ) -> None:
@@ -222,6 +224,7 @@ def test_a_folder_of_something_else_is_not_touched(tmp_path: Path) -> None:
     assert sorted(file.name for file in folder.iterdir()) == ["summary.json", "thesis.txt"]
 
 
+@pytest.mark.slow
 def test_a_run_killed_before_its_first_record_is_begun_again(tmp_path: Path) -> None:
     composed = compose([*QUICK, f"runs_dir={tmp_path}"])
     folder = RunFolder.open(composed.experiment(), composed.values, composed.overrides)
