@@ -6,7 +6,7 @@ import time
 from importlib import import_module
 
 from roadmap.checked import listed
-from roadmap.errors import RoadmapError, WorkError
+from roadmap.errors import RequestError, RoadmapError, WorkError
 from roadmap.textual import printable
 
 COMMANDS = {
@@ -48,9 +48,6 @@ def main(arguments: list[str] | None = None) -> int:
         print("roadmap: no command; choose one of these", file=sys.stderr)
         return 2
     name, *rest = arguments
-    if name not in COMMANDS:
-        print(f"roadmap: unknown command '{name}'; choose {listed(COMMANDS)}", file=sys.stderr)
-        return 2
     try:
         return _run(name, rest)
     finally:
@@ -61,6 +58,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(name: str, rest: list[str]) -> int:
     try:
+        if name not in COMMANDS:
+            raise RequestError(f"unknown command '{name}'; choose {listed(COMMANDS)}")
         return import_module(f"roadmap.commands.{name.replace('-', '_')}").main(rest)
     except RoadmapError as error:
         tell(error, os.environ.get("RANK", "0"))

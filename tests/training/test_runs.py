@@ -271,6 +271,7 @@ def test_the_folder_is_found_by_its_id(finished: Path) -> None:
             "roadmap: device=cuda:99 cannot be used on this machine; choose auto or cpu\n",
         ),
         (["frobnicate"], 2, "roadmap: unknown command 'frobnicate'; choose steps, train"),
+        (["a\n\x1bb"], 2, "roadmap: unknown command 'a \\x1bb'; choose steps, train"),
         (["steps", "regime=huge"], 2, "roadmap: unknown regime 'huge'; choose base, nano, nano_base or tiny\n"),
         (["run", "seed=1"], 2, "roadmap: seed= and step= belong to `roadmap train`"),
         (["run", "seeds=3"], 2, "roadmap: seeds=3 does not fit: it wants a list of whole numbers"),
