@@ -90,7 +90,11 @@ def test_stopped_after_any_update_a_run_goes_on_exactly_there(after: int, whole:
 @pytest.mark.parametrize(
     ("change", "noticed"),
     [
-        (lambda state: state | {"updates": state["updates"] - 1}, {"metrics.jsonl", "network"}),
+        pytest.param(
+            lambda state: state | {"updates": state["updates"] - 1},
+            {"metrics.jsonl", "network"},
+            marks=pytest.mark.slow,
+        ),
         (lambda state: state | {"losses": [(state["losses"][0][0] + 1e-9, 5)]}, {"metrics.jsonl"}),
         (lambda state: state | {"ema": {**state["ema"], "n_averaged": torch.tensor(0)}}, {"metrics.jsonl", "ema"}),
         (lambda state: one_ulp_off(state), {"metrics.jsonl", "network"}),

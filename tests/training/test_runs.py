@@ -138,7 +138,7 @@ def test_accumulation_gives_the_updates_of_the_whole_batch(finished: Path, tmp_p
         torch.testing.assert_close(weights(parts.path)[name], tensor, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+@pytest.mark.parametrize("precision", ["bf16", pytest.param("fp16", marks=pytest.mark.slow)])
 def test_autocast_and_averaged_weights(tmp_path: Path, precision: str) -> None:
     overrides = [*QUICK, "epochs=1", f"precision={precision}", "recipe.ema_decay=0.9", f"runs_dir={tmp_path}"]
     summary, folder = execute(compose(overrides))
