@@ -111,6 +111,12 @@ def test_a_row_a_part(runs_dir: Path) -> None:
     assert len(load_runs(runs_dir)) == 12, "no run is found in the records"
 
 
+def test_what_is_set_apart_is_read_when_it_is_named(runs_dir: Path) -> None:
+    (runs_dir / ".apart").touch()
+    assert len(roadmap.load_evaluations(runs_dir.parent)) == 0
+    assert len(roadmap.load_evaluations(runs_dir)) > 0
+
+
 def test_records_that_cannot_be_read_are_named(runs_dir: Path) -> None:
     file = next(runs_dir.glob("*/evaluations/*.json"))
     file.write_text(file.read_text()[:50])

@@ -165,3 +165,19 @@ def test_many_files_of_two_kinds_and_one_that_is_broken_in_the_middle(tmp_path: 
     assert (history["top1"] == history["seed"] + history["epoch"] / 8).all()
     assert (history["ema_top1"].isna() == (history["seed"] % 3 == 0)).all()
     assert history.groupby("run_id", sort=False)["epoch"].apply(lambda epochs: epochs.is_monotonic_increasing).all()
+
+
+def test_what_is_set_apart_is_read_when_it_is_named(tmp_path: Path) -> None:
+    for place in ("own", "kept/deep/old"):
+        write(tmp_path / place, record("gelu", len(place), 90.0))
+    (tmp_path / "kept" / ".apart").touch()
+    assert list(roadmap.load_runs(tmp_path)["seed"]) == [3]
+    assert list(roadmap.load_runs(tmp_path / "kept")["seed"]) == [13]
+    assert list(roadmap.load_runs(tmp_path / "kept" / "deep")["seed"]) == [13]
+    assert sorted(roadmap.load_runs([tmp_path, tmp_path / "kept"])["seed"]) == [3, 13]
+
+
+def test_the_examples_do_not_mix_with_the_runs_of_a_clone() -> None:
+    runs = roadmap.load_runs(EXAMPLES.parent.parent)
+    assert not runs["path"].str.contains("/examples/|/studies/").any()
+    assert len(roadmap.load_runs(EXAMPLES)) == 51

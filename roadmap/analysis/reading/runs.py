@@ -12,6 +12,7 @@ import pandas as pd
 
 from roadmap.checked import listed
 from roadmap.errors import RequestError
+from roadmap.folders.apart import APART
 from roadmap.folders.evaluation_record import EVALUATIONS
 from roadmap.folders.runfolder import METRICS, SUMMARY
 from roadmap.garbage import no_garbage_collection
@@ -43,6 +44,7 @@ STATUSES = ("finished", "running", "failed", "interrupted")
 def load_runs(folders: Folders) -> pd.DataFrame:
     """One row a run under ``folders``, searched recursively: the fields of its summary.json, and its ``path``.
 
+    A folder below with a file ``.apart`` is left out: it is read when it is named itself, as the example runs are.
     ``wandb://ENTITY/PROJECT`` among them is a project at Weights & Biases, read through its API.
 
     Accuracies in percent, times in seconds, memory in GiB, MACs and parameters ×10⁹ and ×10⁶. Fields that an older
@@ -181,21 +183,25 @@ def _definition_by_name(summary: Summary) -> dict[str, Any]:
     return {BY_NAME: True} | {key: summary[key] for key in keys if key in summary}
 
 
-def _walk(folder: str, skipped: list[str]) -> Iterator[str]:
+def _walk(folder: str, skipped: list[str], named: bool = True) -> Iterator[str]:
     """Folders of runs, in the order of their names. A folder with metrics but no summary is half a run."""
-    below, is_run = [], False
+    below, is_run, apart = [], False, False
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
                 if entry.name in (SUMMARY, METRICS):
                     is_run = True
+                elif entry.name == APART:
+                    apart = not named
                 elif not entry.name.startswith(".") and entry.name not in ("checkpoints", "wandb", EVALUATIONS):
                     below += [entry.path] if entry.is_dir(follow_symlinks=False) else []
     except OSError as error:
         # taken away while it is read, or another user's
         skipped.append(f"{folder}: {error.strerror}")
         return
+    if apart:
+        return
     if is_run:
         yield folder
     for path in sorted(below):
-        yield from _walk(path, skipped)
+        yield from _walk(path, skipped, named=False)
