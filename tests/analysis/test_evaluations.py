@@ -111,10 +111,14 @@ def test_a_row_a_part(runs_dir: Path) -> None:
     assert len(load_runs(runs_dir)) == 12, "no run is found in the records"
 
 
-def test_what_is_set_apart_is_read_when_it_is_named(runs_dir: Path) -> None:
-    (runs_dir / ".apart").touch()
-    assert len(roadmap.load_evaluations(runs_dir.parent)) == 0
-    assert len(roadmap.load_evaluations(runs_dir)) > 0
+def test_what_is_set_apart_is_read_when_it_is_named(tmp_path: Path) -> None:
+    run = record("stage_ratio", 0, 91.0)
+    write(tmp_path / "apart", run)
+    evaluate(run, folder_of(tmp_path / "apart", run))
+    assert len(roadmap.load_evaluations(tmp_path)) == 7
+    (tmp_path / "apart" / ".apart").touch()
+    assert len(roadmap.load_evaluations(tmp_path)) == 0
+    assert len(roadmap.load_evaluations(tmp_path / "apart")) == 7
 
 
 def test_records_that_cannot_be_read_are_named(runs_dir: Path) -> None:

@@ -146,13 +146,13 @@ def test_a_plan_that_is_missing(runs_dir: Path, capsys: pytest.CaptureFixture[st
 def test_watch_follows_a_sweep_until_nothing_runs(
     runs_dir: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("roadmap.commands.watching.QUIET_SECONDS", 0.5)
+    monkeypatch.setattr("roadmap.commands.watching.QUIET_SECONDS", 2.5)
     claim = Claim(runs_dir, "0000000003")
 
     def work() -> None:
-        time.sleep(0.2)
+        time.sleep(0.5)
         claim.take()
-        time.sleep(0.4)
+        time.sleep(1.5)
         make_run(runs_dir / "nano-digits-gelu-s3-0000000003", seed=3)
         claim.free()
 
@@ -163,4 +163,4 @@ def test_watch_follows_a_sweep_until_nothing_runs(
     text = capsys.readouterr().out
     rows = [line.split()[1:7] for line in text.splitlines() if line.startswith(f"{NAME} ")]
     assert rows == [["4", "1", "0", "1", "1", "1"], ["4", "1", "1", "1", "1", "0"], ["4", "2", "0", "1", "1", "0"]]
-    assert text.endswith("nothing has run for 0.5 seconds\n")
+    assert text.endswith("nothing has run for 2.5 seconds\n")
