@@ -14,6 +14,14 @@ from sklearn.datasets import load_sample_image
 from roadmap.config import compose
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What is long is slow."""
+    for item in items:
+        if item.get_closest_marker("long"):
+            item.add_marker("slow")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def one_thread_a_worker() -> None:
     """pytest-xdist runs a worker a core."""

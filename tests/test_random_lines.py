@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 
-@pytest.mark.parametrize("lines", [12, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("lines", [12, pytest.param(200, marks=pytest.mark.long)])
 def test_random_command_lines_end_well(lines: int) -> None:
     """In a process of its own: every line is a fork of one that has imported everything."""
     command = [sys.executable, "tests/faults/fuzz_commands.py", "--lines", str(lines), "--seed", "1", "--jobs", "1"]

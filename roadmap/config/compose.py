@@ -13,7 +13,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from roadmap.checked import Checked, listed
-from roadmap.config.confdir import config_dir
+from roadmap.config.confdir import group_options
 from roadmap.config.files import initialized
 from roadmap.config.hydra_errors import hydra_errors
 from roadmap.config.overrides import MATCHING, SETTINGS, is_network, is_toggle, key_of, variant_name
@@ -136,15 +136,11 @@ def check_words(overrides: Sequence[str], config_dirs: Sequence[str]) -> None:
     for word in overrides:
         if word.startswith("~"):
             raise RequestError(f"'{word}' takes away what every config needs; give it a value: {key_of(word)}=…")
-        if re.match(r"\s*\[", word.partition("=")[2]) and _is_group(key_of(word)):
+        group = key_of(word)
+        if re.match(r"\s*\[", word.partition("=")[2]) and ("/" in group or group_options(group)):
             raise RequestError(f"'{word}' does not fit: a group has one option; write {key_of(word)}=NAME")
         if word.lstrip("+").startswith("hydra.searchpath"):
             raise RequestError(f"'{word}' adds folders of configs unseen; name each by --config-dir")
-
-
-def _is_group(key: str) -> bool:
-    """Whether an override of this key chooses one of several files."""
-    return "/" in key or key in LATER_AXES or (config_dir() / key).is_dir()
 
 
 def options_of(overrides: Sequence[str], config_dirs: Sequence[str] = ()) -> tuple[dict[str, Any], dict[str, str]]:

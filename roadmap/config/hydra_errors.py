@@ -10,11 +10,11 @@ from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
 from yaml import YAMLError
 
 from roadmap.checked import listed
-from roadmap.config.confdir import config_dir
+from roadmap.config.confdir import group_options
 from roadmap.config.overrides import SETTINGS
 from roadmap.config.trust import trusted
 from roadmap.errors import RequestError
-from roadmap.records.design import AXES, LATER_AXES
+from roadmap.records.design import AXES
 
 RUN_KEYS = (
     "epochs",
@@ -61,9 +61,7 @@ def hydra_errors(overrides: Sequence[str]) -> Iterator[None]:
 def _not_a_word(overrides: Sequence[str]) -> str | None:
     for override in overrides:
         group, _, option = override.partition("=")
-        files = (config_dir() / group).glob("*.yaml")
-        later = {LATER_AXES[group]} if group in LATER_AXES else set()
-        options = sorted({file.stem for file in files} | later, key=_by_number)
+        options = sorted(group_options(group), key=_by_number)
         if options and option not in options:
             return f"unknown {group} '{option}'; choose {listed(options)}"
     return None

@@ -316,7 +316,7 @@ def test_one_run(show: Show, tmp_path: Path) -> None:
     assert "one seed" in page.locator(".caveats").inner_text()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_thousand_runs_stay_fluid(show: Show, tmp_path: Path) -> None:
     make_many(tmp_path / "runs", 1000, epochs=40)
     assert main(["report", str(tmp_path / "runs"), "-o", str(tmp_path / "r.html")]) == 0

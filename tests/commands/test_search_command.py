@@ -62,7 +62,7 @@ def wait_for_runs(runs_dir: Path, count: int) -> None:
         time.sleep(0.01)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_search_that_is_killed_and_stopped_makes_the_trials_of_one_that_is_not(tmp_path: Path) -> None:
     whole = start(tmp_path / "whole")
     out, err = whole.communicate(timeout=300)

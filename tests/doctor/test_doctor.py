@@ -68,7 +68,7 @@ def test_wrong_requests_are_told_before_the_work(
     assert capsys.readouterr().err.startswith(f"roadmap: {sentence}")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_whole_proof_on_the_cpu(tmp_path: Path) -> None:
     """Four to eight minutes."""
     assert main(["doctor", "--gpu", "device=cpu", "--output", str(tmp_path / "proof.json")]) == 0

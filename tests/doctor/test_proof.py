@@ -136,7 +136,7 @@ def test_batches_can_differ(subject: Subject, second_trainer_changed: Install) -
     assert not proof.batches(subject).ok
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_autocast_can_stray(subject: Subject, second_trainer_changed: Install) -> None:
     assert proof.autocast(subject, "bf16").ok
     second_trainer_changed(lambda trainer: trainer.network.head.weight.data.mul_(8))
@@ -221,7 +221,7 @@ def test_a_run_that_was_never_stopped_proves_nothing(subject: Subject, monkeypat
     assert runs.resume(subject, looks=1000).ok is False
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(("more", "ok"), [((), True), (("seed=1",), False)])
 def test_two_processes_are_compared(
     more: tuple[str, ...], ok: bool, subject: Subject, monkeypatch: pytest.MonkeyPatch

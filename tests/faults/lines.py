@@ -89,7 +89,7 @@ CHEAP: dict[str, list[str]] = {
     "compare": TWO,
     "figure": TWO,
     "report": TWO,
-    "attribution": ["path=two", "--config-dir", "conf"],
+    "attribution": TWO,
 }
 AT_FOLDERS = ("compare", "figure", "report", "attribution", "status", "diff", "evaluate", "import-wandb")
 PLACES = [

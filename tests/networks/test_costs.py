@@ -82,7 +82,7 @@ def test_counting_changes_nothing_and_costs_no_memory() -> None:
     assert network(torch.randn(2, 3, 32, 32)).shape == (2, 10)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_all_34_networks_are_counted_in_seconds() -> None:
     """In a fresh process, after import; the bar is 5 seconds on an idle machine, tests may share theirs."""
     code = (

@@ -66,7 +66,7 @@ def test_one_in_64_of_all_combinations() -> None:
     assert sum(try_combinations(sample)) == 64
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("part", range(16))
 def test_every_combination_builds_runs_and_counts_or_is_refused_by_its_rule(part: int) -> None:
     """4,096 designs, 256 in each of 16 tests; what stands fourth from the front, conv, is the same in each."""
@@ -80,7 +80,7 @@ def test_the_refusal_names_both_options_and_the_way_out() -> None:
 
 
 @pytest.mark.parametrize(
-    "regime", [pytest.param(name, marks=[] if "nano" in name else [pytest.mark.slow]) for name in REGIMES]
+    "regime", [pytest.param(name, marks=[] if "nano" in name else [pytest.mark.long]) for name in REGIMES]
 )
 def test_every_parameter_gets_a_gradient_at_every_step(regime: str) -> None:
     """With real numbers: a gradient that exists and is not zero everywhere."""

@@ -125,7 +125,7 @@ LARGE = ("torchvision ConvNeXt-B", "torchvision ConvNeXt-L")
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in LARGE else []) for name in CASES]
+    "name", [pytest.param(name, marks=[pytest.mark.long] if name in LARGE else []) for name in CASES]
 )
 def test_logits_and_parameter_counts_are_equal(name: str) -> None:
     make, overrides, size = CASES[name]

@@ -109,6 +109,7 @@ def test_two_workers_of_joblib(start: Callable[..., Sweep], whole: Path, tmp_pat
     assert overlap(sweep)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("number", "to_all"), [(signal.SIGINT, True), (signal.SIGTERM, False)])
 def test_a_stop_goes_to_the_workers(
     number: signal.Signals, to_all: bool, start: Callable[..., Sweep], whole: Path, tmp_path: Path
@@ -136,6 +137,7 @@ def test_workers_of_a_command_that_is_killed_stop_training(start: Callable[..., 
     assert sweep.statuses() == ["interrupted"] * 2
 
 
+@pytest.mark.long
 def test_a_worker_that_is_killed_is_one_sentence(start: Callable[..., Sweep], whole: Path, tmp_path: Path) -> None:
     sweep = start(tmp_path, "epochs=20", "engine=laptop")
     sweep.wait_until_two_train()

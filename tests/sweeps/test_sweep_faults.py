@@ -12,12 +12,12 @@ from tests.faults.kill_a_sweep import EPOCHS, Story, events, faults_of_training,
 from tests.faults.long_haul import ASKED, haul
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_sweep_killed_twice_trains_every_run_exactly_once(tmp_path: Path) -> None:
     assert try_sweep(kills=2, seed=1, compared="some", work=tmp_path) == []
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_roadmap_killed_every_few_seconds_is_the_undisturbed_one(tmp_path: Path) -> None:
     """Three steps; `python tests/faults/long_haul.py` kills all of the paper's."""
     (tmp_path / "conf" / "path").mkdir(parents=True)

@@ -36,7 +36,7 @@ def test_killed_at_random_moments_a_run_ends_as_if_nothing_had_happened(scenario
     assert try_scenario(scenario, kills=1, seed=1, work=tmp_path) == []
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("scenario", kill_and_resume.QUICK)
 def test_killed_twenty_times(scenario: str, tmp_path: Path) -> None:
     assert try_scenario(scenario, kills=20, seed=0, work=tmp_path) == []
@@ -75,7 +75,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(
-    "after", [1, pytest.param(10, marks=pytest.mark.slow), 11, pytest.param(12, marks=pytest.mark.slow), 32]
+    "after", [1, pytest.param(10, marks=pytest.mark.long), 11, pytest.param(12, marks=pytest.mark.long), 32]
 )
 def test_stopped_after_any_update_a_run_goes_on_exactly_there(after: int, whole: Path, tmp_path: Path) -> None:
     overrides = [*QUICK, "recipe.ema_decay=0.9", f"runs_dir={tmp_path}"]
@@ -93,7 +93,7 @@ def test_stopped_after_any_update_a_run_goes_on_exactly_there(after: int, whole:
         pytest.param(
             lambda state: state | {"updates": state["updates"] - 1},
             {"metrics.jsonl", "network"},
-            marks=pytest.mark.slow,
+            marks=pytest.mark.long,
         ),
         (lambda state: state | {"losses": [(state["losses"][0][0] + 1e-9, 5)]}, {"metrics.jsonl"}),
         (lambda state: state | {"ema": {**state["ema"], "n_averaged": torch.tensor(0)}}, {"metrics.jsonl", "ema"}),

@@ -26,7 +26,7 @@ def held_after(*options: str) -> list[dict[str, float]]:
     return [json.loads(line) for line in done.stdout.decode().splitlines()][WARM_UP - 1 :]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_fifty_runs_hold_no_more_than_a_few() -> None:
     first, *others = held_after("--runs", "50")
     assert len(others) == 50 - WARM_UP
@@ -36,7 +36,7 @@ def test_fifty_runs_hold_no_more_than_a_few() -> None:
     assert (others[-1]["objects"] - first["objects"]) / len(others) < 200
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("what", [*many_runs.HELD])
 def test_that_bound_is_passed_by_who_holds_each_runs(what: str) -> None:
     first, *others = held_after("--runs", str(WARM_UP + 6), "--hold", what)

@@ -93,7 +93,7 @@ def test_the_same_design_by_other_words_is_the_same_run(finished: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "sent", [signal.SIGKILL, *(pytest.param(s, marks=pytest.mark.slow) for s in (signal.SIGTERM, signal.SIGINT))]
+    "sent", [signal.SIGKILL, *(pytest.param(s, marks=pytest.mark.long) for s in (signal.SIGTERM, signal.SIGINT))]
 )
 def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_happened(
     finished: Path, tmp_path: Path, sent: signal.Signals
@@ -138,7 +138,7 @@ def test_accumulation_gives_the_updates_of_the_whole_batch(finished: Path, tmp_p
         torch.testing.assert_close(weights(parts.path)[name], tensor, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("precision", ["bf16", pytest.param("fp16", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("precision", ["bf16", pytest.param("fp16", marks=pytest.mark.long)])
 def test_autocast_and_averaged_weights(tmp_path: Path, precision: str) -> None:
     overrides = [*QUICK, "epochs=1", f"precision={precision}", "recipe.ema_decay=0.9", f"runs_dir={tmp_path}"]
     summary, folder = execute(compose(overrides))

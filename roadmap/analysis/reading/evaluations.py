@@ -10,7 +10,7 @@ import pandas as pd
 
 from roadmap.analysis.reading.runs import Folders
 from roadmap.errors import RequestError
-from roadmap.folders.apart import is_apart
+from roadmap.folders.apart import files_below
 from roadmap.folders.evaluation_record import EVALUATIONS, read_record
 
 Folder = str | os.PathLike[str]
@@ -91,7 +91,6 @@ def _files(folders: Any) -> Iterator[Path]:
         if place.is_file():
             yield place
         elif place.is_dir():
-            found = sorted(place.rglob(f"{EVALUATIONS}/*.json"))
-            yield from (file for file in found if not is_apart(file, place))
+            yield from files_below(place, f"{EVALUATIONS}/*.json")
         else:
             raise RequestError(f"no folder {place}")
