@@ -13,13 +13,17 @@ from sklearn.datasets import load_sample_image
 
 from roadmap.config import compose
 
+SLOW_SECONDS, LONG_SECONDS = 900, 3600
+
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What is long is slow."""
+    """What is long is slow, and has time; no test may hold the others for ever."""
     for item in items:
         if item.get_closest_marker("long"):
             item.add_marker("slow")
+        if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(LONG_SECONDS if item.get_closest_marker("long") else SLOW_SECONDS))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -5,7 +5,7 @@ import os
 import socket
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 
 def free_port() -> int:
@@ -14,7 +14,7 @@ def free_port() -> int:
         return listening.getsockname()[1]
 
 
-def _one(rank: int, size: int, port: int, overrides: Sequence[str]) -> None:
+def _one(rank: int, size: int, port: int, work: Callable[[], None]) -> None:
     os.environ |= {
         "RANK": str(rank),
         "LOCAL_RANK": str(rank),
@@ -22,12 +22,10 @@ def _one(rank: int, size: int, port: int, overrides: Sequence[str]) -> None:
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
     }
-    from roadmap.config.compose import compose
     from roadmap.errors import RoadmapError
-    from roadmap.training.execute import execute
 
     try:
-        execute(compose(overrides))
+        work()
     except RoadmapError as error:
         print(f"rank {rank}: {error}", file=sys.stderr, flush=True)
         sys.exit(error.exit_status)
@@ -36,13 +34,27 @@ def _one(rank: int, size: int, port: int, overrides: Sequence[str]) -> None:
         sys.exit(100)
 
 
-def train_in(size: int, overrides: Sequence[str]) -> list[int]:
-    """Train in ``size`` processes; their exit statuses."""
+def in_processes(size: int, work: Callable[[], None]) -> list[int]:
+    """Do ``work`` in ``size`` processes that torchrun's environment makes one; their exit statuses."""
     context = multiprocessing.get_context("fork")
     port = free_port()
-    processes = [context.Process(target=_one, args=(rank, size, port, overrides)) for rank in range(size)]
+    processes = [context.Process(target=_one, args=(rank, size, port, work)) for rank in range(size)]
     for process in processes:
         process.start()
     for process in processes:
         process.join(120)
-    return [process.exitcode if process.exitcode is not None else -1 for process in processes]
+        process.kill()  # what hangs does not outlive its test
+        process.join()
+    return [process.exitcode or 0 for process in processes]
+
+
+def train_in(size: int, overrides: Sequence[str]) -> list[int]:
+    """Train in ``size`` processes; their exit statuses."""
+
+    def train() -> None:
+        from roadmap.config.compose import compose
+        from roadmap.training.execute import execute
+
+        execute(compose(overrides))
+
+    return in_processes(size, train)

@@ -12,9 +12,10 @@ NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"
 REQUIRED = "ROADMAP_REQUIRE_BROWSER"  # set in CI, where a missing browser is no reason to skip
 
 
-@pytest.fixture(scope="session")
+# no longer than a module: its driver ends with a pipe that the processes which later tests fork hold open
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
-    """The browser, one a session and worker."""
+    """The browser."""
     program = next((found for name in NAMES if (found := shutil.which(name))), None)
     if program is None:
         missing = f"no Chromium on the PATH ({', '.join(NAMES)}); on Debian: apt-get install chromium"

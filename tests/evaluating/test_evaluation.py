@@ -3,7 +3,7 @@
 import json
 import math
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -33,6 +33,7 @@ from roadmap.training.answers import Answered, Answers
 from roadmap.training.assembly import build_trainer
 from roadmap.training.evaluation import Evaluator
 from roadmap.training.execute import execute
+from tests.processes import in_processes
 
 CPU = torch.device("cpu")
 QUICK = ["step=separate_downsampling", "epochs=3", "batch_size=32", "recipe.ema_decay=0.9"]
@@ -380,29 +381,6 @@ def test_how_images_are_cut_into_batches_is_nothing_to_the_means(cut: list[int])
     assert answered.predicted.tolist() == logits.argmax(1).tolist()
 
 
-def forked(size: int, work: Callable[[], None]) -> None:
-    """Run ``work`` in ``size`` processes that have joined."""
-    import multiprocessing
-    import os
-
-    from processes import free_port
-
-    port = free_port()
-
-    def one(rank: int) -> None:
-        os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(size)}
-        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-        work()
-
-    context = multiprocessing.get_context("fork")
-    processes = [context.Process(target=one, args=(rank,)) for rank in range(size)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(60)
-    assert [process.exitcode for process in processes] == [0] * size
-
-
 def test_two_processes_count_each_image_once(run: Path, plain: EvaluationRequest, tmp_path: Path) -> None:
     # 25 images a batch: the processes' shares are not cut alike
     request = replace(plain, corruptions=("contrast",), severities=(2,), batch_size=100)
@@ -413,7 +391,7 @@ def test_two_processes_count_each_image_once(run: Path, plain: EvaluationRequest
         one = exam(trained_run(run), request, tmp_path / "two.json")
         examine([one], CPU, join(CPU), force=True)
 
-    forked(2, work)
+    assert in_processes(2, work) == [0, 0]
     two = json.loads((tmp_path / "two.json").read_text())
     one = record_of(exam(trained_run(run), request, tmp_path / "one.json"))
     assert two["processes"] == 2
