@@ -1,9 +1,13 @@
 """Properties of records, run folders and paths under whatever hypothesis thinks of."""
 
+import contextlib
+import copy
+import io
 import json
 import shutil
 import tempfile
 import warnings
+from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -14,7 +18,8 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from roadmap import cost, load_history, load_runs
+from roadmap import cost, load_evaluations, load_history, load_runs
+from roadmap.__main__ import main
 from roadmap.config.compose import compose
 from roadmap.config.rows import PathFile, Row, with_parents
 from roadmap.designs.counting import count
@@ -22,7 +27,9 @@ from roadmap.errors import RequestError, WorkError
 from roadmap.networks.network import Network
 from roadmap.records.design import AXES, Design
 from roadmap.training.checkpoint import Checkpoints
-from tests.records import example
+from tests.records import EXAMPLES, example, make_sweep, summary_of
+
+ROBUSTNESS = EXAMPLES.parent.parent / "studies" / "nano-digits-robustness"
 
 few = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 anything = st.recursive(
@@ -141,6 +148,91 @@ def test_a_damaged_checkpoint_is_read_or_refused_in_one_line(how: tuple[str, Any
         else:
             assert state is not None
             assert state["run_id"] == "x"
+
+
+def places_in(record: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The keys to everything within a record."""
+    inner = record.items() if isinstance(record, dict) else enumerate(record) if isinstance(record, list) else ()
+    for key, value in inner:
+        yield (*place, key)
+        yield from places_in(value, (*place, key))
+
+
+@st.composite
+def odd_records(draw: st.DrawFn, record: Any) -> Any:
+    """The record with a value somewhere in it of any other kind, or gone."""
+    changed = copy.deepcopy(record)
+    # near the root there is less, and what is wrong there is worse
+    depth = draw(st.integers(1, 6))
+    *path, last = draw(st.sampled_from([place for place in places_in(record) if len(place) <= depth]))
+    node = changed
+    for key in path:
+        node = node[key]
+    if draw(st.booleans()):
+        node[last] = draw(anything)
+    else:
+        del node[last]
+    return changed
+
+
+PLANNED = [summary_of("gelu"), summary_of("kernel_7")]
+EVALUATED = json.loads(min(ROBUSTNESS.glob("*-gelu-s0-*/evaluations/*.json")).read_text())
+EVALUATED["parts"] = EVALUATED["parts"][:3]
+TIMES = {"median": 2.0, "low": 1.5, "high": 2.5}
+BENCH = {"bench_id": "x", "ended": "2026-01-01", "device": "cpu", "processor": "a CPU", "threads": 2, "rows": [{}]}
+BENCH["rows"] = [
+    {
+        key: PLANNED[0][key]
+        for key in ("variant", "regime", "design", "image_size", "gmacs", "params_m", "activations_m")
+    }
+    | {"name": "gelu", "layer_scale": True, "num_classes": 10, "precision": "fp32", "channels_last": True}
+    | {"compile": False, "published": {"top1": 80.0}}
+    | {"inference": {"batch": 32, "peak_memory_gb": 0.1, "images_per_second": TIMES, "relative": TIMES}}
+]
+
+
+def say_or_refuse(*arguments: str) -> None:
+    """A command on what others wrote: it does its work, or refuses in a line, and names what it passes over."""
+    said = io.StringIO()
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(said):
+        status = main(list(arguments))
+    assert status in (0, 1, 2)
+    assert "Traceback" not in said.getvalue()
+    assert all(line.startswith(("roadmap: ", "skipped ")) for line in said.getvalue().splitlines())
+
+
+@few
+@given(st.data(), st.sampled_from(["sweep.json", "plan.jsonl"]))
+def test_a_strange_plan_is_a_sweep_or_a_sentence(data: st.DataObject, name: str) -> None:
+    with tempfile.TemporaryDirectory() as place:
+        file = make_sweep(Path(place), "made-nano-digits-1", PLANNED, study={"name": "orders", "others": False}) / name
+        lines = [json.loads(line) for line in file.read_text().splitlines()] if name == "plan.jsonl" else []
+        record = data.draw(odd_records(lines or json.loads(file.read_text())))
+        text = "\n".join(map(json.dumps, record)) if lines else json.dumps(record)
+        file.write_text(text)
+        say_or_refuse("status", place, "--list", "missing,failed")
+        say_or_refuse("status", place)
+
+
+@few
+@given(odd_records(EVALUATED))
+def test_a_strange_evaluation_is_read_or_named(record: Any) -> None:
+    with tempfile.TemporaryDirectory() as place:
+        (Path(place, "run", "evaluations")).mkdir(parents=True)
+        Path(place, "run", "evaluations", "a.json").write_text(json.dumps(record))
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            table = load_evaluations(place)
+        assert len(table) == (0 if told else len(record["parts"]))
+
+
+@few
+@given(odd_records(BENCH))
+def test_a_strange_bench_is_a_table_or_a_sentence(record: Any) -> None:
+    with tempfile.TemporaryDirectory() as place:
+        file = Path(place, "bench.json")
+        file.write_text(json.dumps(record))
+        say_or_refuse("compare", str(example("gelu")), "--bench", str(file))
 
 
 entries = st.one_of(

@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from roadmap.analysis.reading.runs import read_runs
 from roadmap.errors import RequestError
+from roadmap.foreign import parse_yaml
 from roadmap.nested import flat
 
 CODE = ("git_commit", "versions")
@@ -74,8 +73,8 @@ def _part(record: Mapping[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
 def _settings(record: Mapping[str, Any]) -> dict[str, Any]:
     """How a run was carried out, from its composed config, where that is there."""
     try:
-        config = yaml.safe_load((Path(record["path"]) / ".hydra" / "config.yaml").read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
+        config = parse_yaml((Path(record["path"]) / ".hydra" / "config.yaml").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return {}
     if not isinstance(config, dict):
         return {}

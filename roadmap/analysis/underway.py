@@ -1,6 +1,5 @@
 """How far the runs are that are running."""
 
-import json
 import os
 import time
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from roadmap.folders.runfolder import METRICS
+from roadmap.foreign import parse_json
 from roadmap.textual import duration
 
 TAIL = 8192  # bytes that surely hold the last whole line
@@ -79,7 +79,7 @@ def _last_row(file: Path) -> dict[str, Any] | None:
         return None
     for line in reversed(lines):
         try:
-            row = json.loads(line)
+            row = parse_json(line)
         except ValueError:
             continue
         if isinstance(row, dict) and isinstance(row.get("epoch"), int) and isinstance(row.get("top1"), int | float):

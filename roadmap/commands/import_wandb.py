@@ -9,6 +9,7 @@ from pathlib import Path
 from roadmap.commands.arguments import Parser
 from roadmap.errors import RequestError, WorkError
 from roadmap.folders.runfolder import METRICS, SUMMARY, one_name
+from roadmap.foreign import parse_json
 from roadmap.tracking.background import say
 from roadmap.tracking.wandb_fields import Keys
 
@@ -79,7 +80,7 @@ def _run_ids(output: Path) -> dict[str, Path]:
     found = {}
     for file in output.rglob(SUMMARY):
         try:
-            found[json.loads(file.read_text(encoding="utf-8"))["run_id"]] = file.parent
+            found[parse_json(file.read_text(encoding="utf-8"))["run_id"]] = file.parent
         except (OSError, ValueError, KeyError, TypeError):
             continue
     return found

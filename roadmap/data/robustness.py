@@ -1,6 +1,5 @@
 """Robustness sets from disk in the layouts that their authors hand out; they are evaluated on and never trained on."""
 
-import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from roadmap.data.folder import Files
 from roadmap.data.memory import Images
 from roadmap.data.samples import Samples, Subset
 from roadmap.errors import RequestError
+from roadmap.foreign import parse_json
 from roadmap.records.experiment import Data
 
 VALIDATION_NUMBER = re.compile(r"ILSVRC2012_val_(\d{8})\.")
@@ -149,7 +149,7 @@ def _real_labels(data: Data, root: Path) -> list[SetPart]:
 
 def _read_real(file: Path, num_classes: int) -> list[frozenset[int]]:
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = parse_json(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise RequestError(f"cannot read {file}: {' '.join(str(error).split())}; it wants ReaL's real.json") from error
     if not isinstance(content, list) or not all(

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from torch import Tensor, nn
 
 from roadmap.config.compose import Composed
 from roadmap.config.overrides import key_of
 from roadmap.errors import RequestError
 from roadmap.folders.runfolder import RunFolder
+from roadmap.foreign import parse_yaml
 from roadmap.networks.library_weights import library_weights
 from roadmap.networks.models import make_model
 from roadmap.networks.weights import load_weights
@@ -187,8 +187,8 @@ def _values(folder: Path) -> dict[str, Any]:
     """A run's composed config."""
     file = folder / CONFIG
     try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
+        values = parse_yaml(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise RequestError(
             f"cannot read {file}, which says what network {folder} has; evaluate a checkpoint inside its run's folder, "
             "or as weights: step=… pretrained=FILE"

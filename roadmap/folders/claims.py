@@ -71,7 +71,7 @@ def held(runs_dir: str | Path, run_id: str) -> bool:
 def holder(file: Path) -> str:
     """Who took a claim last: ``process 123 on node7``."""
     try:
-        return file.read_text(encoding="utf-8") or "another process"
+        return file.read_text(encoding="utf-8", errors="replace") or "another process"
     except OSError:
         return "another process"
 

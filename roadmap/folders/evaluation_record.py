@@ -6,14 +6,19 @@ those of corrupted images in ``KEY/`` where they were asked for.
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from roadmap.errors import WorkError
 from roadmap.folders.runfolder import write_whole
+from roadmap.foreign import check_fields, parse_json
 
 EVALUATIONS = "evaluations"
+PART = re.compile(
+    r"([a-z0-9_]+/[0-9]{1,9})?"
+)  # of a record: empty for a whole data set, else a corruption and its severity
 EvaluationRecord = dict[str, Any]
 
 
@@ -31,11 +36,38 @@ def record_file(run: Path, key: str) -> Path:
 def read_record(file: Path) -> EvaluationRecord | None:
     """A record, or None where there is none that can be read."""
     try:
-        record = json.loads(file.read_text(encoding="utf-8"))
+        return whole_record(file)
     except (OSError, ValueError):
         return None
-    whole = isinstance(record, dict) and isinstance(record.get("parts"), list) and isinstance(record.get("key"), str)
-    return record if whole else None
+
+
+def whole_record(file: Path) -> EvaluationRecord:
+    """A record. Raises OSError where it cannot be read, and ValueError, in words, where it is none or a damaged one."""
+    record = parse_json(file.read_text(encoding="utf-8"))
+    if not isinstance(record, dict) or not isinstance(record.get("parts"), list):
+        raise ValueError("no evaluation's record: it has no parts")
+    check_fields(record, "a word", ("key", "conditions", "label", "data", "interpolation", "precision"), needed=True)
+    check_fields(record, "a word", ("run_id", "regime", "step", "variant", "recipe", "device", "ended"))
+    check_fields(record, "a whole number", ("image_size", "num_classes"), needed=True)
+    check_fields(record, "a whole number", ("seed", "epochs"))
+    check_fields(record, "a number", ("crop_ratio",), needed=True)
+    check_fields(record, "true or false", ("chosen_on_these_images",), needed=True)
+    check_fields(record, "an object", ("checkpoint",), needed=True)
+    check_fields(record["checkpoint"], "a word", ("file", "weights"), needed=True)
+    check_fields(record["checkpoint"], "a whole number", ("epoch",))
+    for part in record["parts"]:
+        _check_part(part)
+    whole = any(not part["part"] for part in record["parts"])
+    check_fields(record, "a list of numbers", ("class_top1", "class_images"), needed=whole)
+    return record
+
+
+def _check_part(part: Any) -> None:
+    if not isinstance(part, dict) or not isinstance(part.get("part"), str) or not PART.fullmatch(part["part"]):
+        raise ValueError("one of its parts has no name such as 'gaussian_noise/3'")
+    check_fields(part, "a whole number", ("images", "left_out"), needed=True)
+    check_fields(part, "a number", ("top1",), needed=True)
+    check_fields(part, "a number", ("top5", "loss", "ece"))
 
 
 def write_record(file: Path, record: EvaluationRecord) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from roadmap.errors import RequestError
 from roadmap.folders.runfolder import one_name, write_whole
+from roadmap.foreign import check_fields, parse_json
 
 FOLDER, HEADER, RUNS = "sweeps", "sweep.json", "plan.jsonl"
 HEADER_FIELDS = ("name", "study", "regime", "data", "seeds", "planned", "runs", "changes", "orders")
@@ -71,18 +72,22 @@ def read_sweep(path: Path) -> Sweep:
     """The plan in a sweep's folder. Raises RequestError, naming the file, where it is not whole."""
     file = path / HEADER
     try:
-        header = json.loads(file.read_text(encoding="utf-8"))
+        header = parse_json(file.read_text(encoding="utf-8"))
         file = path / RUNS
-        runs = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+        runs = [parse_json(line) for line in file.read_text(encoding="utf-8").splitlines()]
     except OSError as error:
         raise RequestError(f"cannot read {file}: {error.strerror}") from error
     except ValueError as error:
         raise RequestError(f"{file} is no plan of a sweep: {error}") from error
-    whole = _has(header, HEADER_FIELDS) and all(_has(run, RUN_FIELDS) for run in runs)
-    if not whole or header["runs"] != len(runs):
+    try:
+        _check_header(header, len(runs))
+        for run in runs:
+            _check_run(run)
+    except ValueError as error:
         raise RequestError(
-            f"{path} is no whole plan of a sweep; the command that made it writes it anew once it is moved away"
-        )
+            f"{path} is no whole plan of a sweep: {error}; "
+            "the command that made it writes it anew once it is moved away"
+        ) from error
     return Sweep(path, header, runs)
 
 
@@ -96,5 +101,36 @@ def read_sweeps(runs_dir: str | Path) -> list[Sweep]:
     return [read_sweep(folder) for folder in sweep_folders(runs_dir)]
 
 
-def _has(row: Any, fields: Sequence[str]) -> bool:
-    return isinstance(row, dict) and all(field in row for field in fields)
+def _check_header(header: Any, runs: int) -> None:
+    """Raises ValueError, in words, for what a sweep's header cannot be."""
+    _check_is_there(header, HEADER_FIELDS)
+    check_fields(header, "a word", ("name", "regime", "data", "planned"), needed=True)
+    check_fields(header, "an object", ("study",), needed=True)
+    check_fields(header, "a list of numbers", ("seeds",), needed=True)
+    check_fields(header, "a list of words", ("changes",))
+    check_fields(header, "a list of lists of words", ("orders",))
+    study = header["study"]
+    check_fields(study, "a word", ("name",), needed=True)
+    if study["name"] == "orders":
+        check_fields(header, "a list of words", ("changes",), needed=True)
+        check_fields(study, "true or false", ("others",), needed=True)
+    if header["runs"] != runs:
+        raise ValueError(f"{HEADER} counts {header['runs']!r} runs and {RUNS} has {runs}")
+
+
+def _check_run(run: Any) -> None:
+    """Raises ValueError, in words, for what a row of a plan cannot be."""
+    _check_is_there(run, RUN_FIELDS)
+    check_fields(run, "a word", ("run_id", "regime", "variant", "step"), needed=True)
+    check_fields(run, "a whole number", ("seed", "epochs", "images"), needed=True)
+    check_fields(run, "a number", ("gmacs", "params_m"), needed=True)
+    check_fields(run, "a list of words", ("overrides",), needed=True)
+    check_fields(run, "a list of words", ("changes",))
+
+
+def _check_is_there(record: Any, fields: Sequence[str]) -> None:
+    if not isinstance(record, dict):
+        raise ValueError("it holds what is no object")
+    missing = [field for field in fields if field not in record]
+    if missing:
+        raise ValueError(f"it has no {missing[0]}")

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from roadmap.errors import RequestError, WorkError
+from roadmap.foreign import parse_json
 from roadmap.records.experiment import Experiment
 
 SUMMARY, METRICS = "summary.json", "metrics.jsonl"
@@ -73,7 +74,7 @@ class RunFolder:
     def read_summary(self) -> dict[str, Any] | None:
         """The summary, or None where there is none that can be read."""
         try:
-            summary = json.loads((self.path / SUMMARY).read_text(encoding="utf-8"))
+            summary = parse_json((self.path / SUMMARY).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
         return summary if isinstance(summary, dict) else None
@@ -126,7 +127,7 @@ def read_metrics(file: Path) -> list[dict[str, Any]]:
     if file.exists():
         for line in file.read_text(encoding="utf-8").splitlines():
             try:
-                rows.append(json.loads(line))
+                rows.append(parse_json(line))
             except ValueError:
                 continue
     return [row for row in rows if isinstance(row, dict) and isinstance(row.get("epoch"), int)]

@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl
 
 from roadmap.checked import listed
 from roadmap.errors import RequestError
+from roadmap.foreign import parse_json
 from roadmap.nested import flat
 
 NAMES = ("regime", "step", "variant")
@@ -81,7 +82,7 @@ def is_ours(config: Mapping[str, Any]) -> bool:
 
 def our_summary(run_id: str, state: str, config: Mapping[str, Any], summary: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of ``summary.json`` of a run that we logged. Raises ValueError where its definition is not whole."""
-    definition = json.loads(config[DEFINITION])
+    definition = parse_json(config[DEFINITION])
     if not isinstance(definition, dict) or not isinstance(definition.get("design"), dict):
         raise ValueError("its definition has no design")
     named = {name: config[name] for name in NAMES} | {"recipe": config[RECIPE_NAME], "data": config["data.name"]}

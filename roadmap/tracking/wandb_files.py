@@ -4,7 +4,6 @@ Such a file is a LevelDB log (https://github.com/google/leveldb/blob/main/doc/lo
 and zlib's CRC-32; a record is a protobuf message. Nothing in it is executed.
 """
 
-import json
 import struct
 import zlib
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from roadmap.errors import WorkError
+from roadmap.foreign import parse_json
 from roadmap.tracking.wandb_client import client
 
 SUFFIX, SUPERSEDED, SYNCED = ".wandb", ".wandb.superseded", ".wandb.synced"
@@ -178,4 +178,4 @@ def _set(values: dict[str, Any], item: Any) -> None:
         if not isinstance(below, dict):
             below = values[part] = {}
         values = below
-    values[last] = json.loads(item.value_json)
+    values[last] = parse_json(item.value_json)

@@ -1,17 +1,25 @@
 """Plans on disk: written whole, read back, never changed."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 from roadmap.errors import RequestError
-from roadmap.folders.plan import HEADER_FIELDS, RUN_FIELDS, read_sweep, read_sweeps, sweep_name, write_sweep
+from roadmap.folders.plan import read_sweep, read_sweeps, sweep_name, write_sweep
 
-ROWS = [dict.fromkeys(RUN_FIELDS) | {"run_id": run_id} for run_id in ("a", "b")]
+ROW = {"regime": "nano", "variant": "gelu", "seed": 0, "step": "gelu", "overrides": ["step=gelu"], "epochs": 30}
+ROWS = [ROW | {"run_id": run_id, "gmacs": 0.1, "params_m": 0.5, "images": 9, "changes": None} for run_id in ("a", "b")]
 
 
 def header(name: str = "orders-nano-digits-123456") -> dict[str, object]:
-    return dict.fromkeys(HEADER_FIELDS) | {"name": name, "runs": 2, "planned": "now"}
+    made: dict[str, object] = {"name": name, "runs": 2, "planned": "now", "regime": "nano", "data": "digits"}
+    return made | {
+        "seeds": [0],
+        "study": {"name": "orders", "others": False},
+        "changes": ["gelu"],
+        "orders": [["gelu"]],
+    }
 
 
 def test_a_plan_is_read_as_it_was_written(tmp_path: Path) -> None:
@@ -30,6 +38,26 @@ def test_the_name_tells_studies_and_lists_of_runs_apart() -> None:
     names = {sweep_name("orders", "nano", "digits", ids) for ids in (["a"], ["b"], ["a", "b"], ["ab"])}
     assert len(names) == 4
     assert sweep_name("orders", "nano", "digits", ["a"]).startswith("orders-nano-digits-")
+
+
+@pytest.mark.parametrize(
+    ("changes", "row", "words"),
+    [
+        ({"study": 2.5}, {}, "study is 2.5; it should be an object"),
+        ({"study": {"name": "orders"}}, {}, "it has no others"),
+        ({"orders": ["gelu"]}, {}, "orders is ['gelu']; it should be a list of lists of words"),
+        ({"data": {}}, {}, "data is {}; it should be a word"),
+        ({"runs": 3}, {}, "sweep.json counts 3 runs and plan.jsonl has 2"),
+        ({}, {"epochs": "30"}, "epochs is '30'; it should be a whole number"),
+        ({}, {"overrides": [1]}, "overrides is [1]; it should be a list of words"),
+    ],
+)
+def test_a_plan_of_other_kinds_of_values_is_named(
+    tmp_path: Path, changes: dict[str, object], row: dict[str, object], words: str
+) -> None:
+    path = write_sweep(tmp_path, header() | changes, [ROWS[0] | row, ROWS[1]]).path
+    with pytest.raises(RequestError, match=re.escape(f"{path} is no whole plan of a sweep: {words}; the command")):
+        read_sweep(path)
 
 
 @pytest.mark.parametrize("harm", ["cut", "not json", "no run_id", "header"])

@@ -9,6 +9,8 @@ from typing import Any
 import pandas as pd
 
 from roadmap.errors import RequestError
+from roadmap.folders.apart import files_below
+from roadmap.foreign import check_fields, parse_json
 
 Places = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 Record = dict[str, Any]
@@ -42,7 +44,7 @@ def bench_table(records: list[Record]) -> pd.DataFrame:
 
 def _flat(record: Record, row: Record) -> dict[str, Any]:
     head = {key: record[key] for key in ("bench_id", "ended", *MACHINE, "driver") if key in record}
-    head |= {key: row[key] for key in (*IDENTITY, *COUNTS, *HOW)}
+    head |= {key: row.get(key) for key in (*IDENTITY, *COUNTS, *HOW)}
     head |= {f"paper_{key}": cell for key, cell in row["published"].items()}
     for mode in MODES:
         outcome = row.get(mode, {})
@@ -57,7 +59,7 @@ def _flat(record: Record, row: Record) -> dict[str, Any]:
 def _files(place: Path) -> list[Path]:
     """The files of benches at a place."""
     if place.is_dir():
-        files = sorted(file for file in place.rglob("*.json") if file.parent.name == "bench" or file.parent == place)
+        files = [file for file in files_below(place, "*.json") if file.parent.name == "bench" or file.parent == place]
         files = [file for file in files if file.name != "summary.json" and not file.name.startswith(".")]
         if not files:
             raise RequestError(f"no bench in {place}; `roadmap bench` writes them into runs_dir/bench")
@@ -69,12 +71,40 @@ def _files(place: Path) -> list[Path]:
 
 def _read(file: Path) -> Record:
     try:
-        record = json.loads(file.read_text(encoding="utf-8"))
+        record = parse_json(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise RequestError(f"cannot read {file} as a bench: {error}") from error
     if not isinstance(record, dict) or "bench_id" not in record or not isinstance(record.get("rows"), list):
         raise RequestError(f"{file} is no record of `roadmap bench`: it has no bench_id and rows")
+    try:
+        check_fields(record, "a word", ("bench_id", "ended", "device", "processor"), needed=True)
+        check_fields(record, "a whole number", ("threads",), needed=True)
+        for row in record["rows"]:
+            _check_row(row)
+    except ValueError as error:
+        raise RequestError(f"{file} is a damaged record of `roadmap bench`: {error}") from error
     return record
+
+
+def _check_row(row: Any) -> None:
+    """Raises ValueError, in words, for what a network's row cannot be."""
+    if not isinstance(row, dict):
+        raise ValueError("one of its rows is no object")
+    check_fields(row, "a word", ("name", "variant", "precision"), needed=True)
+    check_fields(row, "a word", ("regime",))
+    check_fields(row, "an object", ("design", "published"), needed=True)
+    check_fields(row, "a whole number", ("num_classes", "image_size"), needed=True)
+    check_fields(row, "true or false", ("layer_scale", "channels_last", "compile"), needed=True)
+    check_fields(row, "a number", COUNTS)
+    check_fields(row, "an object", MODES)
+    for outcome in (row[mode] for mode in MODES if mode in row):
+        check_fields(outcome, "an object of numbers", MEASURED)
+        check_fields(outcome, "a whole number", ("batch",), needed=any(key in outcome for key in MEASURED))
+        check_fields(outcome, "a number", ("peak_memory_gb",))
+        check_fields(outcome, "a word", ("error",))
+        for key in MEASURED:
+            if key in outcome:
+                check_fields(outcome[key], "a number", ("median", "low", "high"), needed=True)
 
 
 def speeds(benches: pd.DataFrame, column: str) -> tuple[dict[str, float], str]:

@@ -11,7 +11,7 @@ import pandas as pd
 from roadmap.analysis.reading.runs import Folders
 from roadmap.errors import RequestError
 from roadmap.folders.apart import files_below
-from roadmap.folders.evaluation_record import EVALUATIONS, read_record
+from roadmap.folders.evaluation_record import EVALUATIONS, read_record, whole_record
 
 Folder = str | os.PathLike[str]
 # of a record, what each of its rows repeats
@@ -43,11 +43,12 @@ def read_evaluations(folders: Folders) -> tuple[pd.DataFrame, list[str]]:
     rows: list[dict[str, Any]] = []
     skipped = []
     for file in _files([folders] if isinstance(folders, str | os.PathLike) else folders):
-        record = read_record(file)
-        if record is None:
-            skipped.append(f"{file}: no evaluation's record, or a damaged one")
-        else:
-            rows += [row | {"path": str(file)} for row in evaluation_rows(record)]
+        try:
+            record = whole_record(file)
+        except (OSError, ValueError) as error:
+            skipped.append(f"{file}: {error.strerror if isinstance(error, OSError) else error}")
+            continue
+        rows += [row | {"path": str(file)} for row in evaluation_rows(record)]
     return pd.DataFrame(rows, columns=[*COLUMNS]), skipped
 
 

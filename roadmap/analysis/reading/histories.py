@@ -1,6 +1,5 @@
 """The histories of many runs in one table, by polars' parser of JSON lines; what it cannot take, line by line."""
 
-import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from roadmap.folders.runfolder import read_metrics
+from roadmap.foreign import parse_json
 
 if TYPE_CHECKING:
     import polars as pl
@@ -55,7 +55,7 @@ def _layout(file: Path) -> Layout:
             opened.seek(0, os.SEEK_END)
             opened.seek(max(0, opened.tell() - TAIL))
             tail = opened.read()
-        ends = json.loads(first), json.loads(tail.splitlines()[-1])
+        ends = parse_json(first), parse_json(tail.splitlines()[-1])
     except (OSError, ValueError, IndexError):
         return None
     if not tail.endswith(b"\n") or not all(isinstance(row, dict) and "epoch" in row for row in ends):

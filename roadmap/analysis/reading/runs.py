@@ -15,6 +15,7 @@ from roadmap.errors import RequestError
 from roadmap.folders.apart import APART
 from roadmap.folders.evaluation_record import EVALUATIONS
 from roadmap.folders.runfolder import METRICS, SUMMARY
+from roadmap.foreign import check_fields, parse_json
 from roadmap.garbage import no_garbage_collection
 
 Folders = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
@@ -156,18 +157,13 @@ def _read_summary(folder: str) -> Summary:
         summary = orjson.loads(text)
     except ValueError:
         # Python's own parser takes NaN, which Python's own writes; but also half a character, which no table does
-        summary = json.loads(text)
+        summary = parse_json(text)
         json.dumps(summary, ensure_ascii=False).encode()
     if not isinstance(summary, dict) or not isinstance(summary.get("run_id"), str):
         raise ValueError("no run's record: it has no run_id")
-    for name in NUMBERS:
-        value = summary.get(name)
-        if value is not None and (type(value) not in (int, float) or abs(value) == float("inf")):
-            raise ValueError(f"{name} is {value!r}; it should be a number")
-    for kind, names, wanted in ((str, WORDS, "a word"), (dict, NESTED, "an object")):
-        for name in names:
-            if not isinstance(summary.get(name), kind | None):
-                raise ValueError(f"{name} is {summary[name]!r}; it should be {wanted}")
+    check_fields(summary, "a number", NUMBERS)
+    check_fields(summary, "a word", WORDS)
+    check_fields(summary, "an object", NESTED)
     if summary.get("status") not in STATUSES:
         raise ValueError(f"status is {summary.get('status')!r}; it should be {listed(STATUSES)}")
     if summary.get("definition") is None:

@@ -6,21 +6,19 @@ from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
-import yaml
-
 from roadmap.config.path import Row, Step, compose_path
 from roadmap.errors import RequestError
+from roadmap.foreign import parse_yaml
 
 WORD = re.compile(r"[+~]*\w[\w./@:-]*=")
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def logged_overrides(folder: str) -> tuple[str, ...] | None:
     """The overrides that a run was started with, or None where its folder does not say, or has other words there."""
     try:
         text = (Path(folder) / ".hydra" / "overrides.yaml").read_text(encoding="utf-8")
-        overrides = yaml.load(text, LOADER)  # a safe loader
-    except (OSError, ValueError, yaml.YAMLError):
+        overrides = parse_yaml(text)
+    except (OSError, ValueError):
         return None
     if not isinstance(overrides, list) or not all(isinstance(override, str) for override in overrides):
         return None
