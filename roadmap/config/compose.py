@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from roadmap.checked import Checked, listed
 from roadmap.config.confdir import group_options
 from roadmap.config.files import initialized
-from roadmap.config.hydra_errors import hydra_errors
+from roadmap.config.hydra_errors import OTHER_GROUPS, hydra_errors, near
 from roadmap.config.overrides import MATCHING, SETTINGS, is_network, is_toggle, key_of, variant_name
 from roadmap.designs.counting import count_composed
 from roadmap.designs.matching import Matching, matched
@@ -194,6 +194,7 @@ def composed(
     check_words(overrides, config_dirs)
     values = _plain_values(config)
     options = {str(group): str(option) for group, option in choices.items()}
+    _check_added(config, overrides, config_dirs)
     for axis in AXES:
         if axis in values:  # where Hydra puts what no header places
             raise RequestError(
@@ -202,11 +203,25 @@ def composed(
             )
     plain = options
     if any(map(is_toggle, overrides)):
-        plain = compose([override for override in overrides if not is_toggle(override)], config_dirs).choices
+        _, plain = options_of([override for override in overrides if not is_toggle(override)], config_dirs)
     asked = _rival(values["model"], overrides) if values.get("model") else Design.from_mapping(values["design"])
     variant = variant_name(values["step"], options, plain, overrides)
     recipe = Recipe.from_mapping(values["recipe"])
     return _at_equal_cost(Composed(values, options, tuple(overrides), asked, recipe, variant, plain, asked))
+
+
+def _check_added(config: DictConfig, overrides: Sequence[str], config_dirs: Sequence[str]) -> None:
+    """Raises RequestError for a setting that a word adds and nothing reads, as ``+epoch=3``."""
+    added = {key_of(word).partition(".")[0]: word for word in overrides if word.startswith("+")}
+    added = {name: word for name, word in added.items() if name in config}
+    if not added:
+        return
+    known = options_of([], config_dirs)[0]
+    text = OmegaConf.to_yaml(config)
+    for name, word in added.items():
+        read = name in (*known, *AXES, *OTHER_GROUPS) or re.search(rf"\$\{{[^}}]*\b{name}\b", text)
+        if not read:
+            raise RequestError(f"'{word}' adds a setting that nothing reads; {near(name)}")
 
 
 def _at_equal_cost(asked: Composed) -> Composed:

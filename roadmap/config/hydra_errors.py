@@ -28,7 +28,7 @@ RUN_KEYS = (
     "match_by",
     "objectives",
 )
-OTHER_GROUPS = ("regime", "step", "recipe", "size", "data", "logger", "path", "rows", "study", "experiment")
+OTHER_GROUPS = ("regime", "step", "recipe", "size", "model", "data", "logger", "path", "rows", "study", "experiment")
 # Hydra's plugins that come with our extras.
 PLUGINS = {
     "hydra/launcher=joblib": "joblib",
@@ -50,12 +50,46 @@ def hydra_errors(overrides: Sequence[str]) -> Iterator[None]:
     except (YAMLError, UnicodeDecodeError) as error:
         raise RequestError(f"a config cannot be read: {' '.join(str(error).split())}") from error
     except RecursionError as error:
-        raise RequestError("a config holds itself, by an alias (*name) in its file; write it out") from error
-    except ValueError as error:
-        # Hydra's own for `kernel=7`: it takes option names that look like words only
-        if isinstance(error, RequestError) or "Config group override" not in str(error):
+        raise RequestError(
+            "a config is nested too deep, or holds itself by an alias (*name) in its file; write it out"
+        ) from error
+    except (ValueError, TypeError) as error:
+        sentence = None if isinstance(error, RequestError) else _of_values(str(error), overrides)
+        if sentence is None:
             raise
-        raise RequestError(_not_a_word(overrides) or str(error)) from error
+        raise RequestError(sentence) from error
+
+
+def _of_values(text: str, overrides: Sequence[str]) -> str | None:
+    """The ValueErrors and TypeErrors of Hydra and OmegaConf that a command line can bring about."""
+    # for `kernel=7`: Hydra takes option names that look like words only
+    if "Config group override" in text:
+        return _not_a_word(overrides) or text
+    # for `seeds.x=1` and `seeds.x.y=1`: OmegaConf takes what follows a list's name for a number in it
+    if found := re.search(
+        r"invalid literal for int\(\) with base 10: '(.*)'|^Index '(.*)' \(str\) is not an int", text
+    ):
+        name = found[1] or found[2]
+        key = next((key for key in map(_key, overrides) if name in key.split(".")[1:]), name)
+        node = key.partition(f".{name}")[0]
+        return f"unknown setting '{key}'; {node} is a list: write {node}=[…]"
+    return None
+
+
+def _key(override: str) -> str:
+    return override.partition("=")[0].lstrip("+~")
+
+
+def near(key: str, error: BaseException | None = None) -> str:
+    """What a setting that there is not may have meant: one of a like name, or the settings that OmegaConf has there."""
+    beside = getattr(error, "parent_node", None)
+    if "." in key and beside:
+        # of a.b.c it may be b that there is not
+        place = key.rpartition(f".{getattr(error, 'key', '')}")[0] or key.rpartition(".")[0]
+        return f"{place} has {', '.join(map(str, beside))}"
+    known = [] if "." in key else [*SETTINGS, *RUN_KEYS, *OTHER_GROUPS, *AXES]
+    alike = get_close_matches(key, known, n=1)
+    return f"did you mean {alike[0]}?" if alike else "`roadmap train --cfg job` shows every setting"
 
 
 def _not_a_word(overrides: Sequence[str]) -> str | None:
@@ -82,13 +116,9 @@ def one_sentence(error: Exception) -> str:
         options = sorted(re.findall(r"^\t(\S+)$", text, flags=re.MULTILINE), key=_by_number)
         return f"unknown {missing[1]} '{missing[2]}'; choose {listed(options)}"
     if unknown := re.search(r"Could not override '([^']+)'", text):
-        near = (
-            []
-            if "." in unknown[1]
-            else get_close_matches(unknown[1], [*SETTINGS, *RUN_KEYS, *OTHER_GROUPS, *AXES], n=1)
-        )
-        hint = f"did you mean {near[0]}?" if near else "`roadmap train --cfg job` shows every setting"
-        return f"unknown setting '{unknown[1]}'; {hint}"
+        return f"unknown setting '{unknown[1]}'; {near(unknown[1], error.__cause__)}"
+    if merging := re.search(r"Error merging override (.+)", text):
+        return f"cannot set '{merging[1]}': {str(error.__cause__).partition(chr(10))[0]}"
     if isinstance(error, OverrideParseException):
         name, _, value = error.override.partition("=")
         # as our own run folders have in their names

@@ -93,6 +93,8 @@ def test_data_scales_the_recipe_and_the_command_line_has_the_last_word() -> None
         assert getattr(paper.augment, ingredient)
     assert small.network.layer_scale == paper.network.layer_scale
     assert compose(["recipe=enhanced", "recipe.optimizer.lr=0.5"]).recipe.optimizer.lr == 0.5
+    # a setting of the user's own that others are made of
+    assert compose(["+rate=0.5", "recipe.optimizer.lr=${rate}"]).recipe.optimizer.lr == 0.5
 
 
 @pytest.mark.parametrize(
@@ -102,7 +104,14 @@ def test_data_scales_the_recipe_and_the_command_line_has_the_last_word() -> None
         ("step=nope", "unknown step 'nope'; choose depthwise_conv, enhanced_recipe,"),
         ("kernel=7", "unknown kernel '7'; choose k3, k5, k7, k9 or k11"),
         ("epoch=3", "unknown setting 'epoch'; did you mean epochs?"),
-        ("recipe.foo=1", "unknown setting 'recipe.foo'; `roadmap train --cfg job` shows every setting"),
+        ("recipe.foo=1", "unknown setting 'recipe.foo'; recipe has name, batch_size, image_size, optimizer, schedule"),
+        ("recipe.foo.bar=1", "unknown setting 'recipe.foo.bar'; recipe has name, batch_size,"),
+        ("+epoch=3", "'+epoch=3' adds a setting that nothing reads; did you mean epochs?"),
+        ("++a.b=3", "'++a.b=3' adds a setting that nothing reads; `roadmap train --cfg job` shows every setting"),
+        ("seeds.x=1", "unknown setting 'seeds.x'; seeds is a list: write seeds=[…]"),
+        ("seeds.x.y=1", "unknown setting 'seeds.x.y'; seeds is a list: write seeds=[…]"),
+        ("++path.steps.x=1", "unknown setting 'path.steps.x'; path.steps is a list: write path.steps=[…]"),
+        ("+seeds.a=1", "cannot set '+seeds.a=1': Index 'a' (str) is not an int"),
         ("epochs=ten", "epochs='ten' does not fit: it wants a whole number"),
         ("epochs=0", "epochs=0 is out of range; it wants at least 1"),
         ("image_size=16", "image_size=16 is out of range; it wants at least 32"),
