@@ -10,6 +10,7 @@ from typing import Any
 from roadmap.folders.plan import write_sweep
 
 EXAMPLES = Path(__file__).parent.parent / "runs" / "examples" / "nano-digits"
+STUDIES = Path(__file__).parent.parent / "runs" / "studies"
 
 
 @cache
@@ -41,6 +42,23 @@ def example(step: str, seed: int = 0) -> Path:
     """The folder of one of the committed runs."""
     (folder,) = EXAMPLES.glob(f"nano-digits-{step}-s{seed}-*")
     return folder
+
+
+def evaluation(step: str, seed: int = 0) -> Path:
+    """The record of one of the committed evaluations on corrupted images."""
+    (file,) = STUDIES.glob(f"nano-digits-robustness/nano-digits-{step}-s{seed}-*/evaluations/*.json")
+    return file
+
+
+def bench(step: str) -> dict[str, Any]:
+    """A record of ``roadmap bench`` of one of the committed runs' networks, with made-up speeds."""
+    run, spread = summary_of(step), {"median": 2.0, "low": 1.5, "high": 2.5}
+    row = {key: run[key] for key in ("variant", "regime", "design", "image_size", "gmacs", "params_m")}
+    row |= {"name": step, "layer_scale": True, "num_classes": 10, "activations_m": 0.1, "published": {"top1": 80.0}}
+    row |= {"precision": "fp32", "channels_last": True, "compile": False}
+    row |= {"inference": {"batch": 32, "peak_memory_gb": 0.1, "images_per_second": spread, "relative": spread}}
+    machine = {"device": "cpu", "processor": "a CPU", "threads": 2}
+    return {"bench_id": f"{step}-cpu-1", "ended": "2026-11-25T00:00:00+00:00", **machine, "rows": [row]}
 
 
 def make_run(

@@ -27,9 +27,7 @@ from roadmap.errors import RequestError, WorkError
 from roadmap.networks.network import Network
 from roadmap.records.design import AXES, Design
 from roadmap.training.checkpoint import Checkpoints
-from tests.records import EXAMPLES, example, make_sweep, summary_of
-
-ROBUSTNESS = EXAMPLES.parent.parent / "studies" / "nano-digits-robustness"
+from tests.records import bench, evaluation, example, make_sweep, summary_of
 
 few = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 anything = st.recursive(
@@ -176,19 +174,8 @@ def odd_records(draw: st.DrawFn, record: Any) -> Any:
 
 
 PLANNED = [summary_of("gelu"), summary_of("kernel_7")]
-EVALUATED = json.loads(min(ROBUSTNESS.glob("*-gelu-s0-*/evaluations/*.json")).read_text())
+EVALUATED = json.loads(evaluation("gelu").read_text())
 EVALUATED["parts"] = EVALUATED["parts"][:3]
-TIMES = {"median": 2.0, "low": 1.5, "high": 2.5}
-BENCH = {"bench_id": "x", "ended": "2026-01-01", "device": "cpu", "processor": "a CPU", "threads": 2, "rows": [{}]}
-BENCH["rows"] = [
-    {
-        key: PLANNED[0][key]
-        for key in ("variant", "regime", "design", "image_size", "gmacs", "params_m", "activations_m")
-    }
-    | {"name": "gelu", "layer_scale": True, "num_classes": 10, "precision": "fp32", "channels_last": True}
-    | {"compile": False, "published": {"top1": 80.0}}
-    | {"inference": {"batch": 32, "peak_memory_gb": 0.1, "images_per_second": TIMES, "relative": TIMES}}
-]
 
 
 def say_or_refuse(*arguments: str) -> None:
@@ -227,7 +214,7 @@ def test_a_strange_evaluation_is_read_or_named(record: Any) -> None:
 
 
 @few
-@given(odd_records(BENCH))
+@given(odd_records(bench("gelu")))
 def test_a_strange_bench_is_a_table_or_a_sentence(record: Any) -> None:
     with tempfile.TemporaryDirectory() as place:
         file = Path(place, "bench.json")

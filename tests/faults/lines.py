@@ -79,7 +79,7 @@ HEAVY = {"regime": ["tiny", "base", "nano_base"], "size": GROUPS["size"], "exper
 HEAVY["model"] = [name for name in GROUPS["model"] if not name.startswith("nano")]
 TWO = ["path=two", "--config-dir", "conf"]
 # what makes a line of the command quick and right, before anything odd comes to it
-QUICK = ["bench.repeats=1", "bench.seconds=0.001", "bench.measure=[latency]"]
+QUICK = ["bench.repeats=2", "bench.seconds=0.001", "bench.measure=[latency]"]
 CHEAP: dict[str, list[str]] = {
     "train": ["regime=nano", "data=digits", "epochs=1", "device=cpu"],
     "run": ["regime=nano", "epochs=1", "seeds=[0]", *TWO],
@@ -97,6 +97,7 @@ PLACES = [
     *("damaged", "damaged", "damaged", "damaged/a", "damaged/b", "damaged/sweeps", "trained", "trained", "files"),
     *("empty", "nowhere", "file.txt", "", ".", "wandb://nobody", "conf", "files/bench.json", "a\x00b"),
 ]
+BENCHES = ("whole/bench", "damaged/bench", "damaged", "files/bench.json", "whole/a/summary.json", "nowhere")
 OUTPUTS = [
     *("out.png", "out.svg", "out.pdf", "out.html", "out.json", "out", "out.gif", "OUT.PNG", ".png", "out.png/"),
     *("no/where/out.png", "empty", "-", "", "file.txt/out.png", "a" * 300 + ".png", "ö 日本.png", "whole/out.html"),
@@ -121,12 +122,15 @@ OPTIONS = {
         *(["--by", text] for text in ("kernel", "norm,kernel", "nope", "")),
         *(["--sort", text] for text in ("top1", "-top1", "nope")),
         *(["--baseline", text] for text in ("gelu", "nope")),
+        *(["--bench", place] for place in BENCHES),
     ],
+    "report": [["--bench", place] for place in BENCHES],
     "figure": [
         *(["--kind", kind] for kind in ("roadmap", "deltas", "tradeoff", "pareto", "curves", "robustness", "edf", "x")),
         *(["--kind", kind] for kind in ("attribution", "interactions", "scatter")),
         *(["--x", text] for text in ("params", "throughput", "nope")),
         *(["--metric", text] for text in ("train_loss", "nope")),
+        *(["--kind", "tradeoff", "--x", "inference", "--bench", place] for place in BENCHES),
     ],
     "attribution": [["--json"], ["--csv"], ["--where", "seed == 0"]],
     "status": [["--json"], ["--list", "failed"], ["--list", "nope"]],
@@ -195,8 +199,15 @@ def draw_word(draw: random.Random) -> str:
     if bent < 0.05:
         return f"~{key}" if bent < 0.03 else f"~{key}={value}"
     if bent < 0.13:
-        ways = (f"+{key}={value}", f"++{key}={value}", f"{key}.x={value}", f"{key}@x={value}", key, f"={value}")
-        return draw.choice(ways)
+        within = (
+            f"{key}.x={value}",
+            f"{key}.x.y={value}",
+            f"{key}.0={value}",
+            f"+{key}.x={value}",
+            f"++{key}.0={value}",
+        )
+        ways = (f"+{key}={value}", f"++{key}={value}", f"+{key}s={value}", f"{key}@x={value}", key, f"={value}")
+        return draw.choice((*ways, *within))
     if bent < 0.16:
         return f"{key[:-1]}={value}"
     if bent < 0.18:

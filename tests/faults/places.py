@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from tests.records import example, make_sweep, summary_of
+from tests.records import bench, evaluation, example, make_sweep, summary_of
 
 PATHS = {
     "two": "name: two\nsteps:\n  - {change: step=gelu, label: g}\n  - kernel=k3\n",
@@ -55,6 +55,10 @@ def furnish(folder: Path) -> Path:
     """What every line finds; ``damage`` changes it from line to line."""
     for place, step, seed in (("a", "gelu", 0), ("b", "gelu", 1), ("c", "kernel_7", 0)):
         shutil.copytree(example(step, seed), folder / "whole" / place)
+        (folder / "whole" / place / "evaluations").mkdir()
+        shutil.copy(evaluation(step, seed), folder / "whole" / place / "evaluations")
+    (folder / "whole" / "bench").mkdir()
+    (folder / "whole" / "bench" / "gelu.json").write_text(json.dumps(bench("gelu")))
     shutil.copytree(folder / "whole", folder / "damaged")
     make_sweep(folder / "whole", "made-nano-digits-1", [dict(summary_of("gelu")), dict(summary_of("kernel_7"))])
     shutil.copytree(folder / "whole" / "sweeps", folder / "damaged" / "sweeps")
