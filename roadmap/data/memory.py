@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,6 +70,7 @@ def _cifar(data: Data) -> tuple[Images, Images]:
     if data.root is None:
         raise RequestError("data.root is not set; add data.root=…")
     root = Path(data.root)
+    missing = [folder for folder in (root, *root.parents) if not folder.exists()]
     parts = []
     for train in (True, False):
         try:
@@ -76,6 +78,10 @@ def _cifar(data: Data) -> tuple[Images, Images]:
         # torchvision raises RuntimeError for damaged files, urllib OSError without a network
         except (OSError, RuntimeError, EOFError) as error:
             reason = " ".join(str(error).split())
+            # torchvision makes the folder before it asks for what goes into it
+            for folder in missing:
+                with suppress(OSError):
+                    folder.rmdir()
             raise RequestError(
                 f"{data.name} is not in data.root={data.root} and could not be downloaded ({reason}); "
                 f"put {reader.filename} there, unpacked or not, or choose another data.root"

@@ -133,6 +133,8 @@ def test_an_interrupted_bench_leaves_nothing(
     ("words", "sentence"),
     [
         ("precision=fp8", "unknown precision 'fp8'; choose fp32, bf16 or fp16"),
+        ("precision=fp8 device=meta", "unknown precision 'fp8'; choose fp32, bf16 or fp16"),
+        ("compile=7 device=meta", "compile=7 does not fit: it wants true or false"),
         ("device=tpu", "device=tpu cannot be used on this machine; choose auto or cpu"),
         ("runs_dir=/proc/none", "cannot write to /proc/none/bench: No such file or directory; choose another runs_dir"),
         ("--json --csv", "argument --csv: not allowed with argument --json; see `roadmap bench --help`"),

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from urllib.error import URLError
 
 import pytest
 import torch
@@ -245,10 +246,17 @@ def test_a_runs_dir_that_cannot_be_written(tmp_path: Path) -> None:
         execute(compose([*QUICK, f"runs_dir={tmp_path / 'file' / 'runs'}"]))
 
 
-def test_missing_cifar_gets_one_sentence(tmp_path: Path) -> None:
+def test_missing_cifar_gets_one_sentence_and_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_network(*_: object, **__: object) -> None:
+        raise URLError("no network")
+
+    monkeypatch.setattr("urllib.request.urlopen", no_network)
+    root = tmp_path / "deep" / "data"
     with pytest.raises(RequestError, match=r"cifar10 is not in data\.root=.* and could not be downloaded") as error:
-        execute(compose(["data=cifar10", f"data.root={tmp_path}", f"runs_dir={tmp_path / 'runs'}"]))
+        execute(compose(["data=cifar10", f"data.root={root}", f"runs_dir={tmp_path / 'runs'}"]))
+    assert "no network" in str(error.value)
     assert "cifar-10-python.tar.gz" in str(error.value)
+    assert not root.parent.exists()
 
 
 def test_the_folder_is_found_by_its_id(finished: Path) -> None:
