@@ -34,6 +34,10 @@ class Checked:
         A key with a default may be left out.
         """
         fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+        if not isinstance(mapping, Mapping):
+            raise RequestError(
+                f"{cls.place}={mapping!r} does not fit: it wants settings, as {cls.key(next(iter(fields)))}=…"
+            )
         unknown = [key for key in mapping if key not in fields]
         if unknown:
             raise RequestError(f"unknown key {cls.key(unknown[0])}; choose {listed(fields)}")

@@ -20,6 +20,7 @@ from roadmap.designs.counting import count_composed
 from roadmap.errors import RequestError
 from roadmap.folders.plan import read_sweeps
 from roadmap.sweeps.lattice import Lattice
+from roadmap.sweeps.studies import orders_of
 from roadmap.textual import csv, printable
 
 if TYPE_CHECKING:
@@ -124,12 +125,13 @@ def _chosen_changes(study: Mapping[str, Any] | None) -> tuple[list[str] | None, 
     """The changes asked for, None for all, and whether the path's others are in every set."""
     if study is None:
         return None, False
-    if study["name"] != "orders":
+    if study.get("name") != "orders":
         raise RequestError(
-            f"study={study['name']} does not go with an attribution; some of the changes are chosen by study=orders "
-            "study.changes=[gelu,layer_norm]"
+            f"study={study.get('name')} does not go with an attribution; some of the changes are chosen by "
+            "study=orders study.changes=[gelu,layer_norm]"
         )
-    return study["changes"], study["others"]
+    wanted = orders_of(study)
+    return None if wanted.changes is None else list(wanted.changes), wanted.others
 
 
 def _restriction(steps: list[Step]) -> str:

@@ -41,9 +41,9 @@ def search(overrides: list[str], config_dirs: list[str], dry_run: bool = False) 
         return 0
     from roadmap.commands import train
     from roadmap.runtime.launching import launching
-    from roadmap.sweeps.trials import open_study, told
+    from roadmap.sweeps.trials import kept_in, open_study, told
 
-    with plan.held():
+    with plan.held(), kept_in(plan.trials):
         study = open_study(plan.name, plan.storage, plan.search.directions, plan.overrides, plan.config_dirs)
         missing = plan.search.n_trials - len(told(study))
         print(
@@ -105,8 +105,12 @@ class Plan:
         return Path(self.runs_dir) / "searches" / self.name
 
     @property
+    def trials(self) -> Path:
+        return self.folder / "trials.db"
+
+    @property
     def storage(self) -> str:
-        return f"sqlite:///{(self.folder / 'trials.db').resolve()}"
+        return f"sqlite:///{self.trials.resolve()}"
 
     def arguments(self, trials: int) -> list[str]:
         """What ``roadmap train`` is started with for so many more trials."""

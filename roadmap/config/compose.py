@@ -21,8 +21,9 @@ from roadmap.designs.counting import count_composed
 from roadmap.designs.matching import Matching, matched
 from roadmap.errors import RequestError
 from roadmap.records.design import AXES, LATER_AXES, Design
-from roadmap.records.experiment import Experiment
+from roadmap.records.experiment import Experiment, Settings
 from roadmap.records.recipe import Recipe
+from roadmap.records.regime import Regime
 from roadmap.records.rival import Rival
 
 # Hydra's own groups that only its application uses: a sixth of the time of a composition without one.
@@ -139,6 +140,8 @@ def check_words(overrides: Sequence[str], config_dirs: Sequence[str]) -> None:
         group = key_of(word)
         if re.match(r"\s*\[", word.partition("=")[2]) and ("/" in group or group_options(group)):
             raise RequestError(f"'{word}' does not fit: a group has one option; write {key_of(word)}=NAME")
+        if word.lstrip("+").startswith("hydra.run.dir"):
+            raise RequestError(f"'{word}' would make a folder that nothing is written to: runs lie below runs_dir=…")
         if word.lstrip("+").startswith("hydra.searchpath"):
             raise RequestError(f"'{word}' adds folders of configs unseen; name each by --config-dir")
 
@@ -195,6 +198,11 @@ def composed(
     values = _plain_values(config)
     options = {str(group): str(option) for group, option in choices.items()}
     _check_added(config, overrides, config_dirs)
+    if not isinstance(values["step"], str):
+        raise RequestError(f"step={values['step']} does not fit: it wants a word, as step=gelu")
+    for name in SETTINGS:
+        Settings.fitted(name, values[name])
+    Regime.from_mapping(values["regime"])
     for axis in AXES:
         if axis in values:  # where Hydra puts what no header places
             raise RequestError(

@@ -88,6 +88,8 @@ def _sweeps(given: Mapping[str, Any], asked: Mapping[str, str], fixed: Sequence[
 
     A field of the design takes the place of the axis that sets it.
     """
+    if not isinstance(given, Mapping):
+        raise RequestError(f"study.space={given} does not fit: it wants what is varied, as {{kernel: 'choice(k3,k7)'}}")
     sweeps = {key: str(sweep) for key, sweep in given.items() if sweep is not None} | dict(asked)
     for key in [*map(key_of, fixed), *sweeps]:
         sweeps.pop(GROUPS.get(key, ""), None)

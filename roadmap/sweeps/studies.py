@@ -80,7 +80,7 @@ def study_of(asked: Mapping[str, Any] | None, overrides: Sequence[str], config_d
         raise RequestError(f"step= does not go with study={asked['name']}: its designs are sets of the path's changes")
     steps = compose_path(overrides, config_dirs)
     if asked["name"] == "orders":
-        return orders(_orders_of(asked), steps, config_dirs)
+        return orders(orders_of(asked), steps, config_dirs)
     return one_change(OneChange.from_mapping(asked), Lattice.of(steps, config_dirs=config_dirs))
 
 
@@ -109,7 +109,8 @@ def _reason(lattice: Lattice, name: str, leaving: bool) -> str:
     raise AssertionError("a feasible set needs no others")
 
 
-def _orders_of(asked: Mapping[str, Any]) -> Orders:
+def orders_of(asked: Mapping[str, Any]) -> Orders:
+    """The record of ``study=orders``. Raises RequestError where something does not fit."""
     given = asked.get("orders")
     return Orders.from_mapping({**asked, "orders": "given", "given": given} if isinstance(given, list) else asked)
 

@@ -1,16 +1,21 @@
 """A search's trials in Optuna's storage: how they are sampled, what is noted with each, how a killed one goes on."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from json import JSONDecodeError
+from pathlib import Path
 from typing import Any
 
 import optuna
 from hydra_plugins.hydra_optuna_sweeper._impl import create_params_from_overrides
 from omegaconf import DictConfig
 from optuna.distributions import BaseDistribution
+from optuna.exceptions import OptunaError
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
 
 from roadmap.config.compose import compose
 from roadmap.config.overrides import key_of
@@ -111,6 +116,19 @@ class Noted:
     number: int
     run_id: str | None
     refused: str | None
+
+
+@contextmanager
+def kept_in(file: Path) -> Iterator[None]:
+    """While entered, trials are kept in a file. Raises RequestError where it is damaged."""
+    try:
+        yield
+    except (SQLAlchemyError, OptunaError, JSONDecodeError) as error:
+        reason = str(getattr(error, "orig", None) or error).partition("\n")[0]
+        raise RequestError(
+            f"{file} holds no trials that can be read ({reason}); once it is moved away the same command begins anew, "
+            "and keeps the runs that are finished"
+        ) from error
 
 
 def open_study(

@@ -13,6 +13,7 @@ import pytest
 
 from roadmap.__main__ import main
 from roadmap.analysis.reading.runs import read_runs
+from roadmap.commands.search import Plan
 from tests.records import EXAMPLES
 
 SEARCH = ["sweep", "study=search", "epochs=2", "study.n_trials=6", "study.population=3", "study.gmacs=[0,0.003]"]
@@ -32,6 +33,17 @@ def test_the_front_in_a_table_for_other_programs(tmp_path: Path, capsys: pytest.
     assert "front: 3 of 16 designs" in capsys.readouterr().out
     assert main(["compare", str(EXAMPLES), "--pareto"]) == 2
     assert "were trained by recipe enhanced and original" in capsys.readouterr().err
+
+
+def test_damaged_trials_are_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [*SEARCH[1:], f"runs_dir={tmp_path}"]
+    trials = Plan.of(words, []).trials
+    trials.parent.mkdir(parents=True)
+    trials.write_bytes(b"no database" * 99)
+    assert main(["sweep", *words]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"roadmap: {trials} holds no trials that can be read (file is not a database); once it is")
+    assert said.count("\n") == 1
 
 
 def test_without_optuna_the_request_is_refused(
