@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from roadmap.config.compose import Composed
 from roadmap.networks.builder import build_network
 from roadmap.networks.spending import spent
-from roadmap.runtime.device import autocast
+from roadmap.runtime.device import autocast, is_out_of_memory
 
 Step = Callable[[], object]
 Clock = Callable[[Step], float]
@@ -125,11 +125,6 @@ def with_room(attempt: Callable[[int], Found], batch: int, device: torch.device)
             if batch == 1 or not is_out_of_memory(error):
                 raise
         batch //= 2
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether a device says that it has not the memory; torch has no class of errors for a CPU that says so."""
-    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator: can't allocate memory" in str(error)
 
 
 def free(device: torch.device) -> None:

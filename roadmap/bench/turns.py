@@ -16,7 +16,6 @@ from roadmap.bench.measure import (
     alternate,
     free,
     inference_step,
-    is_out_of_memory,
     random_images,
     synchronise,
     training_step,
@@ -25,7 +24,7 @@ from roadmap.bench.measure import (
 from roadmap.bench.memory import peak_memory, total_memory
 from roadmap.bench.settings import BenchSettings
 from roadmap.errors import WorkError
-from roadmap.runtime.device import tf32
+from roadmap.runtime.device import is_out_of_memory, tf32
 
 Mode = Literal["inference", "training", "latency"]
 Say = Callable[[str], None]

@@ -3,7 +3,6 @@
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,13 +13,13 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from roadmap.data.parts import Part, corrupted_parts, open_parts
-from roadmap.errors import RequestError, WorkError
+from roadmap.errors import RequestError
 from roadmap.evaluating.calibration import BINS, calibration_error, class_accuracies
 from roadmap.evaluating.exam import Exam
 from roadmap.folders.evaluation_record import EvaluationRecord, make_folder, write_record
 from roadmap.folders.predictions import EvaluatedImages, Predictions, write_predictions
 from roadmap.folders.runfolder import now
-from roadmap.runtime.device import autocast
+from roadmap.runtime.device import autocast, within_memory
 from roadmap.runtime.distributed import World
 from roadmap.runtime.progress import QUIET_SECONDS
 from roadmap.training.answers import Answered, Answers
@@ -60,7 +59,7 @@ def _examine_alike(exams: Sequence[Exam], device: torch.device, world: World) ->
     records = [_opening(one, parts, device, world, started) for one in exams]
     label = first.trained.label if len(exams) == 1 else f"{len(exams)} networks"
     for part in _told(parts, label, shown=world.first and len(parts) > 1):
-        with _memory():
+        with within_memory("choose a smaller batch_size, or fewer runs at once"):
             rows = _examine_part(part, networks, evaluator, exams, records)
         for record, row in zip(records, rows, strict=True):
             record["parts"].append(row)
@@ -205,11 +204,3 @@ def _told(parts: Sequence[Part], label: str, shown: bool) -> Iterator[Part]:
             print(f"{label}: part {number} of {len(parts)}, {part.name}", file=sys.stderr, flush=True)
             spoke = time.monotonic()
         yield part
-
-
-@contextmanager
-def _memory() -> Iterator[None]:
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise WorkError("the device ran out of memory; choose a smaller batch_size, or fewer runs at once") from error

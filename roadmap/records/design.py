@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 PATCH = 16  # pixels a side of an isotropic network's patches
+MAX_DEPTH, MAX_WIDTH, MAX_KERNEL = 1024, 65536, 1023  # beyond these no machine has the memory
 EXPANSION = 4  # between a bottleneck's narrow and wide side, in ResNet and ConvNeXt alike
 
 
@@ -48,6 +49,11 @@ class Design(Checked):
             raise RequestError(f"design.depths={list(self.depths)} has a stage without blocks; each wants at least 1")
         if self.width < 1:
             raise RequestError(f"design.width={self.width} leaves no channels; it wants at least 1")
+        if max(self.depths) > MAX_DEPTH or self.width > MAX_WIDTH or self.kernel > MAX_KERNEL:
+            raise RequestError(
+                f"design.depths={list(self.depths)}, width={self.width} and kernel={self.kernel} are out of range; "
+                f"they want at most {MAX_DEPTH}, {MAX_WIDTH} and {MAX_KERNEL}"
+            )
         if self.kernel < 1 or self.kernel % 2 == 0:
             raise RequestError(f"design.kernel={self.kernel} has no centre pixel; choose an odd kernel")
         if self.depthwise_position == "first" and self.conv == "dense":

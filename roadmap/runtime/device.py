@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 
-from roadmap.errors import RequestError
+from roadmap.errors import RequestError, WorkError
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -24,6 +24,22 @@ def choose_device(name: str) -> torch.device:
     if device.type not in ("cpu", "cuda", "mps", "xpu"):
         raise RequestError(f"device={name} cannot train; choose auto, cpu or cuda")
     return device
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether a device says that it has not the memory; torch has no class of errors for a CPU that says so."""
+    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator: can't allocate memory" in str(error)
+
+
+@contextmanager
+def within_memory(advice: str) -> Iterator[None]:
+    """Raises WorkError with the advice where the device has not the memory for what is done while entered."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error) and not isinstance(error, MemoryError):
+            raise
+        raise WorkError(f"the device ran out of memory; {advice}") from error
 
 
 def share_gpus(name: str, worker: int) -> None:

@@ -13,7 +13,7 @@ from roadmap.errors import PrunedError, RequestError, RoadmapError, StoppedError
 from roadmap.folders.claims import Claim
 from roadmap.folders.runfolder import RunFolder, now
 from roadmap.records.experiment import Experiment
-from roadmap.runtime.device import choose_device
+from roadmap.runtime.device import choose_device, is_out_of_memory, within_memory
 from roadmap.runtime.distributed import World, join, local_device, loss_of_a_process
 from roadmap.runtime.progress import Progress
 from roadmap.runtime.stopping import StopRequest
@@ -62,7 +62,8 @@ def execute_claimed(
     with stop or StopRequest() as stop:
         with world.together():
             loaders = open_loaders(experiment, device, world)
-            trainer = build_trainer(experiment, loaders, device, world, stop)
+            with within_memory("choose a smaller network"):
+                trainer = build_trainer(experiment, loaders, device, world, stop)
         folder = None
         with world.together():
             if world.first:
@@ -210,7 +211,7 @@ def _status(folder: RunFolder, world: World) -> Iterator[_Status]:
         raise
     except Exception as error:
         sentence = str(error) if isinstance(error, RoadmapError) else f"{type(error).__name__}: {error}".split("\n")[0]
-        if isinstance(error, torch.OutOfMemoryError):
+        if is_out_of_memory(error):
             sentence = "the device ran out of memory; choose a smaller micro_batch_size"
         _leave_word(folder, world, status.logger, status="failed", ended=now(), error=sentence)
         if isinstance(error, RoadmapError):

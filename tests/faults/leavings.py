@@ -56,7 +56,8 @@ def _allowed(words: list[str]) -> Iterator[str]:
         if key in ("runs_dir", "hydra.run.dir", "hydra.sweep.dir"):
             yield "" if set(value) & set("$'\"\\{~") else _place(value.strip())
         if word in OUTPUTS:
-            yield _place(following)
+            # an evaluation's predictions lie beside its record
+            yield _place(following).removesuffix(Path(following).suffix if command == "evaluate" else "")
         elif word.startswith(("-o", "--output=", "--json=", "--csv=")):
             yield ""
         if command == "evaluate" and not word.startswith("-"):

@@ -246,6 +246,36 @@ def test_a_runs_dir_that_cannot_be_written(tmp_path: Path) -> None:
         execute(compose([*QUICK, f"runs_dir={tmp_path / 'file' / 'runs'}"]))
 
 
+@pytest.mark.parametrize(
+    ("place", "sentence", "left"),
+    [
+        ("build_trainer", "the device ran out of memory; choose a smaller network", None),
+        ("_resume", "the device ran out of memory; choose a smaller micro_batch_size", "failed"),
+    ],
+)
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tr"
+        ),
+    ],
+)
+def test_a_device_without_the_memory_is_one_sentence(
+    place: str, sentence: str, left: str | None, error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_room(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(f"roadmap.training.execute.{place}", no_room)
+    with pytest.raises(WorkError) as raised:
+        execute(compose([*QUICK, f"runs_dir={tmp_path}"]))
+    assert str(raised.value) == sentence
+    summaries = [json.loads(file.read_text())["status"] for file in tmp_path.glob("*/summary.json")]
+    assert summaries == ([left] if left else [])
+
+
 def test_missing_cifar_gets_one_sentence_and_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_network(*_: object, **__: object) -> None:
         raise URLError("no network")
