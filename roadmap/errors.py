@@ -47,3 +47,8 @@ class StoppedError(RoadmapError):
     def __reduce__(self) -> tuple[type, tuple[signal.Signals, str]]:
         # from a launcher's worker to the process that started it
         return type(self), (self.by, self.place)
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, or is called, in one line."""
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -14,11 +14,15 @@ Kind = Literal[
     "true or false",
     "an object",
     "an object of numbers",
-    "a list",
     "a list of numbers",
     "a list of words",
     "a list of lists of words",
 ]
+
+
+def reason(error: OSError | ValueError) -> str:
+    """Why a file cannot be read, for a sentence that names it already."""
+    return str(error.strerror if isinstance(error, OSError) else error)
 
 
 def parse_json(text: str | bytes) -> Any:
@@ -74,7 +78,6 @@ _KINDS: dict[Kind, Callable[[Any], bool]] = {
     "true or false": lambda value: type(value) is bool,
     "an object": lambda value: type(value) is dict,
     "an object of numbers": lambda value: type(value) is dict and all(map(_is_number, value.values())),
-    "a list": lambda value: type(value) is list,
     "a list of numbers": lambda value: type(value) is list and all(v is None or _is_number(v) for v in value),
     "a list of words": _are_words,
     "a list of lists of words": lambda value: type(value) is list and all(map(_are_words, value)),

@@ -45,7 +45,7 @@ def in_processes(size: int, work: Callable[[], None]) -> list[int]:
         process.join(120)
         process.kill()  # what hangs does not outlive its test
         process.join()
-    return [process.exitcode or 0 for process in processes]
+    return [process.exitcode if process.exitcode is not None else -1 for process in processes]
 
 
 def train_in(size: int, overrides: Sequence[str]) -> list[int]:

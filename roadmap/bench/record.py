@@ -20,7 +20,7 @@ from roadmap.bench.turns import Mode, Say, Turn, take_turns
 from roadmap.folders.runfolder import now, one_name, write_whole
 from roadmap.networks.builder import build_network
 from roadmap.networks.spending import spent
-from roadmap.records.experiment import Experiment, Settings
+from roadmap.records.experiment import Experiment
 from roadmap.training.summary import git_commit
 
 Record = dict[str, Any]
@@ -43,7 +43,7 @@ def _row(contender: Contender) -> Record:
         "layer_scale": composed.recipe.network.layer_scale is not None,
         "num_classes": values["regime"]["num_classes"],
         **{key: Experiment.fitted(key, values[key]) for key in ("image_size", "precision")},
-        **{key: Settings.fitted(key, values[key]) for key in ("channels_last", "compile")},
+        **{key: values[key] for key in ("channels_last", "compile")},
         "params": count.params,
         "gmacs": count.gmacs,
         "params_m": count.params_m,

@@ -11,9 +11,9 @@ from yaml import YAMLError
 
 from roadmap.checked import listed
 from roadmap.config.confdir import group_options
-from roadmap.config.overrides import SETTINGS
+from roadmap.config.overrides import SETTINGS, key_of
 from roadmap.config.trust import trusted
-from roadmap.errors import RequestError
+from roadmap.errors import RequestError, first_line
 from roadmap.records.design import AXES
 
 RUN_KEYS = (
@@ -29,6 +29,7 @@ RUN_KEYS = (
     "objectives",
 )
 OTHER_GROUPS = ("regime", "step", "recipe", "size", "model", "data", "logger", "path", "rows", "study", "experiment")
+WITHIN_A_LIST = re.compile(r"invalid literal for int\(\) with base 10: '(.*)'|^Index '(.*)' \(str\) is not an int")
 # Hydra's plugins that come with our extras.
 PLUGINS = {
     "hydra/launcher=joblib": "joblib",
@@ -66,18 +67,12 @@ def _of_values(text: str, overrides: Sequence[str]) -> str | None:
     if "Config group override" in text:
         return _not_a_word(overrides) or text
     # for `seeds.x=1` and `seeds.x.y=1`: OmegaConf takes what follows a list's name for a number in it
-    if found := re.search(
-        r"invalid literal for int\(\) with base 10: '(.*)'|^Index '(.*)' \(str\) is not an int", text
-    ):
+    if found := WITHIN_A_LIST.search(text):
         name = found[1] or found[2]
-        key = next((key for key in map(_key, overrides) if name in key.split(".")[1:]), name)
+        key = next((key for key in map(key_of, overrides) if name in key.split(".")[1:]), name)
         node = key.partition(f".{name}")[0]
         return f"unknown setting '{key}'; {node} is a list: write {node}=[…]"
     return None
-
-
-def _key(override: str) -> str:
-    return override.partition("=")[0].lstrip("+~")
 
 
 def near(key: str, error: BaseException | None = None) -> str:
@@ -118,7 +113,7 @@ def one_sentence(error: Exception) -> str:
     if unknown := re.search(r"Could not override '([^']+)'", text):
         return f"unknown setting '{unknown[1]}'; {near(unknown[1], error.__cause__)}"
     if merging := re.search(r"Error merging override (.+)", text):
-        return f"cannot set '{merging[1]}': {str(error.__cause__).partition(chr(10))[0]}"
+        return f"cannot set '{merging[1]}': {first_line(error.__cause__ or error)}"
     if isinstance(error, OverrideParseException):
         name, _, value = error.override.partition("=")
         # as our own run folders have in their names

@@ -16,9 +16,8 @@ from roadmap.folders.runfolder import write_whole
 from roadmap.foreign import check_fields, parse_json
 
 EVALUATIONS = "evaluations"
-PART = re.compile(
-    r"([a-z0-9_]+/[0-9]{1,9})?"
-)  # of a record: empty for a whole data set, else a corruption and its severity
+# a part's name: empty for a whole data set, else a corruption and its severity
+PART = re.compile(r"([a-z0-9_]+/[0-9]{1,9})?")
 EvaluationRecord = dict[str, Any]
 
 

@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from roadmap.errors import RequestError, RoadmapError, WorkError
+from roadmap.errors import RequestError, RoadmapError, WorkError, first_line
 
 TIMEOUT = timedelta(minutes=30)  # for one process to wait for another: the first may be writing or indexing data
 
@@ -130,8 +130,8 @@ def join(device: torch.device) -> World:
         except (RuntimeError, ValueError) as error:
             place = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
             raise WorkError(
-                f"process {world.rank} cannot join the others, {world.size} in all, at {place}: {_first_line(error)}; "
-                "start all of them with torchrun, on machines that reach that address"
+                f"process {world.rank} cannot join the others, {world.size} in all, at {place}: "
+                f"{first_line(error)[:120]}; start all of them with torchrun, on machines that reach that address"
             ) from error
         atexit.register(dist.destroy_process_group)
     return world
@@ -148,10 +148,6 @@ def _meeting_place() -> dist.Store:
     return dist.PrefixStore(f"start {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store) if alone else store
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:120]
-
-
 @contextmanager
 def loss_of_a_process() -> Iterator[None]:
     """Say in one sentence that another process is gone, whatever the collective that noticed it says."""
@@ -164,5 +160,5 @@ def loss_of_a_process() -> Iterator[None]:
             raise
         raise WorkError(
             "another process of this run has ended, so this one cannot go on; started again, "
-            f"the run goes on from its last checkpoint ({_first_line(error)})"
+            f"the run goes on from its last checkpoint ({first_line(error)[:120]})"
         ) from error

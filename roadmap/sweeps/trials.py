@@ -20,7 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from roadmap.config.compose import compose
 from roadmap.config.overrides import key_of
 from roadmap.designs.counting import count_composed
-from roadmap.errors import RequestError
+from roadmap.errors import RequestError, first_line
 from roadmap.seeds import derived_seed
 from roadmap.sweeps.search import search_of
 from roadmap.sweeps.searchspace import SearchSpace
@@ -124,7 +124,7 @@ def kept_in(file: Path) -> Iterator[None]:
     try:
         yield
     except (SQLAlchemyError, OptunaError, JSONDecodeError) as error:
-        reason = str(getattr(error, "orig", None) or error).partition("\n")[0]
+        reason = first_line(getattr(error, "orig", None) or error)
         raise RequestError(
             f"{file} holds no trials that can be read ({reason}); once it is moved away the same command begins anew, "
             "and keeps the runs that are finished"

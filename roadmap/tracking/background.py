@@ -69,11 +69,6 @@ class Background:
         self.end()
 
 
-def first_line(error: Exception) -> str:
-    """What an error says, or is called, in one line."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
-
-
 def say(text: str) -> None:
     """A line on stderr, at once."""
     print(printable(text), file=sys.stderr, flush=True)

@@ -5,8 +5,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
+from roadmap.errors import first_line
 from roadmap.records.experiment import Logger
-from roadmap.tracking.background import Background, first_line, say
+from roadmap.tracking.background import Background, say
 from roadmap.tracking.wandb_client import check_installed
 
 END_SECONDS = 60.0  # for all that is not yet sent when the program ends

@@ -11,9 +11,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from roadmap.errors import WorkError
+from roadmap.errors import WorkError, first_line
 from roadmap.records.experiment import Logger
-from roadmap.tracking.background import first_line, say
+from roadmap.tracking.background import say
 from roadmap.tracking.wandb_client import client, has_wandb_key, leave_client
 from roadmap.tracking.wandb_fields import config_of, summary_of
 from roadmap.tracking.wandb_files import Segment, read_segment, segment_files

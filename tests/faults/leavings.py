@@ -53,7 +53,7 @@ def _allowed(words: list[str]) -> Iterator[str]:
     yield "line/runs/"
     for word, following in zip(words, [*words[1:], ""], strict=False):
         key, _, value = word.lstrip("+").partition("=")
-        if key in ("runs_dir", "hydra.run.dir", "hydra.sweep.dir"):
+        if key in ("runs_dir", "hydra.sweep.dir"):
             yield "" if set(value) & set("$'\"\\{~") else _place(value.strip())
         if word in OUTPUTS:
             # an evaluation's predictions lie beside its record

@@ -12,6 +12,7 @@ from roadmap.analysis.reading.runs import Folders
 from roadmap.errors import RequestError
 from roadmap.folders.apart import files_below
 from roadmap.folders.evaluation_record import EVALUATIONS, read_record, whole_record
+from roadmap.foreign import reason
 
 Folder = str | os.PathLike[str]
 # of a record, what each of its rows repeats
@@ -46,7 +47,7 @@ def read_evaluations(folders: Folders) -> tuple[pd.DataFrame, list[str]]:
         try:
             record = whole_record(file)
         except (OSError, ValueError) as error:
-            skipped.append(f"{file}: {error.strerror if isinstance(error, OSError) else error}")
+            skipped.append(f"{file}: {reason(error)}")
             continue
         rows += [row | {"path": str(file)} for row in evaluation_rows(record)]
     return pd.DataFrame(rows, columns=[*COLUMNS]), skipped

@@ -15,7 +15,7 @@ from roadmap.errors import RequestError
 from roadmap.folders.apart import APART
 from roadmap.folders.evaluation_record import EVALUATIONS
 from roadmap.folders.runfolder import METRICS, SUMMARY
-from roadmap.foreign import check_fields, parse_json
+from roadmap.foreign import check_fields, parse_json, reason
 from roadmap.garbage import no_garbage_collection
 
 Folders = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
@@ -137,8 +137,7 @@ def _summaries(folders: Folders, skipped: list[str]) -> Iterator[Summary]:
                 try:
                     yield _read_summary(path) | {"path": path}
                 except (OSError, ValueError) as error:
-                    reason = error.strerror if isinstance(error, OSError) else error
-                    skipped.append(f"{os.path.join(path, SUMMARY)}: {reason}")
+                    skipped.append(f"{os.path.join(path, SUMMARY)}: {reason(error)}")
         elif os.path.exists(place):
             # as a shell's runs/* brings them
             skipped.append(f"{place}: no folder")

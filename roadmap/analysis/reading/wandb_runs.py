@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
-from roadmap.errors import RequestError, RoadmapError, WorkError
-from roadmap.tracking.background import first_line
+from roadmap.errors import RequestError, RoadmapError, WorkError, first_line
 from roadmap.tracking.wandb_client import client, has_wandb_key, wandb_host
 from roadmap.tracking.wandb_fields import Keys, is_ours, merged_rows, our_summary, their_summary
 
