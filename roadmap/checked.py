@@ -84,7 +84,12 @@ def _fitted(value: Any, annotation: Any, place: str) -> Any:
     if _is_record(annotation) and isinstance(value, Mapping):
         return annotation.from_mapping(value)
     if annotation is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError as error:
+            raise RequestError(
+                f"{place}={str(value)[:20]}… does not fit: it wants a number that a float holds"
+            ) from error
     # bool is an int to Python, but not to the reader of `epochs=true`
     if not isinstance(annotation, type) or not isinstance(value, annotation) or (annotation is int and value is True):
         raise RequestError(f"{place}={value!r} does not fit: it wants {_described(annotation)}")

@@ -132,6 +132,10 @@ def test_data_scales_the_recipe_and_the_command_line_has_the_last_word() -> None
         ("design.depths=[1,1,1,1025]", "design.depths=[1, 1, 1, 1025], width=16 and kernel=3 are out of range"),
         ("design.width=0", "design.width=0 leaves no channels; it wants at least 1"),
         ("precision=fp8", "unknown precision 'fp8'; choose fp32, bf16 or fp16"),
+        (
+            f"recipe.optimizer.lr={'9' * 400}",
+            "recipe.optimizer.lr=99999999999999999999… does not fit: it wants a number",
+        ),
         ("recipe.optimizer.lr=-1", "recipe.optimizer.lr=-1.0 is out of range; it wants a value above 0"),
         ("recipe.label_smoothing=1", "recipe.label_smoothing=1.0 is out of range; it wants a value from 0 to below 1"),
         ("recipe.ema_decay=1.5", "recipe.ema_decay=1.5 is out of range; it wants a value from 0 to below 1"),
