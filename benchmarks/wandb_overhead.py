@@ -42,7 +42,7 @@ def timed(function):
             waited += time.perf_counter() - began
     return call
 execute.open_logger = timed(execute.open_logger)
-for logger in (loggers.NoLogger, loggers.Behind):
+for logger in (loggers.NoLogger, loggers.AsyncLogger):
     logger.log, logger.close = timed(logger.log), timed(logger.close)
 summary, _ = execute.execute(compose(sys.argv[1:]))
 began = time.perf_counter()

@@ -23,7 +23,6 @@ COMMANDS = {
     "doctor": "what this machine can do; --gpu: the proof that its GPU computes what the CPU does",
     "figure": "pictures of logged runs: the roadmap, --kind deltas, tradeoff, curves, … (png, svg, pdf)",
     "report": "one self-contained HTML page of logged runs: interactive roadmap, run table, differences",
-    "import-wandb": "offline W&B run files, ours or others', as run folders",
 }
 
 USAGE = """usage: roadmap COMMAND [group=option | setting=value …] [--config-dir DIR]

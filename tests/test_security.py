@@ -18,7 +18,6 @@ import yaml
 
 from roadmap.__main__ import main
 from roadmap.analysis.report import commands
-from roadmap.commands import import_wandb
 from roadmap.config import trust
 from roadmap.config.compose import compose
 from roadmap.data.robustness import _array
@@ -29,8 +28,6 @@ from roadmap.folders.predictions import read_predictions
 from roadmap.networks.library_weights import library_weights
 from roadmap.networks.models import make_model
 from roadmap.records.rival import Rival
-from roadmap.tracking.wandb_fields import Keys
-from roadmap.tracking.wandb_files import Segment
 from roadmap.training.checkpoint import Checkpoints
 from roadmap.training.pretrained import read_weights
 from tests.records import make_run, make_sweep
@@ -223,13 +220,6 @@ def test_a_sweep_stays_below_runs_dir(tmp_path: Path) -> None:
     for name in (CLIMBING, "/absolute", "..", "a\0b"):
         folder = folder_of(tmp_path / "runs", sweep_name("factorial", name, name, ["0"]))
         assert folder.resolve().parent == tmp_path / "runs" / "sweeps"
-
-
-def test_imported_runs_stay_below_their_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    segment = Segment(tmp_path, run_id=CLIMBING, project="/absolute", name="..", exit_code=0)
-    monkeypatch.setattr(import_wandb, "_segments", lambda source: [segment])
-    (made,) = import_wandb.import_folder(tmp_path, tmp_path / "deep" / "er" / "runs", Keys())
-    assert made.resolve().parent == tmp_path / "deep" / "er" / "runs"
 
 
 def test_a_plan_shows_no_file_of_another_folder(ran: Path, capsys: Capture) -> None:

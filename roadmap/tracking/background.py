@@ -1,6 +1,6 @@
-"""One thread for what must not keep training waiting: acts are done in order, and a program's end is bounded."""
+"""A background thread for tasks that must not delay training; the program's end waits for it for a limited time."""
 
-import concurrent.futures.thread  # noqa: F401  cannot be imported any more by an act once the main thread has ended
+import concurrent.futures.thread  # noqa: F401  a task cannot import it any more once the main thread has ended
 import os
 import sys
 import threading
@@ -9,60 +9,61 @@ from queue import SimpleQueue
 
 from roadmap.textual import printable
 
-PATIENCE = 3.0  # seconds before a wait at the end is announced
+NOTICE_SECONDS = 3.0  # a wait at the program's end is announced after this long
 
 
 class Background:
-    """Does acts one after the other, in a thread of its own that lives as long as the program.
+    """Runs tasks one after the other on a thread of its own.
 
-    At the program's end what is left gets ``seconds``; then ``give_up`` is called. ``name`` is whose acts they are.
+    At the program's end, tasks that are still queued get ``seconds``; then ``give_up`` is called. ``name`` is the
+    service that they talk to, for messages.
     """
 
     def __init__(self, name: str, seconds: float, give_up: Callable[[], None]):
         self.name, self.seconds, self.give_up = name, seconds, give_up
-        self._fresh()
-        # a forked process has its parent's queue and none of its threads
-        os.register_at_fork(after_in_child=self._fresh)
+        self._reset()
+        # a forked process inherits the queue but not the threads
+        os.register_at_fork(after_in_child=self._reset)
 
-    def _fresh(self) -> None:
-        self.acts: SimpleQueue[Callable[[], None]] = SimpleQueue()
+    def _reset(self) -> None:
+        self.tasks: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self.started = False
 
-    def do(self, act: Callable[[], None]) -> None:
-        """Add an act, which must not raise; returns at once."""
+    def submit(self, task: Callable[[], None]) -> None:
+        """Queue a task, which must not raise; returns at once."""
         if not self.started:
             self.started = True
             threading.Thread(target=self._work, daemon=True, name="roadmap background").start()
-            # not a daemon: Python waits for it before anything is torn down, in the children of multiprocessing too
+            # not a daemon: Python waits for it before tearing anything down, in children of multiprocessing too
             threading.Thread(target=self._end, name="roadmap background's end").start()
-        self.acts.put(act)
+        self.tasks.put(task)
 
     def drain(self, seconds: float) -> bool:
-        """Wait until all acts so far are done; whether they were in time."""
+        """Wait until all tasks queued so far are done; return whether they finished in time."""
         if not self.started:
             return True
         done = threading.Event()
-        self.acts.put(done.set)
+        self.tasks.put(done.set)
         return done.wait(seconds)
 
     def end(self) -> None:
-        """Wait until all acts are done, within bounds, and for no longer than a user does."""
+        """Wait until all tasks are done, the time is up or the user presses Ctrl-C."""
         try:
-            if self.drain(PATIENCE):
+            if self.drain(NOTICE_SECONDS):
                 return
-            say(f"{self.name} is not done yet; it gets {self.seconds:.0f} s, Ctrl-C leaves it")
+            say(f"waiting up to {self.seconds:.0f} s for {self.name}; Ctrl-C skips it")
             if self.drain(self.seconds):
                 return
         except KeyboardInterrupt:
             pass
-        say(f"{self.name} has not taken everything; the runs' own files have it all")
+        say(f"{self.name} has not received everything; the run folders are complete")
         self.give_up()
-        self._fresh()
+        self._reset()
 
     def _work(self) -> None:
-        acts = self.acts
+        tasks = self.tasks
         while True:
-            acts.get()()
+            tasks.get()()
 
     def _end(self) -> None:
         threading.main_thread().join()

@@ -1,6 +1,6 @@
-"""Where metrics go besides the run's folder, which stays the truth."""
+"""Loggers that receive a run's metrics in addition to its folder, which stays the authoritative copy."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
@@ -8,13 +8,13 @@ from typing import Any, Protocol
 from roadmap.errors import first_line
 from roadmap.records.experiment import Logger
 from roadmap.tracking.background import Background, say
-from roadmap.tracking.wandb_client import check_installed
+from roadmap.tracking.wandb_client import check_installed, leave_client
 
-END_SECONDS = 60.0  # for all that is not yet sent when the program ends
+END_SECONDS = 60.0  # for everything that is still unsent when the program ends
 
 
 class MetricsLogger(Protocol):
-    """Takes each epoch's row and, when the run has ended well or badly, its summary."""
+    """Receives each epoch's row and, once the run has ended, its summary."""
 
     def log(self, row: dict[str, Any]) -> None: ...
 
@@ -22,7 +22,7 @@ class MetricsLogger(Protocol):
 
 
 class NoLogger:
-    """The run's folder alone."""
+    """Logs nothing: the run's folder alone."""
 
     def log(self, row: dict[str, Any]) -> None:
         pass
@@ -31,66 +31,56 @@ class NoLogger:
         pass
 
 
-def _leave_wandb() -> None:
-    from roadmap.tracking.wandb_client import leave_client
-
-    leave_client()
-
-
-def _give_up() -> None:
+def _leave_client() -> None:
+    # the client is already known to hang or to have failed
     with suppress(Exception):
-        _leave_wandb()
+        leave_client()
 
 
-background = Background("wandb", END_SECONDS, _give_up)
+background = Background("wandb", END_SECONDS, _leave_client)
 
 
-class Behind:
-    """A logger that is opened and fed in the background. Once it fails it is named on stderr, left and done without."""
+class AsyncLogger:
+    """Opens and feeds a W&B logger on the background thread, and goes on without it after its first failure."""
 
-    def __init__(self, name: str, start: Callable[[], MetricsLogger], leave: Callable[[], None]):
-        self.name, self.leave = name, leave
+    def __init__(self, start: Callable[[], MetricsLogger]):
         self.logger: MetricsLogger = NoLogger()
-        self._do(lambda: self._open(start))
+        self._submit(lambda: self._open(start))
 
     def log(self, row: dict[str, Any]) -> None:
-        self._do(lambda: self.logger.log(row))
+        self._submit(lambda: self.logger.log(row))
 
     def close(self, summary: dict[str, Any]) -> None:
-        self._do(lambda: self.logger.close(summary))
+        self._submit(lambda: self.logger.close(summary))
 
     def _open(self, start: Callable[[], MetricsLogger]) -> None:
         self.logger = start()
 
-    def _do(self, act: Callable[[], None]) -> None:
-        background.do(lambda: self._try(act))
+    def _submit(self, task: Callable[[], None]) -> None:
+        background.submit(lambda: self._try(task))
 
-    def _try(self, act: Callable[[], None]) -> None:
+    def _try(self, task: Callable[[], None]) -> None:
         try:
-            act()
-        # whatever a service comes up with must not stop training
+            task()
+        # no error of a logging service may stop training
         except Exception as error:
-            say(f"logging to {self.name} failed ({first_line(error)}); going on with the run's own files")
+            say(f"logging to wandb failed ({first_line(error)}); continuing with the run's own files")
             self.logger = NoLogger()
-            with suppress(Exception):
-                self.leave()
+            _leave_client()
 
 
-def open_logger(
-    settings: Logger, summary: dict[str, Any], folder: Path, rows: Sequence[dict[str, Any]]
-) -> MetricsLogger:
-    """The logger that a run asks for; ``rows`` is what it logged before this start. Does not wait for any service.
+def open_logger(settings: Logger, summary: dict[str, Any], folder: Path) -> MetricsLogger:
+    """Return the logger that a run asks for, without waiting for any service.
 
-    Raises RequestError where its package is missing.
+    Raises RequestError if its package is missing.
     """
     if settings.name == "local":
         return NoLogger()
     check_installed("logger=wandb")
-    logged = list(rows)
 
     def start() -> MetricsLogger:
         from roadmap.tracking.wandb_logger import WandbRun
 
-        return WandbRun(settings, summary, folder, logged)
+        return WandbRun(settings, summary, folder)
 
-    return Behind("wandb", start, _leave_wandb)
+    return AsyncLogger(start)

@@ -1,4 +1,4 @@
-"""W&B's client as we need it everywhere: the package where it is installed, its server, and whether there is a key."""
+"""W&B's client: whether it is installed, which server it talks to, whether there is a key, and its end."""
 
 import netrc
 import os
@@ -14,27 +14,27 @@ from roadmap.errors import RequestError
 LEAVE_SECONDS = 5.0
 
 
-def check_installed(wanted_by: str) -> None:
-    """Raises RequestError where the package is missing; does not import it."""
+def check_installed(feature: str) -> None:
+    """Raise RequestError if the wandb package is missing; does not import it."""
     if find_spec("wandb") is None:
-        raise RequestError(f"{wanted_by} needs the package wandb; pip install 'roadmap[wandb]'")
+        raise RequestError(f"{feature} needs the package wandb; pip install 'roadmap[wandb]'")
 
 
-def client(wanted_by: str) -> ModuleType:
-    """The package, imported. Raises RequestError where it is missing."""
-    check_installed(wanted_by)
+def client(feature: str) -> ModuleType:
+    """Return the wandb package. Raises RequestError if it is missing."""
+    check_installed(feature)
     import wandb
 
     return wandb
 
 
 def wandb_host() -> str:
-    """The server that W&B's client talks to."""
+    """Return the host that W&B's client talks to."""
     return urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
 
 
 def has_wandb_key() -> bool:
-    """Whether there is a key where W&B's client looks for one: the environment, and what `wandb login` wrote."""
+    """Return whether W&B's client finds a key: in the environment or in the netrc that `wandb login` writes."""
     if os.environ.get("WANDB_API_KEY"):
         return True
     try:
@@ -44,15 +44,15 @@ def has_wandb_key() -> bool:
 
 
 def leave_client() -> None:
-    """End the client's process, which writes out its files; what it cannot send stays there."""
+    """End the client's process, which completes its files; kill it if it does not end in time."""
     import wandb
 
-    # internal: the public teardown waits without limit for the process, at the program's end too
+    # internal: the public teardown, which the client also registers at exit, waits for its process without a limit
     connection: Any = wandb.setup()._connection
     connection._cleanup()
 
     def leave() -> None:
-        # it exits where its process ended badly
+        # raises SystemExit if its process ended badly
         with suppress(Exception, SystemExit):
             wandb.teardown()
 

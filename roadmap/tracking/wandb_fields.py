@@ -1,7 +1,7 @@
-"""What a run is called at W&B: the fields of ``summary.json`` as a flat config and a summary, and back.
+"""Conversion between ``summary.json`` and a W&B run's config and summary.
 
 The config has the run's definition under dotted keys (``design.kernel``, ``recipe.optimizer.lr``) and the names to
-group by; W&B's summary has the other fields of ``summary.json``. Runs that others logged have what they have.
+group by; W&B's summary has the other fields of ``summary.json``. Runs of other projects have the fields they logged.
 """
 
 import json
@@ -17,56 +17,57 @@ from roadmap.nested import flat
 
 NAMES = ("regime", "step", "variant")
 DEFINITION = "definition"
-RECIPE_NAME = "recipe.name"  # no part of a definition, which knows a recipe by what it sets
-# W&B's states; a run is "crashed" there once nothing more is heard of it
+RECIPE_NAME = "recipe.name"  # not part of a definition, which has the recipe's settings
+# by W&B's state; any other state ("crashed", "killed", …) is "interrupted"
 STATUS = {"finished": "finished", "failed": "failed", "running": "running", "pending": "running"}
-# The columns of a run whose maker did not know of ours.
+# the columns of a run of another project
 COLUMNS = (
     *("run_id", "status", *NAMES, "design", "seed", "data", "recipe", "pretrained", "epochs", "batch_size"),
     *("image_size", "gmacs", "params_m", "activations_m", "top1", "top5", "best_top1", "train_seconds"),
     *("images_per_second", "peak_memory_gb", "device", "precision", "git_commit", "versions", "started", "ended"),
     *("error", "definition"),
 )
+UNITS = ("percent", "fraction")
 
 
 @dataclass(frozen=True)
 class Keys:
-    """How runs that others logged are to be read: their key of the accuracy, its unit, their key of the epoch."""
+    """How to read runs of other projects: their key of the accuracy, its unit, their key of the epoch."""
 
     top1: str | None = None
-    share: bool = False  # the accuracy is a share of 1; it becomes percent
-    epoch: str | None = None  # None: `epoch` where there is one, W&B's own step elsewhere
+    fraction: bool = False  # the accuracy is between 0 and 1
+    epoch: str | None = None  # None: `epoch` if a row has it, else W&B's step
 
     @classmethod
     def from_query(cls, query: str) -> "Keys":
-        """Of ``top1=val/acc&unit=share&epoch=trainer/epoch``, the part of a wandb:// address after its ``?``."""
+        """Parse ``top1=val/acc&unit=fraction&epoch=trainer/epoch``, the part of a wandb:// address after its ``?``."""
         given = dict(parse_qsl(query, keep_blank_values=True))
         unknown = [key for key in given if key not in ("top1", "unit", "epoch")]
         if unknown:
             raise RequestError(f"unknown key {unknown[0]} in ?{query}; choose top1, unit or epoch")
-        units = ("percent", "share")
-        if given.get("unit", "percent") not in units:
-            raise RequestError(f"unknown unit '{given['unit']}' in ?{query}; choose {listed(units)}")
-        return cls(given.get("top1"), given.get("unit") == "share", given.get("epoch"))
+        unit = given.get("unit", "percent")
+        if unit not in UNITS:
+            raise RequestError(f"unknown unit '{unit}' in ?{query}; choose {listed(UNITS)}")
+        return cls(given.get("top1"), unit == "fraction", given.get("epoch"))
 
     def percent(self, value: Any) -> float | None:
-        """An accuracy in percent; None for what is no number."""
+        """Return an accuracy in percent, None if the value is not a number."""
         if isinstance(value, bool) or not isinstance(value, int | float):
             return None
-        return 100.0 * value if self.share else float(value)
+        return 100.0 * value if self.fraction else float(value)
 
 
 def config_of(summary: Mapping[str, Any]) -> dict[str, Any]:
-    """W&B's config of one of our runs: definition and names under dotted keys, no dicts in it.
+    """Return W&B's config of one of our runs: definition and names under dotted keys, without nested dicts.
 
-    The definition is there once more as JSON, exact: W&B's client sends 1 for 1.0.
+    The definition is also there as JSON, because W&B's client sends 1 for 1.0.
     """
     names = {name: summary[name] for name in NAMES} | {RECIPE_NAME: summary["recipe"]}
     return flat(summary["definition"]) | names | {DEFINITION: json.dumps(summary["definition"])}
 
 
 def summary_of(summary: Mapping[str, Any]) -> dict[str, Any]:
-    """W&B's summary of one of our runs: the fields of ``summary.json`` that its config does not have."""
+    """Return W&B's summary of one of our runs: the fields of ``summary.json`` that are not in its config."""
     config = config_of(summary)
     return {
         key: value
@@ -76,12 +77,12 @@ def summary_of(summary: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def is_ours(config: Mapping[str, Any]) -> bool:
-    """Whether a run's config is one that ``config_of`` made."""
+    """Return whether ``config_of`` made this config."""
     return {*NAMES, RECIPE_NAME, "data.name", DEFINITION} <= set(config)
 
 
 def our_summary(run_id: str, state: str, config: Mapping[str, Any], summary: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of ``summary.json`` of a run that we logged. Raises ValueError where its definition is not whole."""
+    """Return the fields of ``summary.json`` of a run that we logged. Raises ValueError if its definition is broken."""
     definition = parse_json(config[DEFINITION])
     if not isinstance(definition, dict) or not isinstance(definition.get("design"), dict):
         raise ValueError("its definition has no design")
@@ -89,17 +90,17 @@ def our_summary(run_id: str, state: str, config: Mapping[str, Any], summary: Map
     plain = {key: value for key, value in definition.items() if key in COLUMNS and not isinstance(value, dict)}
     logged = {key: value for key, value in summary.items() if not key.startswith("_")}
     status = logged.get("status") or "running"
-    # the run's own word, unless it had no time for a last one
+    # a run that died never logged its final status
     if status == "running":
         status = STATUS.get(state, "interrupted")
     known = dict.fromkeys(COLUMNS) | plain | {"design": definition["design"], "pretrained": None} | logged | named
     return known | {"run_id": run_id, "status": status, "definition": definition}
 
 
-def their_summary(run_id: str, state: str, config: Mapping[str, Any], summary: Mapping[str, Any]) -> dict[str, Any]:
-    """The same columns for a run that others logged, None where it has nothing; without the accuracy.
+def their_summary(run_id: str, state: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the same columns, without the accuracy, for a run of another project; None where it has no value.
 
-    A run whose config has no whole number ``seed`` has its id in its definition: it is nobody's repetition.
+    If its config has no integer ``seed``, its id is part of its definition, so that it counts as no other run's repeat.
     """
     known: dict[str, Any] = dict.fromkeys(COLUMNS)
     for key, kind in (("seed", int), ("epochs", int), ("batch_size", int), ("image_size", int), ("precision", str)):
@@ -108,18 +109,13 @@ def their_summary(run_id: str, state: str, config: Mapping[str, Any], summary: M
             known[key] = value
     definition = flat({key: value for key, value in config.items() if not key.startswith("_")})
     if known["seed"] is None:
-        # else runs of one config would count as seeds of it
         definition["run_id"] = run_id
-    return known | {
-        "run_id": run_id,
-        "status": STATUS.get(state, "interrupted"),
-        "design": {},
-        "definition": definition,
-    }
+    status = STATUS.get(state, "interrupted")
+    return known | {"run_id": run_id, "status": status, "design": {}, "definition": definition}
 
 
 def merged_rows(rows: Iterable[Mapping[str, Any]], keys: Keys) -> list[dict[str, Any]]:
-    """W&B's rows as lines of metrics.jsonl, one an epoch, in order."""
+    """Return W&B's rows as lines of metrics.jsonl: one per epoch, in order, later values replacing earlier ones."""
     epochs: dict[int, dict[str, Any]] = {}
     for row in rows:
         if (line := _line(row, keys)) is not None:
@@ -128,7 +124,7 @@ def merged_rows(rows: Iterable[Mapping[str, Any]], keys: Keys) -> list[dict[str,
 
 
 def _line(row: Mapping[str, Any], keys: Keys) -> dict[str, Any] | None:
-    """A row as a line of ``metrics.jsonl``; None for one that is at no whole epoch."""
+    """Return a row as a line of ``metrics.jsonl``, None if its epoch is not an integer."""
     name = keys.epoch or ("epoch" if "epoch" in row else "_step")
     epoch = row.get(name)
     if isinstance(epoch, bool) or not isinstance(epoch, int | float) or epoch != epoch // 1:

@@ -1,61 +1,56 @@
-"""One run at Weights & Biases: opened, logged, closed. Every call may block or raise; ``loggers`` sees to that.
+"""Logs one run to Weights & Biases. Every call may block or raise; ``AsyncLogger`` handles both.
 
-The client's files lie in the run's folder. Offline, each start of a run writes a segment that is the whole run so far,
-and the segments before it get a name that `wandb sync` passes over, since it appends one segment's rows to another's.
+The client's files lie in the run's folder. Each start of a run is a segment of the same W&B run, with the epochs that
+this start trained.
 """
 
 import logging
 import time
-from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from roadmap.errors import WorkError, first_line
+from roadmap.errors import first_line
 from roadmap.records.experiment import Logger
 from roadmap.tracking.background import say
 from roadmap.tracking.wandb_client import client, has_wandb_key, leave_client
 from roadmap.tracking.wandb_fields import config_of, summary_of
-from roadmap.tracking.wandb_files import Segment, read_segment, segment_files
 
 INIT_SECONDS, FINISH_SECONDS = 15.0, 30.0
-SILENCE_SECONDS = 600.0  # after a server has not answered, runs of this process log offline for so long
+RETRY_SECONDS = 600.0  # after a server has not answered, this process logs offline for this long
 TAG_LENGTH = 64  # W&B's limit
-EXIT_CODES = {"finished": 0, "failed": 1}  # W&B shows others as crashed or killed
-INTERRUPTED = 255  # what W&B's client gives a run that Ctrl-C ended
+EXIT_CODES = {"finished": 0, "failed": 1}
+INTERRUPTED = 255  # what W&B's client gives a run that Ctrl-C ended; W&B shows it as crashed or killed
 
 
 class WandbRun:
-    """A run of ours at W&B, whose id there is our ``run_id``; ``rows`` is what it has logged before this start."""
+    """A run at W&B whose id there is our ``run_id``."""
 
-    silent_until: ClassVar[float] = 0.0  # time.monotonic()
+    offline_until: ClassVar[float] = 0.0  # time.monotonic()
 
-    def __init__(self, settings: Logger, summary: dict[str, Any], folder: Path, rows: Sequence[dict[str, Any]]):
+    def __init__(self, settings: Logger, summary: dict[str, Any], folder: Path):
         self.settings, self.summary, self.folder = settings, summary, folder
         self.wandb = client("logger=wandb")
         self.wandb.setup(self.wandb.Settings(silent=True))
-        # the client's own telemetry complains on stderr of a server that does not take it
+        # the client's own telemetry complains on stderr about servers that do not accept it
         logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
         mode = settings.mode or ("online" if has_wandb_key() else "offline")
-        if mode == "online" and time.monotonic() < WandbRun.silent_until:
+        if mode == "online" and time.monotonic() < WandbRun.offline_until:
             mode = "offline"
         try:
-            self._open(mode, rows)
+            self._open(mode)
         except (self.wandb.errors.Error, TimeoutError) as error:
             if mode == "offline":
                 raise
-            WandbRun.silent_until = time.monotonic() + SILENCE_SECONDS
+            WandbRun.offline_until = time.monotonic() + RETRY_SECONDS
             say(
                 f"logging to wandb online failed ({first_line(error)}); logging offline: "
                 f"`wandb sync` sends it from {folder / 'wandb'}"
             )
             # the client still holds the run's id
             leave_client()
-            self._open("offline", rows)
+            self._open("offline")
 
-    def _open(self, mode: Literal["online", "offline"], rows: Sequence[dict[str, Any]]) -> None:
-        """Begin a segment, with the rows that the server has not."""
-        before = _segments(self.folder)
+    def _open(self, mode: Literal["online", "offline"]) -> None:
         self.run = self.wandb.init(
             project=self.settings.project,
             entity=self.settings.entity,
@@ -77,51 +72,31 @@ class WandbRun:
                 finish_timeout_raises=True,
             ),
         )
-        # W&B would take the last epoch's values for the result of a run that has not ended
+        # else W&B takes the last epoch's values for the result of a run that has not finished
         self.run.define_metric("*", summary="none")
         self.run.summary.update(summary_of(self.summary))
-        self.first = self.run.starting_step if mode == "online" else 1 + max(map(_sent, before), default=0)
-        for row in rows:
-            self.log(row)
-        for segment in before:
-            if segment.offline and not segment.synced and not segment.superseded:
-                segment.supersede()
 
     def log(self, row: dict[str, Any]) -> None:
-        """One epoch, unless the server has it."""
-        if row["epoch"] >= self.first:
-            # at once: left to itself the client keeps a row back until the next one
+        """Log one epoch, unless the server already has it."""
+        if row["epoch"] >= self.run.starting_step:
+            # without commit the client holds a row back until the next one
             self.run.log(row, step=row["epoch"], commit=True)
 
     def close(self, summary: dict[str, Any]) -> None:
-        """The end, good or bad: the summary as it now is, and W&B's state by it."""
-        # the folder's may have become unreadable
+        """Log the final summary and end the run with the matching W&B state."""
+        # the folder's summary may have become unreadable
         self.run.summary.update(summary_of(self.summary | summary))
         try:
             self.run.finish(exit_code=EXIT_CODES.get(summary["status"], INTERRUPTED))
         except TimeoutError:
-            WandbRun.silent_until = time.monotonic() + SILENCE_SECONDS
+            WandbRun.offline_until = time.monotonic() + RETRY_SECONDS
             say(f"wandb could not send all of this run; the rest is in {self.folder / 'wandb'}")
-        # its files are whole only then
+        # the client's files are complete only after its process has ended
         leave_client()
 
 
 def tags(summary: dict[str, Any]) -> list[str]:
-    """What to find a run by: regime, data, recipe, and each toggle of its variant."""
+    """Return a run's tags: regime, data, recipe, and each toggle of its variant."""
     toggles = [part for part in summary["variant"].split(" ")[1:] if "=" in part]
     words = [summary["regime"], summary["data"], summary["recipe"], *toggles]
     return list(dict.fromkeys(word[:TAG_LENGTH] for word in words))
-
-
-def _segments(folder: Path) -> list[Segment]:
-    """The segments of earlier starts that can be read."""
-    found = []
-    for path in segment_files(folder / "wandb"):
-        with suppress(WorkError):
-            found.append(read_segment(path))
-    return found
-
-
-def _sent(segment: Segment) -> int:
-    """The last epoch of a segment that the server has, as far as that can be known here; else 0."""
-    return max(segment.rows, default=0) if segment.synced or not segment.offline else 0

@@ -127,7 +127,7 @@ def _train(
             _resume(trainer, checkpoints)
             if world.first:
                 rows = folder.keep_metrics(trainer.epochs_done)
-                status.logger = open_logger(experiment.logger, summary, folder.path, rows)
+                status.logger = open_logger(experiment.logger, summary, folder.path)
                 if judge is not None and 0 < trainer.epochs_done < trainer.epochs:
                     judge(rows)
         if world.first:

@@ -29,7 +29,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setenv("WANDB_BASE_URL", served.url)
     monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
     leave_client()
-    WandbRun.silent_until = 0.0
+    WandbRun.offline_until = 0.0
     yield served
     # bounded, where the client's own waits for a silent server
     leave_client()
@@ -84,7 +84,7 @@ def test_runs_of_others_have_what_is_there(server: Server) -> None:
         row["val/acc"] = 0.5 + epoch / 10
     add(server, "theirs", {"seed": 3, "model": {"width": 64}, "_wandb": {}}, rows, **{"val/acc": 0.7})
     add(server, "dead", {"lr": 0.1}, [], state="crashed", **{"val/acc": 0.9})
-    url = "wandb://us/roadmap?top1=val/acc&unit=share&epoch=trainer/epoch"
+    url = "wandb://us/roadmap?top1=val/acc&unit=fraction&epoch=trainer/epoch"
     dead, theirs = wandb_summaries(url)
     assert (theirs["run_id"], theirs["variant"], theirs["status"]) == ("theirs", "theirs's name", "finished")
     assert theirs["top1"] == pytest.approx(70.0)
@@ -112,8 +112,8 @@ def test_all_rows_and_all_runs_of_many(server: Server) -> None:
     ("url", "sentence"),
     [
         ("wandb://us", "write wandb://ENTITY/PROJECT"),
-        ("wandb://us/other", "no wandb://us/other at 127.0.0.1"),
-        ("wandb://us/roadmap/none", "no wandb://us/roadmap/none at 127.0.0.1"),
+        ("wandb://us/other", "wandb://us/other does not exist at 127.0.0.1"),
+        ("wandb://us/roadmap/none", "wandb://us/roadmap/none does not exist at 127.0.0.1"),
         ("wandb://us/roadmap?acc=top1", "unknown key acc"),
         ("wandb://us/roadmap?unit=permille", "unknown unit 'permille'"),
     ],
@@ -130,5 +130,5 @@ def test_no_key_and_no_server_are_one_sentence_each(mood: str, server: Server, m
     with pytest.raises(WorkError, match=r"cannot read wandb://us/roadmap from 127\.0\.0\.1: [^\n]+$"):
         list(wandb_summaries("wandb://us/roadmap"))
     monkeypatch.delenv("WANDB_API_KEY")
-    with pytest.raises(RequestError, match="no W&B key to read wandb://us/roadmap with: `wandb login`"):
+    with pytest.raises(RequestError, match="reading wandb://us/roadmap needs a W&B key; run `wandb login`"):
         list(wandb_summaries("wandb://us/roadmap"))

@@ -91,7 +91,7 @@ CHEAP: dict[str, list[str]] = {
     "report": TWO,
     "attribution": TWO,
 }
-AT_FOLDERS = ("compare", "figure", "report", "attribution", "status", "diff", "evaluate", "import-wandb")
+AT_FOLDERS = ("compare", "figure", "report", "attribution", "status", "diff", "evaluate")
 PLACES = [
     *("whole", "whole", "whole/a", "whole/b", "whole/a/summary.json", "whole/a/.hydra", "whole/sweeps"),
     *("damaged", "damaged", "damaged", "damaged/a", "damaged/b", "damaged/sweeps", "trained", "trained", "files"),
@@ -138,7 +138,6 @@ OPTIONS = {
     "evaluate": [["--force"], ["--json"]],
     "bench": [["--json"], ["--csv"]],
     "doctor": [["--json"]],
-    "import-wandb": [["--top1", "acc"], ["--share"], ["--epoch", "step"]],
     "sweep": [["--dry-run"]],
 }
 
@@ -160,9 +159,7 @@ def draw_line(draw: random.Random) -> list[str]:
         words = [
             draw.choice(PLACES) for _ in range(2 if command == "diff" else draw.choice([0, 1, 1, 1, 2, 3]))
         ] + words
-    if command in ("figure", "report") or (
-        command in ("attribution", "evaluate", "import-wandb") and draw.random() < 0.3
-    ):
+    if command in ("figure", "report") or (command in ("attribution", "evaluate") and draw.random() < 0.3):
         words += ["-o", draw.choice(OUTPUTS)]
     if command == "train" and draw.random() < 0.15:
         words += ["runs_dir=trained"]

@@ -64,8 +64,7 @@ def furnish(folder: Path) -> Path:
     shutil.copytree(folder / "whole" / "sweeps", folder / "damaged" / "sweeps")
     (folder / "empty").mkdir()
     (folder / "file.txt").write_text("not a folder\n")
-    (folder / "files" / "wandb").mkdir(parents=True)
-    (folder / "files" / "wandb" / "run-x.wandb").write_bytes(b":W&B" + bytes(range(256)) * 9)
+    (folder / "files").mkdir()
     (folder / "files" / "bench.json").write_text('{"bench_id": "x", "rows": [{"name": "gelu", "gmacs": null}]}')
     (folder / "files" / "weights.pt").write_bytes(b"PK\x03\x04" + bytes(range(200)))
     # of a folder every file is looked at, so that one which cannot be taken is refused with all others

@@ -1,4 +1,4 @@
-"""Weights & Biases beside the run's folder, with the real client: offline, and against servers well and ill."""
+"""Logging to Weights & Biases with the real client: offline, and to servers that work or fail."""
 
 import json
 import os
@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import wandb
@@ -20,13 +20,12 @@ from roadmap.errors import RequestError, StoppedError, WorkError
 from roadmap.folders.runfolder import read_metrics
 from roadmap.records.experiment import Logger
 from roadmap.tracking import loggers, wandb_logger
-from roadmap.tracking.wandb_files import Segment, read_segment, segment_files
 from roadmap.training.execute import execute
 from tests.processes import train_in
 from tests.wandb_server import Server
 
 OFFLINE = ["logger=wandb", "logger.mode=offline"]
-SUMMARY = {
+SUMMARY: dict[str, Any] = {
     "run_id": "0123456789",
     "status": "running",
     "regime": "nano",
@@ -52,11 +51,11 @@ def rows(first: int, last: int) -> list[dict[str, Any]]:
 
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The client remembers the server of the first run in a process; so do we, of one that did not answer."""
+    """The client remembers the server of a process's first run; we remember one that did not answer."""
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setenv("NETRC", os.devnull)
     wandb.teardown()
-    wandb_logger.WandbRun.silent_until = 0.0
+    wandb_logger.WandbRun.offline_until = 0.0
     yield
     assert loggers.background.drain(60)
 
@@ -70,33 +69,37 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     served.leave()
 
 
-def log(folder: Path, before: list[dict[str, Any]], new: list[dict[str, Any]], mode: str, **ending: Any) -> None:
-    """A start of the run, to its end."""
-    logger = loggers.open_logger(Logger("wandb", mode=mode), SUMMARY, folder, before)  # type: ignore[arg-type]
+def log(folder: Path, new: list[dict[str, Any]], mode: Literal["online", "offline"] | None, **ending: Any) -> None:
+    """Log one start of the run, from its opening to its end."""
+    logger = loggers.open_logger(Logger("wandb", mode=mode), SUMMARY, folder)
     for row in new:
         logger.log(row)
-    logger.close(SUMMARY | {"status": "finished", "top1": 10.0 * len(before + new)} | ending)
+    logger.close(SUMMARY | {"status": "finished", "top1": 10.0 * len(new)} | ending)
     assert loggers.background.drain(60)
 
 
-def segments(folder: Path) -> list[Segment]:
+def sync(server: Server, folder: Path, *options: str) -> str:
+    """Run `wandb sync` as a user does, against the given server; return what it prints."""
     # the client's process writes the end of a file after finish() has returned
     wandb.teardown()
-    return [read_segment(path) for path in segment_files(folder)]
-
-
-def sync(*folders: Path) -> str:
-    """W&B's own reader of its files, as a user calls it; what it says."""
     code = "import sys; from wandb.cli.cli import cli; cli(['sync', '--yes', *sys.argv[1:]])"
-    paths = [str(folder / "wandb") for folder in folders]
-    command = [sys.executable, "-c", code, *paths]
-    # it leaves a log where it is called
-    return subprocess.run(command, check=True, capture_output=True, text=True, cwd=folders[0]).stderr
+    environment = os.environ | {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": "x" * 40}
+    command = [sys.executable, "-c", code, *options, *map(str, sorted(folder.rglob("wandb")))]
+    # it writes a log to the current folder
+    return subprocess.run(command, check=True, capture_output=True, text=True, cwd=folder, env=environment).stderr
 
 
-def sent(server: Server, run_id: str) -> list[dict[str, Any]]:
-    """The rows that a server has, without W&B's own fields."""
+def sent(server: Server, run_id: str = SUMMARY["run_id"]) -> list[dict[str, Any]]:
+    """Return the rows that a server has, without W&B's own fields."""
     return [{k: v for k, v in row.items() if k[0] != "_"} for row in server.runs[run_id]["history"]]
+
+
+def synced(folder: Path) -> Server:
+    """Return a server that received a folder's offline runs by `wandb sync`."""
+    server = Server()
+    sync(server, folder)
+    server.leave()
+    return server
 
 
 def test_a_resumed_offline_run_reaches_the_server_once_and_is_metrics_jsonl(tmp_path: Path, server: Server) -> None:
@@ -105,12 +108,9 @@ def test_a_resumed_offline_run_reaches_the_server_once_and_is_metrics_jsonl(tmp_
         execute(request, StopAfter(18))
     summary, folder = execute(request)
     assert loggers.background.drain(60)
-    first, second = segments(folder.path)
-    assert first.superseded
-    assert (first.exit_code, second.exit_code) == (255, 0)
-    assert 0 < len(first.rows) < len(second.rows)
+    assert len(list(folder.path.glob("wandb/offline-run-*"))) == 2
 
-    assert sync(folder.path).count("Finished syncing") == 1
+    assert sync(server, folder.path).count("Finished syncing") == 2
     run = server.runs[summary["run_id"]]
     lines = read_metrics(folder.path / "metrics.jsonl")
     assert sent(server, summary["run_id"]) == lines
@@ -123,31 +123,29 @@ def test_a_resumed_offline_run_reaches_the_server_once_and_is_metrics_jsonl(tmp_
     assert config["recipe.optimizer.lr"] == summary["definition"]["recipe"]["optimizer"]["lr"]
     for key in ("gmacs", "params_m", "top1", "top5", "best_top1", "train_seconds", "images_per_second", "status"):
         assert run["summary"][key] == summary[key], key
-    assert "Finished syncing" not in sync(folder.path)
+    assert "Finished syncing" not in sync(server, folder.path)
 
 
-def test_what_was_synced_before_a_resume_is_not_sent_again(tmp_path: Path, server: Server) -> None:
-    log(tmp_path, [], rows(1, 2), "offline", status="interrupted")
-    sync(tmp_path)
-    log(tmp_path, rows(1, 2), rows(3, 4), "offline")
-    log(tmp_path, rows(1, 4), rows(5, 5), "offline")
-    assert [segment.superseded for segment in segments(tmp_path)] == [False, True, False]
-    sync(tmp_path)
-    assert sent(server, SUMMARY["run_id"]) == rows(1, 5)
+def test_each_start_is_sent_once_whether_synced_before_or_after_the_next(tmp_path: Path, server: Server) -> None:
+    log(tmp_path, rows(1, 2), "offline", status="interrupted")
+    sync(server, tmp_path)
+    log(tmp_path, rows(3, 4), "offline", status="interrupted")
+    log(tmp_path, rows(5, 5), "offline")
+    sync(server, tmp_path)
+    assert sent(server) == rows(1, 5)
+    assert server.runs[SUMMARY["run_id"]]["state"] == "finished"
 
 
-def test_online_and_offline_starts_of_one_run_add_up(
+def test_online_a_start_logs_only_epochs_that_the_server_does_not_have(
     tmp_path: Path, server: Server, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    log(tmp_path, [], rows(1, 2), "offline", status="interrupted")
-    # goes back an epoch, as after a kill: the server has not seen the first ones, then has seen more than we have
-    log(tmp_path, rows(1, 1), rows(2, 3), "online", status="failed")
-    assert sent(server, SUMMARY["run_id"]) == rows(1, 3)
+    log(tmp_path, rows(1, 3), "online", status="failed")
     assert server.runs[SUMMARY["run_id"]]["state"] == "failed"
-    log(tmp_path, rows(1, 2), rows(3, 4), "online")
-    log(tmp_path, rows(1, 4), rows(5, 5), "offline")
-    sync(tmp_path)
-    assert sent(server, SUMMARY["run_id"]) == rows(1, 5)
+    # goes back an epoch, as after a kill
+    log(tmp_path, rows(3, 4), "online", status="interrupted")
+    log(tmp_path, rows(5, 5), "offline")
+    sync(server, tmp_path)
+    assert sent(server) == rows(1, 5)
     assert "monotonically" not in capfd.readouterr().err
 
 
@@ -155,20 +153,21 @@ def test_one_run_there_for_each_run_of_a_multirun(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(sys, "argv", ["roadmap train"])
     assert main(["train", "-m", *OFFLINE, "epochs=1", "seed=0,1", f"runs_dir={tmp_path}"]) == 0
     assert loggers.background.drain(60)
-    for path in (found := sorted(tmp_path.glob("nano-*"))):
-        (segment,) = segments(path)
-        assert path.name.endswith(f"s{segment.config['seed']}-{segment.run_id}")
-        lines = [{k: v for k, v in row.items() if k[0] != "_"} for row in segment.rows.values()]
-        assert lines == read_metrics(path / "metrics.jsonl")
-    assert len(found) == 2
+    server = synced(tmp_path)
+    summaries = [json.loads(file.read_text()) for file in tmp_path.glob("nano-*/summary.json")]
+    assert sorted(summary["seed"] for summary in summaries) == [0, 1]
+    assert server.runs.keys() == {summary["run_id"] for summary in summaries}
+    for folder in tmp_path.glob("nano-*"):
+        assert sent(server, folder.name[-10:]) == read_metrics(folder / "metrics.jsonl")
 
 
 def test_of_several_processes_the_first_alone_logs(tmp_path: Path) -> None:
     request = [*OFFLINE, "epochs=1", "device=cpu", "micro_batch_size=32", f"runs_dir={tmp_path}"]
     assert train_in(2, request) == [0, 0]
-    (segment,) = segments(tmp_path)
-    assert len(segment.rows) == 1
-    assert segment.exit_code == 0
+    assert len(list(tmp_path.rglob("*.wandb"))) == 1
+    (run,) = synced(tmp_path).runs.values()
+    assert len(run["history"]) == 1
+    assert run["exit"] == 0
 
 
 @pytest.mark.parametrize("mood", ["hole", "ill"])
@@ -178,27 +177,26 @@ def test_a_server_that_does_not_answer_is_not_waited_for(
     monkeypatch.setattr(wandb_logger, "INIT_SECONDS", 1.0)
     server.mood = mood
     began = time.monotonic()
-    logger = loggers.open_logger(Logger("wandb"), SUMMARY, tmp_path, [])
+    logger = loggers.open_logger(Logger("wandb"), SUMMARY, tmp_path)
     for row in rows(1, 3):
         logger.log(row)
     logger.close(SUMMARY | {"status": "finished"})
     assert time.monotonic() - began < 0.2
     assert loggers.background.drain(60)
     assert capsys.readouterr().err.count("logging to wandb online failed") == 1
-    (offline,) = [segment for segment in segments(tmp_path) if segment.offline]
-    assert [row["epoch"] for row in offline.rows.values()] == [1, 2, 3]
-    # and the next run does not ask again
+    assert sent(synced(tmp_path)) == rows(1, 3)
+    # the next run does not ask again
     (tmp_path / "next").mkdir()
-    log(tmp_path / "next", [], rows(1, 1), None)  # type: ignore[arg-type]
+    log(tmp_path / "next", rows(1, 1), None)
     assert "wandb" not in capsys.readouterr().err
-    assert segments(tmp_path / "next")[0].offline
+    assert sent(synced(tmp_path / "next")) == rows(1, 1)
 
 
 def test_a_server_that_goes_away_in_the_middle_does_not_hold_the_run(
     tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(wandb_logger, "FINISH_SECONDS", 1.0)
-    logger = loggers.open_logger(Logger("wandb"), SUMMARY, tmp_path, [])
+    logger = loggers.open_logger(Logger("wandb"), SUMMARY, tmp_path)
     logger.log(rows(1, 1)[0])
     assert loggers.background.drain(60)
     server.leave()
@@ -206,7 +204,10 @@ def test_a_server_that_goes_away_in_the_middle_does_not_hold_the_run(
     logger.close(SUMMARY | {"status": "finished"})
     assert loggers.background.drain(60)
     assert "wandb could not send all of this run; the rest is in" in capsys.readouterr().err
-    assert len(segments(tmp_path)[0].rows) == 2
+    again = Server()
+    sync(again, tmp_path, "--include-online")
+    assert sent(again) == rows(1, 2)
+    again.leave()
 
 
 def test_a_client_that_is_killed_is_done_without_and_the_next_run_has_one(
@@ -214,15 +215,16 @@ def test_a_client_that_is_killed_is_done_without_and_the_next_run_has_one(
 ) -> None:
     for name in ("killed", "next"):
         (tmp_path / name).mkdir()
-    logger = loggers.open_logger(Logger("wandb"), SUMMARY, tmp_path / "killed", [])
+    logger = loggers.open_logger(Logger("wandb"), SUMMARY, tmp_path / "killed")
     assert loggers.background.drain(60)
-    os.kill(wandb.setup()._connection._proc._process.pid, signal.SIGKILL)
+    connection: Any = wandb.setup()._connection
+    os.kill(connection._proc._process.pid, signal.SIGKILL)
     for row in rows(1, 2):
         logger.log(row)
     logger.close(SUMMARY | {"status": "finished"})
-    log(tmp_path / "next", [], rows(1, 2), "offline")
+    log(tmp_path / "next", rows(1, 2), "offline")
     assert capsys.readouterr().err.count("logging to wandb failed") == 1
-    assert len(segments(tmp_path / "next")[0].rows) == 2
+    assert sent(synced(tmp_path / "next")) == rows(1, 2)
 
 
 def test_a_client_that_hangs_does_not_hold_the_programs_end(tmp_path: Path) -> None:
@@ -231,15 +233,15 @@ import os, pathlib, signal, wandb
 from roadmap.tracking import background, loggers, wandb_client
 from roadmap.records.experiment import Logger
 summary = {SUMMARY!r}
-loggers.background.seconds = background.PATIENCE = wandb_client.LEAVE_SECONDS = 1
-logger = loggers.open_logger(Logger("wandb", mode="offline"), summary, pathlib.Path({str(tmp_path)!r}), [])
+loggers.background.seconds = background.NOTICE_SECONDS = wandb_client.LEAVE_SECONDS = 1
+logger = loggers.open_logger(Logger("wandb", mode="offline"), summary, pathlib.Path({str(tmp_path)!r}))
 assert loggers.background.drain(60)
 os.kill(wandb.setup()._connection._proc._process.pid, signal.SIGSTOP)
 logger.close(summary | {{"status": "finished"}})
 """
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == 0
-    assert "wandb has not taken everything" in ended.stderr
+    assert "wandb has not received everything" in ended.stderr
     assert "Traceback" not in ended.stderr
 
 
@@ -250,9 +252,9 @@ def test_a_client_that_breaks_is_named_once_and_the_run_goes_on(
         raise wandb.errors.CommError("no route to host")
 
     monkeypatch.setattr(wandb, "init", fail)
-    log(tmp_path, [], rows(1, 3), "offline")
+    log(tmp_path, rows(1, 3), "offline")
     assert capsys.readouterr().err == (
-        "logging to wandb failed (no route to host); going on with the run's own files\n"
+        "logging to wandb failed (no route to host); continuing with the run's own files\n"
     )
 
 
@@ -261,11 +263,11 @@ def test_a_run_that_fails_is_failed_there(tmp_path: Path) -> None:
     with pytest.raises(WorkError):
         execute(compose(request))
     assert loggers.background.drain(60)
-    (segment,) = segments(tmp_path)
-    assert segment.exit_code == 1
-    assert segment.summary["status"] == "failed"
-    assert "loss" in segment.summary["error"]
-    assert segment.summary["top1"] is None
+    (run,) = synced(tmp_path).runs.values()
+    assert run["exit"] == 1
+    assert run["summary"]["status"] == "failed"
+    assert "loss" in run["summary"]["error"]
+    assert run["summary"].get("top1") is None
 
 
 def test_without_the_package_one_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Runs of a project at Weights & Biases, ours and others', with the columns of our run folders."""
+"""Reads runs of a Weights & Biases project, ours and others', with the columns of our run folders."""
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -11,15 +11,15 @@ from roadmap.tracking.wandb_client import client, has_wandb_key, wandb_host
 from roadmap.tracking.wandb_fields import Keys, is_ours, merged_rows, our_summary, their_summary
 
 PREFIX = "wandb://"
-TIMEOUT = 30  # seconds, of one request
-PAGE = 100  # runs of one request
+TIMEOUT = 30  # seconds per request
+PAGE = 100  # runs per request
 
 Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
 class Address:
-    """``wandb://ENTITY/PROJECT``, or ``…/RUN`` for one run of it; ``?`` and the keys by which others' runs are read."""
+    """``wandb://ENTITY/PROJECT`` or ``wandb://ENTITY/PROJECT/RUN``, with ``?`` and the keys of other projects' runs."""
 
     entity: str
     project: str
@@ -28,25 +28,25 @@ class Address:
 
     @classmethod
     def parse(cls, url: str) -> "Address":
-        """Raises RequestError for what is no such address."""
+        """Parse an address. Raises RequestError if it is not one."""
         parts = urlsplit(url)
         names = [unquote(name) for name in (parts.netloc + parts.path).strip("/").split("/")]
         if not url.startswith(PREFIX) or not 2 <= len(names) <= 3 or not all(names):
-            raise RequestError(f"{url} is no address of a W&B project; write wandb://ENTITY/PROJECT")
+            raise RequestError(f"{url} is not the address of a W&B project; write wandb://ENTITY/PROJECT")
         return cls(names[0], names[1], names[2] if len(names) > 2 else None, Keys.from_query(parts.query))
 
     def of(self, run_id: str) -> str:
-        """The address of one run, which is its ``path``."""
+        """Return the address of one run."""
         return f"{PREFIX}{self.entity}/{self.project}/{run_id}"
 
 
 def wandb_summaries(url: str) -> Iterator[dict[str, Any]]:
-    """One dict a run: the fields of summary.json as far as W&B has them, and its address as ``path``.
+    """Yield one dict per run: the fields of summary.json that W&B has, and the run's address as ``path``.
 
-    ``url``: ``wandb://entity/project`` or ``wandb://entity/project/run``. A run that others logged has its W&B id,
-    status, creation time and flat config as ``definition``, the columns it has keys for, and None in the others; its
-    accuracy with ``?top1=KEY`` (``&unit=share`` where it is a share of 1). Raises RequestError where the package or the
-    key is missing or there is no such project, WorkError where the server does not answer.
+    ``url``: ``wandb://entity/project`` or ``wandb://entity/project/run``. A run of another project has its W&B id,
+    status, creation time, flat config as ``definition``, the columns it has keys for, and None in the others. Its
+    accuracy needs ``?top1=KEY`` (``&unit=fraction`` if it is between 0 and 1). Raises RequestError if the package or
+    the key is missing or there is no such project, WorkError if the server does not answer.
     """
     address = Address.parse(url)
     for run in _runs(address, url):
@@ -54,9 +54,9 @@ def wandb_summaries(url: str) -> Iterator[dict[str, Any]]:
 
 
 def wandb_histories(url: str) -> Iterator[dict[str, Any]]:
-    """One dict a run and epoch, in order: a line of metrics.jsonl with the run's ``run_id, variant, step, seed``.
+    """Yield one dict per run and epoch: a line of metrics.jsonl and the run's ``run_id, variant, step, seed``.
 
-    All rows are read, none sampled; of rows with the same epoch the later wins. Raises as ``wandb_summaries`` does.
+    All rows are read, not a sample; of rows with the same epoch the later wins. Raises like ``wandb_summaries``.
     """
     address = Address.parse(url)
     for run in _runs(address, url):
@@ -77,7 +77,7 @@ def _summary(run: Any, address: Address, url: str) -> dict[str, Any]:
     if is_ours(config):
         with suppress(ValueError):
             return our_summary(run.id, run.state, config, logged) | path
-    summary = their_summary(run.id, run.state, config, logged)
+    summary = their_summary(run.id, run.state, config)
     summary |= {"variant": run.name, "started": run.created_at, "ended": getattr(run, "heartbeat_at", None)}
     if address.keys.top1 and summary["status"] == "finished":
         summary["top1"] = address.keys.percent(logged.get(address.keys.top1))
@@ -85,10 +85,10 @@ def _summary(run: Any, address: Address, url: str) -> dict[str, Any]:
 
 
 def _runs(address: Address, url: str) -> Iterator[Any]:
-    """The runs of an address, with config and summary."""
+    """Yield the runs of an address, with config and summary."""
     wandb = client(f"reading {url}")
     if not has_wandb_key():
-        raise RequestError(f"no W&B key to read {url} with: `wandb login`, or set WANDB_API_KEY")
+        raise RequestError(f"reading {url} needs a W&B key; run `wandb login` or set WANDB_API_KEY")
     wandb.setup(wandb.Settings(silent=True))
     api = _asked(lambda: wandb.Api(timeout=TIMEOUT), url)
     if address.run is not None:
@@ -100,14 +100,14 @@ def _runs(address: Address, url: str) -> Iterator[Any]:
 
 
 def _asked(question: Callable[[], Answer], url: str) -> Answer:
-    """What W&B's client answers; whatever it raises as one sentence."""
+    """Return the answer of W&B's client; every error of it becomes one sentence."""
     try:
         return question()
     except RoadmapError:
         raise
-    # the client raises its own errors, ValueError and TypeError alike where the server does not say what it expects
+    # for an unexpected answer of the server the client raises its own errors, ValueError or TypeError
     except Exception as error:
         reason = first_line(error)[:200]
         if "not find" in reason or "not found" in reason.lower():
-            raise RequestError(f"no {url} at {wandb_host()}, or none that this key may read") from error
+            raise RequestError(f"{url} does not exist at {wandb_host()}, or this key may not read it") from error
         raise WorkError(f"cannot read {url} from {wandb_host()}: {reason}") from error
