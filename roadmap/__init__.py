@@ -11,11 +11,13 @@ if TYPE_CHECKING:
     from roadmap.networks.builder import build
     from roadmap.networks.costs import cost
     from roadmap.networks.weights import load_weights
+    from roadmap.versions import __version__ as __version__
 
 __all__ = ["build", "compare", "cost", "load_bench", "load_evaluations", "load_history", "load_runs", "load_weights"]
 
 # torch and pandas take seconds to import: each name brings its module only when it is used
 _HOMES = {
+    "__version__": "roadmap.versions",
     "build": "roadmap.networks.builder",
     "cost": "roadmap.networks.costs",
     "load_weights": "roadmap.networks.weights",

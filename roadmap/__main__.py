@@ -5,6 +5,7 @@ import sys
 import time
 from importlib import import_module
 
+import roadmap
 from roadmap.checked import listed
 from roadmap.errors import RequestError, RoadmapError, WorkError
 from roadmap.textual import printable
@@ -26,6 +27,7 @@ COMMANDS = {
 }
 
 USAGE = """usage: roadmap COMMAND [group=option | setting=value …] [--config-dir DIR]
+       roadmap --version
 
 {commands}
 
@@ -46,6 +48,9 @@ def main(arguments: list[str] | None = None) -> int:
             return 0
         print("roadmap: no command; choose one of these", file=sys.stderr)
         return 2
+    if arguments == ["--version"]:
+        print(f"roadmap {roadmap.__version__}")
+        return 0
     name, *rest = arguments
     try:
         return _run(name, rest)

@@ -9,7 +9,6 @@ import re
 import sys
 import tempfile
 import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,9 +89,9 @@ def _provable(name: str) -> "torch.device":
 
 def _write(file: Path, device: str, results: list[dict[str, Any]], seconds: float) -> None:
     from roadmap.folders.runfolder import now, write_whole
+    from roadmap.versions import package_versions
 
-    head = {"device": device, "ended": now(), "seconds": seconds}
-    head |= {"versions": {name: version(name) for name in ("roadmap", "torch", "torchvision")}}
+    head = {"device": device, "ended": now(), "seconds": seconds, "versions": package_versions()}
     write_whole(file, _json(head | {"checks": results}) + "\n")
 
 

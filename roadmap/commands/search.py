@@ -59,7 +59,9 @@ def check_installed() -> None:
     """Raises RequestError where Optuna or Hydra's sweeper for it is missing; imports neither."""
     # a submodule cannot be asked for where its package is missing
     if any(find_spec(name) is None for name in ("optuna", "hydra_plugins")) or find_spec(SWEEPER) is None:
-        raise RequestError("study=search needs Optuna and Hydra's sweeper for it; pip install 'roadmap[search]'")
+        raise RequestError(
+            "study=search needs Optuna and Hydra's sweeper for it; pip install 'convnext-roadmap[search]'"
+        )
 
 
 @dataclass(frozen=True)

@@ -107,7 +107,8 @@ def one_sentence(error: Exception) -> str:
     text = str(error) or str(error.__cause__ or type(error).__name__)
     if missing := re.search(r"Could not find '((?:hydra/)?[^'/]+)/(.+?)'", text):
         if extra := PLUGINS.get(f"{missing[1]}={missing[2]}"):
-            return f"{missing[1]}={missing[2]} is a plugin that is not installed; pip install 'roadmap[{extra}]'"
+            mend = f"pip install 'convnext-roadmap[{extra}]'"
+            return f"{missing[1]}={missing[2]} is a plugin that is not installed; {mend}"
         options = sorted(re.findall(r"^\t(\S+)$", text, flags=re.MULTILINE), key=_by_number)
         return f"unknown {missing[1]} '{missing[2]}'; choose {listed(options)}"
     if unknown := re.search(r"Could not override '([^']+)'", text):

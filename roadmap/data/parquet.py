@@ -33,7 +33,9 @@ def read_parquet(data: Data) -> Split:
     try:
         import datasets
     except ImportError as error:
-        raise RequestError("parquet files need the package datasets; pip install 'roadmap[parquet]'") from error
+        raise RequestError(
+            "parquet files need the package datasets; pip install 'convnext-roadmap[parquet]'"
+        ) from error
     splits = {}
     for field in ("train_files", "val_files"):
         pattern = getattr(data, field) or ""

@@ -21,13 +21,14 @@ from roadmap.errors import RoadmapError
 from roadmap.networks.builder import design_cost
 from roadmap.records.experiment import EVALUATION_SOURCES, MEMORY_SOURCES, Data, Experiment
 from roadmap.tracking.wandb_client import has_wandb_key, wandb_host
+from roadmap.versions import DISTRIBUTION
 
 SHM = Path("/dev/shm")
 FILES = 1024  # that one process should be allowed to open: workers pass each batch as an open file
 # what is not needed, what for, and how to get it
 EXTRAS = {
-    "wandb": ("logger=wandb", "pip install 'roadmap[wandb]'"),
-    "datasets": ("data=parquet and data=imagenet_parquet", "pip install 'roadmap[parquet]'"),
+    "wandb": ("logger=wandb", "pip install 'convnext-roadmap[wandb]'"),
+    "datasets": ("data=parquet and data=imagenet_parquet", "pip install 'convnext-roadmap[parquet]'"),
     "timm": ("the comparison with its networks", "pip install timm"),
 }
 
@@ -50,7 +51,7 @@ def surroundings(composed: Composed) -> list[Finding]:
 def versions() -> list[Finding]:
     """Python and each package that must be there, against the versions that the installed package asks for."""
     found = [Finding("Python", True, platform.python_version())]
-    for wanted in sorted(map(Requirement, requires("roadmap") or []), key=lambda wanted: wanted.name):
+    for wanted in sorted(map(Requirement, requires(DISTRIBUTION) or []), key=lambda wanted: wanted.name):
         if wanted.marker is not None and not wanted.marker.evaluate({"extra": ""}):
             continue
         there = _version(wanted.name)

@@ -3,7 +3,6 @@
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from roadmap.runtime.progress import QUIET_SECONDS
 from roadmap.training.answers import Answered, Answers
 from roadmap.training.evaluation import Evaluator, Record
 from roadmap.training.summary import git_commit
+from roadmap.versions import package_versions
 
 
 def examine(
@@ -173,7 +173,7 @@ def _opening(one: Exam, parts: Sequence[Part], device: torch.device, world: Worl
         "batch_size": view.batch_size,
         "processes": world.size,
         "git_commit": git_commit(),
-        "versions": {name: version(name) for name in ("roadmap", "torch", "torchvision")},
+        "versions": package_versions(),
         "started": started,
         "ended": None,
         "class_images": None,

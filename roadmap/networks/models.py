@@ -122,7 +122,7 @@ def import_timm() -> ModuleType:
     try:
         import timm
     except ImportError as error:
-        raise RequestError("model.library=timm is not installed; pip install 'roadmap[timm]'") from error
+        raise RequestError("model.library=timm is not installed; pip install 'convnext-roadmap[timm]'") from error
     return timm
 
 

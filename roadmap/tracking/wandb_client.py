@@ -17,7 +17,7 @@ LEAVE_SECONDS = 5.0
 def check_installed(feature: str) -> None:
     """Raise RequestError if the wandb package is missing; does not import it."""
     if find_spec("wandb") is None:
-        raise RequestError(f"{feature} needs the package wandb; pip install 'roadmap[wandb]'")
+        raise RequestError(f"{feature} needs the package wandb; pip install 'convnext-roadmap[wandb]'")
 
 
 def client(feature: str) -> ModuleType:

@@ -2,7 +2,6 @@
 
 import subprocess
 from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from roadmap.records.experiment import Experiment
 from roadmap.runtime.device import peak_memory_gb
 from roadmap.runtime.distributed import World
 from roadmap.training.trainer import Record, Trainer
+from roadmap.versions import package_versions
 
 Summary = dict[str, Any]
 
@@ -57,7 +57,7 @@ def opening(experiment: Experiment, loaders: Loaders, trainer: Trainer) -> Summa
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "precision": experiment.precision,
         "git_commit": git_commit(),
-        "versions": {name: version(name) for name in ("roadmap", "torch", "torchvision")},
+        "versions": package_versions(),
         "started": now(),
         "ended": None,
         "error": None,

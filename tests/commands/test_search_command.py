@@ -51,9 +51,8 @@ def test_without_optuna_the_request_is_refused(
 ) -> None:
     monkeypatch.setitem(sys.modules, "optuna", None)
     assert main(["sweep", "study=search"]) == 2
-    assert (
-        "study=search needs Optuna and Hydra's sweeper for it; pip install 'roadmap[search]'" in capsys.readouterr().err
-    )
+    told = capsys.readouterr().err
+    assert "study=search needs Optuna and Hydra's sweeper for it; pip install 'convnext-roadmap[search]'" in told
 
 
 def start(runs_dir: Path, *words: str) -> subprocess.Popen[str]:

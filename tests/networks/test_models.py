@@ -157,4 +157,4 @@ def test_without_timm_one_sentence_says_so(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(RequestError) as error:
         build("model=nano_vit")
-    assert str(error.value) == "model.library=timm is not installed; pip install 'roadmap[timm]'"
+    assert str(error.value) == "model.library=timm is not installed; pip install 'convnext-roadmap[timm]'"

@@ -154,7 +154,7 @@ def test_a_launcher_that_is_not_installed_is_one_sentence(asked: str, extra: str
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert done.stderr.endswith(f" is a plugin that is not installed; pip install 'roadmap[{extra}]'\n")
+    assert done.stderr.endswith(f" is a plugin that is not installed; pip install 'convnext-roadmap[{extra}]'\n")
     assert done.stderr.count("\n") == 1
 
 

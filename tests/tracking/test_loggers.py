@@ -272,7 +272,7 @@ def test_a_run_that_fails_is_failed_there(tmp_path: Path) -> None:
 
 def test_without_the_package_one_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "wandb", None)
-    with pytest.raises(RequestError, match=r"pip install 'roadmap\[wandb\]'"):
+    with pytest.raises(RequestError, match=r"pip install 'convnext-roadmap\[wandb\]'"):
         execute(compose([*OFFLINE, "epochs=1", f"runs_dir={tmp_path}"]))
 
 

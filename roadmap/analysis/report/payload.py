@@ -1,7 +1,6 @@
 """What the page shows, as plain values: one object that its script draws."""
 
 from collections.abc import Sequence
-from importlib.metadata import version
 from typing import Any
 
 import pandas as pd
@@ -18,6 +17,7 @@ from roadmap.analysis.table import mac_factor, members, road, subtitle, title
 from roadmap.analysis.verdict import agreements, step_verdict, with_paper
 from roadmap.config.path import Step
 from roadmap.paper.published import SCALED_FROM
+from roadmap.versions import __version__
 
 BENCH = "bench"  # the column of what a bench measured
 
@@ -49,7 +49,7 @@ def payload(
     commands = [None if words is None else train_command(words, config_dirs) for words in logged]
     return {
         "title": shown[0]["title"] if len(shown) == 1 and charts[0].steps else "Logged runs, compared",
-        "version": version("roadmap"),
+        "version": __version__,
         "newest": _newest(runs),
         "lead": lead(runs),
         "numbers": numbers(runs),
