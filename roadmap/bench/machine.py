@@ -4,13 +4,14 @@ import platform
 import re
 import shutil
 import subprocess
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
 
-PACKAGES = ("roadmap", "torch", "torchvision", "timm")
+from roadmap.versions import package_versions
 
 
 def machine(device: torch.device) -> dict[str, Any]:
@@ -47,13 +48,10 @@ def driver() -> str | None:
 
 
 def versions() -> dict[str, str]:
-    """Of Python and the libraries whose code is measured, as far as they are here."""
-    found = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
+    """Return the versions of Python, of the installed libraries that are measured, and of CUDA."""
+    found = {"python": platform.python_version()} | package_versions()
+    with suppress(PackageNotFoundError):
+        found["timm"] = version("timm")
     if torch.cuda.is_available():
         found |= {"cuda": str(torch.version.cuda), "cudnn": str(torch.backends.cudnn.version())}
     return found
