@@ -25,6 +25,7 @@ PACKAGES = [
     "data",
     "training",
     "evaluating",
+    "plots",
     "analysis.reading",
     "analysis",
     "analysis.text",
@@ -36,7 +37,7 @@ PACKAGES = [
     "commands",
 ]
 TOPS = ("__init__", "__main__")  # above all others
-WITHOUT_TORCH = ("roadmap", "records", "designs", "folders", "paper", "config", "tracking", "analysis")
+WITHOUT_TORCH = ("roadmap", "records", "designs", "folders", "paper", "config", "tracking", "plots", "analysis")
 
 
 @cache
@@ -95,7 +96,7 @@ def test_facts_and_analysis_do_not_import_torch() -> None:
 
 @pytest.mark.parametrize("code", ["import roadmap", "from roadmap.__main__ import main; main(['--help'])"])
 def test_the_first_second_is_free_of_heavy_packages(code: str) -> None:
-    heavy = "('torch', 'pandas', 'matplotlib', 'wandb', 'sklearn', 'hydra')"
+    heavy = "('torch', 'pandas', 'matplotlib', 'altair', 'wandb', 'sklearn', 'hydra')"
     code = f"{code}; import sys; sys.exit(', '.join(name for name in {heavy} if name in sys.modules) or 0)"
     assert subprocess.run([sys.executable, "-c", code], check=False, stdout=subprocess.DEVNULL).returncode == 0
 
@@ -103,7 +104,7 @@ def test_the_first_second_is_free_of_heavy_packages(code: str) -> None:
 def test_steps_are_counted_without_torch() -> None:
     path = 'path.steps=[{change: "step=gelu"}]'
     code = f"from roadmap.__main__ import main; assert main(['steps', {path!r}]) == 0"
-    heavy = "('torch', 'numpy', 'pandas', 'matplotlib', 'sklearn')"
+    heavy = "('torch', 'numpy', 'pandas', 'matplotlib', 'altair', 'sklearn')"
     code = f"{code}; import sys; sys.exit(', '.join(name for name in {heavy} if name in sys.modules) or 0)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")

@@ -37,7 +37,7 @@ def main(arguments: list[str]) -> int:
     folders, overrides = folders_and_overrides(options.overrides)
     file = Path(options.output) if options.output else None
     if file is not None:
-        from roadmap.analysis.figures.style import check_suffix
+        from roadmap.plots.charts import check_suffix
 
         check_suffix(file)
     if options.where and not folders:

@@ -40,7 +40,7 @@ def main(arguments: list[str]) -> int:
     _check_options(options)
     folders, overrides = folders_and_overrides(options.overrides)
     file = Path(options.output)
-    from roadmap.analysis.figures.style import check_suffix
+    from roadmap.plots.charts import check_suffix
 
     check_suffix(file)
     if options.where and not folders:
@@ -105,6 +105,7 @@ def _check_options(options: argparse.Namespace) -> None:
 
 def _roadmap(runs: pd.DataFrame | None, overrides: list[str], config_dirs: list[str], file: Path) -> None:
     from roadmap.analysis.figures.regimes import Regime, draw_roadmap
+    from roadmap.plots.charts import save
 
     given = dict(override.split("=", 1) for override in overrides)
     regimes = list(dict.fromkeys(given.pop("regime").split(","))) if "regime" in given else []
@@ -129,18 +130,19 @@ def _roadmap(runs: pd.DataFrame | None, overrides: list[str], config_dirs: list[
         if regime not in TABLES:
             raise RequestError(f"no finished run of regime {regime} in these folders, and the paper has none either")
         drawn.append(Regime(runs.iloc[:0], steps))
-    draw_roadmap(drawn, [file])
+    save(draw_roadmap(drawn), file)
 
 
 def _deltas(runs: pd.DataFrame | None, overrides: list[str], config_dirs: list[str], file: Path) -> None:
-    from roadmap.analysis.figures.deltas import draw_deltas
+    from roadmap.analysis.figures.deltas import deltas_chart
     from roadmap.analysis.table import road, subtitle, way
+    from roadmap.plots.charts import save
 
     runs, steps = on_path(_needed(runs, "deltas"), overrides, config_dirs)
     regime = steps[0].composed.values["regime"]["name"]
     paper = f"regime {SCALED_FROM.get(regime, regime)} on ImageNet-1K, for orientation"
     title = f"What each change is worth, from {way(steps, ' to ')}"
-    draw_deltas(road(runs, steps), file, title=title, subtitle=subtitle(runs, steps), paper=paper)
+    save(deltas_chart(road(runs, steps), title=title, subtitle=subtitle(runs, steps), paper=paper), file)
 
 
 def _robustness(runs: pd.DataFrame | None, overrides: list[str], options: argparse.Namespace, file: Path) -> None:
@@ -174,6 +176,8 @@ def _attribution(
 
 
 def _any_runs(runs: pd.DataFrame | None, overrides: list[str], options: argparse.Namespace, file: Path) -> None:
+    from roadmap.plots.charts import save
+
     runs = _needed(runs, options.kind)
     given = dict(override.split("=", 1) for override in overrides)
     if other := [key for key in given if key not in ("regime", "data")]:
@@ -190,13 +194,13 @@ def _any_runs(runs: pd.DataFrame | None, overrides: list[str], options: argparse
 
             benches = load_bench(options.bench)
         x = options.x or ("gmacs" if benches is None else "inference")
-        draw_tradeoff(finished_only(_chosen(runs, given)), x, file, benches)
+        save(draw_tradeoff(finished_only(_chosen(runs, given)), x, benches), file)
     elif options.kind == "pareto":
         from roadmap.analysis.figures.pareto import draw_pareto, front, text
 
         found = front(_chosen(runs, given), options.x or "gmacs")
         print(printable(text(found)))
-        draw_pareto(found, file)
+        save(draw_pareto(found), file)
     else:
         from roadmap.analysis.figures.curves import draw_curves
         from roadmap.analysis.reading.runs import read_history
@@ -204,7 +208,7 @@ def _any_runs(runs: pd.DataFrame | None, overrides: list[str], options: argparse
         runs = _chosen(runs, given)
         history, lost = read_history(runs)
         say_skipped(lost)
-        draw_curves(runs, history, options.metric or "top1", file)
+        save(draw_curves(runs, history, options.metric or "top1"), file)
 
 
 def _spaces(options: argparse.Namespace, folders: list[str], overrides: list[str], file: Path) -> None:
@@ -257,9 +261,11 @@ def draw_road(runs: pd.DataFrame, steps: list[Step], files: list[Path]) -> pd.Da
     """Draw one regime's figure into each of ``files`` and return its table."""
     from roadmap.analysis.figures.regimes import Regime, draw_roadmap
     from roadmap.analysis.table import road
+    from roadmap.plots.charts import save
 
     table = road(runs, steps)
-    draw_roadmap([Regime(runs, steps)], files)
+    chart = draw_roadmap([Regime(runs, steps)])
     for file in files:
+        save(chart, file)
         print(f"figure: {file}")
     return table

@@ -167,6 +167,7 @@ def report(plan: Plan, trials: "list[Noted]") -> int:
     """Say what became of the trials, then show the front. Raises WorkError where none was trained to the end."""
     from roadmap.analysis.figures.pareto import draw_pareto, front, text
     from roadmap.analysis.reading.runs import read_runs
+    from roadmap.plots.charts import save
 
     runs, _ = read_runs(plan.runs_dir)
     runs = runs[runs["run_id"].isin({trial.run_id for trial in trials if trial.run_id})]
@@ -179,7 +180,7 @@ def report(plan: Plan, trials: "list[Noted]") -> int:
     found = front(runs, "params" if plan.search.cost == "params_m" else "gmacs")
     print(printable(text(found)))
     file = plan.folder / "pareto.png"
-    draw_pareto(found, file)
+    save(draw_pareto(found), file)
     print(f"figure: {file}")
     return 0
 

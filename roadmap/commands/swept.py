@@ -101,9 +101,11 @@ def _draw_space(runs: "pd.DataFrame", sweep: Sweep) -> None:
 
 def _draw_tradeoff(runs: "pd.DataFrame", sweep: Sweep) -> None:
     from roadmap.analysis.figures.tradeoff import draw_tradeoff
+    from roadmap.plots.charts import save
 
+    chart = draw_tradeoff(runs, "gmacs")
     for file in _files(sweep, "tradeoff"):
-        draw_tradeoff(runs, "gmacs", file)
+        save(chart, file)
 
 
 def _files(sweep: Sweep, kind: str) -> list[Path]:

@@ -7,15 +7,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from charts import drawn, texts
 from scipy import stats
 
 from roadmap import load_runs
-from roadmap.analysis.figures.page import Texts
 from roadmap.analysis.figures.pareto import AXES, Front, draw_pareto, front, text
-from roadmap.analysis.figures.tradeoff import BEATEN, COSTS, FRONT, MARKS, MAYBE, points_figure
+from roadmap.analysis.figures.tradeoff import BEATEN, COSTS, FRONT, MAYBE
 from roadmap.config.compose import compose
 from roadmap.errors import RequestError
-from tests.layout import check_texts
 from tests.records import EXAMPLES, make_run, record
 
 
@@ -89,7 +88,7 @@ def test_what_a_reader_is_told() -> None:
     told = text(front(runs_of((1.0, [90.0]), (2.0, [91.0]), (3.0, [90.9]))))
     assert "held out of the training images" in told
     assert "caution: as the best of 3 noisy ones the front's accuracies are too high on average\n" in told + "\n"
-    assert "1 of the 1 others are beaten within the noise" in told
+    assert "1 of the 1 others are dominated within noise" in told
     tested = text(front(runs_of((1.0, [90.0]), (2.0, [91.0]), held_out=0.0)))
     assert "held out" not in tested
     assert "and they are on the test images, by which nothing should be chosen" in tested
@@ -156,14 +155,15 @@ def test_a_searched_run_is_trained_again_without_its_search(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(("count", "x"), [(1, "gmacs"), (6, "params"), (40, "gmacs")])
-def test_the_picture_has_every_design_and_room_for_its_texts(count: int, x: str, tmp_path: Path) -> None:
+def test_the_chart_has_every_design_and_letters_for_the_front(count: int, x: str) -> None:
     random = np.random.default_rng(count)
     found = front(runs_of(*((float(g), list(random.uniform(70, 95, 2))) for g in random.uniform(1, 5, count))), x)
     assert set(AXES) <= set(COSTS)
-    draw_pareto(found, tmp_path / "pareto.svg")
-    assert (tmp_path / "pareto.svg").stat().st_size > 10_000
-    table = found.table.assign(label=found.table["point"])
-    figure = points_figure(table, found.cost, Texts("title", "subtitle", "one\ntwo"), "95 % interval")
-    check_texts(figure)
-    marks = {line.get_label(): len(line.get_xdata()) for line in figure.axes[0].lines if line.get_label() in MARKS}
-    assert marks == found.table["mark"].value_counts().to_dict()
+    chart = draw_pareto(found)
+    marks = drawn(chart, "point", "x", "y", "fill")
+    assert marks == list(zip(found.table[found.cost.column], found.table["top1"], found.table["mark"], strict=True))
+    members = found.members
+    assert sorted(drawn(chart, "rule", "y", "y2")[: len(members)]) == sorted(
+        zip(members["low"], members["high"], strict=True)
+    )
+    assert set(members["point"]) <= set(texts(chart))

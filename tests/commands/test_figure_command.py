@@ -69,9 +69,7 @@ def test_the_papers_figure_needs_no_run(tmp_path: Path, monkeypatch: pytest.Monk
 def test_runs_of_two_regimes_share_a_figure(two: Path, tmp_path: Path) -> None:
     assert main(["figure", *short(two), "-o", str(tmp_path / "two.svg")]) == 0
     text = words(tmp_path / "two.svg")
-    assert (
-        "In front: nano ResNet → nano ConvNeXt, mean over 2 seeds; grey: deep nano ResNet → deep nano ConvNeXt" in text
-    )
+    assert "Bars: nano ResNet → nano ConvNeXt: mean over 2 seeds; deep nano ResNet → deep nano ConvNeXt: mean" in text
     assert "nano ResNet / deep nano ResNet with GELU" in text
 
 

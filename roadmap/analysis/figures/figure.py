@@ -1,196 +1,200 @@
-"""The roadmap figure, after Figure 2 of arXiv:2201.03545: a bar a step from top to bottom, its numbers beside it.
+"""The roadmap figure, after Figure 2 of arXiv:2201.03545: one bar per step from top to bottom, numbers at the right.
 
-With two regimes each row has two bars: the smaller regime's in front, the larger one's grey and behind it.
+With two regimes each row has two bars, the larger regime's below in grey.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import partial
 
+import altair as alt
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
-from roadmap.analysis.figures.page import (
-    Column,
-    Texts,
-    header_space,
-    laid_out,
-    legend_entries,
-    row_sides,
-    write_around,
-    write_rows,
-)
-from roadmap.analysis.figures.style import (
-    BACKGROUND,
-    BLUE,
-    EDGE,
-    GREY,
-    GRID,
-    PALE,
-    PALE_GREY,
-    SKY,
-    VERMILLION,
-    YELLOW,
-    save,
-    styled,
-)
 from roadmap.analysis.table import mac_factor, mac_header
 from roadmap.errors import RequestError
+from roadmap.plots.charts import framed, inline
+from roadmap.plots.rows import Column, Rows, cells, diamonds, one_line
+from roadmap.plots.theme import BLUE, GREY, VERMILLION, WIDTH
 
-BARS = 3.5  # inches, at least
-PAPER: dict[str, Any] = {"fmt": "D", "ms": 4.6, "mec": "black", "clip_on": False}
-
-
-@dataclass(frozen=True)
-class Lane:
-    """How one regime's bars are drawn; places in rows below the middle of a row."""
-
-    line: float  # of its numbers
-    bar: float
-    height: float
-    whisker: float
-    diamond: float
-    shades: tuple[str, str]  # told apart by lightness; sections take turns
-    hatched: dict[str, Any]  # what was not adopted
-    reference: dict[str, Any]  # the line of the paper's Transformer
-    paper: str  # the diamonds' colour
-    rank: float  # drawn over lower ones
-
-    @property
-    def whiskers(self) -> dict[str, Any]:
-        return {"fmt": "none", "ecolor": "black", "elinewidth": 1.0, "capsize": 2.2, "zorder": 3}
+XAxis = Callable[[str], alt.X]
 
 
-def _hatched(color: str, edge: str) -> dict[str, Any]:
-    return {"color": color, "edgecolor": edge, "hatch": "/////", "linewidth": 0.7}
-
-
-SWIN: dict[str, Any] = {"color": VERMILLION, "linestyle": "--", "linewidth": 1.0, "zorder": 2.5}
-SWIN_BEHIND = SWIN | {"color": EDGE, "linestyle": ":", "linewidth": 1.3}
-# the diamonds sit on the bars' edges, clear of the whiskers
-ALONE = Lane(0, 0, 0.66, 0, 0.33, (BLUE, SKY), _hatched(PALE_GREY, EDGE), SWIN, YELLOW, 1)
-FRONT = Lane(-0.23, -0.15, 0.52, -0.15, -0.39, (BLUE, SKY), _hatched(PALE, BLUE), SWIN, YELLOW, 1)
-BEHIND = Lane(
-    0.24, 0.15, 0.52, 0.26, 0.41, (BACKGROUND, BACKGROUND), _hatched(PALE_GREY, EDGE), SWIN_BEHIND, "white", 0.9
-)
-ROW, TALL_ROW = 0.25, 0.36  # inches
-
-
-def draw(
+def roadmap_chart(
     table: pd.DataFrame,
-    file: Path,
     *,
     title: str,
     subtitle: str,
     behind: pd.DataFrame | None = None,
     names: Sequence[str] = (),
-) -> None:
-    """Draw the figure of ``roadmap_figure`` into ``file``, a png, svg or pdf; equal tables give equal bytes."""
-    save(lambda: roadmap_figure(table, title, subtitle, behind, names), file)
+    width: int = WIDTH,
+) -> alt.VConcatChart:
+    """Return a chart with one bar per row of ``table``, in its order.
 
-
-def roadmap_figure(
-    table: pd.DataFrame, title: str, subtitle: str, behind: pd.DataFrame | None = None, names: Sequence[str] = ()
-) -> Figure:
-    """One bar a row of ``table``, in its order: step, label, section, adopted, ``n`` seeds, ``top1`` and ``top1_std``
-    in percent, ``gmacs`` ×10⁹, and ``paper_top1``, ``paper_top1_std``, ``paper_gflops``, each NaN where there is none.
-
-    Optional columns: ``source`` is not empty where the row's own numbers are published ones, and says which;
-    ``reference`` is true of a network that is no step, drawn with a line from top to bottom. ``behind`` is a second
-    regime's table of the same rows, drawn grey; ``names`` are the two regimes'. Raises RequestError where no row has
-    an accuracy.
+    The columns are step, label, section, adopted, ``n`` seeds, ``top1`` and ``top1_std`` in percent, ``gmacs`` ×10⁹,
+    and ``paper_top1``, ``paper_top1_std``, ``paper_gflops``, each NaN if unknown. Optional columns: ``delta``;
+    ``source`` names the table of the paper that a row's own numbers are from, empty for runs; ``reference`` is true for
+    a network that is not a step, drawn with a line from top to bottom. ``behind`` is a second regime's table of the
+    same rows; ``names`` are the two regimes'. Raises RequestError if no row has an accuracy.
     """
     tables = [_prepared(one) for one in ([table] if behind is None else [table, behind])]
     if all(one.loc[~one["reference"], "top1"].isna().all() for one in tables):
         raise RequestError("no figure to draw: no step has an accuracy yet")
-    lanes = [ALONE] if behind is None else [FRONT, BEHIND]
-    with styled():
-        figure = Figure()
-        axes = figure.add_axes((0, 0, 1, 1))
-        _draw_axis(axes, tables)
-        for one, lane, label in zip(tables, lanes, _adopted(tables, names), strict=True):
-            _draw_bars(axes, one, lane, label)
-        columns = _columns(tables)
-        inside = BARS, (ROW if behind is None else TALL_ROW) * len(table)
-        texts = Texts(title, subtitle, _note(tables, names))
-        legend = list(legend_entries(figure))
-        page = laid_out(inside, row_sides(tables[0], columns), texts, legend, header_space())
-        figure.set_size_inches(page.width, page.height)
-        axes.set_position(page.axes)
-        write_rows(figure, page, tables[0], columns, [lane.line for lane in lanes])
-        write_around(figure, page)
-    return figure
+    colors: dict[str, tuple[str, bool]] = {}
+    for lane, (one, color) in enumerate(zip(tables, (BLUE, GREY), strict=False)):
+        name = names[lane] if names else ""
+        source = one["source"].iloc[0] if names and not all(each["source"].iloc[0] for each in tables) else ""
+        one["kind"] = _kinds(one, ", ".join(filter(None, (name, source))))
+        colors |= _colors(one, color)
+    first = tables[0]
+    rows = Rows(
+        one_line(first["label"]), one_line(first["section"]), 24 if behind is None else 34, width, _columns(tables)
+    )
+    x = partial(_axis, _domain(tables))
+    layers = [layer for lane, one in enumerate(tables) for layer in _layers(rows, one, lane, len(tables), x, colors)]
+    return framed(rows.chart(*layers), title, subtitle, _caption(tables, names), rows.total_width)
 
 
 def _prepared(table: pd.DataFrame) -> pd.DataFrame:
-    """The table with its optional columns, words on one line, and deviations of several seeds only."""
+    """Return the table with its optional columns, and deviations only over several seeds."""
     if table.empty:
         raise RequestError("no figure to draw: no step has an accuracy yet")
-    words = {name: table[name].astype(str).str.split().str.join(" ") for name in ("label", "section")}
     spread = table["top1_std"].where((table["n"] > 1) & table["top1"].notna())
-    flags = {"source": table.get("source", ""), "reference": table.get("reference", False)}
-    table = table.assign(**words, **flags, top1_std=spread, adopted=table["adopted"].astype(bool))
-    table = table.reset_index(drop=True)
-    table["section_number"] = (table["section"] != table["section"].shift()).cumsum() - 1
-    # a reference that was not run is drawn from the paper
+    source = table["source"].fillna("") if "source" in table else ""
+    reference = table["reference"].astype(bool) if "reference" in table else False
+    table = table.assign(source=source, reference=reference, top1_std=spread, adopted=table["adopted"].astype(bool))
+    if "delta" not in table:
+        table["delta"] = float("nan")
+    # a reference without runs is drawn from the paper
     table["drawn"] = table["top1"].where(~table["reference"] | table["top1"].notna(), table["paper_top1"])
-    return table
+    ends = {"low": (table["drawn"] - spread).clip(lower=0), "high": (table["drawn"] + spread).clip(upper=100)}
+    return table.assign(**ends, row=range(len(table))).reset_index(drop=True)
+
+
+def _kinds(table: pd.DataFrame, regime: str) -> list[str]:
+    adopted = f"adopted: {regime}" if regime else "adopted"
+    rejected = f"tried, not adopted: {regime}" if regime else "tried, not adopted"
+    flags = zip(table["reference"], table["adopted"], table["label"], strict=True)
+    if "name" in table:
+        flags = zip(table["reference"], table["adopted"], table["name"], strict=True)
+    return [f"{name} (the paper's)" if other else adopted if kept else rejected for other, kept, name in flags]
+
+
+def _colors(table: pd.DataFrame, color: str) -> dict[str, tuple[str, bool]]:
+    """Kind → colour of its bars, and whether they are filled."""
+    drawn = table[table["drawn"].notna()]
+    return {
+        kind: (VERMILLION if reference else color, bool(adopted))
+        for kind, reference, adopted in zip(drawn["kind"], drawn["reference"], drawn["adopted"], strict=True)
+    }
+
+
+def _domain(tables: Sequence[pd.DataFrame]) -> list[float]:
+    """The axis in percent, cropped to what is drawn with the shortest bar still visible."""
+    ends = pd.concat(tables)[["low", "high", "drawn", "paper_top1"]]
+    lowest, highest = ends.min().min(), ends.max().max()
+    span = max(highest - lowest, 1.0)
+    return [max(highest - 1.15 * span, 0.0), min(max(highest + 0.04 * span, 1.0), 100.0)]
+
+
+def _axis(domain: list[float], column: str) -> alt.X:
+    scale = alt.Scale(domain=domain, nice=False, zero=False)
+    return alt.X(f"{column}:Q", scale=scale, title="top-1 accuracy (%)", axis=alt.Axis(tickCount=7, format="~f"))
+
+
+def _layers(
+    rows: Rows, table: pd.DataFrame, lane: int, lanes: int, x: XAxis, colors: dict[str, tuple[str, bool]]
+) -> list[alt.Chart]:
+    """Bars from the left edge, whiskers of one standard deviation, the paper's values as diamonds, reference lines."""
+    top = table["row"] - 0.36 + 0.37 * lane
+    bottom = top + (0.72 if lanes == 1 else 0.35)
+    base = alt.Chart(inline(table.assign(top=top, bottom=bottom, middle=(top + bottom) / 2)))
+    kinds = sorted(colors, key=lambda kind: (colors[kind][0] == VERMILLION, not colors[kind][1]))
+    bars = [colors[kind] for kind in kinds]
+    fill = alt.Scale(domain=kinds, range=[color if filled else "transparent" for color, filled in bars])
+    stroke = alt.Scale(domain=kinds, range=[color for color, _ in bars])
+    dash = alt.Scale(domain=kinds, range=[[1, 0] if filled else [3, 2] for _, filled in bars])
+    legend = alt.Legend(columns=len(kinds) if lanes == 1 else 2, symbolType="square")
+    rectangles = base.transform_filter("datum.drawn != null").mark_rect(strokeWidth=1.2)
+    layers = [
+        rectangles.encode(
+            x=x("drawn"),
+            x2=alt.value(0),
+            y=rows.y("top"),
+            y2="bottom:Q",
+            fill=alt.Fill("kind:N", scale=fill, legend=legend),
+            stroke=alt.Stroke("kind:N", scale=stroke),
+            strokeDash=alt.StrokeDash("kind:N", scale=dash),
+            tooltip=_tooltip(),
+        ),
+        base.transform_filter("datum.top1_std != null")
+        .mark_rule(style="interval")
+        .encode(x=x("low"), x2="high:Q", y=rows.y("middle")),
+    ]
+    if table["reference"].any():
+        lines = base.transform_filter("datum.reference").mark_rule(strokeDash=[5, 3] if lane == 0 else [1.5, 3])
+        layers.append(lines.encode(x=x("drawn"), color=alt.value(VERMILLION)))
+    published = table["paper_top1"].where(~table["reference"])
+    if published.notna().any():
+        layers.append(
+            diamonds(rows, base.transform_filter("!datum.reference"), "paper_top1", "bottom", x("paper_top1"))
+        )
+    return layers
+
+
+def _tooltip() -> list[alt.Tooltip]:
+    formats = {"top1": ".2f", "top1_std": ".2f", "delta": "+.2f", "n": "d", "gmacs": ".4~g"}
+    titles = {"top1": "top-1 (%)", "top1_std": "± std", "delta": "Δ", "n": "seeds", "gmacs": "GMACs"}
+    numbers = [alt.Tooltip(f"{name}:Q", title=titles[name], format=form) for name, form in formats.items()]
+    return [alt.Tooltip("label:N", title="change"), alt.Tooltip("kind:N", title="kind"), *numbers]
 
 
 def _columns(tables: Sequence[pd.DataFrame]) -> list[Column]:
-    """The numbers beside the bars, a line a regime; a column that would be empty is left out."""
+    """The numbers at the right, one line per regime, without empty columns."""
     together = pd.concat(tables)
     factor, unit = mac_factor(together), mac_header(together)[0].replace(" ", "\n")
     counted = [
         table["n"].where(table["top1"].notna() & ~table["reference"] & (table["source"] == "")) for table in tables
     ]
     differ = pd.concat(counted).nunique() > 1
-    paper = GREY, GREY
-    columns = [
-        Column("top-1\n(%)", [_accuracies(table) for table in tables]),
-        Column("± std", [_cells(table["top1_std"], "± {:.2f}") for table in tables]),
-        Column("seeds", [_cells(seeds, "{:.0f}") if differ else [] for seeds in counted]),
-        Column(unit, [_cells(table["gmacs"] * factor) for table in tables]),
-        Column("paper\ntop-1", [_cells(table["paper_top1"]) for table in tables], paper),
-        Column("paper\n± std", [_cells(table["paper_top1_std"], "± {:.2f}") for table in tables], paper),
-        Column(f"paper\n{unit.split()[0]}", [_cells(table["paper_gflops"] * factor) for table in tables], paper),
-    ]
-    return [column for column in columns if any(cell for line in column.lines for cell in line)]
+    columns = []
+    for table, seeds, lane in zip(tables, counted, (0.0,) if len(tables) == 1 else (-0.19, 0.19), strict=True):
+        own, paper = ("number" if lane <= 0 else "faint"), "faint"
+        accuracy = [
+            cell or ("" if reference else "–")
+            for cell, reference in zip(cells(table["top1"]), table["reference"], strict=True)
+        ]
+        columns += [
+            Column("top-1\n(%)", accuracy, own, lane),
+            Column("± std", cells(table["top1_std"], "± {:.2f}"), own, lane),
+            Column("Δ", cells(table["delta"], "{:+.2f}"), own, lane),
+            Column("seeds", cells(seeds, "{:.0f}") if differ else [""] * len(table), own, lane),
+            Column(unit, cells(table["gmacs"] * factor), own, lane),
+            Column("paper\ntop-1", cells(table["paper_top1"]), paper, lane),
+            Column("paper\n± std", cells(table["paper_top1_std"], "± {:.2f}"), paper, lane),
+            Column(f"paper\n{unit.split()[0]}", cells(table["paper_gflops"] * factor), paper, lane),
+        ]
+    filled = {column.header for column in columns if any(column.cells)}
+    return [column for column in columns if column.header in filled]
 
 
-def _cells(values: pd.Series, form: str = "{:.2f}") -> list[str]:
-    return ["" if pd.isna(value) else form.format(value) for value in values]
-
-
-def _accuracies(table: pd.DataFrame) -> list[str]:
-    cells = zip(_cells(table["top1"]), table["reference"], strict=True)
-    return [cell or ("" if reference else "–") for cell, reference in cells]
-
-
-def _note(tables: Sequence[pd.DataFrame], names: Sequence[str]) -> str:
-    """What the reader has to know of these tables and can't see."""
+def _caption(tables: Sequence[pd.DataFrame], names: Sequence[str]) -> str:
     steps = [table[~table["reference"]] for table in tables]
-    places = ["Bars"] if len(tables) == 1 else [f"In front: {names[0]}", f"grey: {names[1]}"]
-    separator = ": " if len(tables) == 1 else ", "
     published = [bool((table["source"] != "").any()) for table in steps]
-    missing = [table["top1"].isna().any() for table in steps]
-    why = {
-        "not published" if given else "not run yet" for given, lacks in zip(published, missing, strict=True) if lacks
+    missing = {
+        "not published" if given else "not run yet"
+        for given, table in zip(published, steps, strict=True)
+        if table["top1"].isna().any()
     }
-    notes = [
-        "; ".join(f"{place}{separator}{_means(table)}" for place, table in zip(places, steps, strict=True)),
-        ", whiskers: standard deviation" if any(table["top1_std"].notna().any() for table in steps) else "",
-        "; the axis does not start at 0." if _limits(tables)[0] > 0 else ".",
-        "" if all(table["adopted"].all() for table in steps) else " Hatched: tried, not adopted.",
-        f" –: {' or '.join(sorted(why))}." if why else "",
-        " Swin: the paper's numbers." if any(table["reference"].any() for table in tables) else "",
-        " FLOPs: multiply-accumulates (MACs) of one image",
-        ", as printed." if all(published) else ".",
+    bars = [_means(steps[0])] if len(steps) == 1 else [f"{n}: {_means(t)}" for n, t in zip(names, steps, strict=True)]
+    parts = [
+        f"Bars: {'; '.join(bars)}.",
+        "Whiskers: standard deviation." if any(table["top1_std"].notna().any() for table in steps) else "",
+        "Diamonds: the paper's values." if any(table["paper_top1"].notna().any() for table in steps) else "",
+        "The axis does not start at 0." if pd.concat(tables)["drawn"].min() > 10 else "",
+        f"–: {' or '.join(sorted(missing))}." if missing else "",
+        "Swin: the paper's numbers." if any(table["reference"].any() for table in tables) else "",
+        f"FLOPs: multiply-accumulates (MACs) per image{', as published' if all(published) else ''}.",
     ]
-    return "".join(notes)
+    return " ".join(filter(None, parts))
 
 
 def _means(table: pd.DataFrame) -> str:
@@ -198,69 +202,9 @@ def _means(table: pd.DataFrame) -> str:
     if run.empty:
         return "not run yet"
     if (run["source"] != "").any():
-        several = (
-            " (mean over 3 seeds where ± is given, else one run)" if run["top1_std"].notna().any() else " (one run)"
-        )
-        return f"{run['source'].iloc[0]} as published{several}"
+        seeds = "mean over 3 seeds where ± is given, otherwise one run" if run["top1_std"].notna().any() else "one run"
+        return f"{run['source'].iloc[0]} as published ({seeds})"
     low, high = run["n"].min(), run["n"].max()
     if high == 1:
         return "one seed, no error bars"
     return f"mean over {low} to {high} seeds" if low < high else f"mean over {high} seeds"
-
-
-def _adopted(tables: Sequence[pd.DataFrame], names: Sequence[str]) -> list[str]:
-    """What the legend calls each regime's bars; which are published where the others are not."""
-    if not names:
-        return ["adopted"] * len(tables)
-    sources = [table["source"].iloc[0] for table in tables]
-    labels = [f"adopted: {name}" for name in names]
-    return labels if all(sources) else [", ".join(filter(None, pair)) for pair in zip(labels, sources, strict=True)]
-
-
-def _limits(tables: Sequence[pd.DataFrame]) -> tuple[float, float]:
-    """The axis in percent: cropped to what is drawn, with the shortest bar still to be seen, and from 0 at least."""
-    table = pd.concat(tables)
-    spread = table["top1_std"].fillna(0)
-    ends = pd.concat([table["drawn"] - spread, table["drawn"] + spread, table["paper_top1"]])
-    span = max(ends.max() - ends.min(), 1.0)
-    return max(ends.max() - 1.15 * span, 0.0), max(ends.max() + 0.04 * span, 1.0)
-
-
-def _draw_axis(axes: Axes, tables: Sequence[pd.DataFrame]) -> None:
-    left, right = _limits(tables)
-    spaced = MaxNLocator(7, steps=[1, 2, 5, 10]).tick_values(left, right)
-    ticks = [tick for tick in spaced if left <= tick <= min(right, 100)]  # a whisker may pass 100, an accuracy cannot
-    axes.set(xlim=(left, right), ylim=(len(tables[0]) - 0.5, -0.5), yticks=[])
-    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-    axes.set_xlabel("top-1 accuracy (%)")
-    axes.grid(axis="x", color=GRID)
-
-
-def _draw_bars(axes: Axes, table: pd.DataFrame, lane: Lane, adopted: str) -> None:
-    """Bars from 0, cropped by the axis; whiskers of one standard deviation; the paper's values as diamonds."""
-    run = table[table["top1"].notna() & ~table["reference"]]
-    form: dict[str, Any] = {"height": lane.height, "zorder": lane.rank}
-    for shade, color in enumerate(dict.fromkeys(lane.shades)):
-        turn = run["section_number"] % len(set(lane.shades)) == shade
-        bars = run[run["adopted"] & turn]
-        if len(bars):
-            axes.barh(bars.index + lane.bar, bars["top1"], color=color, label=adopted, **form)
-    bars = run[~run["adopted"]]
-    if len(bars):
-        axes.barh(bars.index + lane.bar, bars["top1"], label="tried, not adopted", **form, **lane.hatched)
-    bars = run[run["top1_std"].notna()]
-    if len(bars):
-        label = "_" if lane is BEHIND else "standard deviation"
-        axes.errorbar(bars["top1"], bars.index + lane.whisker, xerr=bars["top1_std"], label=label, **lane.whiskers)
-    _draw_reference(axes, table[table["reference"]], lane)
-    published = table["paper_top1"].where(~table["reference"])
-    if published.notna().any():
-        y = table.index + lane.diamond
-        axes.errorbar(published, y, mfc=lane.paper, zorder=3, label="the paper's value", **PAPER)
-
-
-def _draw_reference(axes: Axes, rows: pd.DataFrame, lane: Lane) -> None:
-    for row, reference in zip(rows.index, rows.to_dict("records"), strict=True):
-        color = lane.reference["color"]
-        axes.barh(row + lane.bar, reference["drawn"], height=lane.height, color=color, zorder=lane.rank)
-        axes.axvline(reference["drawn"], label=f"{reference['name']} (the paper's)", **lane.reference)

@@ -1,4 +1,4 @@
-"""The Pareto front of finished runs: designs that no other beats in accuracy and cost, as a table and a picture."""
+"""The Pareto front of finished runs: designs that are not dominated in accuracy and cost, as a table and a chart."""
 
 import itertools
 import shlex
@@ -7,13 +7,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import altair as alt
 import numpy as np
 import pandas as pd
 
 from roadmap.analysis.comparable import check_comparable
-from roadmap.analysis.figures.page import Texts
-from roadmap.analysis.figures.style import save
-from roadmap.analysis.figures.tradeoff import BEATEN, COSTS, FRONT, MAYBE, Cost, pareto, points_figure
+from roadmap.analysis.figures.tradeoff import BEATEN, COSTS, FRONT, MAYBE, Cost, pareto, points_chart
 from roadmap.analysis.groups import summarise
 from roadmap.analysis.reading.runs import definition_keys
 from roadmap.analysis.report.commands import logged_overrides
@@ -53,9 +52,9 @@ class Front:
 def front(runs: pd.DataFrame, x: str = "gmacs") -> Front:
     """The Pareto front of finished ``runs`` by their means over seeds, in accuracy and one of ``AXES``.
 
-    A design is beaten by one that is at least as accurate and costs no more, and is better in one of the two: of
-    equally accurate ones the cheapest stays, two that are equal in both stay both. Beaten within the noise: by none
-    that costs no more whose interval lies above this one's. The interval is Student's over seeds; of one seed, or of
+    A design is dominated by one that is at least as accurate, costs no more, and is better in one of the two: of
+    equally accurate ones the cheapest stays, two that are equal in both stay both. Dominated within noise: the interval
+    of no design that costs no more lies above this one's. The interval is Student's over seeds; of one seed, or of
     seeds without spread, Wilson's of the images alone, so that it is too narrow.
 
     Raises RequestError for runs whose accuracies are no comparison, those of several recipes among them.
@@ -141,13 +140,13 @@ def train_again(folder: str, step: str, seeds: range, apart: bool) -> str | None
     return shlex.join(["roadmap", "train", "-m", f"step={step}", *kept, *new])
 
 
-def draw_pareto(found: Front, file: Path) -> None:
-    """Draw the front among all designs into ``file``, a png, svg or pdf."""
-    table = found.table.assign(label=found.table["point"])
-    beaten = table["mark"] != FRONT
-    table.loc[beaten, ["low", "high"]] = np.nan
-    texts = Texts(f"Accuracy against {found.cost.title}: the Pareto front", _subtitle(found), "\n".join(_key(found)))
-    save(lambda: points_figure(table, found.cost, texts, "95 % interval"), file)
+def draw_pareto(found: Front) -> alt.VConcatChart:
+    """Return the front among all designs, with letters that the caption explains."""
+    table = found.table.assign(label=found.table["point"], name=found.table["variant"])
+    dominated = table["mark"] != FRONT
+    table.loc[dominated, ["low", "high"]] = np.nan
+    title = f"Accuracy against {found.cost.title}: the Pareto front"
+    return points_chart(table, found.cost, title=title, subtitle=_subtitle(found), caption="\n".join(_key(found)))
 
 
 def _subtitle(found: Front) -> str:
@@ -179,7 +178,7 @@ def notes(found: Front) -> list[str]:
     maybe, beaten = (int((table["mark"] == mark).sum()) for mark in (MAYBE, BEATEN))
     if maybe:
         lines.append(
-            f"{maybe} of the {maybe + beaten} others are beaten within the noise: no design of at most their cost has "
+            f"{maybe} of the {maybe + beaten} others are dominated within noise: no design of at most their cost has "
             "its 95 % interval above theirs, so they may belong to the front as well"
         )
     lone = table["top1_low"].isna()

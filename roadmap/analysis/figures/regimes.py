@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
+import altair as alt
 import numpy as np
 import pandas as pd
 
 from roadmap.analysis.comparable import EVERYWHERE
-from roadmap.analysis.figures.figure import draw
+from roadmap.analysis.figures.figure import roadmap_chart
 from roadmap.analysis.table import data_words, held_out, regime_words, road, title, toggle_words, way
 from roadmap.config.path import Step
 from roadmap.errors import RequestError
@@ -46,10 +46,10 @@ class Regime:
         return whole and data.get("name") in IMAGENET and definition.get("image_size") == size
 
 
-def draw_roadmap(regimes: Sequence[Regime], files: Sequence[Path]) -> None:
-    """Draw one regime, or two with the larger one's bars behind, into each of ``files``.
+def draw_roadmap(regimes: Sequence[Regime]) -> alt.VConcatChart:
+    """Return the roadmap of one regime, or of two with the larger one's bars below.
 
-    Raises RequestError for two regimes on different data, and where the paper has no values for what is asked for.
+    Raises RequestError for two regimes on different data, and if the paper has no values for the path.
     """
     _check_same_data(regimes)
     pairs = sorted(((_table(regime), regime) for regime in regimes), key=lambda pair: pair[0]["gmacs"].max())
@@ -58,15 +58,13 @@ def draw_roadmap(regimes: Sequence[Regime], files: Sequence[Path]) -> None:
     names = [way(regime.steps) for regime in regimes]
     if behind:
         front = front.assign(label=_joined_labels(front["label"], behind[0]["label"], regimes))
-    for file in files:
-        draw(
-            front,
-            file,
-            title=_title(regimes),
-            subtitle=_subtitle(regimes),
-            behind=behind[0] if behind else None,
-            names=names if behind else (),
-        )
+    return roadmap_chart(
+        front,
+        title=_title(regimes),
+        subtitle=_subtitle(regimes),
+        behind=behind[0] if behind else None,
+        names=names if behind else (),
+    )
 
 
 def _check_same_data(regimes: Sequence[Regime]) -> None:

@@ -1,30 +1,27 @@
-"""Accuracy against what it costs: a point a group of runs, and the front of those that nothing beats in both."""
+"""Accuracy against a cost: one point per group of runs, and the Pareto front."""
 
-import itertools
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+import altair as alt
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
-from roadmap.analysis.figures.charts import check_one_comparison, plain_ticks, plotted_page, seeds_words
-from roadmap.analysis.figures.labels import group_names, leader_points, place
-from roadmap.analysis.figures.page import LINE, Page, Texts, legend_entries, write_around
-from roadmap.analysis.figures.style import BLUE, EDGE, GREY, GRID, INK, SKY, SMALL, save, styled, width, wrapped
+from roadmap.analysis.figures.charts import check_one_comparison, seeds_words
+from roadmap.analysis.figures.labels import group_names
 from roadmap.analysis.groups import summarise
 from roadmap.analysis.reading.benches import with_speeds
 from roadmap.analysis.table import data_words, mac_factor, mac_header
 from roadmap.checked import listed
 from roadmap.errors import RequestError
+from roadmap.plots.charts import framed, inline, text_width
+from roadmap.plots.labels import leader_ends, place_labels
+from roadmap.plots.theme import BLUE, GREY, SKY, SMALL
 
 
 @dataclass(frozen=True)
 class Cost:
-    """One of the costs that accuracy is set against; ``better`` is -1 where less is better."""
+    """A cost that accuracy is plotted against; ``better`` is -1 if less is better."""
 
     column: str
     label: str
@@ -34,7 +31,7 @@ class Cost:
 
 
 COSTS = {
-    "gmacs": Cost("gmacs", "{unit} of one image", "FLOPs", measured=False),
+    "gmacs": Cost("gmacs", "{unit} per image", "FLOPs", measured=False),
     "params": Cost("params_m", "parameters (millions)", "parameters", measured=False),
     "throughput": Cost("images_per_second", "images per second in training", "training throughput", better=1),
     "memory": Cost("peak_memory_gb", "peak memory in training (GiB)", "memory"),
@@ -44,24 +41,18 @@ SPEED = "bench_speed"  # the column of what a bench measured
 BENCH_COSTS = {
     "inference": Cost(SPEED, "images per second in inference", "inference throughput", better=1),
     "training": Cost(SPEED, "images per second in training", "training throughput", better=1),
-    "latency": Cost(SPEED, "milliseconds for one image", "latency"),
+    "latency": Cost(SPEED, "milliseconds per image", "latency"),
 }
-FRONT, MAYBE, BEATEN = "on the Pareto front", "beaten within the noise", "beaten by another"
-MARKS: dict[str, dict[str, Any]] = {
-    FRONT: {"marker": "o", "mfc": BLUE, "mec": "black"},
-    MAYBE: {"marker": "D", "mfc": "white", "mec": BLUE},
-    BEATEN: {"marker": "s", "mfc": "white", "mec": GREY},
-}
-SIZE, WIDE_SIZE, MANY = (6.2, 3.8), (8.6, 5.4), 20  # inches of the axes, and for more points than so many
-LONGEST = 2.0  # inches of a label, wrapped beyond
-MARKER = 0.05  # inches around a point
+FRONT, MAYBE, BEATEN = "on the Pareto front", "dominated within noise", "dominated"
+MARKS = {FRONT: ("circle", BLUE), MAYBE: ("diamond", SKY), BEATEN: ("square", GREY)}
+WIDTH, HEIGHT = 680, 420
 
 
-def draw_tradeoff(runs: pd.DataFrame, x: str, file: Path, benches: pd.DataFrame | None = None) -> None:
-    """Draw the accuracy of finished ``runs`` against a cost into ``file``, seeds taken together.
+def draw_tradeoff(runs: pd.DataFrame, x: str, benches: pd.DataFrame | None = None) -> alt.VConcatChart:
+    """Return the accuracy of finished ``runs`` against a cost, averaged over seeds.
 
     ``x`` is one of ``COSTS``, or given a table of ``load_bench`` one of ``BENCH_COSTS``, measured apart from training.
-    Raises RequestError for an unknown cost, for runs whose accuracies are no comparison, for a measured cost of
+    Raises RequestError for an unknown cost, for runs whose accuracies cannot be compared, for a measured cost of
     runs or benches on different devices, and for benches of other networks.
     """
     costs = COSTS if benches is None else BENCH_COSTS
@@ -89,7 +80,7 @@ def draw_tradeoff(runs: pd.DataFrame, x: str, file: Path, benches: pd.DataFrame 
         raise RequestError(f"none of these runs says its {cost.title}; choose another x of {listed(costs)}")
     table["label"] = group_names(table)
     title, subtitle = f"Accuracy against {cost.title}", "; ".join([*words, "accuracy after the last epoch"])
-    save(lambda: tradeoff_figure(table, cost, title, subtitle), file)
+    return tradeoff_chart(table, cost, title=title, subtitle=subtitle)
 
 
 def _measured_on(runs: pd.DataFrame, x: str) -> str:
@@ -110,120 +101,134 @@ def _machine(run: dict[Any, Any]) -> str:
 
 
 def pareto(x: np.ndarray, y: np.ndarray, better: int) -> np.ndarray:
-    """Which points no other beats: none is at least as good in both and better in one. ``better`` is -1: less x."""
+    """Which points are not dominated by another that is at least as good in both and better in one.
+
+    ``better`` is -1 if less x is better.
+    """
     gain = np.stack([better * x, y], axis=1)
     at_least = np.all(gain[None] >= gain[:, None], axis=2)
     beaten = at_least & np.any(gain[None] > gain[:, None], axis=2)
     return np.logical_not(np.any(beaten, axis=1))
 
 
-def tradeoff_figure(table: pd.DataFrame, cost: Cost, title: str, subtitle: str) -> Figure:
-    """A point a row of ``table``: label, ``n`` seeds, ``top1``, ``top1_std`` and ``cost.column``."""
+def tradeoff_chart(table: pd.DataFrame, cost: Cost, *, title: str, subtitle: str) -> alt.VConcatChart:
+    """Return a chart with a point per row of ``table``: label, ``n`` seeds, ``top1``, ``top1_std``, ``cost.column``."""
     front = pareto(table[cost.column].to_numpy(float), table["top1"].to_numpy(), cost.better)
     spread = table["top1_std"].where(table["n"] > 1)
     table = table.assign(mark=np.where(front, FRONT, BEATEN), low=table["top1"] - spread, high=table["top1"] + spread)
-    return points_figure(table, cost, Texts(title, subtitle, _note(table, cost)), "standard deviation")
+    better = "more" if cost.better > 0 else "less"
+    caption = (
+        f"Points: {seeds_words(table['n'])}"
+        + ("; whiskers: standard deviation of the accuracy" if spread.notna().any() else "")
+        + f". On the front: no other design is as accurate with {better} {cost.title}, by the means alone."
+    )
+    return points_chart(table.assign(name=table["label"]), cost, title=title, subtitle=subtitle, caption=caption)
 
 
-def points_figure(table: pd.DataFrame, cost: Cost, texts: Texts, whiskers: str) -> Figure:
-    """A point a row of ``table``: ``top1``, ``cost.column``, its ``mark`` of ``MARKS``, the ``label`` written beside it
-    if it has one, and a whisker from ``low`` to ``high``, NaN for none, called ``whiskers`` in the legend.
-
-    The page grows until all labels have room.
+def points_chart(table: pd.DataFrame, cost: Cost, *, title: str, subtitle: str, caption: str) -> alt.VConcatChart:
+    """Return a chart with a point per row of ``table``: ``top1`` and ``cost.column``, its ``mark`` of ``MARKS``, its
+    ``name`` in the tooltip, its ``label``, empty for none, and a whisker from ``low`` to ``high``, NaN for none.
     """
     factor, unit = (mac_factor(table), mac_header(table)[0]) if cost.column == "gmacs" else (1.0, "")
     table = table.assign(x=table[cost.column].astype(float) * factor)
-    # those with a label first, as `place` wants them
-    table = table.sort_values("label", key=lambda label: label == "", kind="stable").reset_index(drop=True)
-    with styled():
-        names = ["\n".join(wrapped(label, SMALL, LONGEST)) for label in table["label"] if label]
-        sizes = np.array([[width(name.split("\n"), SMALL), LINE * SMALL * (name.count("\n") + 1)] for name in names])
-        wide, height = SIZE if len(table) <= MANY else WIDE_SIZE
-        while True:
-            figure = Figure()
-            axes = figure.add_axes((0, 0, 1, 1))
-            _draw_points(axes, table, cost, whiskers)
-            axes.set_xlabel(cost.label.format(unit=unit))
-            page = plotted_page(figure, (wide, height), texts, list(legend_entries(figure)))
-            write_around(figure, page)
-            if _write_labels(figure, page, table, cost, names, sizes):
-                return figure
-            height *= 1.25
+    ends = table[["low", "high", "top1"]]
+    room = 0.06 * max(ends.max().max() - ends.min().min(), 1.0)
+    y = [max(ends.min().min() - room, 0.0), ends.max().max() + room]
+    log = table["x"].min() > 0 and table["x"].max() / table["x"].min() > 30
+    room = 0.08 * ((table["x"].max() - table["x"].min()) or abs(table["x"].max()) or 1.0)
+    x = [table["x"].min() / 1.4, table["x"].max() * 1.4] if log else [table["x"].min() - room, table["x"].max() + room]
+    x = x if log or table["x"].min() < 0 else [max(x[0], 0.0), x[1]]
+    scales = (
+        alt.Scale(domain=x, type="log" if log else "linear", nice=False, zero=False),
+        alt.Scale(domain=y, nice=False, zero=False),
+    )
+    labels = _labels(table, x, y, log, cost.better)
+    if missing := int((table["label"] != "").sum()) - len(labels):
+        caption += f" {missing} label{'s' * (missing > 1)} left out for lack of room."
+    title_x = cost.label.format(unit=unit)
+    chart = alt.layer(*_layers(table, labels, cost, scales, title_x)).properties(width=WIDTH, height=HEIGHT)
+    return framed(chart, title, subtitle, caption, WIDTH + 50)
 
 
-def _note(table: pd.DataFrame, cost: Cost) -> str:
-    spread = table["top1_std"].notna().any()
-    better = "more" if cost.better > 0 else "less"
-    return (
-        f"Points: {seeds_words(table['n'])}"
-        + (", whiskers: standard deviation of the accuracy" if spread else "")
-        + f". On the front: no other is as accurate with {better} {cost.title}, by the means alone."
+def _labels(table: pd.DataFrame, x: list[float], y: list[float], log: bool, better: int) -> pd.DataFrame:
+    """Each label that has room: its text, its place and the end of its line, in the units of the axes."""
+    across = np.log if log else np.asarray
+    left, right = across(np.array(x))
+
+    def pixels(values: pd.Series) -> np.ndarray:
+        return np.stack(
+            [(across(table["x"]) - left) / (right - left) * WIDTH, (y[1] - values) / (y[1] - y[0]) * HEIGHT], 1
+        )
+
+    def units(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        values = left + points[:, 0] / WIDTH * (right - left)
+        return np.exp(values) if log else values, y[1] - points[:, 1] / HEIGHT * (y[1] - y[0])
+
+    # those on the front choose their places first
+    table = table.sort_values(
+        ["label", "mark"], key=lambda c: c == "" if c.name == "label" else c != FRONT, kind="stable"
+    )
+    points, tops, bottoms = (pixels(table[name].fillna(table["top1"])) for name in ("top1", "high", "low"))
+    obstacles = np.hstack([np.minimum(points, tops) - 5, np.maximum(points, bottoms) + 5])
+    obstacles = np.vstack([obstacles, _front_boxes(points[(table["mark"] == FRONT).to_numpy()], better)])
+    names = [label for label in table["label"] if label]
+    sizes = np.array([[text_width([name], SMALL) + 6, SMALL + 4] for name in names]).reshape(-1, 2)
+    points = points[: len(names)]
+    boxes = place_labels(points, sizes, obstacles, (2, 2, WIDTH - 2, HEIGHT - 2))
+    placed = ~np.isnan(boxes[:, 0])
+    points, boxes = points[placed], boxes[placed]
+    ends = leader_ends(points, boxes)
+    (at_x, at_y), (end_x, end_y), (from_x, from_y) = map(units, ((boxes[:, :2] + boxes[:, 2:]) / 2, ends, points))
+    return pd.DataFrame(
+        {"label": np.array(names)[placed], "x": at_x, "y": at_y, "from_x": from_x, "from_y": from_y}
+        | {"end_x": end_x, "end_y": end_y, "far": np.linalg.norm(ends - points, axis=1) > 12}
     )
 
 
-def _draw_points(axes: Axes, table: pd.DataFrame, cost: Cost, whiskers: str) -> None:
-    x = table["x"]
-    low, high = table["low"].fillna(table["top1"]).min(), table["high"].fillna(table["top1"]).max()
-    room = 0.12 * max(high - low, 1.0)
-    axes.set_ylim(max(low - room, -room / 4), high + room)
-    if x.min() > 0 and x.max() / x.min() > 30:
-        axes.set_xscale("log")
-        axes.set_xlim(x.min() / 1.4, x.max() * 1.4)
-    else:
-        room = 0.1 * ((x.max() - x.min()) or abs(x.max()) or 1.0)
-        axes.set_xlim(max(x.min() - room, 0.0) if x.min() >= 0 else x.min() - room, x.max() + room)
-    plain_ticks(axes.xaxis)
-    plain_ticks(axes.yaxis)
-    axes.set_ylabel("top-1 accuracy (%)")
-    axes.grid(color=GRID)
-    axes.plot(*_front_path(table, cost).T, color=SKY, linewidth=1.2, zorder=1.5)
-    known = table[table["low"].notna()]
-    if len(known):
-        ends = [known["top1"] - known["low"], known["high"] - known["top1"]]
-        form: dict[str, Any] = {"fmt": "none", "ecolor": EDGE, "elinewidth": 0.9, "capsize": 2.0, "zorder": 1.8}
-        axes.errorbar(known["x"], known["top1"], yerr=ends, label=whiskers, **form)
-    for mark, form in MARKS.items():
-        marked = table[table["mark"] == mark]
-        if len(marked):
-            axes.plot(marked["x"], marked["top1"], linestyle="none", markersize=5, zorder=3, label=mark, **form)
+def _front_boxes(points: np.ndarray, better: int) -> np.ndarray:
+    """The boxes in pixels of the steps between the points of the front."""
+    points = points[np.lexsort((-points[:, 1], points[:, 0]))]
+    one, other = points[:-1], points[1:]
+    corners = np.stack([other[:, 0], one[:, 1]] if better < 0 else [one[:, 0], other[:, 1]], axis=1)
+    starts, ends = np.vstack([one, corners]), np.vstack([corners, other])
+    return np.hstack([np.minimum(starts, ends) - 2, np.maximum(starts, ends) + 2])
 
 
-def _front_path(table: pd.DataFrame, cost: Cost) -> np.ndarray:
-    """Points along the front's steps, (n, 2): what accuracy is to be had at a cost."""
-    front = table[table["mark"] == FRONT].sort_values(["x", "top1"])
-    corners = [tuple(front.iloc[0][["x", "top1"]])]
-    for x, y in zip(front["x"][1:], front["top1"][1:], strict=True):
-        corners += [(x, corners[-1][1]) if cost.better < 0 else (corners[-1][0], y), (x, y)]
-    ends = np.array(corners, dtype=float)
-    return np.vstack([ends[:1], *(np.linspace(one, other, 40) for one, other in itertools.pairwise(ends))])
+def _layers(
+    table: pd.DataFrame, labels: pd.DataFrame, cost: Cost, scales: tuple[alt.Scale, alt.Scale], title_x: str
+) -> list[alt.Chart]:
+    def x(column: str = "x") -> alt.X:
+        return alt.X(f"{column}:Q", scale=scales[0], title=title_x, axis=alt.Axis(tickCount=8))
 
+    def y(column: str = "top1") -> alt.Y:
+        return alt.Y(f"{column}:Q", scale=scales[1], title="top-1 accuracy (%)")
 
-def _write_labels(
-    figure: Figure, page: Page, table: pd.DataFrame, cost: Cost, names: list[str], sizes: np.ndarray
-) -> bool:
-    """The points' names, with a line to the point where one stands apart; False where there is no room for all."""
-    axes = figure.axes[0]
-
-    def inches(y: pd.Series) -> np.ndarray:
-        return axes.transData.transform(np.stack([table["x"], y], axis=1)) / figure.dpi
-
-    points, *whiskers = (inches(table[name].fillna(table["top1"])) for name in ("top1", "low", "high"))
-    lows, highs = whiskers
-    obstacles = np.hstack([np.minimum(points, lows) - MARKER, np.maximum(points, highs) + MARKER])
-    area = page.left + 0.04, page.bottom + 0.04, page.right - 0.04, page.top - 0.02
-    pad = np.array([0.04, 0.02])
-    front = axes.transData.transform(_front_path(table, cost)) / figure.dpi
-    points = points[: len(names)]
-    corners = place(points, sizes + pad, obstacles, area, front)
-    if corners is None:
-        return False
-    for point, corner, size, name in zip(points, corners, sizes, names, strict=True):
-        box = np.hstack([corner, corner + size + pad])[None]
-        line = leader_points(point, box)[0]
-        if np.linalg.norm(line[-1] - line[0]) > 0.1:
-            ends = line[[0, -1]] / (page.width, page.height)
-            figure.add_artist(Line2D(ends[:, 0], ends[:, 1], color=EDGE, linewidth=0.5, zorder=1))
-        x, y = corner + pad / 2 + (0, size[1] / 2)
-        place_at: dict[str, Any] = {"transform": figure.dpi_scale_trans, "va": "center", "linespacing": 1.1}
-        figure.text(x, y, name, size=SMALL, color=INK, **place_at)
-    return True
+    columns = ["name", "x", "top1", "low", "high", "mark", "n"]
+    base, texts = alt.Chart(inline(table[columns])), alt.Chart(inline(labels))
+    present = [mark for mark in MARKS if (table["mark"] == mark).any()]
+    shape = alt.Scale(domain=present, range=[MARKS[mark][0] for mark in present])
+    fill = alt.Scale(domain=present, range=[MARKS[mark][1] for mark in present])
+    steps = base.transform_filter(f"datum.mark == '{FRONT}'").mark_line(
+        color=SKY, strokeWidth=1.3, interpolate="step-after" if cost.better < 0 else "step-before"
+    )
+    points = base.mark_point(style="mark").encode(
+        x=x(),
+        y=y(),
+        shape=alt.Shape("mark:N", scale=shape),
+        fill=alt.Fill("mark:N", scale=fill),
+        tooltip=[
+            alt.Tooltip("name:N", title="design"),
+            alt.Tooltip("x:Q", title=title_x, format=".4~g"),
+            alt.Tooltip("top1:Q", title="top-1 (%)", format=".2f"),
+            alt.Tooltip("n:Q", title="seeds"),
+            alt.Tooltip("mark:N", title="among these"),
+        ],
+    )
+    leaders = texts.transform_filter("datum.far").mark_rule(style="leader")
+    return [
+        steps.encode(x=x(), y=y()),
+        base.transform_filter("datum.low != null").mark_rule(style="interval").encode(x=x(), y=y("low"), y2="high:Q"),
+        leaders.encode(x=x("from_x"), y=y("from_y"), x2="end_x:Q", y2="end_y:Q"),
+        points,
+        texts.mark_text(style="label", fontSize=SMALL, align="center").encode(x=x(), y=y("y"), text="label:N"),
+    ]

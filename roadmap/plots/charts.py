@@ -1,0 +1,75 @@
+"""Building blocks of all charts: inline data, titles and captions, and writing to a file."""
+
+import textwrap
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import altair as alt
+import pandas as pd
+
+from roadmap.errors import RequestError
+from roadmap.plots.theme import SMALL, TEXT, TITLE, Background, theme
+
+Format = Literal["png", "svg", "pdf"]
+AnyChart = alt.Chart | alt.LayerChart | alt.HConcatChart | alt.VConcatChart | alt.FacetChart | alt.ConcatChart
+_NARROW, _WIDE = "iljtfrI.,:;'|!()[] ", "mwMW%@→±"
+
+
+def inline(table: pd.DataFrame | Iterable[dict[str, Any]]) -> alt.InlineData:
+    """Return rows as the inline data of a chart; NaN becomes null."""
+    table = table if isinstance(table, pd.DataFrame) else pd.DataFrame(list(table))
+    rows: list[dict[str, Any]] = table.astype(object).where(table.notna(), None).to_dict("records")  # type: ignore[assignment]
+    return alt.InlineData(values=rows)
+
+
+def text_width(texts: Iterable[str], size: int = TEXT) -> float:
+    """Estimate the width in pixels of the widest line of ``texts``."""
+    return max((size * sum(map(_em, line)) for text in texts for line in text.split("\n")), default=0.0)
+
+
+def _em(character: str) -> float:
+    if character in _NARROW:
+        return 0.31
+    if character in _WIDE or ord(character) > 0x2E7F:
+        return 1.0
+    return 0.7 if character.isupper() else 0.56
+
+
+def wrapped(text: str, width: float, size: int = TEXT) -> list[str]:
+    """Split text into lines of about ``width`` pixels."""
+    letters = max(int(width / (0.5 * size)), 20)
+    return [line for part in text.split("\n") for line in textwrap.wrap(part, letters, break_on_hyphens=False)]
+
+
+def framed(chart: AnyChart, title: str, subtitle: str, caption: str, width: float) -> alt.VConcatChart:
+    """Put the title and subtitle above a chart of ``width`` pixels, and the caption below it."""
+    below = alt.TitleParams(wrapped(caption, width, SMALL), orient="bottom", style="caption", offset=14)
+    above = alt.TitleParams(wrapped(title, width, TITLE), subtitle=wrapped(subtitle, width))
+    return alt.vconcat(chart.properties(title=below), title=above)
+
+
+def themed(chart: AnyChart, background: Background = "light") -> AnyChart:
+    """Return the chart with the theme for a light or a dark background."""
+    return chart.configure(**theme(background))
+
+
+def check_suffix(file: Path) -> Format:
+    """Return the format that a file's name asks for; RequestError if charts are not written in it."""
+    for kind in get_args(Format):
+        if file.suffix.lower() == f".{kind}":
+            return kind
+    raise RequestError(f"cannot draw a figure as '{file.suffix or file.name}'; choose .png, .svg or .pdf")
+
+
+def save(chart: AnyChart, file: Path, background: Background = "light") -> None:
+    """Write a chart as png, svg or pdf, by the file's suffix; equal charts give equal png and svg files.
+
+    Raises RequestError for another suffix and for a file that cannot be written.
+    """
+    kind = check_suffix(file)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        themed(chart, background).save(str(file), format=kind, scale_factor=2 if kind == "png" else 1)
+    except OSError as error:
+        raise RequestError(f"cannot write {file}: {error.strerror}") from error
