@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help roadmap figure test test-slow lint types docs check hooks clean
+.PHONY: help roadmap figure test test-slow test-gpu lint types docs check hooks clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-11s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,10 +25,13 @@ figure: $(BIN)/roadmap ## draw the figure from the example runs, without trainin
 	$(BIN)/roadmap figure runs/examples -o runs/examples.png
 
 test: $(VENV)/.dev ## run the fast tests
-	$(BIN)/python -m pytest -n auto -m "not slow"
+	$(BIN)/python -m pytest -n auto -m "not slow and not gpu"
 
 test-slow: $(VENV)/.dev ## run all tests
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto -m "not gpu"
+
+test-gpu: $(VENV)/.dev ## compare a CUDA GPU with the CPU, and print its throughput
+	$(BIN)/python -m pytest -vv -rs -m gpu tests/gpu
 
 lint: $(VENV)/.dev ## check style and format with ruff
 	$(BIN)/ruff check .

@@ -18,6 +18,7 @@ import argparse
 import json
 import os
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -37,8 +38,11 @@ from torchvision.transforms import v2
 from roadmap.config.compose import compose
 from roadmap.data import open_loaders
 from roadmap.data.image import EvaluationImage, TrainingImage, decode
-from roadmap.doctor.photos import make_photos
 from roadmap.records.recipe import Recipe
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from tests.photos import make_photos
 
 BATCH = 64
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -21,7 +21,7 @@ COMMANDS = {
     "attribution": "what each change is worth given the others: leave-one-out, add-one-in, Shapley value",
     "diff": "what two runs differ in: config, code, environment, result",
     "bench": "GFLOPs (MACs), parameters, images/s, latency and memory of steps and rivals, measured here",
-    "doctor": "what this machine can do; --gpu: the proof that its GPU computes what the CPU does",
+    "doctor": "the environment and what this machine can do",
     "figure": "pictures of logged runs: the roadmap, --kind deltas, tradeoff, curves, … (png, svg, pdf)",
     "report": "one self-contained HTML page of logged runs: interactive roadmap, run table, differences",
 }

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from roadmap.bench.contenders import Bench, Contender
-from roadmap.bench.machine import machine
+from roadmap.bench.environment import environment
 from roadmap.bench.measure import Clock, clock
 from roadmap.bench.summaries import summarised
 from roadmap.bench.turns import Mode, Say, Turn, take_turns
@@ -75,7 +75,7 @@ def measured(
     summarised(found["rows"], settings.measure, bench.reference)
     how = settings.to_dict() | {"batch_size": batch_size, "tf32": device.type == "cuda"}
     head: Record = {"bench_id": _new_id(bench.name, device, how), "started": started, "ended": now()}
-    head |= {"git_commit": git_commit(), "overrides": list(overrides), **machine(device), "settings": how}
+    head |= {"git_commit": git_commit(), "overrides": list(overrides), **environment(device), "settings": how}
     return head | found
 
 

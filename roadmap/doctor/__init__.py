@@ -1,1 +1,1 @@
-"""What this machine can do, and the proof of the GPU path."""
+"""``roadmap doctor``: the environment and what this machine can do."""

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from roadmap.analysis.reading.benches import bench_table, load_bench, speeds, with_speeds
 from roadmap.analysis.text.bench_text import text
 from roadmap.bench.contenders import compose_bench
-from roadmap.bench.machine import machine
+from roadmap.bench.environment import environment
 from roadmap.bench.measure import alternate, clock, with_room
 from roadmap.bench.memory import peak_memory
 from roadmap.bench.record import measured, write_record
@@ -274,7 +274,7 @@ def test_a_cpu_that_does_not_tell_has_no_peak(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_the_machine_says_what_would_make_a_difference() -> None:
-    found = machine(CPU)
+    found = environment(CPU)
     assert found["device"] == "cpu"
     assert found["threads"] == torch.get_num_threads()
     assert found["versions"]["torch"] == torch.__version__.partition("+")[0]

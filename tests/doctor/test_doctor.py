@@ -1,77 +1,158 @@
-"""`roadmap doctor --gpu` as a user types it."""
+"""`roadmap doctor`: what is found, and how to fix what is missing."""
 
 import json
+import shutil
+from collections import namedtuple
 from pathlib import Path
 
 import pytest
+import torch
 
 from roadmap.__main__ import main
-from roadmap.doctor import proof, runs, speed
-from roadmap.doctor.checks import Check, Verdict
+from roadmap.config.compose import compose
+from roadmap.doctor import hardware, requirements
+from roadmap.doctor.hardware import Finding
 
-GOOD, BAD = (
-    Check("good", lambda subject: Verdict(True, "equal")),
-    Check("bad", lambda subject: Verdict(False, "apart", {"error": float("inf")})),
-)
+Usage = namedtuple("Usage", "total used free")
 
 
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """Checks that take no time."""
-    monkeypatch.setattr(proof, "CHECKS", (GOOD,))
-    monkeypatch.setattr(runs, "CHECKS", ())
-    monkeypatch.setattr(speed, "checks", lambda subject: [])
-    return monkeypatch
+def test_the_table_of_this_machine(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["doctor", "device=cpu", f"runs_dir={tmp_path / 'runs'}"]) == 0
+    table = capsys.readouterr().out
+    for name in ("CPU", "GPU", "precisions", "processes", "compile", "packages", "extras", "runs_dir", "open files"):
+        assert f"\n{name} " in table, name
+    assert "358 training images, 1,200 validation images" in table
+    assert len(table.splitlines()) <= 24, "one screen"
+    assert not (tmp_path / "runs").exists(), "nothing is written"
 
 
-def test_the_table_and_the_file_beside_it(
-    quick: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["doctor", "--gpu", "device=cpu", f"runs_dir={tmp_path / 'runs'}"]) == 0
-    out, err = capsys.readouterr()
-    assert out.splitlines()[2].split() == ["good", "pass", "0.0", "equal"]
-    assert err.startswith("[1/1] good: pass, equal (0.0 s)\n")
-    kept = json.loads((tmp_path / "runs" / "doctor-cpu.json").read_text())
-    assert kept["device"] == "cpu"
-    assert [check["outcome"] for check in kept["checks"]] == ["pass"]
-
-
-def test_a_failed_check_is_named_and_kept(
-    quick: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    quick.setattr(proof, "CHECKS", (BAD, GOOD))
-    file = tmp_path / "here" / "proof.json"
-    assert main(["doctor", "--gpu", "--json", "device=cpu", "--output", str(file)]) == 1
-    out, err = capsys.readouterr()
-    assert err.endswith("roadmap: 1 of 2 checks failed: bad\n")
-    assert json.loads(out) == json.loads(file.read_text())["checks"]
-    assert '"error": "inf"' in out
+def test_json_has_every_finding_with_its_fields(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "--json"]) == 0
+    findings = json.loads(capsys.readouterr().out)
+    assert all(set(finding) == {"name", "ok", "found", "fix"} for finding in findings)
+    names = [finding["name"] for finding in findings]
+    assert len(names) == len(set(names))
 
 
 @pytest.mark.parametrize(
-    ("words", "sentence"),
+    ("words", "status", "sentence"),
     [
-        ([], "no GPU on this machine; `roadmap doctor --gpu device=cpu` tries the same checks on the CPU"),
-        (["device=cuda"], "device=cuda cannot be used on this machine; choose auto or cpu"),
-        (["device=cpu", "runs_dir=/dev/null/x"], "cannot write to /dev/null/x: Not a directory; choose another"),
-        (["device=cpu", "--output", "/dev/null/x.json"], "cannot write to /dev/null: "),
+        (["device=foo"], 2, "unknown device 'foo'; choose auto, cpu, cuda, cuda:1 or mps"),
+        (["data=imagefolder"], 2, "data.root is not set; add data.root=…"),
+        (["data=imagefolder", "data.root=/nowhere"], 1, "missing on this machine: data imagefolder"),
+        (["runs_dir=/dev/null/runs"], 1, "missing on this machine: runs_dir"),
     ],
 )
-def test_wrong_requests_are_told_before_the_work(
-    words: list[str], sentence: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_errors(words: list[str], status: int, sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", *words]) == status
+    assert capsys.readouterr().err == f"roadmap: {sentence}\n"
+
+
+def test_processes_of_torchrun_are_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert main(["doctor"]) == 2
+    assert "runs in one process" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("name", "ok"), [("auto", None), ("cpu", None), ("cuda", False)])
+def test_a_missing_gpu_is_an_error_only_if_requested(
+    name: str, ok: bool | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import torch
-
-    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available: None)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert main(["doctor", "--gpu", *words]) == 2
-    assert capsys.readouterr().err.startswith(f"roadmap: {sentence}")
+    monkeypatch.setattr(shutil, "which", lambda program: None)
+    (finding,) = hardware.gpus(name)
+    assert finding.ok is ok
+    assert "driver" in finding.fix
 
 
-@pytest.mark.long
-def test_the_whole_proof_on_the_cpu(tmp_path: Path) -> None:
-    """Four to eight minutes."""
-    assert main(["doctor", "--gpu", "device=cpu", "--output", str(tmp_path / "proof.json")]) == 0
-    checks = json.loads((tmp_path / "proof.json").read_text())["checks"]
-    assert len(checks) == 22
-    assert {check["outcome"] for check in checks} == {"pass", "measured"}
+@pytest.fixture
+def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    properties = namedtuple("Properties", "name major minor")("NVIDIA Test", 8, 6)
+    for name, value in {
+        "is_available": lambda: True,
+        "device_count": lambda: 2,
+        "get_device_properties": lambda index: properties,
+        "mem_get_info": lambda index: (20 * 2**30, 24 * 2**30),
+        "get_arch_list": lambda: ["sm_80", "sm_90"],
+        "is_bf16_supported": lambda including_emulation: True,
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, value)
+
+
+@pytest.mark.usefixtures("two_gpus")
+def test_gpus_are_named_with_memory_and_capability(monkeypatch: pytest.MonkeyPatch) -> None:
+    one, _ = hardware.gpus("cuda")
+    assert one == Finding("GPU 0", True, "NVIDIA Test, 20 of 24 GiB free, compute capability 8.6")
+    assert hardware.gpus("cuda:2")[-1].fix == "choose device=cuda:1"
+    assert hardware.precisions().found == "in hardware: fp32, bf16, fp16"
+    monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: ["sm_90"])
+    assert hardware.gpus("auto")[0].ok is False
+    monkeypatch.setattr(torch.distributed, "is_nccl_available", lambda: False)
+    assert "NCCL" in hardware.backends().fix
+    monkeypatch.setattr(hardware, "find_spec", lambda name: None)
+    assert "triton" in hardware.compiler(needed=True).fix
+
+
+def test_missing_packages_and_extras(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = requirements.version
+    there = {"timm": "0.1", "hydra-core": "1.4.0"}
+    monkeypatch.setattr(requirements, "version", lambda name: there.get(name) or real(name))
+    assert requirements.packages().ok is False
+    assert requirements.packages().fix == "pip install 'hydra-core<1.4,>=1.3.8'"
+    assert "timm" not in requirements.extras().found
+    assert "timm" in requirements.extras().fix
+
+
+def test_disk_space_is_counted_in_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """SGD keeps one number per weight, AdamW two, EMA one more; three checkpoints."""
+
+    def disk(*overrides: str) -> Finding:
+        composed = compose(["step=separate_downsampling", f"runs_dir={tmp_path}", *overrides])
+        return requirements.disk(composed, composed.experiment())
+
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(0, 0, 2**30))
+    found = [disk(*more).found for more in (["recipe=original"], [], ["recipe.ema_decay=0.9"])]
+    assert [text.split("(")[1] for text in found] == ["15 MiB each)", "23 MiB each)", "31 MiB each)"]
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(0, 0, 2**20))
+    assert disk().ok is False
+
+
+def test_small_shared_memory(monkeypatch: pytest.MonkeyPatch, photo_folder: Path) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(0, 0, 64 * 2**20))
+    request = ["data=imagefolder", f"data.root={photo_folder}", "image_size=224", "num_workers=8"]
+    finding = requirements.shared_memory(compose([*request, "batch_size=256"]).experiment())
+    assert finding.ok is False
+    assert "8 workers need 588 MiB" in finding.fix
+    assert requirements.shared_memory(compose([*request, "batch_size=8"]).experiment()).ok is True
+
+
+def test_few_open_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(requirements.resource, "getrlimit", lambda kind: (256, 4096))
+    assert requirements.open_files() == Finding(
+        "open files", False, "256 of 4096 allowed", "run `ulimit -n 1024` first"
+    )
+
+
+def test_data_is_opened_with_the_readers_of_a_run(photo_folder: Path, tmp_path: Path) -> None:
+    def data(*overrides: str) -> Finding:
+        return requirements.data(compose(overrides).experiment())
+
+    assert data("data=imagefolder", f"data.root={photo_folder}").found == (
+        "24 training images, 10 validation images, 2 classes"
+    )
+    assert data("data=imagenet", f"data.root={tmp_path}").ok is False
+    assert data("data=cifar10", f"data.root={tmp_path}").ok is None
+    assert not list(tmp_path.iterdir()), "nothing is downloaded"
+    shutil.copytree(photo_folder, tmp_path / "images")
+    (tmp_path / "images" / "train" / "china" / "0.jpg").write_bytes(b"no image")
+    assert data("data=imagefolder", f"data.root={tmp_path / 'images'}").fix.startswith("replace or remove it: ")
+
+
+def test_where_the_wandb_key_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    assert requirements.wandb_key(needed=True).ok is None
+    monkeypatch.setenv("WANDB_API_KEY", "made-up")
+    assert requirements.wandb_key(needed=True) == Finding("W&B key", True, "found for api.wandb.ai")
+    monkeypatch.setattr(requirements, "unmet", lambda extra: ["wandb>=0.31"])
+    assert requirements.wandb_key(needed=True).ok is False

@@ -26,8 +26,11 @@ from typing import Any
 
 import torch
 
-from roadmap.doctor.photos import make_photos
 from roadmap.folders.runfolder import read_metrics, timeless_metrics
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from tests.photos import make_photos
 
 COMMON = ["step=separate_downsampling", "recipe.ema_decay=0.9", "checkpoint_minutes=0.002"]
 

@@ -15,13 +15,13 @@ import wandb
 
 from roadmap.__main__ import main
 from roadmap.config.compose import compose
-from roadmap.doctor.runs import StopAfter
-from roadmap.errors import RequestError, StoppedError, WorkError
+from roadmap.errors import RequestError, WorkError
 from roadmap.folders.runfolder import read_metrics
 from roadmap.records.experiment import Logger
 from roadmap.tracking import loggers, wandb_logger
 from roadmap.training.execute import execute
 from tests.processes import train_in
+from tests.training.test_faults import interrupt
 from tests.wandb_server import Server
 
 OFFLINE = ["logger=wandb", "logger.mode=offline"]
@@ -103,10 +103,9 @@ def synced(folder: Path) -> Server:
 
 
 def test_a_resumed_offline_run_reaches_the_server_once_and_is_metrics_jsonl(tmp_path: Path, server: Server) -> None:
-    request = compose([*OFFLINE, "epochs=3", "step=gelu", "norm=layer", f"runs_dir={tmp_path}"])
-    with pytest.raises(StoppedError):
-        execute(request, StopAfter(18))
-    summary, folder = execute(request)
+    request = [*OFFLINE, "epochs=3", "step=gelu", "norm=layer", f"runs_dir={tmp_path}"]
+    interrupt(request, after=16)
+    summary, folder = execute(compose(request))
     assert loggers.background.drain(60)
     assert len(list(folder.path.glob("wandb/offline-run-*"))) == 2
 

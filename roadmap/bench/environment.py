@@ -14,7 +14,7 @@ import torch
 from roadmap.versions import package_versions
 
 
-def machine(device: torch.device) -> dict[str, Any]:
+def environment(device: torch.device) -> dict[str, Any]:
     """``device`` is its name as runs record it; a CPU's own name and how many threads compute are beside it."""
     found: dict[str, Any] = {"device": device.type, "processor": processor(), "threads": torch.get_num_threads()}
     if device.type == "cuda":
