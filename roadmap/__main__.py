@@ -1,5 +1,6 @@
 """The command line: ``roadmap COMMAND …``; exit status 0 done, 1 the work failed, 2 the request was wrong."""
 
+import logging
 import os
 import sys
 import time
@@ -7,8 +8,10 @@ from importlib import import_module
 
 import roadmap
 from roadmap.checked import listed
+from roadmap.console import console
 from roadmap.errors import RequestError, RoadmapError, WorkError
-from roadmap.textual import printable
+
+logger = logging.getLogger("roadmap")  # __name__ is __main__ under python -m
 
 COMMANDS = {
     "steps": "every step of a path: what changes, GFLOPs (MACs), parameters, the published numbers beside them",
@@ -26,11 +29,14 @@ COMMANDS = {
     "report": "one self-contained HTML page of logged runs: interactive roadmap, run table, differences",
 }
 
-USAGE = """usage: roadmap COMMAND [group=option | setting=value …] [--config-dir DIR]
+LEVELS = {"-v": logging.DEBUG, "--verbose": logging.DEBUG, "-q": logging.ERROR, "--quiet": logging.ERROR}
+
+USAGE = """usage: roadmap COMMAND [group=option | setting=value …] [--config-dir DIR] [-v | -q]
        roadmap --version
 
 {commands}
 
+Every command takes -v (--verbose), which adds debug messages and tracebacks, and -q (--quiet), which shows only errors.
 Groups and settings are those of conf/: `roadmap train --cfg job` shows the composed config.
 Example: roadmap train regime=nano data=digits step=gelu kernel=k3"""
 
@@ -42,22 +48,25 @@ def main(arguments: list[str] | None = None) -> int:
     os.environ.setdefault("GOMP_SPINCOUNT", "100000")
     # huge pages for large tensors on a CPU: a batch of images is normalised in less than half the time
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
-    if not arguments or arguments[0] in ("-h", "--help"):
-        print(USAGE.format(commands="\n".join(f"  {name:13}{text}" for name, text in COMMANDS.items())))
-        if arguments:
+    flags = [word for word in arguments if word in LEVELS]
+    arguments = [word for word in arguments if word not in LEVELS]
+    with console(LEVELS[flags[-1]] if flags else logging.INFO):
+        if not arguments or arguments[0] in ("-h", "--help"):
+            print(USAGE.format(commands="\n".join(f"  {name:13}{text}" for name, text in COMMANDS.items())))
+            if arguments:
+                return 0
+            logger.error("no command; choose one of these")
+            return 2
+        if arguments == ["--version"]:
+            print(f"roadmap {roadmap.__version__}")
             return 0
-        print("roadmap: no command; choose one of these", file=sys.stderr)
-        return 2
-    if arguments == ["--version"]:
-        print(f"roadmap {roadmap.__version__}")
-        return 0
-    name, *rest = arguments
-    try:
-        return _run(name, rest)
-    finally:
-        # a command that did not train has not imported it
-        if loggers := sys.modules.get("roadmap.tracking.loggers"):
-            loggers.background.end()
+        name, *rest = arguments
+        try:
+            return _run(name, rest)
+        finally:
+            # a command that did not train has not imported it
+            if loggers := sys.modules.get("roadmap.tracking.loggers"):
+                loggers.background.end()
 
 
 def _run(name: str, rest: list[str]) -> int:
@@ -66,10 +75,10 @@ def _run(name: str, rest: list[str]) -> int:
             raise RequestError(f"unknown command '{name}'; choose {listed(COMMANDS)}")
         return import_module(f"roadmap.commands.{name.replace('-', '_')}").main(rest)
     except RoadmapError as error:
-        tell(error, os.environ.get("RANK", "0"))
+        log_error(error)
         return error.exit_status
     except KeyboardInterrupt:
-        print("roadmap: interrupted; the same command goes on where it stopped", file=sys.stderr)
+        logger.error("interrupted; the same command continues where it stopped")
         return 1
     except BrokenPipeError:
         # the reader of a pipe has seen enough; keep Python from failing again when it flushes
@@ -79,19 +88,17 @@ def _run(name: str, rest: list[str]) -> int:
         # a name too long, a folder that may not be written in: what no command has better words for
         if error.filename is None:
             raise
-        tell(WorkError(f"{str(error.filename)[:200]}: {error.strerror}"), os.environ.get("RANK", "0"))
+        log_error(WorkError(f"{str(error.filename)[:200]}: {error.strerror}"))
         return WorkError.exit_status
 
 
-def tell(error: RoadmapError, rank: str) -> None:
-    """Print an error; of several processes that met the same only the first does."""
-    sentence = printable(" ".join(str(error).split()))
-    if rank == "0":
-        print(f"roadmap: {sentence}", file=sys.stderr, flush=True)
-    elif not error.everywhere:
-        print(f"roadmap, process {rank}: {sentence}", file=sys.stderr, flush=True)
+def log_error(error: RoadmapError) -> None:
+    """Log an error on one line; of several processes that met the same error only the first does."""
+    if os.environ.get("RANK", "0") == "0" or not error.everywhere:
+        logger.error(" ".join(str(error).split()))
+        logger.debug("where it was raised:", exc_info=error)
     else:
-        # torchrun ends all processes as soon as one has ended: let the first tell
+        # torchrun ends all processes as soon as one has ended: let the first log it
         time.sleep(2)
 
 

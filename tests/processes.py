@@ -1,5 +1,6 @@
 """A run in several processes without torchrun's start-up: forked, with the environment that torchrun would give."""
 
+import logging
 import multiprocessing
 import os
 import socket
@@ -22,10 +23,12 @@ def _one(rank: int, size: int, port: int, work: Callable[[], None]) -> None:
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
     }
+    from roadmap.console import console
     from roadmap.errors import RoadmapError
 
     try:
-        work()
+        with console(logging.INFO):
+            work()
     except RoadmapError as error:
         print(f"rank {rank}: {error}", file=sys.stderr, flush=True)
         sys.exit(error.exit_status)

@@ -1,24 +1,29 @@
 """What the commands' argument parsers share."""
 
 import argparse
+import logging
 import os
 import sys
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from roadmap.errors import RequestError
-from roadmap.textual import printable
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from roadmap.config.compose import Composed
 
+logger = logging.getLogger(__name__)
+
 
 class Parser(argparse.ArgumentParser):
     """argparse whose errors are RequestErrors: one sentence."""
+
+    def __init__(self, **settings: Any):
+        super().__init__(epilog="-v and -q, as in `roadmap --help`, work here too", **settings)
 
     def error(self, message: str) -> NoReturn:
         raise RequestError(f"{message}; see `{self.prog} --help`")
@@ -73,7 +78,7 @@ def folders_and_overrides(words: list[str]) -> tuple[list[str], list[str]]:
 
 
 def chosen_runs(folders: list[str], expression: str | None = None) -> "pd.DataFrame":
-    """The runs in folders for which an expression (``--where``) holds; what cannot be read is named on stderr.
+    """The runs in folders for which an expression (``--where``) holds; warns of what cannot be read.
 
     Raises RequestError where there is none.
     """
@@ -108,20 +113,20 @@ def one_kind(runs: "pd.DataFrame", overrides: list[str]) -> tuple["pd.DataFrame"
 
 
 def say_choices(requests: "Iterable[Composed]", shown: int = 20) -> None:
-    """Name on stderr what ``match_gmacs`` made of each design, once."""
+    """Log what ``match_gmacs`` made of each design, once."""
     choices = list(dict.fromkeys(choice for request in requests if (choice := request.choice)))
     for choice in choices[:shown]:
-        print(printable(choice), file=sys.stderr)
+        logger.info(choice)
     if len(choices) > shown:
-        print(f"and {len(choices) - shown} more, as their runs' designs say", file=sys.stderr)
+        logger.info(f"and {len(choices) - shown} more, as their runs' designs say")
 
 
 def say_skipped(skipped: list[str], shown: int = 5) -> None:
-    """Name on stderr what could not be read."""
+    """Warn of what could not be read."""
     for sentence in skipped[:shown]:
-        print(f"skipped {printable(sentence)}", file=sys.stderr)
+        logger.warning(f"skipped {sentence}")
     if len(skipped) > shown:
-        print(f"skipped {len(skipped) - shown} more; name fewer folders to see which", file=sys.stderr)
+        logger.warning(f"skipped {len(skipped) - shown} more; name fewer folders to see which")
 
 
 def write_text(file: str, text: str) -> None:

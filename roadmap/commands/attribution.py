@@ -2,7 +2,7 @@
 
 import argparse
 import json
-import sys
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     from roadmap.analysis.attribution import Attribution
 
+logger = logging.getLogger(__name__)
+
 FORMATS = {"json": "everything as one object", "csv": "one line a change"}
 
 
@@ -48,7 +50,7 @@ def main(arguments: list[str]) -> int:
     found, steps, hints = attributed(runs, folders, overrides, options.config_dir)
     if file is not None:
         draw(found, steps, file)
-        print(f"figure: {file}", file=sys.stderr)
+        logger.info(f"figure: {file}")
     _write(found, hints, options)
     return 0
 

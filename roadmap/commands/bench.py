@@ -3,6 +3,7 @@
 import argparse
 import gc
 import json
+import logging
 import os
 import sys
 
@@ -11,6 +12,8 @@ from roadmap.bench.record import Record, bench_folder, counted, measured, write_
 from roadmap.commands.arguments import check_writable, checked_overrides, override_parser, say_choices
 from roadmap.errors import RequestError, WorkError
 from roadmap.textual import csv, printable
+
+logger = logging.getLogger(__name__)
 
 
 def main(arguments: list[str]) -> int:
@@ -37,7 +40,7 @@ def main(arguments: list[str]) -> int:
 
 
 def carry_out(bench: Bench, overrides: list[str], device_name: str, runs_dir: str) -> Record:
-    """Measure, and write the record into ``runs_dir``; what is going on is told on stderr."""
+    """Measure, and write the record into ``runs_dir``; logs its progress."""
     from roadmap.runtime.device import choose_device
 
     device = choose_device(device_name)
@@ -47,10 +50,10 @@ def carry_out(bench: Bench, overrides: list[str], device_name: str, runs_dir: st
     # between networks a bench looks for garbage, and nothing that is imported is any
     gc.freeze()
     try:
-        record = measured(bench, overrides, device, lambda line: print(line, file=sys.stderr, flush=True))
+        record = measured(bench, overrides, device, logger.info)
     except KeyboardInterrupt as error:
         raise WorkError("interrupted; nothing is kept of a bench that did not end") from error
-    print(f"record: {write_record(record, runs_dir)}", file=sys.stderr)
+    logger.info(f"record: {write_record(record, runs_dir)}")
     return record
 
 

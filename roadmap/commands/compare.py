@@ -2,7 +2,7 @@
 
 import argparse
 import gc
-import sys
+import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from roadmap.analysis.comparison import Comparison
     from roadmap.analysis.parents import Parents
     from roadmap.analysis.text.listing import Cells
+
+logger = logging.getLogger(__name__)
 
 FORMATS = {
     "json": "one object a group",
@@ -184,7 +186,7 @@ def _benched(comparison: "Comparison", places: list[str] | None) -> "tuple[Compa
 def _warn(unequal: "list[Difference]") -> None:
     if unequal:
         what = " and in ".join(map(str, unequal))
-        print(f"warning: these runs differ in {what}: their accuracies are no fair comparison", file=sys.stderr)
+        logger.warning(f"these runs differ in {what}: their accuracies are not comparable")
 
 
 def _path(options: argparse.Namespace) -> "Parents":

@@ -1,7 +1,7 @@
 """``roadmap sweep study=search``: Optuna proposes designs through Hydra's own sweeper, as many as are missing."""
 
+import logging
 import shlex
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +22,8 @@ from roadmap.textual import printable
 
 if TYPE_CHECKING:
     from roadmap.sweeps.trials import Noted
+
+logger = logging.getLogger(__name__)
 
 SWEEPER = "hydra_plugins.hydra_optuna_sweeper"
 
@@ -174,7 +176,7 @@ def report(plan: Plan, trials: "list[Noted]") -> int:
     fates = Fates.of(trials, dict(zip(runs["run_id"], runs.to_dict("records"), strict=True)))
     print(fates.sentence(plan.name))
     for sentence in fates.failures:
-        print(f"failed: {printable(sentence)}", file=sys.stderr)
+        logger.error(f"failed: {sentence}")
     if not fates.trained:
         raise WorkError(f"no trial of search {plan.name} was trained to the end")
     found = front(runs, "params" if plan.search.cost == "params_m" else "gmacs")

@@ -1,7 +1,7 @@
 """``roadmap status``: where sweeps stand."""
 
 import json
-import sys
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -18,6 +18,8 @@ from roadmap.textual import aligned, printable
 
 if TYPE_CHECKING:
     from roadmap.analysis.standing import RunStanding, Standing
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -51,7 +53,7 @@ def main(arguments: list[str]) -> int:
     else:
         print(printable(text(found)))
     for sentence in found.broken:
-        print(f"roadmap: {printable(sentence)}", file=sys.stderr)
+        logger.error(sentence)
     return int(bool(found.broken))
 
 

@@ -1,5 +1,6 @@
 """``roadmap sweep``: designs off the path × seeds; a plan of runs first, then Hydra jobs that work it off."""
 
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -10,11 +11,14 @@ from roadmap.commands.search import is_search, search
 from roadmap.config.compose import launcher_of, searchpath
 from roadmap.config.confdir import config_dir
 from roadmap.config.hydra_errors import hydra_errors
+from roadmap.console import console_level
 from roadmap.folders.plan import write_sweep
 from roadmap.folders.runfolder import now
 from roadmap.runtime.launching import check_gpus, launching
 from roadmap.runtime.scheduled import scheduled
 from roadmap.sweeps.planning import Plan, described, planned
+
+logger = logging.getLogger(__name__)
 
 
 def main(arguments: list[str]) -> int:
@@ -29,7 +33,7 @@ def main(arguments: list[str]) -> int:
     sweep = described(plan, overrides, train_images)
     say_choices(plan.requests)
     for note in plan.study.notes:
-        print(note, file=sys.stderr)
+        logger.info(note)
     if options.dry_run:
         from roadmap.commands.dry_run import show
 
@@ -60,11 +64,11 @@ def start(overrides: Sequence[str], config_dirs: Sequence[str], workers: int) ->
     """Start the workers as jobs of Hydra's launcher, and wait for them."""
     import hydra
 
-    since, here = now(), os.getcwd()
+    since, here, level = now(), os.getcwd(), console_level()
 
     @hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="config")
     def job(config: Any) -> None:
-        with scheduled(here):
+        with scheduled(here, level):
             work(overrides, config_dirs, config.worker, since)
 
     numbers = f"worker={','.join(map(str, range(workers)))}"

@@ -1,6 +1,6 @@
 """How ``roadmap sweep`` ends: what failed and is missing, and the study's own table and picture."""
 
-import sys
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +12,8 @@ from roadmap.textual import printable
 
 if TYPE_CHECKING:
     import pandas as pd
+
+logger = logging.getLogger(__name__)
 
 SUFFIXES = ("png", "svg")
 
@@ -33,7 +35,7 @@ def report(plan: Plan, sweep: Sweep, config_dirs: Sequence[str]) -> None:
     failed = own[own["status"] == "failed"]
     for run in failed.to_dict("records"):
         name = f"{run['regime']} {run['variant']} seed {run['seed']:g}"
-        print(printable(f"failed: {name}: {run['error']}"), file=sys.stderr)
+        logger.error(f"failed: {name}: {run['error']}")
     missing = len(sweep.runs) - len(finished) - len(failed)
     print(f"{len(finished)} of {len(sweep.runs)} runs are finished: {sweep.path}")
     if len(failed) or missing:
@@ -110,5 +112,5 @@ def _draw_tradeoff(runs: "pd.DataFrame", sweep: Sweep) -> None:
 
 def _files(sweep: Sweep, kind: str) -> list[Path]:
     files = [sweep.path / f"{kind}.{suffix}" for suffix in SUFFIXES]
-    print(f"figure: {files[0]}", file=sys.stderr)
+    logger.info(f"figure: {files[0]}")
     return files

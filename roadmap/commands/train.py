@@ -1,5 +1,6 @@
 """``roadmap train``: one design, one seed, as a Hydra application."""
 
+import logging
 import os
 import sys
 
@@ -13,15 +14,18 @@ from roadmap.commands.arguments import overrides_first, say_choices
 from roadmap.config.compose import Composed, check_words, composed
 from roadmap.config.confdir import config_dir
 from roadmap.config.hydra_errors import hydra_errors
+from roadmap.console import console_level
 from roadmap.errors import PrunedError, RequestError, RoadmapError, StoppedError
 from roadmap.networks.spending import spent
 from roadmap.runtime.scheduled import scheduled
 from roadmap.sweeps.search import Search, check_holdout, checked_objectives, objective, search_of
 
+logger = logging.getLogger(__name__)
+
 
 def main(arguments: list[str]) -> int:
     failures: list[RoadmapError] = []
-    folders, here = _config_dirs(arguments), os.getcwd()
+    folders, here, level = _config_dirs(arguments), os.getcwd(), console_level()
 
     @hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="config")
     def job(config: DictConfig) -> float | tuple[float, ...] | None:
@@ -30,7 +34,7 @@ def main(arguments: list[str]) -> int:
         try:
             if settings.runtime.choices.get("hydra/sweeper") == "optuna":
                 check_holdout(config)
-            with scheduled(here):
+            with scheduled(here, logging.DEBUG if settings.verbose is True else level):
                 return train(config, list(settings.overrides.task), dict(settings.runtime.choices), folders)
         except RoadmapError as error:
             if multirun and not _ends_all(error, config, settings):
@@ -117,7 +121,7 @@ def _no_value(error: RoadmapError, config: DictConfig) -> None:
     """Let the launcher see that a job failed; a search goes on with a trial that has no value."""
     if _search(config) is None:
         raise error
-    print(f"  {error}", file=sys.stderr, flush=True)
+    logger.warning(f"trial without a result: {error}")
 
 
 def _search(config: DictConfig) -> Search | None:

@@ -1,8 +1,10 @@
 """The images of a run that could not be read."""
 
-import sys
+import logging
 
 from roadmap.errors import WorkError
+
+logger = logging.getLogger(__name__)
 
 
 class Corrupt:
@@ -18,7 +20,7 @@ class Corrupt:
             return
         self.found[name] = reason
         self._check(name)
-        print(f"cannot read image {name}: {reason}; going on without it", file=sys.stderr, flush=True)
+        logger.warning(f"cannot read image {name}: {reason}; continuing without it")
 
     def merge(self, found: dict[str, str]) -> None:
         """Take over what other processes found, or a checkpoint holds."""

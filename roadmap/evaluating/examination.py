@@ -1,5 +1,6 @@
 """Trained networks evaluated: those that see the same images the same way together, a part of the images at a time."""
 
+import logging
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -25,6 +26,8 @@ from roadmap.training.answers import Answered, Answers
 from roadmap.training.evaluation import Evaluator, Record
 from roadmap.training.summary import git_commit
 from roadmap.versions import package_versions
+
+logger = logging.getLogger(__name__)
 
 
 def examine(
@@ -197,10 +200,12 @@ def _save(one: Exam, part: Part, answered: Answered, digest: str) -> None:
 
 
 def _told(parts: Sequence[Part], label: str, shown: bool) -> Iterator[Part]:
-    """Each part, told on stderr: by a bar in a terminal, a line now and then in a log file."""
+    """Yield each part, with a progress bar in a terminal and a message now and then elsewhere."""
     spoke = time.monotonic()
-    for number, part in enumerate(tqdm(parts, desc=label, leave=False, disable=None if shown else True), start=1):
+    # None: only in a terminal
+    disable = None if shown and logger.isEnabledFor(logging.WARNING) else True
+    for number, part in enumerate(tqdm(parts, desc=label, leave=False, disable=disable), start=1):
         if shown and not sys.stderr.isatty() and time.monotonic() - spoke > QUIET_SECONDS:
-            print(f"{label}: part {number} of {len(parts)}, {part.name}", file=sys.stderr, flush=True)
+            logger.info(f"{label}: part {number} of {len(parts)}, {part.name}")
             spoke = time.monotonic()
         yield part

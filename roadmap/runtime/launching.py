@@ -1,5 +1,6 @@
 """Hydra's launchers at work: signals go on to the workers, and what a launcher fails of becomes one sentence."""
 
+import logging
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -12,6 +13,8 @@ from typing import Any
 
 from roadmap.errors import RequestError, StoppedError, WorkError
 from roadmap.runtime.stopping import StopRequest
+
+logger = logging.getLogger(__name__)
 
 
 class PassedOn(StopRequest):
@@ -27,7 +30,7 @@ class PassedOn(StopRequest):
             raise_signal(number)
             return
         super().note(number, frame)
-        print("roadmap: stopping; each worker writes a checkpoint first", file=sys.stderr, flush=True)
+        logger.warning("stopping; each worker writes a checkpoint first")
         for worker in workers:
             # a terminal sends Ctrl-C to all of its processes, and a second one would not wait for the checkpoint
             os.kill(worker, SIGTERM if number == SIGINT else number)
@@ -45,7 +48,7 @@ def launching() -> Iterator[None]:
             yield
     except KeyboardInterrupt:
         if "submitit" in sys.modules:
-            print("the jobs that wait or run in the queue go on; `scancel --name=roadmap` ends them", file=sys.stderr)
+            logger.warning("queued and running jobs continue; `scancel --name=roadmap` ends them")
         raise
     except Exception as error:
         if request.signal is None:

@@ -1,5 +1,6 @@
 """A launcher's job: in the folder of the command, its tasks one run's processes, a warning of its end handed on."""
 
+import logging
 import os
 import signal
 import socket
@@ -9,20 +10,23 @@ from contextlib import contextmanager
 from signal import SIGHUP
 from typing import TYPE_CHECKING
 
+from roadmap.console import console
 from roadmap.errors import StoppedError, WorkError
 
 if TYPE_CHECKING:
     from submitit import JobEnvironment
 
+logger = logging.getLogger(__name__)
+
 
 @contextmanager
-def scheduled(folder: str) -> Iterator[None]:
-    """What a launcher's job is done in: the folder in which the command was given, for relative paths.
+def scheduled(folder: str, level: int | None = None) -> Iterator[None]:
+    """Run a launcher's job in the folder where the command was given, for relative paths, logging from ``level`` on.
 
-    In a job of submitit's, tasks find the variables that torchrun would set, before anything asks for them. A
-    StoppedError raised by the signal that submitit listens to goes on to submitit, which puts the job back into the
-    queue and ends the process; with the requeues of ``max_num_timeout`` used up it raises its own error. Raises
-    WorkError where the machine has no such folder.
+    In a submitit job, tasks find the variables that torchrun would set, before anything reads them. A StoppedError
+    raised by the signal that submitit listens to is passed on to submitit, which requeues the job and ends the process;
+    with the requeues of ``max_num_timeout`` used up it raises its own error. Raises WorkError if the machine has no
+    such folder.
     """
     try:
         os.chdir(folder)
@@ -32,17 +36,18 @@ def scheduled(folder: str) -> Iterator[None]:
             f"{machine} cannot work in {folder}: {error.strerror}; start from a folder that all machines share"
         ) from error
     job = _submitted()
-    try:
-        yield
-    except StoppedError as stopped:
-        if stopped.by == SIGHUP:
-            # who would take this worker's answer is gone, and joblib's processes would wait for it for ever
-            os._exit(stopped.exit_status)
-        if job is not None and job.global_rank == 0:
-            print(f"roadmap: {stopped}", file=sys.stderr, flush=True)
-        if job is not None and stopped.by.name == f"SIG{job.USR_SIG}":
-            _hand_on(stopped.by, job.global_rank)
-        raise
+    with console(level):
+        try:
+            yield
+        except StoppedError as stopped:
+            if stopped.by == SIGHUP:
+                # who would take this worker's answer is gone, and joblib's processes would wait for it for ever
+                os._exit(stopped.exit_status)
+            if job is not None and job.global_rank == 0:
+                logger.warning(stopped)
+            if job is not None and stopped.by.name == f"SIG{job.USR_SIG}":
+                _hand_on(stopped.by, job.global_rank)
+            raise
 
 
 def _submitted() -> "JobEnvironment | None":

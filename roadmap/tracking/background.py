@@ -1,13 +1,14 @@
 """A background thread for tasks that must not delay training; the program's end waits for it for a limited time."""
 
 import concurrent.futures.thread  # noqa: F401  a task cannot import it any more once the main thread has ended
+import logging
 import os
-import sys
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
 
-from roadmap.textual import printable
+logger = logging.getLogger(__name__)
+
 
 NOTICE_SECONDS = 3.0  # a wait at the program's end is announced after this long
 
@@ -51,12 +52,12 @@ class Background:
         try:
             if self.drain(NOTICE_SECONDS):
                 return
-            say(f"waiting up to {self.seconds:.0f} s for {self.name}; Ctrl-C skips it")
+            logger.warning(f"waiting up to {self.seconds:.0f} s for {self.name}; Ctrl-C skips it")
             if self.drain(self.seconds):
                 return
         except KeyboardInterrupt:
             pass
-        say(f"{self.name} has not received everything; the run folders are complete")
+        logger.warning(f"{self.name} has not received everything; the run folders are complete")
         self.give_up()
         self._reset()
 
@@ -68,8 +69,3 @@ class Background:
     def _end(self) -> None:
         threading.main_thread().join()
         self.end()
-
-
-def say(text: str) -> None:
-    """A line on stderr, at once."""
-    print(printable(text), file=sys.stderr, flush=True)

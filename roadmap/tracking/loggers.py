@@ -1,5 +1,6 @@
 """Loggers that receive a run's metrics in addition to its folder, which stays the authoritative copy."""
 
+import logging
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -7,8 +8,10 @@ from typing import Any, Protocol
 
 from roadmap.errors import first_line
 from roadmap.records.experiment import Logger
-from roadmap.tracking.background import Background, say
+from roadmap.tracking.background import Background
 from roadmap.tracking.wandb_client import check_installed, leave_client
+
+logger = logging.getLogger(__name__)
 
 END_SECONDS = 60.0  # for everything that is still unsent when the program ends
 
@@ -64,7 +67,7 @@ class AsyncLogger:
             task()
         # no error of a logging service may stop training
         except Exception as error:
-            say(f"logging to wandb failed ({first_line(error)}); continuing with the run's own files")
+            logger.warning(f"logging to wandb failed ({first_line(error)}); continuing with the run's own files")
             self.logger = NoLogger()
             _leave_client()
 

@@ -11,9 +11,10 @@ from typing import Any, ClassVar, Literal
 
 from roadmap.errors import first_line
 from roadmap.records.experiment import Logger
-from roadmap.tracking.background import say
 from roadmap.tracking.wandb_client import client, has_wandb_key, leave_client
 from roadmap.tracking.wandb_fields import config_of, summary_of
+
+logger = logging.getLogger(__name__)
 
 INIT_SECONDS, FINISH_SECONDS = 15.0, 30.0
 RETRY_SECONDS = 600.0  # after a server has not answered, this process logs offline for this long
@@ -42,7 +43,7 @@ class WandbRun:
             if mode == "offline":
                 raise
             WandbRun.offline_until = time.monotonic() + RETRY_SECONDS
-            say(
+            logger.warning(
                 f"logging to wandb online failed ({first_line(error)}); logging offline: "
                 f"`wandb sync` sends it from {folder / 'wandb'}"
             )
@@ -90,7 +91,7 @@ class WandbRun:
             self.run.finish(exit_code=EXIT_CODES.get(summary["status"], INTERRUPTED))
         except TimeoutError:
             WandbRun.offline_until = time.monotonic() + RETRY_SECONDS
-            say(f"wandb could not send all of this run; the rest is in {self.folder / 'wandb'}")
+            logger.warning(f"wandb could not send all of this run; the rest is in {self.folder / 'wandb'}")
         # the client's files are complete only after its process has ended
         leave_client()
 

@@ -1,6 +1,6 @@
 """A network's predictions while it is evaluated, in every process, and their way into the run's folder."""
 
-import sys
+import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -18,6 +18,8 @@ from roadmap.runtime.stopping import StopRequest
 from roadmap.training.assembly import build_trainer
 from roadmap.training.checkpoint import Checkpoints
 from roadmap.training.trainer import Trainer
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +84,7 @@ class Answers:
                 )
                 predictions = Predictions(images, answered.labels, answered.predicted, answered.confidence)
                 if predictions.top1 != top1:
-                    _warn(
+                    logger.warning(
                         f"no predictions saved: evaluated again, the network of {folder.path} has top-1 "
                         f"{predictions.top1:.4f} %, not the {top1:.4f} % that was logged, on another device perhaps"
                     )
@@ -104,7 +106,7 @@ def predict_again(experiment: Experiment, folder: RunFolder, top1: float, device
     (missing,) = world.agree(None, state is None)
     if state is None or missing:
         if world.first:
-            _warn(
+            logger.warning(
                 f"no predictions saved: {folder.path} is finished and has no last.pt that can be read; "
                 "choose another runs_dir to train it again"
             )
@@ -115,7 +117,3 @@ def predict_again(experiment: Experiment, folder: RunFolder, top1: float, device
     answers = Answers()
     trainer.evaluate(trainer.network, answers)
     answers.save(experiment, trainer, folder, top1)
-
-
-def _warn(sentence: str) -> None:
-    print(sentence, file=sys.stderr, flush=True)

@@ -1,6 +1,6 @@
 """A trainer from an experiment's record: every part built from its numbers."""
 
-import sys
+import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
@@ -21,6 +21,8 @@ from roadmap.seeds import derived_seed
 from roadmap.training.optim import build_optimizer, build_schedule
 from roadmap.training.pretrained import load_pretrained
 from roadmap.training.trainer import Trainer
+
+logger = logging.getLogger(__name__)
 
 Tensors = tuple[Tensor, ...] | list[Tensor]
 Forward = tuple[Callable[[Tensor], Tensor], Callable[[], AbstractContextManager[None]]]
@@ -78,7 +80,7 @@ def _started(experiment: Experiment, num_classes: int, device: torch.device, wor
     if experiment.pretrained is not None:
         for sentence in load_pretrained(network, experiment.pretrained):
             if world.first:
-                print(sentence, file=sys.stderr)
+                logger.info(sentence)
     return network
 
 

@@ -1,9 +1,9 @@
 """Checkpoints: everything a resume needs, written whole or not at all, loaded with ``weights_only=True``."""
 
+import logging
 import os
 import pickle
 import struct
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,8 @@ from typing import Any
 import torch
 
 from roadmap.errors import WorkError
+
+logger = logging.getLogger(__name__)
 
 # what torch's reader comes up with on files that are cut or have other bits
 DAMAGED = (
@@ -46,6 +48,7 @@ class Checkpoints:
             if self.last.exists():
                 self.last.replace(self.previous)
             partial.replace(self.last)
+            logger.debug(f"wrote checkpoint {self.last}")
             if best:
                 link = self.best.with_name(f".best.pt.{os.getpid()}")
                 link.unlink(missing_ok=True)
@@ -75,7 +78,7 @@ class Checkpoints:
             except DAMAGED as error:
                 reason = " ".join(str(error).split())[:120]
                 broken, why = file, error
-                print(f"checkpoint {file} cannot be read ({reason}); going on from the one before", file=sys.stderr)
+                logger.warning(f"checkpoint {file} cannot be read ({reason}); continuing from the one before")
                 continue
             if file is self.previous:
                 self.previous.replace(self.last)

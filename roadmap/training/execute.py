@@ -1,6 +1,6 @@
 """One run from what is asked for to its summary: opens, resumes, trains, logs, in one process or in many."""
 
-import sys
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -23,6 +23,8 @@ from roadmap.training.assembly import build_trainer
 from roadmap.training.checkpoint import Checkpoints
 from roadmap.training.summary import Summary, opening, results
 from roadmap.training.trainer import Record, Trainer
+
+logger = logging.getLogger(__name__)
 
 Judge = Callable[[list[Record]], None]
 
@@ -69,6 +71,8 @@ def execute_claimed(
             if world.first:
                 folder = RunFolder.open(experiment, composed.values, composed.overrides)
         folder = world.from_first(folder)
+        if world.first:
+            logger.debug(f"training on {device}, run folder {folder.path}")
         return _train(experiment, loaders, trainer, folder, judge), folder
 
 
@@ -187,7 +191,7 @@ def say_batch(loaders: Loaders) -> None:
     )
     if text not in _said:
         _said.add(text)
-        print(text, file=sys.stderr, flush=True)
+        logger.info(text)
 
 
 @dataclass

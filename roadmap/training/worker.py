@@ -1,6 +1,6 @@
 """Many runs one after another, beside other processes that may be at the same ones: each run is trained once."""
 
-import sys
+import logging
 import time
 from collections.abc import Sequence
 
@@ -14,6 +14,8 @@ from roadmap.runtime.distributed import World, join, launched, local_device
 from roadmap.runtime.stopping import StopRequest
 from roadmap.training.execute import claimed, execute_claimed, run_label
 from roadmap.training.summary import Summary
+
+logger = logging.getLogger(__name__)
 
 POLL = 2.0  # seconds between two looks at runs that others have
 Failures = list[tuple[str, RoadmapError]]
@@ -35,7 +37,7 @@ def carry_out(
     failures: Failures = []
     waiting = [request for request in requests if request.experiment().run_id not in finished]
     if world.first and finished and waiting:
-        print(f"{len(finished)} of {total} runs are finished already", file=sys.stderr, flush=True)
+        logger.info(f"{len(finished)} of {total} runs are already finished")
     with StopRequest() as stop:
         while waiting:
             held = []
@@ -61,7 +63,7 @@ def carry_out(
                     outcome = f"top-1 {summary['top1']:.2f} %, {time.perf_counter() - began:.1f} s"
                 if world.first:
                     done = len(summaries) + len(failures)
-                    print(f"[{done}/{total}] {label}: {outcome}", file=sys.stderr, flush=True)
+                    logger.info(f"[{done}/{total}] {label}: {outcome}")
             if len(held) == len(waiting):
                 time.sleep(POLL)
             waiting = held
@@ -74,7 +76,7 @@ def check_all_done(failures: Failures, total: int) -> None:
         return
     if launched().first:
         for label, failure in failures:
-            print(f"failed: {label}: {failure}", file=sys.stderr)
+            logger.error(f"failed: {label}: {failure}")
     error = WorkError(f"{len(failures)} of {total} runs failed; the same command tries them again")
     error.everywhere = True
     raise error
@@ -115,7 +117,7 @@ def _attempt(request: Composed, retries: int, since: str, world: World, stop: St
                 if world.size > 1 and not error.everywhere:
                     raise
                 if world.first:
-                    print(f"{run_label(experiment)} failed and is tried again: {error}", file=sys.stderr, flush=True)
+                    logger.warning(f"{run_label(experiment)} failed and is tried again: {error}")
         return execute_claimed(request, stop)[0]
 
 

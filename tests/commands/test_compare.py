@@ -94,7 +94,10 @@ def test_unequal_runs_are_refused_and_forced_with_a_warning(tmp_path: Path, caps
         assert error.startswith("roadmap: these runs differ in epochs (60 and 30), so their accuracies")
         assert error.count("\n") == 1
         assert main([*command, "--force"]) == 0
-        assert "warning: these runs differ in epochs (60 and 30)" in capsys.readouterr().err
+        assert (
+            "roadmap: these runs differ in epochs (60 and 30): their accuracies are not comparable"
+            in capsys.readouterr().err
+        )
     assert main(["compare", str(tmp_path), "--where", "epochs == 60"]) == 0
 
 
@@ -128,8 +131,8 @@ def test_what_cannot_be_read_is_named(tmp_path: Path, capsys: pytest.CaptureFixt
     assert main(["compare", str(tmp_path)]) == 0
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 6
-    assert lines[0].startswith(f"skipped {tmp_path}/half0/summary.json: ")
-    assert lines[-1] == "skipped 2 more; name fewer folders to see which"
+    assert lines[0].startswith(f"roadmap: skipped {tmp_path}/half0/summary.json: ")
+    assert lines[-1] == "roadmap: skipped 2 more; name fewer folders to see which"
 
 
 def test_watch_follows_a_roadmap_until_nothing_runs(

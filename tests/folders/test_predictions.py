@@ -109,18 +109,18 @@ def test_a_run_killed_before_they_were_written_writes_them(plain: Path, saving: 
 
 
 def test_a_finished_run_that_cannot_give_them_says_so(
-    plain: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    plain: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     subprocess.run(["cp", "-r", str(plain), str(tmp_path)], check=True)
     run, request = tmp_path / plain.name, compose([*QUICK, SAVE, f"runs_dir={tmp_path}"])
     summary = json.loads((run / "summary.json").read_text())
     (run / "summary.json").write_text(json.dumps(summary | {"top1": 12.25}))
     execute(request)
-    assert "no predictions saved: evaluated again" in (said := capfd.readouterr().err)
+    assert "no predictions saved: evaluated again" in (said := caplog.text)
     assert f"top-1 {summary['top1']:.4f} %, not the 12.2500 % that was logged" in said
     (run / "checkpoints" / "last.pt").write_bytes(b"")
     execute(request)
-    assert "is finished and has no last.pt that can be read; choose another runs_dir" in capfd.readouterr().err
+    assert "is finished and has no last.pt that can be read; choose another runs_dir" in caplog.text
     assert not (run / "predictions.npz").exists()
     with pytest.raises(RequestError, match=r"has no predictions\.npz; train it with save_predictions=true") as error:
         read_predictions(run)

@@ -198,7 +198,7 @@ def test_a_process_that_dies_takes_the_job_down_and_torchrun_starts_it_again(tmp
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     assert "another process of this run has ended" in err
-    assert "goes on after epoch" in err
+    assert "resuming from epoch" in err
     assert train_in(2, [*LAYER_NORM, "epochs=4", f"runs_dir={tmp_path / 'whole'}"]) == [0, 0]
     assert rows(tmp_path / "killed") == rows(tmp_path / "whole")
     assert_close(weights(tmp_path / "whole"), weights(tmp_path / "killed"), rtol=0, atol=0)

@@ -36,16 +36,15 @@ def test_a_bar_in_a_terminal_that_leaves_nothing_behind(tmp_path: Path) -> None:
     assert shown.count(b"\n") == 1
 
 
-def test_a_log_file_gets_a_line_now_and_then(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_log_file_gets_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "roadmap")
     row = {"epoch": 1, "top1": 50.0, "train_loss": 1.0, "images_per_second": 100.0, "data_wait": 0.25}
     with progress.Progress("gelu", epochs=3) as shown:
         shown.start(0, 0)
         shown.show(row)
-        assert capsys.readouterr().err == ""
+        assert not caplog.messages
         monkeypatch.setattr(progress, "QUIET_SECONDS", -1)
         shown.show(row | {"epoch": 2})
-    assert capsys.readouterr().err == (
-        "gelu: epoch 2 of 3, top-1 50.00, loss 1.000, 100 images/s, 25% of the time waiting for data\n"
-    )
+    assert caplog.messages == [
+        "gelu: epoch 2 of 3, top-1 50.00, loss 1.000, 100 images/s, 25% of the time waiting for data"
+    ]

@@ -1,5 +1,6 @@
 """Requests to stop, and what becomes of them in a job of submitit's; the real Slurm is in tests/slurm."""
 
+import logging
 import os
 import pickle
 import signal
@@ -111,7 +112,7 @@ def test_the_first_task_hands_the_warning_on(
     job: pytest.MonkeyPatch, handled: list[int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     job.setenv("SLURM_PROCID", "0")
-    with pytest.raises(StoppedError), scheduled(os.curdir):
+    with pytest.raises(StoppedError), scheduled(os.curdir, logging.INFO):
         raise StoppedError(SIGUSR2, "update 3 of epoch 2")
     assert handled == [SIGUSR2]
     assert capsys.readouterr().err.startswith("roadmap: stopped by SIGUSR2 after update 3 of epoch 2;")
@@ -120,7 +121,7 @@ def test_the_first_task_hands_the_warning_on(
 def test_another_task_ends_without_a_result(
     job: pytest.MonkeyPatch, handled: list[int], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit) as ended, scheduled(os.curdir):
+    with pytest.raises(SystemExit) as ended, scheduled(os.curdir, logging.INFO):
         raise StoppedError(SIGUSR2, "update 3 of epoch 2")
     assert ended.value.code == 0
     assert handled == [SIGUSR2]

@@ -88,7 +88,7 @@ def test_a_job_whose_time_is_up(slurm: None, start: Start, tmp_path: Path) -> No
     limit = [f"hydra.launcher.{setting}" for setting in ("timeout_min=1", "signal_delay_s=10", "max_num_timeout=50")]
     launcher = start(tmp_path / "slurm", "epochs=150", *ONE_JOB, *limit)
     whole = start(tmp_path / "whole", "epochs=150")
-    wait_for(lambda: launcher.poll() is not None or "goes on after epoch" in logs(tmp_path / "slurm"), "second start")
+    wait_for(lambda: launcher.poll() is not None or "resuming from epoch" in logs(tmp_path / "slurm"), "second start")
     # once is enough
     subprocess.run(["scontrol", "update", f"JobId={jobs()}", "TimeLimit=30"], check=True)
     assert "stopped by SIGUSR2 after update" in end_of(launcher, tmp_path / "slurm")
@@ -108,7 +108,7 @@ def test_a_job_of_two_tasks_on_one_run(slurm: None, start: Start, tmp_path: Path
     log = end_of(launcher, runs_dir)
     assert "batch_size 32 = 2 processes" in log
     assert "stopped by SIGUSR2 after update" in log
-    assert "goes on after epoch" in log
+    assert "resuming from epoch" in log
     for run in planned(runs_dir):
         assert train_in(2, [*run["overrides"], f"runs_dir={tmp_path / 'whole'}"]) == [0, 0]
     assert_same(planned(runs_dir), tmp_path / "whole", runs_dir)

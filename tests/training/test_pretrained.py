@@ -87,17 +87,17 @@ def test_torchvisions_weights_with_another_head(torchvision_file: Path) -> None:
 
 
 def test_a_run_with_another_head(
-    trained: Path, photo_folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    trained: Path, photo_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Averaged weights everywhere but in the head, which is that of the run's own seed."""
+    caplog.set_level("INFO", "roadmap")
     experiment = compose(fine_tuning(photo_folder, trained, tmp_path)).experiment()
     started = trainer(experiment).network.state_dict()
     average = torch.load(trained / "checkpoints" / "last.pt", weights_only=True)["ema"]
     fresh = seeded_network(experiment, 2, CPU).state_dict()
     for name, tensor in started.items():
         assert torch.equal(tensor, fresh[name] if name.startswith("head.") else average[f"module.{name}"]), name
-    lines = capfd.readouterr().err.splitlines()
-    assert lines == [
+    assert caplog.messages == [
         f"starting from the averaged weights of {trained}/checkpoints/last.pt",
         "their classes are other than these 2, so the head starts anew",
     ]

@@ -120,7 +120,7 @@ def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_happened(
     with open(folder / "metrics.jsonl", "a") as file:
         file.write('{"epoch": 2, "train_')
     again = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
-    assert f"goes on after epoch {done} of 3" in again.stderr
+    assert f"resuming from epoch {done}/3" in again.stderr
     assert_same_run(finished, folder)
 
 

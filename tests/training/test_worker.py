@@ -19,7 +19,7 @@ def request(runs_dir: Path, *words: str) -> Composed:
 
 
 def test_a_failure_is_tried_again_then_told_and_the_others_finish(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     bad, good = request(tmp_path, "recipe.optimizer.lr=1e30"), request(tmp_path, "step=gelu")
     summaries, failures = carry_out([bad, good], retries=2)
@@ -27,14 +27,14 @@ def test_a_failure_is_tried_again_then_told_and_the_others_finish(
     ((label, error),) = failures
     assert label == "nano resnet50 recipe.optimizer.lr=1e30 seed 0"
     assert "loss" in str(error)
-    told = capfd.readouterr().err
+    told = caplog.text
     assert told.count("failed and is tried again") == 2
     folder = RunFolder.find(bad.experiment())
     assert folder is not None
     assert (folder.read_summary() or {})["status"] == "failed"
     with pytest.raises(WorkError, match="1 of 2 runs failed; the same command tries them again"):
         check_all_done(failures, 2)
-    assert f"failed: {label}: {error}" in capfd.readouterr().err
+    assert f"failed: {label}: {error}" in caplog.text
     # the next call tries what failed before it, and only that
     again = carry_out([bad, good])
     assert again[0] == summaries

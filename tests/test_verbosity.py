@@ -1,0 +1,86 @@
+"""-v and -q: what a command shows on stderr, in its own process and in those of its launcher."""
+
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from roadmap.__main__ import main
+from roadmap.config.compose import compose
+from roadmap.console import console
+from roadmap.training import execute
+
+TRAIN = ["train", "epochs=1", "device=cpu"]
+
+
+@pytest.fixture(autouse=True)
+def batch_not_announced_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process says once how its batch is made up."""
+    monkeypatch.setattr(execute, "_said", set())
+
+
+def stderr(capfd: pytest.CaptureFixture[str], *words: str, status: int = 0) -> str:
+    """Run a command and return what it writes to stderr."""
+    assert main([*words]) == status
+    return capfd.readouterr().err
+
+
+def test_a_command_shows_messages_debug_messages_or_errors_alone(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def train(name: str, *words: str) -> str:
+        return stderr(capfd, *TRAIN, f"runs_dir={tmp_path / name}", *words)
+
+    assert train("plain").startswith("batch_size 64 = 1 processes")
+    verbose = train("verbose", "-v")
+    assert f"training on cpu, run folder {tmp_path / 'verbose'}/nano" in verbose
+    assert "epoch 1 of 1, top-1" in verbose
+    assert train("quiet", "-q") == ""
+    # Hydra's own setting
+    assert "training on cpu, run folder" in train("hydra", "hydra.verbose=true")
+    assert "training on cpu, run folder" in train("module", "hydra.verbose=[roadmap.training.execute]")
+    logging.getLogger("roadmap.training.execute").setLevel(logging.NOTSET)
+
+
+@pytest.mark.parametrize("words", [["compare"], ["train", "norm=gn"], ["nonsense"], []])
+def test_errors_are_always_shown_and_v_adds_where_they_were_raised(
+    words: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    plain = stderr(capfd, *words, status=2)
+    assert plain.startswith("roadmap: ")
+    assert plain.count("\n") == 1
+    assert stderr(capfd, *words, "--quiet", status=2) == stderr(capfd, "-q", *words, status=2) == plain
+    verbose = stderr(capfd, "--verbose", *words, status=2)
+    assert verbose.startswith(plain)
+    assert ("Traceback" in verbose) == bool(words)
+
+
+@pytest.mark.parametrize(("flag", "lines"), [("-q", 0), ("-v", 2)])
+def test_workers_of_a_launcher_inherit_the_level(flag: str, lines: int, tmp_path: Path) -> None:
+    words = ["-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "seed=0,1", f"runs_dir={tmp_path}"]
+    command = [sys.executable, "-m", "roadmap", flag, *TRAIN, *words]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    assert ended.stderr.count("training on cpu, run folder") == lines
+    assert ended.stderr.count("batch_size 64 =") == lines
+
+
+def test_ranks_after_the_first_only_warn(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("RANK", "1")
+    logger = logging.getLogger("roadmap.data")
+    with console(logging.DEBUG):
+        logger.info("read the images")
+        logger.warning("cannot read image\x1b 3")
+    assert capsys.readouterr().err == "roadmap, process 1: cannot read image\\x1b 3\n"
+
+
+def test_python_code_controls_logging_itself(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    main(["--help"])
+    caplog.set_level("DEBUG", "roadmap")
+    capfd.readouterr()
+    execute.execute(compose(["epochs=1", "device=cpu", f"runs_dir={tmp_path}"]))
+    assert capfd.readouterr().err == ""
+    assert "roadmap.training.execute" in {record.name for record in caplog.records}
