@@ -12,7 +12,7 @@ from packaging.requirements import Requirement
 
 import roadmap
 from roadmap.__main__ import main
-from roadmap.bench import machine
+from roadmap.bench import environment
 from roadmap.versions import DISTRIBUTION
 
 ROOT = Path(__file__).parent.parent
@@ -21,7 +21,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert PROJECT["name"] == DISTRIBUTION
-    assert roadmap.__version__ == machine.versions()["roadmap"] == PROJECT["version"]
+    assert roadmap.__version__ == environment.versions()["roadmap"] == PROJECT["version"]
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"roadmap {PROJECT['version']}\n"
 

@@ -65,7 +65,7 @@ def packages() -> Finding:
 
 def extras() -> Finding:
     """Which optional dependencies are installed."""
-    names = [name for name in metadata(DISTRIBUTION).get_all("Provides-Extra") or [] if name != "dev"]
+    names = [name for name in metadata(DISTRIBUTION).get_all("Provides-Extra") or [] if name not in ("dev", "docs")]
     missing = [name for name in names if unmet(name)]
     found = ", ".join(name for name in names if name not in missing) or "none"
     fix = f"pip install '{DISTRIBUTION}[{','.join(missing)}]' installs the others" if missing else ""
