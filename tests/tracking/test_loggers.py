@@ -109,7 +109,7 @@ def synced(folder: Path) -> Server:
 
 def test_a_resumed_offline_run_reaches_the_server_once_and_is_metrics_jsonl(tmp_path: Path, server: Server) -> None:
     request = [*OFFLINE, "epochs=3", "step=gelu", "norm=layer", f"runs_dir={tmp_path}"]
-    interrupt(request, after=16)
+    interrupt(request, after=13)
     summary, folder = execute(compose(request))
     assert loggers.background.drain(60)
     assert len(list(folder.path.glob("wandb/offline-run-*"))) == 2
