@@ -17,13 +17,9 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_intermixed_args(arguments)
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise RequestError("roadmap doctor runs in one process; start it without torchrun")
-    composed = compose(checked_overrides(options.overrides), options.config_dir)
-    settings = composed.experiment().settings
+    from roadmap.doctor.environment import environment
 
-    from roadmap.doctor.hardware import hardware
-    from roadmap.doctor.requirements import requirements
-
-    findings = [*hardware(settings.device, compiles=settings.compile), *requirements(composed)]
+    findings = environment(compose(checked_overrides(options.overrides), options.config_dir))
     if options.json:
         print(json.dumps([dataclasses.asdict(finding) for finding in findings], indent=1, ensure_ascii=False))
     else:

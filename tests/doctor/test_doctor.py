@@ -10,8 +10,8 @@ import torch
 
 from roadmap.__main__ import main
 from roadmap.config.compose import compose
-from roadmap.doctor import hardware, requirements
-from roadmap.doctor.hardware import Finding
+from roadmap.doctor import environment
+from roadmap.doctor.environment import Finding
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -60,7 +60,7 @@ def test_a_missing_gpu_is_an_error_only_if_requested(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(shutil, "which", lambda program: None)
-    (finding,) = hardware.gpus(name)
+    (finding,) = environment.gpus(name)
     assert finding.ok is ok
     assert "driver" in finding.fix
 
@@ -81,26 +81,26 @@ def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("two_gpus")
 def test_gpus_are_named_with_memory_and_capability(monkeypatch: pytest.MonkeyPatch) -> None:
-    one, _ = hardware.gpus("cuda")
+    one, _ = environment.gpus("cuda")
     assert one == Finding("GPU 0", True, "NVIDIA Test, 20 of 24 GiB free, compute capability 8.6")
-    assert hardware.gpus("cuda:2")[-1].fix == "choose device=cuda:1"
-    assert hardware.precisions().found == "in hardware: fp32, bf16, fp16"
+    assert environment.gpus("cuda:2")[-1].fix == "choose device=cuda:1"
+    assert environment.precisions().found == "in hardware: fp32, bf16, fp16"
     monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: ["sm_90"])
-    assert hardware.gpus("auto")[0].ok is False
+    assert environment.gpus("auto")[0].ok is False
     monkeypatch.setattr(torch.distributed, "is_nccl_available", lambda: False)
-    assert "NCCL" in hardware.backends().fix
-    monkeypatch.setattr(hardware, "find_spec", lambda name: None)
-    assert "triton" in hardware.compiler(needed=True).fix
+    assert "NCCL" in environment.backends().fix
+    monkeypatch.setattr(environment, "find_spec", lambda name: None)
+    assert "triton" in environment.compiler(needed=True).fix
 
 
 def test_missing_packages_and_extras(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = requirements.version
+    real = environment.version
     there = {"timm": "0.1", "hydra-core": "1.4.0"}
-    monkeypatch.setattr(requirements, "version", lambda name: there.get(name) or real(name))
-    assert requirements.packages().ok is False
-    assert requirements.packages().fix == "pip install 'hydra-core<1.4,>=1.3.8'"
-    assert "timm" not in requirements.extras().found
-    assert "timm" in requirements.extras().fix
+    monkeypatch.setattr(environment, "version", lambda name: there.get(name) or real(name))
+    assert environment.packages().ok is False
+    assert environment.packages().fix == "pip install 'hydra-core<1.4,>=1.3.8'"
+    assert "timm" not in environment.extras().found
+    assert "timm" in environment.extras().fix
 
 
 def test_disk_space_is_counted_in_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_disk_space_is_counted_in_runs(monkeypatch: pytest.MonkeyPatch, tmp_path
 
     def disk(*overrides: str) -> Finding:
         composed = compose(["step=separate_downsampling", f"runs_dir={tmp_path}", *overrides])
-        return requirements.disk(composed, composed.experiment())
+        return environment.disk(composed, composed.experiment())
 
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(0, 0, 2**30))
     found = [disk(*more).found for more in (["recipe=original"], [], ["recipe.ema_decay=0.9"])]
@@ -120,22 +120,20 @@ def test_disk_space_is_counted_in_runs(monkeypatch: pytest.MonkeyPatch, tmp_path
 def test_small_shared_memory(monkeypatch: pytest.MonkeyPatch, photo_folder: Path) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(0, 0, 64 * 2**20))
     request = ["data=imagefolder", f"data.root={photo_folder}", "image_size=224", "num_workers=8"]
-    finding = requirements.shared_memory(compose([*request, "batch_size=256"]).experiment())
+    finding = environment.shared_memory(compose([*request, "batch_size=256"]).experiment())
     assert finding.ok is False
     assert "8 workers need 588 MiB" in finding.fix
-    assert requirements.shared_memory(compose([*request, "batch_size=8"]).experiment()).ok is True
+    assert environment.shared_memory(compose([*request, "batch_size=8"]).experiment()).ok is True
 
 
 def test_few_open_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(requirements.resource, "getrlimit", lambda kind: (256, 4096))
-    assert requirements.open_files() == Finding(
-        "open files", False, "256 of 4096 allowed", "run `ulimit -n 1024` first"
-    )
+    monkeypatch.setattr(environment.resource, "getrlimit", lambda kind: (256, 4096))
+    assert environment.open_files() == Finding("open files", False, "256 of 4096 allowed", "run `ulimit -n 1024` first")
 
 
 def test_data_is_opened_with_the_readers_of_a_run(photo_folder: Path, tmp_path: Path) -> None:
     def data(*overrides: str) -> Finding:
-        return requirements.data(compose(overrides).experiment())
+        return environment.data(compose(overrides).experiment())
 
     assert data("data=imagefolder", f"data.root={photo_folder}").found == (
         "24 training images, 10 validation images, 2 classes"
@@ -151,8 +149,8 @@ def test_data_is_opened_with_the_readers_of_a_run(photo_folder: Path, tmp_path: 
 def test_where_the_wandb_key_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    assert requirements.wandb_key(needed=True).ok is None
+    assert environment.wandb_key(needed=True).ok is None
     monkeypatch.setenv("WANDB_API_KEY", "made-up")
-    assert requirements.wandb_key(needed=True) == Finding("W&B key", True, "found for api.wandb.ai")
-    monkeypatch.setattr(requirements, "unmet", lambda extra: ["wandb>=0.31"])
-    assert requirements.wandb_key(needed=True).ok is False
+    assert environment.wandb_key(needed=True) == Finding("W&B key", True, "found for api.wandb.ai")
+    monkeypatch.setattr(environment, "unmet", lambda extra: ["wandb>=0.31"])
+    assert environment.wandb_key(needed=True).ok is False

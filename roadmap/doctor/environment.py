@@ -1,45 +1,120 @@
-"""What a run needs besides a device: packages, disk space, shared memory, data, a W&B key."""
+"""The environment and what this machine can do: hardware, packages, disk space, data sets, a W&B key."""
 
+import os
 import platform
 import resource
 import shutil
-import tempfile
 from contextlib import suppress
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, metadata, requires, version
+from importlib.util import find_spec
 from pathlib import Path
 
+import torch
+import torch.distributed as dist
 import yaml
 from packaging.requirements import Requirement  # comes with Hydra
 
+from roadmap.bench.environment import processor
 from roadmap.config.compose import Composed
 from roadmap.config.confdir import config_dir
 from roadmap.data.files import read_files
 from roadmap.data.image import UndecodableError, decode
 from roadmap.data.memory import read_images
-from roadmap.doctor.hardware import Finding
-from roadmap.errors import RoadmapError
+from roadmap.errors import RequestError, RoadmapError
 from roadmap.networks.builder import design_cost
 from roadmap.records.experiment import EVALUATION_SOURCES, MEMORY_SOURCES, Data, Experiment
 from roadmap.tracking.wandb_client import has_wandb_key, wandb_host
 from roadmap.versions import DISTRIBUTION
 
 SHM = Path("/dev/shm")
-OPEN_FILES = 1024  # loader workers pass each batch as an open file
 
 
-def requirements(composed: Composed) -> list[Finding]:
-    """Findings for a config's run."""
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report; ``ok`` is None where something is missing that the config does not need."""
+
+    name: str
+    ok: bool | None
+    found: str
+    fix: str = ""
+
+
+def environment(composed: Composed) -> list[Finding]:
+    """What a config's run needs, and what else there is."""
     experiment = composed.experiment()
-    return [
-        packages(),
-        extras(),
-        disk(composed, experiment),
-        shared_memory(experiment),
-        open_files(),
-        data(experiment),
-        other_data(experiment.data),
-        wandb_key(needed=experiment.logger.name == "wandb"),
-    ]
+    settings = experiment.settings
+    machine = [cpu(), *gpus(settings.device), precisions(), backends(), compiler(needed=settings.compile)]
+    system = [packages(), extras(), disk(composed, experiment), shared_memory(experiment), open_files()]
+    key = wandb_key(needed=experiment.logger.name == "wandb")
+    return [*machine, *system, data(experiment), other_data(experiment.data), key]
+
+
+def cpu() -> Finding:
+    """Cores, threads and memory; more threads than cores are a mistake."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads, memory = torch.get_num_threads(), os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
+    fix = f"set OMP_NUM_THREADS={cores} or less" if threads > cores else ""
+    return Finding("CPU", not fix, f"{processor()}; {cores} cores, {threads} threads, {memory:.0f} GiB of memory", fix)
+
+
+def gpus(device_name: str) -> list[Finding]:
+    """Each NVIDIA GPU, or why there is none. Raises RequestError for an unknown device."""
+    try:
+        wanted = torch.device("cpu" if device_name == "auto" else device_name)
+    except RuntimeError as error:
+        raise RequestError(f"unknown device '{device_name}'; choose auto, cpu, cuda, cuda:1 or mps") from error
+    if torch.cuda.is_available():
+        found = [_gpu(index) for index in range(torch.cuda.device_count())]
+        if wanted.type == "cuda" and (wanted.index or 0) >= len(found):
+            found.append(Finding(f"device {device_name}", False, "not found", f"choose device=cuda:{len(found) - 1}"))
+        return found
+    fix = "install an NVIDIA driver, or start the container with --gpus all; otherwise use device=cpu"
+    if torch.version.cuda is None:
+        fix = "this torch is built without CUDA: install another build (pytorch.org/get-started)"
+    elif shutil.which("nvidia-smi"):
+        fix = f"torch needs a GPU and a driver for CUDA {torch.version.cuda}: check `nvidia-smi`"
+    return [Finding("GPU", False if wanted.type == "cuda" else None, "none that torch can use", fix)]
+
+
+def _gpu(index: int) -> Finding:
+    properties = torch.cuda.get_device_properties(index)
+    free, total = torch.cuda.mem_get_info(index)
+    capability = f"{properties.major}.{properties.minor}"
+    found = f"{properties.name}, {free / 2**30:.0f} of {total / 2**30:.0f} GiB free, compute capability {capability}"
+    supported = any(arch.startswith(f"sm_{properties.major}") for arch in torch.cuda.get_arch_list())
+    fix = "" if supported else f"this torch does not support compute capability {capability}: install another build"
+    return Finding(f"GPU {index}", supported, found, fix)
+
+
+def precisions() -> Finding:
+    """Which precisions the device of ``device=auto`` computes in hardware; it emulates the others, slowly."""
+    if torch.cuda.is_available():
+        bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+        native = {"bf16": bf16, "fp16": torch.cuda.get_device_properties(0).major >= 7}
+    else:
+        flags = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.9 does not have it
+        native = {name: any(flags.get(f"{isa}_{name}") for isa in ("avx512", "amx")) for name in ("bf16", "fp16")}
+    found = ", ".join(["fp32", *(name for name, fast in native.items() if fast)])
+    return Finding("precisions", True, f"in hardware: {found}")
+
+
+def backends() -> Finding:
+    """The backends of torch.distributed: gloo for CPUs, NCCL for GPUs."""
+    nccl = "NCCL " + ".".join(map(str, torch.cuda.nccl.version())) if dist.is_nccl_available() else ""
+    fix = "several GPUs need NCCL: install a build of torch with CUDA"
+    ok = torch.cuda.device_count() < 2 or bool(nccl)
+    return Finding("processes", ok, f"gloo, {nccl}" if nccl else "gloo", "" if ok else fix)
+
+
+def compiler(*, needed: bool) -> Finding:
+    """What ``compile=true`` needs: a C++ compiler and, on a GPU, triton."""
+    found = next(filter(None, map(shutil.which, [os.environ.get("CXX", "g++"), "clang++", "c++"])), None)
+    missing = [] if found else ["a C++ compiler (apt install g++)"]
+    if torch.cuda.is_available() and find_spec("triton") is None:
+        missing.append("triton (pip install triton)")
+    fix = f"compile=true needs {' and '.join(missing)}" if missing else ""
+    return Finding("compile", None if missing and not needed else not missing, found or "no compiler", fix)
 
 
 def unmet(extra: str = "") -> list[str]:
@@ -76,13 +151,9 @@ def disk(composed: Composed, experiment: Experiment) -> Finding:
     """Whether ``runs_dir`` is writable, and the number of runs of this network that it has space for."""
     runs_dir = Path(experiment.settings.runs_dir)
     folder = next(folder for folder in (runs_dir.absolute(), *runs_dir.absolute().parents) if folder.exists())
-    try:
-        with tempfile.TemporaryFile(dir=folder) as file:
-            file.write(b"x")
-            file.flush()
-        free = shutil.disk_usage(folder).free
-    except OSError as error:
-        return Finding("runs_dir", False, f"cannot write to {folder}: {error.strerror}", "choose another runs_dir")
+    if not (folder.is_dir() and os.access(folder, os.W_OK)):
+        return Finding("runs_dir", False, f"cannot write to {folder}", "choose another runs_dir")
+    free = shutil.disk_usage(folder).free
     # three checkpoints, each with weights, optimizer state and EMA
     copies = 1 + (2 if experiment.recipe.optimizer.name == "adamw" else 1) + (experiment.recipe.ema_decay is not None)
     run = 3 * 4 * copies * design_cost(composed).params
@@ -94,8 +165,8 @@ def shared_memory(experiment: Experiment) -> Finding:
     """Space for the uint8 batches that loader workers prefetch, two each."""
     if not SHM.is_dir():
         return Finding("shared memory", None, f"no {SHM} on this system")
-    free, workers = shutil.disk_usage(SHM).free, experiment.settings.num_workers
-    workers = 0 if experiment.data.source in MEMORY_SOURCES else workers
+    free = shutil.disk_usage(SHM).free
+    workers = 0 if experiment.data.source in MEMORY_SOURCES else experiment.settings.num_workers
     needed = 2 * workers * experiment.micro_batch_size(1) * 3 * experiment.image_size**2
     fix = f"{workers} workers need {needed / 2**20:.0f} MiB: start the container with --shm-size, or lower num_workers"
     return Finding("shared memory", free >= needed, f"{free / 2**20:,.0f} MiB free", fix if free < needed else "")
@@ -104,8 +175,8 @@ def shared_memory(experiment: Experiment) -> Finding:
 def open_files() -> Finding:
     """How many files a process may open."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    ok = soft == resource.RLIM_INFINITY or soft >= OPEN_FILES
-    return Finding("open files", ok, f"{soft} of {hard} allowed", "" if ok else f"run `ulimit -n {OPEN_FILES}` first")
+    ok = soft == resource.RLIM_INFINITY or soft >= 1024  # loader workers pass each batch as an open file
+    return Finding("open files", ok, f"{soft} of {hard} allowed", "" if ok else "run `ulimit -n 1024` first")
 
 
 def data(experiment: Experiment) -> Finding:
@@ -141,6 +212,5 @@ def wandb_key(*, needed: bool) -> Finding:
     if unmet("wandb"):
         fix = f"logger=wandb needs the package wandb: pip install '{DISTRIBUTION}[wandb]'"
         return Finding("W&B key", False if needed else None, "wandb is not installed", fix)
-    if has_wandb_key():
-        return Finding("W&B key", True, f"found for {wandb_host()}")
-    return Finding("W&B key", None, "none", "logger=wandb logs offline: run `wandb login`, or set WANDB_API_KEY")
+    fix = "" if has_wandb_key() else "logger=wandb logs offline: run `wandb login`, or set WANDB_API_KEY"
+    return Finding("W&B key", None if fix else True, "none" if fix else f"found for {wandb_host()}", fix)
