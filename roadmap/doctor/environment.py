@@ -93,7 +93,7 @@ def precisions() -> Finding:
         bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
         native = {"bf16": bf16, "fp16": torch.cuda.get_device_properties(0).major >= 7}
     else:
-        flags = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.9 does not have it
+        flags: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.9 does not have it
         native = {name: any(flags.get(f"{isa}_{name}") for isa in ("avx512", "amx")) for name in ("bf16", "fp16")}
     found = ", ".join(["fp32", *(name for name, fast in native.items() if fast)])
     return Finding("precisions", True, f"in hardware: {found}")
