@@ -7,9 +7,9 @@ import time
 from importlib import import_module
 
 import roadmap
-from roadmap.checked import listed
 from roadmap.console import console
 from roadmap.errors import RequestError, RoadmapError, WorkError
+from roadmap.textual import listed
 
 logger = logging.getLogger("roadmap")  # __name__ is __main__ under python -m
 
@@ -72,7 +72,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _run(name: str, rest: list[str]) -> int:
     try:
         if name not in COMMANDS:
-            raise RequestError(f"unknown command '{name}'; choose {listed(COMMANDS)}")
+            raise RequestError(f"unknown command '{name}' (choose {listed(COMMANDS)})")
         return import_module(f"roadmap.commands.{name.replace('-', '_')}").main(rest)
     except RoadmapError as error:
         log_error(error)

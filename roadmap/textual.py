@@ -1,14 +1,20 @@
 """Tables and names on a terminal."""
 
 import re
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pandas as pd
 
 # How a cell begins that a spreadsheet would take for a formula; numbers are none.
 FORMULA = re.compile(r"[=@\t\r]|[+-](?!\d*\.?\d*(e[+-]?\d+)?$)")
+
+
+def listed(names: Iterable[Any]) -> str:
+    """'a', 'a or b', 'a, b or c'."""
+    *head, last = [str(name) for name in names]
+    return f"{', '.join(head)} or {last}" if head else last
 
 
 def aligned(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -11,7 +11,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "roadmap"
 # The house from the ground up: a package imports from those before it, never from those after.
-# The modules that lie in no package (errors, checked, …) are the ground.
+# The modules that lie in no package (errors, validation, …) are the ground.
 PACKAGES = [
     "roadmap",
     "records",

@@ -123,13 +123,13 @@ def test_a_network_is_the_librarys_own(library: Any, ran: Path) -> None:
     recipe = compose(["step=gelu"]).recipe.network
     for name in ("hf-hub:evil/model", "hf_hub:evil/model", "local-dir:conf", "./conf", "../conf"):
         with pytest.raises(RequestError, match=f"{library} has no classifier '{name}'"):
-            make_model(Rival(library, name, {}), recipe, 10, 32)
+            make_model(Rival(library=library, name=name, options={}), recipe, 10, 32)
 
 
 @pytest.mark.parametrize("option", Rival.elsewhere)
 def test_options_of_a_network_load_nothing(option: str) -> None:
     with pytest.raises(RequestError, match=rf"^model\.options\.{option} would load weights past all checks"):
-        Rival("timm", "resnet18", {option: "evil.pt"})
+        Rival(library="timm", name="resnet18", options={option: "evil.pt"})
 
 
 class Payload:
@@ -185,7 +185,7 @@ def test_weights_in_a_librarys_cache_are_no_programs(weights: Path, ran: Path, m
     (ran.parent / "hub" / "checkpoints").mkdir(parents=True)
     weights.rename(ran.parent / "hub" / "checkpoints" / "resnet18-f37072fd.pth")
     with pytest.raises(RequestError, match="holds no plain weights, or is damaged"):
-        library_weights(Rival("torchvision", "resnet18", {}))
+        library_weights(Rival(library="torchvision", name="resnet18", options={}))
     assert not ran.exists()
 
 

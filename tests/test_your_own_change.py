@@ -122,4 +122,4 @@ def test_the_changes_build_count_learn_and_leave_older_runs_alone(copy: Path) ->
 def test_an_unknown_option_of_the_new_axis_is_one_sentence(answers: dict[str, tuple[int, str]]) -> None:
     status, said = answers[UNKNOWN]
     assert status == 2
-    assert said == "roadmap: unknown squeeze_excitation 'r5'; choose none or r4\n"
+    assert said == "roadmap: unknown squeeze_excitation 'r5' (choose none or r4)\n"

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
+import msgspec
 import pandas as pd
 
 from roadmap.analysis.parents import Parents
@@ -58,7 +58,7 @@ def differences(runs: pd.DataFrame, keys: Sequence[str]) -> list[Difference]:
             # a definition's recipe has no name, since two names may stand for the same
             data = conditions.get("data")
             conditions |= {"recipe": recipe, "data": data.get("name") if isinstance(data, dict) else data}
-        text = orjson.dumps([regime, recipe, conditions], option=orjson.OPT_SORT_KEYS)
+        text = msgspec.json.encode([regime, recipe, conditions], order="sorted")
         if text in seen:
             continue
         seen.add(text)

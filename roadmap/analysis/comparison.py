@@ -9,8 +9,8 @@ from roadmap.analysis.groups import summarise
 from roadmap.analysis.parents import Baseline, PaperPath, Parents
 from roadmap.analysis.reading.runs import Folders, load_runs
 from roadmap.analysis.verdict import Agreement, agreements, with_paper
-from roadmap.checked import listed
 from roadmap.errors import RequestError
+from roadmap.textual import listed
 
 
 @dataclass(frozen=True)

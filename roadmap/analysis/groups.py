@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
-import orjson
 import pandas as pd
 
 from roadmap.analysis.comparable import EVERYWHERE
@@ -106,7 +106,7 @@ def _conditions(definition: Mapping[str, Any]) -> tuple[bytes, bytes]:
     """What all runs of a comparison share, and what those of one recipe share beside."""
     shared = {key: definition.get(key) for key in EVERYWHERE}
     rest = {key: value for key, value in definition.items() if key not in ("design", "seed", *shared)}
-    return orjson.dumps(shared, option=orjson.OPT_SORT_KEYS), orjson.dumps(rest, option=orjson.OPT_SORT_KEYS)
+    return msgspec.json.encode(shared, order="sorted"), msgspec.json.encode(rest, order="sorted")
 
 
 def _order(table: pd.DataFrame) -> list[int]:

@@ -91,7 +91,7 @@ def normalised(populations: Sequence[Population], cost: str) -> list[Population]
     section 3.3). Raises RequestError where they share no range, and for a single one.
     """
     if cost not in COSTS:
-        raise RequestError(f"unknown --normalise '{cost}'; choose {' or '.join(COSTS)}")
+        raise RequestError(f"unknown --normalise '{cost}' (choose {' or '.join(COSTS)})")
     if len(populations) < 2:
         raise RequestError("--normalise sets spaces side by side, and here is one; name two, or group them by --by")
     costs = [each.designs[cost].to_numpy(float) for each in populations]

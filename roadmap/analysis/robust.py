@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import pandas as pd
 
 from roadmap.analysis.reading.evaluations import read_evaluations
-from roadmap.checked import listed
 from roadmap.errors import RequestError
 from roadmap.records.corruptions import SYNTHETIC_FROST
+from roadmap.textual import listed
 
 # what evaluations may differ in beside corruptions and severities
 WAYS = ("data", "image_size", "crop_ratio", "precision", "checkpoint", "weights")
@@ -82,7 +82,7 @@ def _of_one_way(records: pd.DataFrame, conditions: str | None) -> list[str]:
     if conditions is not None:
         records = records[records["conditions"] == conditions]
         if not len(records):
-            raise RequestError(f"--conditions {conditions}: no run was evaluated so; choose {listed(ids)}")
+            raise RequestError(f"--conditions {conditions}: no run was evaluated so (choose {listed(ids)})")
     ways = [way for _, way in records.groupby(WAY, sort=False)]
     if len(ways) > 1:
         values = {name: list(dict.fromkeys(way[name].iloc[0] for way in ways)) for name in WAYS}

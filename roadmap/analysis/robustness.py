@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from roadmap.checked import listed
 from roadmap.errors import RequestError
 from roadmap.records.corruptions import CORRUPTIONS, SEVERITIES
+from roadmap.textual import listed
 
 Errors = Mapping[str, Sequence[float]]
 

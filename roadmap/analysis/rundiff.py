@@ -7,8 +7,8 @@ from typing import Any
 
 from roadmap.analysis.reading.runs import read_runs
 from roadmap.errors import RequestError
-from roadmap.foreign import parse_yaml
 from roadmap.nested import flat
+from roadmap.untrusted_io import parse_yaml
 
 CODE = ("git_commit", "versions")
 ENVIRONMENT = ("device", "processes", "micro_batch_size", "accumulation", "batch_norm_images")

@@ -9,8 +9,10 @@ from typing import Any
 import pandas as pd
 
 from roadmap.folders.runfolder import METRICS
-from roadmap.foreign import parse_json
+from roadmap.records.summary import EpochRow
 from roadmap.textual import duration
+from roadmap.untrusted_io import parse_json
+from roadmap.validation import converted
 
 TAIL = 8192  # bytes that surely hold the last whole line
 SILENT = 3  # a run is taken for dead after so many times what its last epoch took, and a minute
@@ -36,10 +38,10 @@ def progress(folder: str | os.PathLike[str], epochs: float) -> Progress | None:
     """How far the run in a folder is of ``epochs``; None in its first."""
     file = Path(folder) / METRICS
     row = _last_row(file)
-    if row is None:
+    if row is None or row.top1 is None:
         return None
     silent = time.time() - file.stat().st_mtime
-    return Progress(row["epoch"], epochs, row["top1"], row.get("seconds", 0.0), silent)
+    return Progress(row.epoch, epochs, row.top1, row.seconds or 0.0, silent)
 
 
 def in_words(done: Progress | None, epochs: float) -> str:
@@ -68,7 +70,7 @@ def _line(run: dict[Any, Any]) -> str:
     return f"{name}: {in_words(done, epochs)}"
 
 
-def _last_row(file: Path) -> dict[str, Any] | None:
+def _last_row(file: Path) -> EpochRow | None:
     """The last line that is whole."""
     try:
         with open(file, "rb") as opened:
@@ -79,9 +81,9 @@ def _last_row(file: Path) -> dict[str, Any] | None:
         return None
     for line in reversed(lines):
         try:
-            row = parse_json(line)
+            row: EpochRow = converted(parse_json(line), EpochRow)
         except ValueError:
             continue
-        if isinstance(row, dict) and isinstance(row.get("epoch"), int) and isinstance(row.get("top1"), int | float):
+        if row.top1 is not None:
             return row
     return None

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from roadmap.bench.settings import BenchSettings
-from roadmap.checked import listed
 from roadmap.config.compose import Composed, compose, options_of
 from roadmap.config.overrides import key_of
 from roadmap.config.path import compose_path
@@ -13,6 +12,7 @@ from roadmap.errors import RequestError
 from roadmap.garbage import no_garbage_collection
 from roadmap.paper.published import EXCEPTIONS, TABLE_NAMES, published_steps
 from roadmap.paper.published_rows import PublishedRow, network_rows, printed
+from roadmap.textual import listed
 
 # Overrides that name one network, which a path or a file of rows would otherwise do.
 ONE = ("step", "model")
@@ -88,7 +88,7 @@ def _contenders(
 def _chosen(names: Sequence[str], only: tuple[str, ...] | None, place: str) -> list[str]:
     """Those of ``names`` that ``only`` has, in their order; RequestError for one that is none of them."""
     if strange := [name for name in only or () if name not in names]:
-        raise RequestError(f"no '{strange[0]}' in {place}; choose {listed(names)}")
+        raise RequestError(f"no '{strange[0]}' in {place} (choose {listed(names)})")
     return [name for name in names if only is None or name in only]
 
 

@@ -22,6 +22,7 @@ from roadmap.networks.builder import build_network
 from roadmap.networks.spending import spent
 from roadmap.records.experiment import Experiment
 from roadmap.training.summary import git_commit
+from roadmap.validation import SCHEMA
 
 Record = dict[str, Any]
 
@@ -42,7 +43,7 @@ def _row(contender: Contender) -> Record:
         "design": composed.design.to_dict(),
         "layer_scale": composed.recipe.network.layer_scale is not None,
         "num_classes": values["regime"]["num_classes"],
-        **{key: Experiment.fitted(key, values[key]) for key in ("image_size", "precision")},
+        **{key: Experiment.check_field(key, values[key]) for key in ("image_size", "precision")},
         **{key: values[key] for key in ("channels_last", "compile")},
         "params": count.params,
         "gmacs": count.gmacs,
@@ -74,7 +75,8 @@ def measured(
             row[mode] = outcomes[row["name"]]
     summarised(found["rows"], settings.measure, bench.reference)
     how = settings.to_dict() | {"batch_size": batch_size, "tf32": device.type == "cuda"}
-    head: Record = {"bench_id": _new_id(bench.name, device, how), "started": started, "ended": now()}
+    head: Record = {"schema": SCHEMA, "bench_id": _new_id(bench.name, device, how)}
+    head |= {"started": started, "ended": now()}
     head |= {"git_commit": git_commit(), "overrides": list(overrides), **environment(device), "settings": how}
     return head | found
 

@@ -20,7 +20,7 @@ from roadmap.designs.counting import count_composed
 from roadmap.errors import RequestError
 from roadmap.folders.plan import read_sweeps
 from roadmap.sweeps.lattice import Lattice
-from roadmap.sweeps.studies import orders_of
+from roadmap.sweeps.studies import Orders
 from roadmap.textual import csv, printable
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def _chosen_changes(study: Mapping[str, Any] | None) -> tuple[list[str] | None, 
             f"study={study.get('name')} does not go with an attribution; some of the changes are chosen by "
             "study=orders study.changes=[gelu,layer_norm]"
         )
-    wanted = orders_of(study)
+    wanted = Orders.from_mapping(study)
     return None if wanted.changes is None else list(wanted.changes), wanted.others
 
 

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from roadmap.checked import listed
 from roadmap.commands.arguments import (
     Parser,
     chosen_runs,
@@ -17,7 +16,7 @@ from roadmap.commands.arguments import (
 from roadmap.config.path import Step, compose_path
 from roadmap.errors import RequestError
 from roadmap.paper.published import SCALED_FROM, TABLES
-from roadmap.textual import printable
+from roadmap.textual import listed, printable
 
 KINDS = {
     "roadmap": "a bar a step; two regimes in one figure, the larger one's bars grey",
@@ -87,7 +86,7 @@ def _parser() -> Parser:
 
 def _check_options(options: argparse.Namespace) -> None:
     if options.kind not in KINDS:
-        raise RequestError(f"unknown kind '{options.kind}'; choose {listed(KINDS)}")
+        raise RequestError(f"unknown kind '{options.kind}' (choose {listed(KINDS)})")
     owners = {
         "x": ("tradeoff", "pareto"),
         "bench": ("tradeoff",),

@@ -8,13 +8,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from roadmap.checked import listed
 from roadmap.commands.arguments import Parser, folders_and_overrides, say_skipped
 from roadmap.commands.watching import follow
 from roadmap.errors import RequestError
 from roadmap.folders.claims import Claim, held, holder
 from roadmap.folders.plan import FOLDER, HEADER, Sweep, read_sweep, sweep_folders
-from roadmap.textual import aligned, printable
+from roadmap.textual import aligned, listed, printable
 
 if TYPE_CHECKING:
     from roadmap.analysis.standing import RunStanding, Standing
@@ -73,7 +72,7 @@ def _states(words: str | None) -> list[str]:
     states = words.split(",") if words else []
     for state in states:
         if state not in STATES:
-            raise RequestError(f"unknown state '{state}' in --list; choose {listed(STATES)}")
+            raise RequestError(f"unknown state '{state}' in --list (choose {listed(STATES)})")
     return states
 
 

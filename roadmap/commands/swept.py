@@ -46,11 +46,11 @@ def report(plan: Plan, sweep: Sweep, config_dirs: Sequence[str]) -> None:
 
 def _alike(records: "pd.DataFrame", own: "pd.DataFrame") -> "pd.DataFrame":
     """All runs in the folder that are trained as the sweep's own are: those of other studies say as much of a set."""
-    import orjson
+    import msgspec
 
     def conditions(definition: dict[str, object]) -> bytes:
         shared = {key: value for key, value in definition.items() if key not in ("design", "seed")}
-        return orjson.dumps(shared, option=orjson.OPT_SORT_KEYS)
+        return msgspec.json.encode(shared, order="sorted")
 
     ours = set(map(conditions, own["definition"]))
     return records[[conditions(definition) in ours for definition in records["definition"]]]

@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 from hydra import compose as hydra_compose
 from hydra.core.config_store import ConfigStore
+from msgspec import Meta
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from roadmap.checked import Checked, listed
 from roadmap.config.confdir import group_options
 from roadmap.config.files import initialized
 from roadmap.config.hydra_errors import OTHER_GROUPS, hydra_errors, near
@@ -25,7 +25,10 @@ from roadmap.records.experiment import Experiment, Settings
 from roadmap.records.recipe import Recipe
 from roadmap.records.regime import Regime
 from roadmap.records.rival import Rival
+from roadmap.textual import listed
+from roadmap.validation import Record, converted
 
+Seeds = Annotated[tuple[int, ...], Meta(min_length=1)]
 # Hydra's own groups that only its application uses: a sixth of the time of a composition without one.
 UNUSED = ("sweeper", "launcher", "help", "hydra_help", "output", "hydra_logging", "job_logging")
 
@@ -37,7 +40,7 @@ def by_size(size: str, values: Mapping[str, Any], *, _root_: DictConfig) -> Any:
     """
     if size not in values:
         name = _root_.recipe.name
-        raise RequestError(f"recipe {name} has no values for a network of size {size}; choose size {listed(values)}")
+        raise RequestError(f"recipe {name} has no values for a network of size {size} (choose size {listed(values)})")
     return values[size]
 
 
@@ -69,7 +72,7 @@ class Composed:
     @property
     def asked_values(self) -> dict[str, Any]:
         """The values with the design as it was asked for."""
-        return self.values | {"design": Checked.to_dict(self.asked)}
+        return self.values | {"design": Record.to_dict(self.asked)}
 
     @property
     def step(self) -> str:
@@ -92,10 +95,7 @@ class Composed:
     @property
     def seeds(self) -> list[int]:
         """The different ``seeds``, in their order. Raises RequestError where they are no list of whole numbers."""
-        seeds = self.values["seeds"]
-        if not isinstance(seeds, list) or not seeds or any(type(seed) is not int for seed in seeds):
-            raise RequestError(f"seeds={seeds} does not fit: it wants a list of whole numbers such as [0,1,2]")
-        return list(dict.fromkeys(seeds))
+        return list(dict.fromkeys(converted(self.values["seeds"], Seeds, "seeds")))
 
     def with_seed(self, seed: int) -> "Composed":
         """The same config with another seed."""
@@ -198,10 +198,9 @@ def composed(
     values = _plain_values(config)
     options = {str(group): str(option) for group, option in choices.items()}
     _check_added(config, overrides, config_dirs)
-    if not isinstance(values["step"], str):
-        raise RequestError(f"step={values['step']} does not fit: it wants a word, as step=gelu")
+    converted(values["step"], str, "step")
     for name in SETTINGS:
-        Settings.fitted(name, values[name])
+        Settings.check_field(name, values[name])
     Regime.from_mapping(values["regime"])
     for axis in AXES:
         if axis in values:  # where Hydra puts what no header places
@@ -240,7 +239,7 @@ def _at_equal_cost(asked: Composed) -> Composed:
         return asked
     image_size, classes = values["image_size"], values["regime"]["num_classes"]
     design = matched(asked.asked, matching.match_gmacs, matching.match_by, image_size, classes)
-    return replace(asked, values=values | {"design": Checked.to_dict(design)}, design=design)
+    return replace(asked, values=values | {"design": Record.to_dict(design)}, design=design)
 
 
 def _rival(model: Mapping[str, Any], overrides: Sequence[str]) -> Rival:
@@ -262,7 +261,7 @@ def derived(
     design = base.asked
     if isinstance(design, Design):
         design = Design.from_mapping({**design.to_dict(), **changes.get("design", {})})
-    values = {**base.values, **changes, "design": Checked.to_dict(design)}
+    values = {**base.values, **changes, "design": Record.to_dict(design)}
     return _at_equal_cost(
         replace(
             base,

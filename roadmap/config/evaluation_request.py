@@ -2,60 +2,48 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
-from roadmap.checked import Checked, listed
 from roadmap.config.compose import evaluation_values
 from roadmap.config.overrides import key_of
 from roadmap.errors import RequestError
 from roadmap.records.corruptions import CORRUPTIONS, SYNTHETIC_FROST, Corruptions
+from roadmap.textual import listed
+from roadmap.validation import NonNegativeInt, PositiveInt, Record, Share
 
 # the drawn frost beside the published one
 ORDER = [name for one in CORRUPTIONS for name in ((one, SYNTHETIC_FROST) if one == "frost" else (one,))]
 
 
-@dataclass(frozen=True)
-class EvaluationRequest(Checked):
+class EvaluationRequest(Record):
     """``conf/evaluate.yaml``'s settings; None leaves the network's own.
 
     ``data`` are fields of its data to be changed, or all those of another data set. ``corruptions`` are names of
     corruptions; None: the images as they are alone.
     """
 
-    place = ""
-
     checkpoint: Literal["last", "best"]
     weights: Literal["network", "averaged"]
-    image_size: int | None
-    crop_ratio: float | None
+    image_size: PositiveInt | None
+    crop_ratio: Share | None
     interpolation: Literal["bilinear", "bicubic"] | None
     precision: Literal["fp32", "bf16", "fp16"] | None
     device: str
     channels_last: bool | None
-    num_workers: int | None
-    batch_size: int | None
-    corruptions: tuple[str, ...] | None
+    num_workers: NonNegativeInt | None
+    batch_size: PositiveInt | None
+    corruptions: str | tuple[str, ...] | None
     severities: tuple[int, ...]
     frost: str | None
     save_predictions: bool
-    data: dict | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for key, least in (("image_size", 1), ("num_workers", 0), ("batch_size", 1)):
-            value = getattr(self, key)
-            if value is not None and value < least:
-                raise RequestError(f"{key}={value} is out of range; it wants at least {least}")
-        if self.crop_ratio is not None and not 0 < self.crop_ratio <= 1:
-            raise RequestError(f"crop_ratio={self.crop_ratio} is out of range; it wants a value above 0 and up to 1")
+    data: dict[str, Any] | None = None
 
     @property
     def corrupted(self) -> Corruptions | None:
         """Which corruptions to evaluate on beside the images as they are. Raises RequestError for an unknown one."""
         if self.corruptions is None:
             return None
-        names = set(self.corruptions)
+        names = {self.corruptions} if isinstance(self.corruptions, str) else set(self.corruptions)
         if "all" in names:
             # the published frost takes photographs that are not ours to ship
             names = {SYNTHETIC_FROST if name == "frost" and self.frost is None else name for name in CORRUPTIONS}
@@ -63,11 +51,12 @@ class EvaluationRequest(Checked):
         known = [name for name in ORDER if name in names]
         strangers = sorted(names - set(known))
         frost = self.frost and os.path.realpath(self.frost)
-        return Corruptions((*known, *strangers), tuple(sorted(set(self.severities))), frost=frost)
+        severities = sorted(set(self.severities))
+        return Corruptions.from_mapping({"names": [*known, *strangers], "severities": severities, "frost": frost})
 
 
 ALIASES = {"recipe.eval_crop_ratio": "crop_ratio", "recipe.augment.interpolation": "interpolation"}
-SETTINGS = tuple(name for name in EvaluationRequest.__dataclass_fields__ if name != "data")
+SETTINGS = tuple(name for name in EvaluationRequest.__struct_fields__ if name != "data")
 
 
 def evaluation_request(overrides: Sequence[str], config_dirs: Sequence[str] = ()) -> EvaluationRequest:
@@ -88,10 +77,7 @@ def evaluation_request(overrides: Sequence[str], config_dirs: Sequence[str] = ()
     if "data" not in keys:
         # the run's own data: what is given goes over it
         words = [f"+{word}" if word.startswith("data.") else word for word in words]
-    values = evaluation_values(words, config_dirs)
-    if isinstance(values["corruptions"], str):
-        values["corruptions"] = [values["corruptions"]]
-    return EvaluationRequest.from_mapping(values)
+    return EvaluationRequest.from_mapping(evaluation_values(words, config_dirs))
 
 
 def of_evaluation(word: str) -> bool:

@@ -9,12 +9,12 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
 from yaml import YAMLError
 
-from roadmap.checked import listed
 from roadmap.config.confdir import group_options
 from roadmap.config.overrides import SETTINGS, key_of
 from roadmap.config.trust import trusted
 from roadmap.errors import RequestError, first_line
 from roadmap.records.design import AXES
+from roadmap.textual import listed
 
 RUN_KEYS = (
     "epochs",
@@ -92,7 +92,7 @@ def _not_a_word(overrides: Sequence[str]) -> str | None:
         group, _, option = override.partition("=")
         options = sorted(group_options(group), key=_by_number)
         if options and option not in options:
-            return f"unknown {group} '{option}'; choose {listed(options)}"
+            return f"unknown {group} '{option}' (choose {listed(options)})"
     return None
 
 
@@ -110,7 +110,7 @@ def one_sentence(error: Exception) -> str:
             mend = f"pip install 'convnext-roadmap[{extra}]'"
             return f"{missing[1]}={missing[2]} is a plugin that is not installed; {mend}"
         options = sorted(re.findall(r"^\t(\S+)$", text, flags=re.MULTILINE), key=_by_number)
-        return f"unknown {missing[1]} '{missing[2]}'; choose {listed(options)}"
+        return f"unknown {missing[1]} '{missing[2]}' (choose {listed(options)})"
     if unknown := re.search(r"Could not override '([^']+)'", text):
         return f"unknown setting '{unknown[1]}'; {near(unknown[1], error.__cause__)}"
     if merging := re.search(r"Error merging override (.+)", text):
@@ -121,7 +121,7 @@ def one_sentence(error: Exception) -> str:
         quoted = f"quote a value with = in it: \"{name}='{value}'\"" if "=" in value else ""
         return f"cannot read '{error.override}'; {quoted or 'write group=option or setting=value'}"
     if missing := re.search(r"Missing mandatory value: (\S+)", text):
-        return f"{missing[1]} is not set; add {missing[1]}=…"
+        return f"{missing[1]} is not set (add {missing[1]}=…)"
     # OmegaConf wraps what a resolver raises
     if raised := re.search(r"RequestError raised while resolving interpolation: (.+)", text):
         return raised[1]

@@ -6,8 +6,8 @@ from roadmap.designs.matching import Matching
 from roadmap.records.design import AXES
 from roadmap.records.experiment import Settings
 
-SETTINGS = tuple(Settings.__dataclass_fields__)
-MATCHING = tuple(Matching.__dataclass_fields__)
+SETTINGS = tuple(Settings.__struct_fields__)
+MATCHING = tuple(Matching.__struct_fields__)
 # Overrides that change what a network is or how it is trained: what a variant is named by.
 TOGGLES = (*AXES, "size", "recipe")
 

@@ -39,7 +39,7 @@ def compose_path(overrides: Sequence[str], config_dirs: Sequence[str] = ()) -> l
 
 def _compose_rows(overrides: Sequence[str], config_dirs: Sequence[str]) -> list[Step]:
     path = PathFile.of(options_of(overrides, config_dirs)[0]["path"])
-    rows = [*path.steps, *(Row((f"model={name}",), section=BESIDE, adopted=False) for name in path.beside or ())]
+    rows = [*path.steps, *(Row(change=(f"model={name}",), section=BESIDE, adopted=False) for name in path.beside or ())]
     if not rows:
         raise RequestError(f"path {path.name} has no steps")
     chosen = _by_key(overrides)

@@ -1,22 +1,20 @@
 """A path's file as rows: a trunk of adopted changes with branches that were tried and left again. Knows no Hydra."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 
-from roadmap.checked import Checked
 from roadmap.config.confdir import config_dir
 from roadmap.errors import RequestError
+from roadmap.validation import Record, shown
 
 
-@dataclass(frozen=True)
-class Row(Checked):
+class Row(Record):
     """One row of a path's file: overrides that come on top of the adopted rows above it."""
 
-    place = "path.steps"
+    place: ClassVar[str] = "path.steps"
 
     change: tuple[str, ...]
     name: str | None = None  # None: the step's name, or the change itself
@@ -37,11 +35,10 @@ class Row(Checked):
         return self.name or "+".join(change.removeprefix("step=") for change in self.change)
 
 
-@dataclass(frozen=True)
-class PathFile(Checked):
+class PathFile(Record):
     """A path: its rows in order, and the files of ``model/`` that stand beside its last adopted step."""
 
-    place = "path"
+    place: ClassVar[str] = "path"
 
     name: str
     steps: tuple[Row, ...]
@@ -51,7 +48,7 @@ class PathFile(Checked):
     def of(cls, node: Any) -> "PathFile":
         """The config's node ``path``. Raises RequestError where a part is missing, or no part of a path."""
         if not isinstance(node, dict):
-            raise RequestError(f"path={node!r} does not fit: it wants name and steps, as conf/path/paper.yaml has them")
+            raise RequestError(f"path must have name and steps, as conf/path/paper.yaml has (got {shown(node)})")
         steps = node.get("steps")
         entries = [Row.from_entry(entry) for entry in steps] if isinstance(steps, list) else steps
         return cls.from_mapping(node | ({"steps": entries} if "steps" in node else {}))

@@ -68,7 +68,7 @@ def _cifar(data: Data) -> tuple[Images, Images]:
 
     reader = CIFAR10 if data.source == "cifar10" else CIFAR100
     if data.root is None:
-        raise RequestError("data.root is not set; add data.root=…")
+        raise RequestError("data.root is not set (add data.root=…)")
     root = Path(data.root)
     missing = [folder for folder in (root, *root.parents) if not folder.exists()]
     parts = []

@@ -1,7 +1,7 @@
 """What a trained network is evaluated on, in parts: a whole set, or each corruption at each severity."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -109,7 +109,7 @@ class ArrayFinish:
 
 
 def _own_crop(data: Data, view: View) -> View:
-    return view if data.eval_crop_ratio is None else replace(view, crop_ratio=data.eval_crop_ratio)
+    return view if data.eval_crop_ratio is None else view.replace(crop_ratio=data.eval_crop_ratio)
 
 
 def _evaluated(data: Data, view: View) -> tuple[Images | Samples, int]:

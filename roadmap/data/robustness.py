@@ -14,8 +14,8 @@ from roadmap.data.folder import Files
 from roadmap.data.memory import Images
 from roadmap.data.samples import Samples, Subset
 from roadmap.errors import RequestError
-from roadmap.foreign import parse_json
 from roadmap.records.experiment import Data
+from roadmap.untrusted_io import parse_json
 
 VALIDATION_NUMBER = re.compile(r"ILSVRC2012_val_(\d{8})\.")
 CIFAR_SHAPE = (32, 32, 3)

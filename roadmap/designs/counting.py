@@ -6,9 +6,10 @@ from typing import Any, Protocol
 
 from roadmap.errors import RequestError
 from roadmap.records.design import Conv, Design, Layers, layout
-from roadmap.records.experiment import TOTAL_STRIDE
+from roadmap.records.experiment import ImageSize
 from roadmap.records.recipe import Recipe
 from roadmap.records.rival import Rival
+from roadmap.validation import PositiveInt, converted
 
 
 @dataclass(frozen=True)
@@ -64,12 +65,8 @@ def count(design: Design, image_size: int, num_classes: int, layer_scale: bool) 
     ``layer_scale``: whether the recipe gives each block a factor per channel. Raises RequestError for an image that
     would be less than a pixel in the last stage, and for a number of classes that is none.
     """
-    if type(image_size) is not int:
-        raise RequestError(f"image_size={image_size} does not fit: it wants a whole number")
-    if image_size < TOTAL_STRIDE:
-        raise RequestError(f"image_size={image_size} is out of range; it wants at least {TOTAL_STRIDE}")
-    if type(num_classes) is not int or num_classes < 1:
-        raise RequestError(f"num_classes={num_classes!r} does not fit: it wants a whole number of at least 1")
+    converted(image_size, ImageSize, "image_size")
+    converted(num_classes, PositiveInt, "num_classes")
     rows = layout(design)
     tally = _Tally()
     resolution = tally.add(rows.stem, image_size)

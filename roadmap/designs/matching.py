@@ -2,33 +2,24 @@
 
 from bisect import bisect_left
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Annotated, Literal
 
-from roadmap.checked import Checked
+from msgspec import Meta
+
 from roadmap.designs.counting import count
 from roadmap.errors import RequestError
 from roadmap.records.design import Design
+from roadmap.validation import Record
 
 TOLERANCE = 0.1  # of the cost that is asked for
-MOST = 1_000_000.0  # GMACs
 Scale = Literal["width", "depth"]
 
 
-@dataclass(frozen=True)
-class Matching(Checked):
+class Matching(Record):
     """The config's ``match_gmacs`` and ``match_by``; without the first, designs are taken as they are."""
 
-    place = ""
-
-    match_gmacs: float | None
+    match_gmacs: Annotated[float, Meta(gt=0, le=1_000_000)] | None
     match_by: Scale
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.match_gmacs is not None and not 0 < self.match_gmacs <= MOST:
-            wanted = f"it wants GMACs above 0, at most {MOST:,.0f}"
-            raise RequestError(f"match_gmacs={self.match_gmacs:g} is out of range; {wanted}")
 
 
 def matched(design: Design, gmacs: float, by: Scale, image_size: int, num_classes: int) -> Design:
@@ -60,7 +51,7 @@ def matched(design: Design, gmacs: float, by: Scale, image_size: int, num_classe
 def scale(design: Design, by: Scale, value: int) -> Design:
     """The design with another width, or with so many blocks in its third stage."""
     first, second, _, last = design.depths
-    return replace(design, width=value) if by == "width" else replace(design, depths=(first, second, value, last))
+    return design.replace(width=value) if by == "width" else design.replace(depths=(first, second, value, last))
 
 
 def _first_from(gmacs: float, cost: Callable[[int], float]) -> int:

@@ -4,38 +4,34 @@ import itertools
 import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from operator import itemgetter
-from typing import Any
+from typing import Any, ClassVar, get_type_hints
 
-from roadmap.checked import Checked, listed
 from roadmap.designs.counting import Count, count
 from roadmap.errors import RequestError
 from roadmap.records.design import Design
+from roadmap.textual import listed
+from roadmap.validation import PositiveInt, Record
 
-NUMBERS = [field.name for field in fields(Design) if field.type is int]
+NUMBERS = [name for name, kind in get_type_hints(Design).items() if kind is int]
 STAGES = 4
 FEW = 20_000  # designs, which are gone through one by one
 TRIES = 100  # for each design wanted, in a larger space, before the band is called too narrow; FEW at least
 Band = tuple[float | None, float | None]  # from, to; None: open
 
 
-@dataclass(frozen=True)
-class Range(Checked):
+class Range(Record):
     """Whole numbers ``low``, ``low + step``, … up to ``high``, each as probable, or each octave with ``log``."""
 
-    place = ""
-
-    low: int
-    high: int
-    step: int = 1
+    low: PositiveInt
+    high: PositiveInt
+    step: PositiveInt = 1
     log: bool = False
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        for name, least in (("low", 1), ("high", self.low), ("step", 1)):
-            if getattr(self, name) < least:
-                raise RequestError(f"{name}={getattr(self, name)} is out of range; it wants at least {least}")
+        if self.high < self.low:
+            raise RequestError(f"high must be at least low={self.low} (got {self.high})")
 
 
 @dataclass(frozen=True)
@@ -72,13 +68,12 @@ class Axis:
 
 def _checked(field: str, value: Any) -> Any:
     try:
-        return Design.fitted(field, [value] * STAGES)[0] if field == "depths" else Design.fitted(field, value)
+        return Design.check_field(field, [value] * STAGES)[0] if field == "depths" else Design.check_field(field, value)
     except RequestError as error:
         raise RequestError(f"study.space: {error}") from error
 
 
-@dataclass(frozen=True)
-class Space(Checked):
+class Space(Record):
     """``study=random``: ``n`` designs, drawn with ``seed``, that vary the fields of a design named in ``space``.
 
     A field's entry is a range (``{low: 8, high: 40, step: 4}``, ``log: true``), a list of choices or one value; null
@@ -86,25 +81,22 @@ class Space(Checked):
     (×10⁹) and ``params_m`` (×10⁶) are bands ``[from, to]``, null being open.
     """
 
-    place = "study"
+    place: ClassVar[str] = "study"
 
     name: str
-    n: int
+    n: PositiveInt
     seed: int
-    space: dict
+    space: dict[str, Any]
     gmacs: Band | None
     params_m: Band | None
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.n < 1:
-            raise RequestError(f"study.n={self.n} is out of range; it wants at least 1")
         for name in ("gmacs", "params_m"):
             low, high = getattr(self, name) or (None, None)
             if low is not None and high is not None and low > high:
-                raise RequestError(f"study.{name}=[{low:g},{high:g}] is empty; it wants the lower end first")
-        if unknown := [field for field in self.space if field not in Design.__dataclass_fields__]:
-            raise RequestError(f"unknown key study.space.{unknown[0]}; choose {listed(Design.__dataclass_fields__)}")
+                raise RequestError(f"study.{name} must be [least, most] (got [{low:g}, {high:g}])")
+        if unknown := [field for field in self.space if field not in Design.__struct_fields__]:
+            raise RequestError(f"unknown key study.space.{unknown[0]} (choose {listed(Design.__struct_fields__)})")
         if not self.axes():
             raise RequestError("study.space names nothing that varies; write it as {width: {low: 8, high: 40}}")
 
@@ -115,7 +107,7 @@ class Space(Checked):
             if field == "depths" and given is not None:
                 stages = given if isinstance(given, list | tuple) else [given] * STAGES
                 if len(stages) != STAGES:
-                    raise RequestError(f"study.space.depths has {len(stages)} entries; it wants one, or {STAGES}")
+                    raise RequestError(f"study.space.depths must have one entry or {STAGES} (got {len(stages)})")
                 axes += [Axis.of(field, stage) for stage in stages]
             elif given is not None:
                 axes.append(Axis.of(field, given))
@@ -150,7 +142,7 @@ def sample(space: Space, base: Design, image_size: int, num_classes: int, layer_
     others = 0
     for values in _draws(axes, random.Random(space.seed), TRIES * space.n):
         try:
-            design = replace(base, **_fields(axes, values))
+            design = base.replace(**_fields(axes, values))
         except RequestError as error:
             refusals.append(str(error))
             continue

@@ -63,7 +63,7 @@ def gpus(device_name: str) -> list[Finding]:
     try:
         wanted = torch.device("cpu" if device_name == "auto" else device_name)
     except RuntimeError as error:
-        raise RequestError(f"unknown device '{device_name}'; choose auto, cpu, cuda, cuda:1 or mps") from error
+        raise RequestError(f"unknown device '{device_name}' (choose auto, cpu, cuda, cuda:1 or mps)") from error
     if torch.cuda.is_available():
         found = [_gpu(index) for index in range(torch.cuda.device_count())]
         if wanted.type == "cuda" and (wanted.index or 0) >= len(found):

@@ -1,10 +1,12 @@
 """What one evaluation is about: a network and how it is shown images, with the key that its record is found by."""
 
 import os
-from dataclasses import MISSING, asdict, dataclass, fields, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from roadmap.config.evaluation_request import EvaluationRequest, data_fields
 from roadmap.errors import RequestError
@@ -17,8 +19,8 @@ from roadmap.records.view import View
 # of each field of a data set that may be left out what it is then, in plain values
 DATA_UNSET = {
     entry.name: list(entry.default) if isinstance(entry.default, tuple) else entry.default
-    for entry in fields(Data)
-    if entry.default is not MISSING
+    for entry in msgspec.structs.fields(Data)
+    if not entry.required
 }
 
 
@@ -51,7 +53,7 @@ class Exam:
             "checkpoint": self.trained.checkpoint["file"] if self.trained.folder else None,
             "data": data,
             "corruptions": self.corruptions and self.corruptions.to_dict(),
-            **{name: value for name, value in asdict(self.view).items() if name in shown},
+            **{name: value for name, value in self.view.to_dict().items() if name in shown},
         }
 
     @cached_property
@@ -100,4 +102,4 @@ def exam(trained: Trained, request: EvaluationRequest, output: Path | None = Non
                 f"they are to be evaluated (data.eval_crop_ratio={data.eval_crop_ratio})"
             )
         given["crop_ratio"] = data.eval_crop_ratio
-    return Exam(trained, data, replace(trained.view, **given), request.corrupted, request.save_predictions, output)
+    return Exam(trained, data, trained.view.replace(**given), request.corrupted, request.save_predictions, output)

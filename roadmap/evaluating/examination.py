@@ -25,6 +25,7 @@ from roadmap.runtime.progress import QUIET_SECONDS
 from roadmap.training.answers import Answered, Answers
 from roadmap.training.evaluation import Evaluator, Record
 from roadmap.training.summary import git_commit
+from roadmap.validation import SCHEMA
 from roadmap.versions import package_versions
 
 logger = logging.getLogger(__name__)
@@ -155,6 +156,7 @@ def _opening(one: Exam, parts: Sequence[Part], device: torch.device, world: Worl
     trained, view = one.trained, one.view
     chosen_here = Path(trained.checkpoint["file"]).name == "best.pt" and one.data == trained.data
     return {
+        "schema": SCHEMA,
         "key": one.key,
         "conditions": one.conditions,
         "label": trained.label,

@@ -13,7 +13,6 @@ from roadmap.config.compose import Composed
 from roadmap.config.overrides import key_of
 from roadmap.errors import RequestError
 from roadmap.folders.runfolder import RunFolder
-from roadmap.foreign import parse_yaml
 from roadmap.networks.library_weights import library_weights
 from roadmap.networks.models import make_model
 from roadmap.networks.weights import load_weights
@@ -25,6 +24,7 @@ from roadmap.records.rival import Rival
 from roadmap.records.view import View
 from roadmap.training.checkpoint import DAMAGED, averaged_weights
 from roadmap.training.pretrained import read_weights
+from roadmap.untrusted_io import parse_yaml
 
 CONFIG = ".hydra/config.yaml"
 # of a run's summary, what says which run an evaluation is of

@@ -13,12 +13,70 @@ from typing import Any
 
 from roadmap.errors import WorkError
 from roadmap.folders.runfolder import write_whole
-from roadmap.foreign import check_fields, parse_json
+from roadmap.untrusted_io import parse_json
+from roadmap.validation import FileRecord, Int64, converted, shown
 
 EVALUATIONS = "evaluations"
 # a part's name: empty for a whole data set, else a corruption and its severity
 PART = re.compile(r"([a-z0-9_]+/[0-9]{1,9})?")
 EvaluationRecord = dict[str, Any]
+
+
+class EvaluationPart(FileRecord):
+    """The results on a part of the data: accuracies and calibration error in percent."""
+
+    part: str
+    images: Int64
+    left_out: Int64
+    top1: float
+    top5: float | None = None
+    loss: float | None = None
+    ece: float | None = None
+
+    def __post_init__(self) -> None:
+        if not PART.fullmatch(self.part):
+            raise ValueError(f"part must be empty or a name such as 'gaussian_noise/3' (got {shown(self.part)})")
+
+
+class EvaluatedCheckpoint(FileRecord):
+    """The weights that were evaluated."""
+
+    file: str
+    weights: str
+    epoch: Int64 | None = None
+
+
+class Evaluation(FileRecord):
+    """``evaluations/KEY.json``; docs/evaluate.md says what its fields are."""
+
+    key: str
+    conditions: str
+    label: str
+    data: str
+    interpolation: str
+    precision: str
+    image_size: Int64
+    num_classes: Int64
+    crop_ratio: float
+    chosen_on_these_images: bool
+    checkpoint: EvaluatedCheckpoint
+    parts: tuple[EvaluationPart, ...]
+    class_top1: tuple[float | None, ...] | None = None
+    class_images: tuple[float | None, ...] | None = None
+    run_id: str | None = None
+    regime: str | None = None
+    step: str | None = None
+    variant: str | None = None
+    recipe: str | None = None
+    device: str | None = None
+    ended: str | None = None
+    seed: Int64 | None = None
+    epochs: Int64 | None = None
+    schema: Int64 = 1
+
+    def __post_init__(self) -> None:
+        if any(not part.part for part in self.parts) and (self.class_top1 is None or self.class_images is None):
+            raise ValueError("class_top1 and class_images are missing")
 
 
 def key_of(definition: Mapping[str, Any]) -> str:
@@ -41,32 +99,10 @@ def read_record(file: Path) -> EvaluationRecord | None:
 
 
 def whole_record(file: Path) -> EvaluationRecord:
-    """A record. Raises OSError where it cannot be read, and ValueError, in words, where it is none or a damaged one."""
-    record = parse_json(file.read_text(encoding="utf-8"))
-    if not isinstance(record, dict) or not isinstance(record.get("parts"), list):
-        raise ValueError("no evaluation's record: it has no parts")
-    check_fields(record, "a word", ("key", "conditions", "label", "data", "interpolation", "precision"), needed=True)
-    check_fields(record, "a word", ("run_id", "regime", "step", "variant", "recipe", "device", "ended"))
-    check_fields(record, "a whole number", ("image_size", "num_classes"), needed=True)
-    check_fields(record, "a whole number", ("seed", "epochs"))
-    check_fields(record, "a number", ("crop_ratio",), needed=True)
-    check_fields(record, "true or false", ("chosen_on_these_images",), needed=True)
-    check_fields(record, "an object", ("checkpoint",), needed=True)
-    check_fields(record["checkpoint"], "a word", ("file", "weights"), needed=True)
-    check_fields(record["checkpoint"], "a whole number", ("epoch",))
-    for part in record["parts"]:
-        _check_part(part)
-    whole = any(not part["part"] for part in record["parts"])
-    check_fields(record, "a list of numbers", ("class_top1", "class_images"), needed=whole)
+    """A record. Raises OSError where it cannot be read, and ValueError where it is none or a damaged one."""
+    record: EvaluationRecord = parse_json(file.read_text(encoding="utf-8"))
+    converted(record, Evaluation)
     return record
-
-
-def _check_part(part: Any) -> None:
-    if not isinstance(part, dict) or not isinstance(part.get("part"), str) or not PART.fullmatch(part["part"]):
-        raise ValueError("one of its parts has no name such as 'gaussian_noise/3'")
-    check_fields(part, "a whole number", ("images", "left_out"), needed=True)
-    check_fields(part, "a number", ("top1",), needed=True)
-    check_fields(part, "a number", ("top5", "loss", "ece"))
 
 
 def write_record(file: Path, record: EvaluationRecord) -> None:

@@ -9,14 +9,57 @@ from typing import Any
 
 from roadmap.errors import RequestError
 from roadmap.folders.runfolder import one_name, write_whole
-from roadmap.foreign import check_fields, parse_json
+from roadmap.untrusted_io import parse_json
+from roadmap.validation import FileRecord, Int64, converted
 
 FOLDER, HEADER, RUNS = "sweeps", "sweep.json", "plan.jsonl"
 
 
+class PlannedStudy(FileRecord):
+    """A header's ``study``: the config's node."""
+
+    name: str
+    others: bool | None = None
+
+
+class SweepHeader(FileRecord):
+    """``sweep.json``; its fields are in docs/sweeps.md."""
+
+    name: str
+    study: PlannedStudy
+    regime: str
+    data: str
+    seeds: tuple[Int64, ...]
+    planned: str
+    runs: Int64
+    changes: tuple[str, ...] | None
+    orders: tuple[tuple[str, ...], ...] | None
+    schema: Int64 = 1
+
+    def __post_init__(self) -> None:
+        if self.study.name == "orders" and (self.changes is None or self.study.others is None):
+            raise ValueError("changes and study.others must not be null for study.name 'orders'")
+
+
+class PlannedRun(FileRecord):
+    """A line of ``plan.jsonl``."""
+
+    run_id: str
+    regime: str
+    variant: str
+    step: str
+    seed: Int64
+    epochs: Int64
+    images: Int64
+    gmacs: float
+    params_m: float
+    overrides: tuple[str, ...]
+    changes: tuple[str, ...] | None
+
+
 @dataclass(frozen=True)
 class Sweep:
-    """``header`` says what was asked for, ``runs`` has a row a run; the fields of both are in docs/sweeps.md."""
+    """``header`` is what was asked for, ``runs`` one entry for each run: a SweepHeader and PlannedRuns as dicts."""
 
     path: Path
     header: dict[str, Any]
@@ -75,9 +118,10 @@ def read_sweep(path: Path) -> Sweep:
     except ValueError as error:
         raise RequestError(f"{file} is no plan of a sweep: {error}") from error
     try:
-        _check_header(header, len(runs))
-        for run in runs:
-            _check_run(run)
+        counted = converted(header, SweepHeader).runs
+        converted(runs, list[PlannedRun], RUNS)
+        if counted != len(runs):
+            raise ValueError(f"{HEADER} counts {counted} runs and {RUNS} has {len(runs)}")
     except ValueError as error:
         raise RequestError(
             f"{path} is no whole plan of a sweep: {error}; "
@@ -94,38 +138,3 @@ def sweep_folders(runs_dir: str | Path) -> Iterator[Path]:
 def read_sweeps(runs_dir: str | Path) -> list[Sweep]:
     """The plans of all sweeps under ``runs_dir``."""
     return [read_sweep(folder) for folder in sweep_folders(runs_dir)]
-
-
-def _check_header(header: Any, runs: int) -> None:
-    """Raises ValueError, in words, for what a sweep's header cannot be."""
-    _check_is_there(header, ("runs", "changes", "orders"))
-    check_fields(header, "a word", ("name", "regime", "data", "planned"), needed=True)
-    check_fields(header, "an object", ("study",), needed=True)
-    check_fields(header, "a list of numbers", ("seeds",), needed=True)
-    check_fields(header, "a list of words", ("changes",))
-    check_fields(header, "a list of lists of words", ("orders",))
-    study = header["study"]
-    check_fields(study, "a word", ("name",), needed=True)
-    if study["name"] == "orders":
-        check_fields(header, "a list of words", ("changes",), needed=True)
-        check_fields(study, "true or false", ("others",), needed=True)
-    if header["runs"] != runs:
-        raise ValueError(f"{HEADER} counts {header['runs']!r} runs and {RUNS} has {runs}")
-
-
-def _check_run(run: Any) -> None:
-    """Raises ValueError, in words, for what a row of a plan cannot be."""
-    _check_is_there(run, ("changes",))
-    check_fields(run, "a word", ("run_id", "regime", "variant", "step"), needed=True)
-    check_fields(run, "a whole number", ("seed", "epochs", "images"), needed=True)
-    check_fields(run, "a number", ("gmacs", "params_m"), needed=True)
-    check_fields(run, "a list of words", ("overrides",), needed=True)
-    check_fields(run, "a list of words", ("changes",))
-
-
-def _check_is_there(record: Any, fields: Sequence[str]) -> None:
-    if not isinstance(record, dict):
-        raise ValueError("it holds what is no object")
-    missing = [field for field in fields if field not in record]
-    if missing:
-        raise ValueError(f"it has no {missing[0]}")

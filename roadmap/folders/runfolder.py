@@ -12,8 +12,10 @@ from typing import Any
 import yaml
 
 from roadmap.errors import RequestError, WorkError
-from roadmap.foreign import parse_json
 from roadmap.records.experiment import Experiment
+from roadmap.records.summary import EpochRow
+from roadmap.untrusted_io import parse_json
+from roadmap.validation import converted
 
 SUMMARY, METRICS = "summary.json", "metrics.jsonl"
 TIMES = ("images_per_second", "data_wait", "train_seconds", "seconds")  # of a line of metrics
@@ -127,10 +129,12 @@ def read_metrics(file: Path) -> list[dict[str, Any]]:
     if file.exists():
         for line in file.read_text(encoding="utf-8").splitlines():
             try:
-                rows.append(parse_json(line))
+                row = parse_json(line)
+                converted(row, EpochRow)
             except ValueError:
                 continue
-    return [row for row in rows if isinstance(row, dict) and isinstance(row.get("epoch"), int)]
+            rows.append(row)
+    return rows
 
 
 def timeless_metrics(file: Path) -> list[dict[str, Any]]:

@@ -9,7 +9,8 @@ from roadmap.errors import RequestError
 from roadmap.networks.costs import cost
 from roadmap.networks.models import make_model
 from roadmap.records.design import Design
-from roadmap.records.experiment import TOTAL_STRIDE
+from roadmap.records.experiment import ImageSize
+from roadmap.validation import converted
 
 
 def build(*overrides: str, num_classes: int | None = None) -> nn.Module:
@@ -30,8 +31,7 @@ def build_network(composed: Composed, num_classes: int | None = None) -> nn.Modu
 def design_cost(composed: Composed) -> Count:
     """What the network of a composed config costs at its image size, built without its weights and counted by torch."""
     image_size = composed.values["image_size"]
-    if image_size < TOTAL_STRIDE:
-        raise RequestError(f"image_size={image_size} is out of range; it wants at least {TOTAL_STRIDE}")
+    converted(image_size, ImageSize, "image_size")
     with torch.device("meta"):
         network = build_network(composed)
     try:

@@ -11,12 +11,12 @@ import torch
 import torchvision
 from torch import nn
 
-from roadmap.checked import listed
 from roadmap.errors import RequestError
 from roadmap.networks.models import SIZED, import_timm, made_by_library
 from roadmap.records.digest import file_digest
 from roadmap.records.rival import Rival
 from roadmap.records.view import Shown
+from roadmap.textual import listed
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def _torchvision(rival: Rival, tag: str) -> LibraryWeights:
         raise RequestError(f"torchvision has no classifier '{rival.name}'")
     known = models.get_model_weights(rival.name)
     if tag and tag not in known.__members__:
-        raise RequestError(f"torchvision has no weights '{tag}' of {rival.name}; choose {listed(known.__members__)}")
+        raise RequestError(f"torchvision has no weights '{tag}' of {rival.name} (choose {listed(known.__members__)})")
     weights = known[tag] if tag else known.DEFAULT
     file = _hub_file(weights.url)
     _check_there(file, f"torchvision.models.get_model('{rival.name}', weights='{weights.name}')", weights.url)

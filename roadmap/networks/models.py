@@ -10,13 +10,13 @@ import torchvision
 from torch import nn
 from torchvision.ops import StochasticDepth
 
-from roadmap.checked import listed
 from roadmap.errors import RequestError
 from roadmap.networks.network import Network
 from roadmap.networks.rvt import rvt
 from roadmap.records.design import Design
 from roadmap.records.recipe import NetworkRecipe
 from roadmap.records.rival import Rival
+from roadmap.textual import listed
 
 # What torchvision's Transformers of a fixed image size call it.
 SIZED: dict[str, Callable[[int], dict[str, Any]]] = {

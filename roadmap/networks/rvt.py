@@ -1,50 +1,40 @@
 """RVT-S* and RVT-B*, two rivals of Table 8: "Towards Robust Vision Transformer" (arXiv:2105.07926)."""
 
-import dataclasses
-from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import torch
 import torch.nn.functional as F
+from msgspec import Meta
 from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
-from roadmap.checked import Checked, listed
 from roadmap.errors import RequestError
+from roadmap.textual import listed
+from roadmap.validation import NonNegativeInt, PositiveInt, Record
 
 STEM_WIDTH = 32
 STEM_STRIDE = 4  # of its first convolution and its pooling together
 
 
-@dataclass(frozen=True)
-class Shape(Checked):
+class Shape(Record):
     """The sizes of an RVT of one stage; ``options`` of a model change them, for small images for instance."""
 
-    place = "model.options"
+    place: ClassVar[str] = "model.options"
 
-    width: int  # channels of a token
-    heads: int
-    scaled_blocks: int  # how many blocks, from the first on, scale their attention by position
+    width: PositiveInt  # channels of a token
+    heads: PositiveInt
+    scaled_blocks: NonNegativeInt  # how many blocks, from the first on, scale their attention by position
     convolutional: bool  # whether the feed-forward layers have a depthwise convolution between them
-    depth: int = 12
-    patch_size: int = 16  # pixels a side that become one token
+    depth: PositiveInt = 12
+    patch_size: Annotated[int, Meta(ge=STEM_STRIDE, multiple_of=STEM_STRIDE)] = (
+        16  # pixels a side that become one token
+    )
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("width", "heads", "depth"):
-            if getattr(self, name) < 1:
-                raise RequestError(f"{self.key(name)}={getattr(self, name)} is out of range; it wants at least 1")
-        if self.scaled_blocks < 0:
-            raise RequestError(f"{self.key('scaled_blocks')}={self.scaled_blocks} is out of range; it wants at least 0")
         if self.width % self.heads:
             raise RequestError(
-                f"{self.key('width')}={self.width} does not go with {self.key('heads')}={self.heads}: "
+                f"{self.full_key('width')}={self.width} does not go with {self.full_key('heads')}={self.heads}: "
                 "each head takes as many channels; choose a multiple of it"
-            )
-        if self.patch_size < STEM_STRIDE or self.patch_size % STEM_STRIDE:
-            raise RequestError(
-                f"{self.key('patch_size')}={self.patch_size} does not fit: it wants a multiple of {STEM_STRIDE}, "
-                "the stride of the first two layers"
             )
 
 
@@ -62,10 +52,10 @@ def rvt(name: str, num_classes: int, image_size: int, drop_path: float, **option
     for an unknown name or option, or a value that does not fit.
     """
     if name not in SHAPES:
-        raise RequestError(f"unknown RVT '{name}'; choose {listed(SHAPES)}")
-    shape = Shape.from_mapping(dataclasses.asdict(SHAPES[name]) | options)
+        raise RequestError(f"unknown RVT '{name}' (choose {listed(SHAPES)})")
+    shape = SHAPES[name].replace(**options)
     if image_size < shape.patch_size:
-        raise RequestError(f"image_size={image_size} is out of range; it wants at least {shape.patch_size}, one patch")
+        raise RequestError(f"image_size must be at least {shape.patch_size}, one patch (got {image_size})")
     return RVT(shape, num_classes, image_size, drop_path)
 
 

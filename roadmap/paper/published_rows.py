@@ -5,11 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache
-from typing import Any
+from typing import Any, ClassVar
 
-from roadmap.checked import Checked, listed
 from roadmap.errors import RequestError
 from roadmap.paper.published import PAPER
+from roadmap.textual import listed
+from roadmap.validation import PositiveInt, Record, shown
 
 TABLES = {1: "table1_imagenet.csv", 2: "table2_isotropic.csv", 8: "table8_robustness.csv", 12: "table12_a100.csv"}
 IMAGE_SIZE = 224  # of rows that do not say
@@ -40,22 +41,23 @@ class PublishedRow:
     sketch_top1: float | None
 
 
-@dataclass(frozen=True)
-class NetworkRow(Checked):
+class NetworkRow(Record):
     """A network at an image size: one entry of a file in ``conf/rows/``, however many printed rows it has."""
 
-    place = "rows.rows"
+    place: ClassVar[str] = "rows.rows"
 
     label: str  # what the tables call it
     change: tuple[str, ...]  # overrides that make it
-    image_size: int = IMAGE_SIZE
+    image_size: PositiveInt = IMAGE_SIZE
     why: str | None = None  # where a printed count is not what the network has, the reason in one line
 
     @classmethod
     def from_entry(cls, entry: Any) -> "NetworkRow":
         """An entry of the file; one override needs no list."""
         if not isinstance(entry, Mapping):
-            raise RequestError(f"{cls.place} has {entry!r}; it wants {{label: Swin-T, change: model=swin_t}}")
+            raise RequestError(
+                f"{cls.place} must be mappings such as {{label: Swin-T, change: model=swin_t}} (got {shown(entry)})"
+            )
         change = entry.get("change")
         return cls.from_mapping({**entry, **({"change": [change]} if isinstance(change, str) else {})})
 
@@ -78,11 +80,11 @@ def network_rows(node: Mapping[str, Any]) -> list[tuple[NetworkRow, tuple[Publis
     """
     strangers = [key for key in node if key not in ("name", "tables", "rows")]
     if strangers:
-        raise RequestError(f"unknown key rows.{strangers[0]}; choose name, tables or rows")
+        raise RequestError(f"unknown key rows.{strangers[0]} (choose name, tables or rows)")
     tables = node.get("tables")
     unknown = [table for table in tables or () if table not in TABLES]
     if unknown:
-        raise RequestError(f"unknown table {unknown[0]!r} in rows.tables; choose {listed(TABLES)}")
+        raise RequestError(f"unknown table {unknown[0]!r} in rows.tables (choose {listed(TABLES)})")
     rows = [NetworkRow.from_entry(entry) for entry in node.get("rows") or ()]
     if not rows:
         raise RequestError(f"rows={node.get('name')} has no rows")

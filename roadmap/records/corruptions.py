@@ -1,9 +1,12 @@
 """ImageNet-C's fifteen corruptions (Hendrycks & Dietterich, arXiv:1903.12261): their names, and a request for some."""
 
-from dataclasses import dataclass
+from typing import Annotated, ClassVar
 
-from roadmap.checked import Checked, listed
+from msgspec import Meta
+
 from roadmap.errors import RequestError
+from roadmap.textual import listed
+from roadmap.validation import Record
 
 # in the paper's order and groups
 GROUPS = {
@@ -14,6 +17,7 @@ GROUPS = {
 }
 CORRUPTIONS = tuple(name for group in GROUPS.values() for name in group)
 SEVERITIES = (1, 2, 3, 4, 5)
+Severity = Annotated[int, Meta(ge=1, le=5)]
 # the published frost is made of photographs that are not ours to hand out; this one is drawn, and is not the published
 SYNTHETIC_FROST = "frost_synthetic"
 WITHOUT_PHOTOGRAPHS = tuple(SYNTHETIC_FROST if name == "frost" else name for name in CORRUPTIONS)
@@ -33,28 +37,20 @@ C_BAR = (
 )
 
 
-@dataclass(frozen=True)
-class Corruptions(Checked):
+class Corruptions(Record):
     """Which corruptions at which severities, drawn from ``seed``; ``frost`` is a folder of photographs of frost."""
 
-    place = "corruptions"
+    place: ClassVar[str] = "corruptions"
 
-    names: tuple[str, ...] = WITHOUT_PHOTOGRAPHS
-    severities: tuple[int, ...] = SEVERITIES
+    names: Annotated[tuple[str, ...], Meta(min_length=1)] = WITHOUT_PHOTOGRAPHS
+    severities: Annotated[tuple[Severity, ...], Meta(min_length=1)] = SEVERITIES
     seed: int = 0
     frost: str | None = None
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         for name in self.names:
             if name not in (*CORRUPTIONS, SYNTHETIC_FROST):
-                raise RequestError(f"unknown corruption '{name}'; choose {listed((*CORRUPTIONS, SYNTHETIC_FROST))}")
-        for severity in self.severities:
-            if severity not in SEVERITIES:
-                raise RequestError(f"severity {severity} is out of range; choose 1 to 5")
-        for key in ("names", "severities"):
-            if not getattr(self, key):
-                raise RequestError(f"corruptions.{key} is empty; it wants at least one")
+                raise RequestError(f"unknown corruption '{name}' (choose {listed((*CORRUPTIONS, SYNTHETIC_FROST))})")
         if "frost" in self.names and self.frost is None:
             raise RequestError(
                 "corruption frost is made of photographs of frost, which are not ours to ship: set "

@@ -1,23 +1,28 @@
 """The design record, and what it means: a network as rows of layers, without torch until one of them is built."""
 
 from collections.abc import Iterator
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
 
-from roadmap.checked import Checked
+import msgspec
+from msgspec import Meta
+
 from roadmap.errors import RequestError
+from roadmap.validation import Record
 
 if TYPE_CHECKING:
     from torch import nn
 
 PATCH = 16  # pixels a side of an isotropic network's patches
-MAX_DEPTH, MAX_WIDTH, MAX_KERNEL = 1024, 65536, 1023  # beyond these no machine has the memory
 EXPANSION = 4  # between a bottleneck's narrow and wide side, in ResNet and ConvNeXt alike
+# no machine has the memory for more
+Depth = Annotated[int, Meta(ge=1, le=1024)]
+Width = Annotated[int, Meta(ge=1, le=65536)]
+Kernel = Annotated[int, Meta(ge=1, le=1023)]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Design(Checked):
+class Design(Record):
     """One point of the design space between (and beside) ResNet-50 and ConvNeXt-T; arXiv:2201.03545, section 2.
 
     Frozen and hashable. Defaults live in ``conf/``, where each axis is a config group. Only an axis that older records
@@ -27,15 +32,15 @@ class Design(Checked):
     Raises RequestError for an unknown option, a value out of range, and options that do not go together.
     """
 
-    place = "design"
+    place: ClassVar[str] = "design"
 
-    depths: tuple[int, int, int, int]  # blocks per stage; the group stage_ratio
+    depths: tuple[Depth, Depth, Depth, Depth]  # blocks per stage; the group stage_ratio
     stem: Literal["resnet", "patchify"]
     conv: Literal["dense", "depthwise"]
-    width: int  # channels of the first stage; each later stage doubles them
+    width: Width  # channels of the first stage; each later stage doubles them
     bottleneck: Literal["standard", "inverted"]
     depthwise_position: Literal["middle", "first"]
-    kernel: int
+    kernel: Kernel
     activation: Literal["relu", "gelu"]
     activations: Literal["every_layer", "one_per_block"]
     norms: Literal["every_layer", "one_per_block"]
@@ -44,18 +49,8 @@ class Design(Checked):
     hierarchy: Literal["pyramid", "isotropic"] = "pyramid"  # stages at falling resolution, or one at a sixteenth
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        if min(self.depths) < 1:
-            raise RequestError(f"design.depths={list(self.depths)} has a stage without blocks; each wants at least 1")
-        if self.width < 1:
-            raise RequestError(f"design.width={self.width} leaves no channels; it wants at least 1")
-        if max(self.depths) > MAX_DEPTH or self.width > MAX_WIDTH or self.kernel > MAX_KERNEL:
-            raise RequestError(
-                f"design.depths={list(self.depths)}, width={self.width} and kernel={self.kernel} are out of range; "
-                f"they want at most {MAX_DEPTH}, {MAX_WIDTH} and {MAX_KERNEL}"
-            )
-        if self.kernel < 1 or self.kernel % 2 == 0:
-            raise RequestError(f"design.kernel={self.kernel} has no centre pixel; choose an odd kernel")
+        if self.kernel % 2 == 0:
+            raise RequestError(f"design.kernel must be odd (got {self.kernel})")
         if self.depthwise_position == "first" and self.conv == "dense":
             raise RequestError(
                 "depthwise_position=first does not go with conv=dense: the convolution that moves up is the depthwise "
@@ -73,9 +68,11 @@ class Design(Checked):
 
 
 # Config group -> field of Design, in the order of the roadmap. Only the stage ratio has a field of another name.
-AXES = {"stage_ratio" if field.name == "depths" else field.name: field.name for field in fields(Design)}
+AXES = {"stage_ratio" if name == "depths" else name: name for name in Design.__struct_fields__}
 # The axes that older records do not name, and the option that these are at.
-LATER_AXES: dict[str, str] = {field.name: field.default for field in fields(Design) if field.default is not MISSING}
+LATER_AXES: dict[str, str] = {
+    field.name: field.default for field in msgspec.structs.fields(Design) if not field.required
+}
 
 
 class Cost(NamedTuple):

@@ -3,26 +3,27 @@
 import hashlib
 import json
 import os
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from roadmap.checked import Checked
+from msgspec import Meta
+
 from roadmap.errors import RequestError
 from roadmap.records.design import Design
 from roadmap.records.digest import file_digest, weights_file
 from roadmap.records.recipe import Recipe
 from roadmap.records.rival import Rival
+from roadmap.validation import BelowOne, NonNegativeInt, PositiveFloat, PositiveInt, Record, Share
 
 TOTAL_STRIDE = 32  # of every design: a smaller image would be less than a pixel in the last stage
+ImageSize = Annotated[int, Meta(ge=TOTAL_STRIDE)]
 MEMORY_SOURCES = ("digits", "cifar10", "cifar100", "cifar_c")  # kept on the device; all others are encoded images
 EVALUATION_SOURCES = ("corruption_folders", "class_folders", "real_labels", "cifar_c")  # never trained on
 
 
-@dataclass(frozen=True)
-class Data(Checked):
+class Data(Record):
     """Where images come from; ``mean`` and ``std`` normalise values scaled to 0..1, per channel."""
 
-    place = "data"
+    place: ClassVar[str] = "data"
 
     name: str
     source: Literal[
@@ -40,43 +41,39 @@ class Data(Checked):
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     root: str | None
-    num_classes: int | None  # None: as many as the folder has
-    holdout: float  # share of the training images evaluated on instead of the test images
-    classes: int | None = None  # image files: of num_classes so many, evenly spaced in their order; None: all
-    max_corrupt: int = 0  # images that may be unreadable before the run stops
+    num_classes: PositiveInt | None  # None: as many as the folder has
+    holdout: BelowOne  # share of the training images evaluated on instead of the test images
+    classes: Annotated[int, Meta(ge=2)] | None = (
+        None  # image files: of num_classes so many, evenly spaced in their order; None: all
+    )
+    max_corrupt: NonNegativeInt = 0  # images that may be unreadable before the run stops
     train_files: str | None = None  # parquet and webdataset: patterns under root
     val_files: str | None = None
     image_column: str = "image"  # parquet
     label_column: str = "label"
     # sets that are only evaluated on
-    images: int | None = None  # of the whole set, or of each of its parts, as published; None: as many as there are
-    eval_crop_ratio: float | None = None  # of images that are published cropped, before the network's own
+    images: PositiveInt | None = (
+        None  # of the whole set, or of each of its parts, as published; None: as many as there are
+    )
+    eval_crop_ratio: Share | None = None  # of images that are published cropped, before the network's own
     class_names: Literal["wnids", "numbers"] = "wnids"  # what class folders are called
     corruptions: tuple[str, ...] = ()
     severities: tuple[int, ...] = ()
     labels_file: str | None = None  # under root: ReaL's
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 <= self.holdout < 1:
-            raise RequestError(f"data.holdout={self.holdout} is out of range; it wants a share from 0 to below 1")
-        if self.classes is not None and self.classes < 2:
-            raise RequestError(f"data.classes={self.classes} is out of range; it wants at least 2")
         if self.classes is not None and self.source in MEMORY_SOURCES:
-            raise RequestError(f"data.classes does not go with data={self.name}; it wants image files")
+            raise RequestError(f"data.classes does not go with data={self.name}, which has no image files")
         if self.source in EVALUATION_SOURCES:
             for key, unset in (("classes", None), ("holdout", 0)):
                 if getattr(self, key) != unset:
                     raise RequestError(f"data.{key} does not go with data={self.name}, which is only evaluated on")
-        if self.max_corrupt < 0:
-            raise RequestError(f"data.max_corrupt={self.max_corrupt} is out of range; it wants at least 0")
 
 
-@dataclass(frozen=True)
-class Logger(Checked):
+class Logger(Record):
     """Where metrics go besides the run's own folder."""
 
-    place = "logger"
+    place: ClassVar[str] = "logger"
 
     name: Literal["local", "wandb"]
     project: str = "roadmap"
@@ -85,65 +82,52 @@ class Logger(Checked):
     group: str | None = None  # under which runs stand together
 
 
-@dataclass(frozen=True)
-class Settings(Checked):
+class Settings(Record):
     """How a run is carried out: where, how fast. None of it is part of the run's identity."""
-
-    place = ""
 
     runs_dir: str
     device: str
     micro_batch_size: int | None
-    num_workers: int
+    num_workers: NonNegativeInt
     channels_last: bool
     compile: bool
     sync_batchnorm: bool
     resume: Literal["auto", "never"]
-    checkpoint_epochs: int
-    checkpoint_minutes: float
-    max_skipped_updates: int
+    checkpoint_epochs: PositiveInt
+    checkpoint_minutes: PositiveFloat
+    max_skipped_updates: NonNegativeInt
     save_predictions: bool
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        least = {"num_workers": 0, "checkpoint_epochs": 1, "max_skipped_updates": 0}
-        for key, low in least.items():
-            if getattr(self, key) < low:
-                raise RequestError(f"{key}={getattr(self, key)} is out of range; it wants at least {low}")
-        if self.checkpoint_minutes <= 0:
-            raise RequestError(f"checkpoint_minutes={self.checkpoint_minutes} is out of range; it wants more than 0")
+
+if TYPE_CHECKING:
+    Network = Design | Rival
+else:
+    Network = Any  # msgspec takes no union of two records; each is checked when it is made
 
 
-@dataclass(frozen=True)
-class Experiment(Checked):
+class Experiment(Record):
     """A design, or a rival, trained with a recipe on data from a seed.
 
     ``step`` is the step of the roadmap it starts from, or the rival, and ``variant`` the same in words with what was
     toggled.
     """
 
-    place = ""
-
     regime: str
     step: str
     variant: str
-    design: Design | Rival
+    design: Network
     recipe: Recipe
     data: Data
     logger: Logger
     settings: Settings
     seed: int
-    epochs: int
-    batch_size: int
-    image_size: int
+    epochs: PositiveInt
+    batch_size: PositiveInt
+    image_size: ImageSize
     precision: Literal["fp32", "bf16", "fp16"]
     pretrained: str | None  # file of weights, checkpoint or run folder to start from
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        for key, least in (("epochs", 1), ("batch_size", 1), ("image_size", TOTAL_STRIDE)):
-            if getattr(self, key) < least:
-                raise RequestError(f"{key}={getattr(self, key)} is out of range; it wants at least {least}")
         self.micro_batch_size(1)
         if self.data.source in EVALUATION_SOURCES:
             raise RequestError(

@@ -1,10 +1,9 @@
 """How images are shown to a network, which is the network's own affair: as it, or its weights, were trained to see."""
 
-from dataclasses import dataclass
+from roadmap.validation import Record
 
 
-@dataclass(frozen=True)
-class Shown:
+class Shown(Record):
     """The pixels that an image becomes: resized, cropped in the middle, and normalised from values scaled to 0..1."""
 
     image_size: int
@@ -14,7 +13,6 @@ class Shown:
     std: tuple[float, float, float]
 
 
-@dataclass(frozen=True)
 class View(Shown):
     """How a network is evaluated on them; ``batch_size`` is that of one process."""
 

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from roadmap.checked import Checked, listed
 from roadmap.config.compose import Composed, compose, derived
 from roadmap.config.overrides import TOGGLES, key_of, variant_name
 from roadmap.config.path import Step
 from roadmap.errors import RequestError
 from roadmap.records.rival import Rival
+from roadmap.textual import listed
+from roadmap.validation import Record
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Lattice:
         known = [step.name for step in real]
         for name in names or ():
             if name not in known:
-                raise RequestError(f"unknown change '{name}' in study.changes; choose {listed(known)}")
+                raise RequestError(f"unknown change '{name}' in study.changes (choose {listed(known)})")
         changes = tuple(_change(step) for step in real if names is None or step.name in names)
         if not changes:
             raise RequestError("this path has no change to study: it wants an adopted row that differs from the first")
@@ -73,7 +74,7 @@ class Lattice:
         total = 0
         for name in names:
             if name not in places:
-                raise RequestError(f"unknown change '{name}'; choose {listed(places)}")
+                raise RequestError(f"unknown change '{name}' (choose {listed(places)})")
             total |= 1 << places[name]
         return total
 
@@ -193,7 +194,7 @@ class Patch:
         """From a config to the values and options of another."""
         groups = {group: option for group, option in choices.items() if group in TOGGLES}
         return cls(
-            {} if isinstance(before.asked, Rival) else _changed(Checked.to_dict(before.asked), values["design"]),
+            {} if isinstance(before.asked, Rival) else _changed(Record.to_dict(before.asked), values["design"]),
             {k: v for k, v in _changed(before.values, values).items() if k not in ("design", "step")},
             _changed(before.choices, groups),
         )

@@ -12,6 +12,7 @@ from roadmap.folders.runfolder import now
 from roadmap.garbage import no_garbage_collection
 from roadmap.networks.spending import spent
 from roadmap.sweeps.studies import Member, Study, study_of
+from roadmap.validation import SCHEMA, NonNegativeInt, PositiveInt, converted
 
 # What is about the sweep and no part of a run.
 OF_SWEEPS = ("study", "engine", "workers", "worker", "retries", "seeds")
@@ -33,9 +34,8 @@ def planned(overrides: Sequence[str], config_dirs: Sequence[str]) -> Plan:
         raise RequestError("seed= belongs to `roadmap train`; a sweep takes seeds=[…]")
     with no_garbage_collection():
         asked = compose([word for word in overrides if not key_of(word).startswith("hydra")], config_dirs)
-        for key, least in (("workers", 1), ("retries", 0)):
-            if type(asked.values[key]) is not int or asked.values[key] < least:
-                raise RequestError(f"{key}={asked.values[key]} is out of range; it wants a whole number from {least}")
+        for key, kind in (("workers", PositiveInt), ("retries", NonNegativeInt)):
+            converted(asked.values[key], kind, key)
         study = study_of(asked.values.get("study"), [word for word in overrides if of_runs(word)], config_dirs)
         runs: dict[str, tuple[Composed, Member]] = {}
         for seed in asked.seeds:
@@ -57,6 +57,7 @@ def described(plan: Plan, overrides: Sequence[str], images: int) -> Sweep:
     rows = [_row(request, member, images) for request, member in zip(plan.requests, plan.members, strict=True)]
     regime, data = values["regime"]["name"], values["data"]["name"]
     header = {
+        "schema": SCHEMA,
         "name": sweep_name(values["study"]["name"], regime, data, [row["run_id"] for row in rows]),
         "study": values["study"],
         "regime": regime,

@@ -1,12 +1,14 @@
 """A search for designs as its study's file asks for it, and what of a design it needs to know before training."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from roadmap.checked import Checked, listed
+from msgspec import Meta
+
 from roadmap.designs.counting import Count
 from roadmap.errors import RequestError
+from roadmap.textual import listed
+from roadmap.validation import PositiveInt, Record
 
 # Numbers of a finished run's summary that a job can hand a sweeper, and which way is better.
 OBJECTIVES = {
@@ -20,52 +22,40 @@ PRUNED = "pruned after"  # how the error of a run begins that a search has stopp
 COSTS = ("gmacs", "params_m")
 
 
-@dataclass(frozen=True)
-class Prune(Checked):
+class Prune(Record):
     """When a run may be stopped before its last epoch."""
 
-    place = "study.prune"
+    place: ClassVar[str] = "study.prune"
 
-    warmup_epochs: int  # that each run gets
-    startup_runs: int  # finished ones to compare with, at least
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for key in ("warmup_epochs", "startup_runs"):
-            if getattr(self, key) < 1:
-                raise RequestError(f"study.prune.{key}={getattr(self, key)} is out of range; it wants at least 1")
+    warmup_epochs: PositiveInt  # that each run gets
+    startup_runs: PositiveInt  # finished ones to compare with, at least
 
 
-@dataclass(frozen=True)
-class Search(Checked):
+class Search(Record):
     """The node ``study`` of a search but its space; ``gmacs`` and ``params_m`` are [least, most] of a design."""
 
-    place = "study"
+    place: ClassVar[str] = "study"
 
     name: Literal["search"]
     objectives: tuple[str, ...]
-    n_trials: int
-    jobs: int
+    n_trials: PositiveInt
+    jobs: PositiveInt
     sampler: Literal["nsgaii", "tpe"]
-    population: int
+    population: Annotated[int, Meta(ge=2)]
     seed: int
     gmacs: tuple[float, float] | None
     params_m: tuple[float, float] | None
     prune: Prune | None
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        for key, least in (("n_trials", 1), ("jobs", 1), ("population", 2)):
-            if getattr(self, key) < least:
-                raise RequestError(f"study.{key}={getattr(self, key)} is out of range; it wants at least {least}")
         if self.objectives not in (("top1",), *(("top1", cost) for cost in COSTS)):
             raise RequestError(
-                f"study.objectives={list(self.objectives)} does not fit; choose [top1], [top1,gmacs] or [top1,params_m]"
+                f"unknown study.objectives {list(self.objectives)} (choose [top1], [top1, gmacs] or [top1, params_m])"
             )
         for cost in COSTS:
             band = getattr(self, cost)
             if band is not None and not 0 <= band[0] <= band[1]:
-                raise RequestError(f"study.{cost}={list(band)} does not fit: it wants [least,most]")
+                raise RequestError(f"study.{cost} must be [least, most] (got {list(band)})")
 
     @property
     def cost(self) -> str | None:
@@ -112,8 +102,8 @@ def objective(summary: Mapping[str, Any], names: list[str]) -> float | tuple[flo
 def checked_objectives(names: Any) -> list[str]:
     """``objectives`` of the config; RequestError where it is no list of names from OBJECTIVES."""
     if not isinstance(names, list) or not names:
-        raise RequestError(f"objectives={names} does not fit: it wants a list such as [top1] or [top1,gmacs]")
+        raise RequestError(f"objectives must be a list such as [top1] or [top1,gmacs] (got {names})")
     for name in names:
         if name not in OBJECTIVES:
-            raise RequestError(f"unknown objective '{name}'; choose {listed(OBJECTIVES)}")
+            raise RequestError(f"unknown objective '{name}' (choose {listed(OBJECTIVES)})")
     return names

@@ -5,9 +5,8 @@ import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-from roadmap.checked import Checked, listed
 from roadmap.config.compose import Composed, compose, derived, options_of
 from roadmap.config.overrides import TOGGLES, is_toggle, key_of, variant_name
 from roadmap.config.path import Step, compose_path
@@ -15,6 +14,8 @@ from roadmap.designs.spaces import Space, sample
 from roadmap.errors import RequestError
 from roadmap.records.rival import Rival
 from roadmap.sweeps.lattice import Lattice, Patch
+from roadmap.textual import listed
+from roadmap.validation import PositiveInt, Record
 
 MOST_CHANGES = 16  # of which all sets are gone through
 TRIES = 1000  # shuffles for one feasible order
@@ -38,40 +39,32 @@ class Study:
     notes: list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class OneChange(Checked):
+class OneChange(Record):
     """``leave_one_out`` and ``add_one_in``."""
 
-    place = "study"
+    place: ClassVar[str] = "study"
 
     name: Literal["leave_one_out", "add_one_in"]
     changes: tuple[str, ...] | None
 
 
-@dataclass(frozen=True)
-class Orders(Checked):
-    place = "study"
+class Orders(Record):
+    place: ClassVar[str] = "study"
 
     name: Literal["orders"]
     changes: tuple[str, ...] | None
     others: bool
-    orders: Literal["random", "all", "given"]
-    n: int
+    orders: Literal["random", "all"] | tuple[tuple[str, ...], ...]
+    n: PositiveInt
     seed: int
-    given: tuple[tuple[str, ...], ...] | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.n < 1:
-            raise RequestError(f"study.n={self.n} is out of range; it wants at least 1")
 
 
 def study_of(asked: Mapping[str, Any] | None, overrides: Sequence[str], config_dirs: Sequence[str] = ()) -> Study:
     """The study of a config's ``study`` on what the other overrides choose. RequestError where it does not fit."""
     if asked is None:
-        raise RequestError(f"roadmap sweep wants a study; choose study={listed([*STUDIES, 'search'])}")
+        raise RequestError(f"roadmap sweep wants a study (choose study={listed([*STUDIES, 'search'])})")
     if asked["name"] not in STUDIES:
-        raise RequestError(f"unknown study.name '{asked['name']}'; choose {listed(STUDIES)}")
+        raise RequestError(f"unknown study.name '{asked['name']}' (choose {listed(STUDIES)})")
     if asked["name"] == "factorial":
         return factorial(asked, overrides, config_dirs)
     if asked["name"] == "random":
@@ -80,7 +73,7 @@ def study_of(asked: Mapping[str, Any] | None, overrides: Sequence[str], config_d
         raise RequestError(f"step= does not go with study={asked['name']}: its designs are sets of the path's changes")
     steps = compose_path(overrides, config_dirs)
     if asked["name"] == "orders":
-        return orders(orders_of(asked), steps, config_dirs)
+        return orders(Orders.from_mapping(asked), steps, config_dirs)
     return one_change(OneChange.from_mapping(asked), Lattice.of(steps, config_dirs=config_dirs))
 
 
@@ -109,12 +102,6 @@ def _reason(lattice: Lattice, name: str, leaving: bool) -> str:
     raise AssertionError("a feasible set needs no others")
 
 
-def orders_of(asked: Mapping[str, Any]) -> Orders:
-    """The record of ``study=orders``. Raises RequestError where something does not fit."""
-    given = asked.get("orders")
-    return Orders.from_mapping({**asked, "orders": "given", "given": given} if isinstance(given, list) else asked)
-
-
 def orders(wanted: Orders, steps: Sequence[Step], config_dirs: Sequence[str]) -> Study:
     """Every beginning of every order, each once."""
     lattice = Lattice.of(steps, wanted.changes, wanted.others, config_dirs)
@@ -123,7 +110,8 @@ def orders(wanted: Orders, steps: Sequence[Step], config_dirs: Sequence[str]) ->
         if len(names) > MOST_CHANGES:
             raise RequestError(f"study.orders=all of {len(names)} changes is too much; choose at most {MOST_CHANGES}")
         return Study(_members(lattice, lattice.masks()), tuple(names), None)
-    found = _random_orders(lattice, wanted) if wanted.given is None else _given_orders(lattice, wanted.given)
+    given = wanted.orders
+    found = _given_orders(lattice, given) if isinstance(given, tuple) else _random_orders(lattice, wanted)
     masks = dict.fromkeys(mask for order in found for mask in _beginnings(lattice, order))
     return Study(_members(lattice, masks), tuple(names), found)
 
@@ -149,7 +137,7 @@ def _given_orders(lattice: Lattice, given: Sequence[Sequence[str]]) -> list[list
     for number, order in enumerate(given, 1):
         if sorted(order) != sorted(names):
             raise RequestError(
-                f"order {number} of study.orders is {', '.join(order)}; it wants each of {', '.join(names)} once"
+                f"order {number} of study.orders must name each of {', '.join(names)} once (got {', '.join(order)})"
             )
         for mask in _beginnings(lattice, order):
             try:
@@ -171,15 +159,15 @@ def factorial(asked: Mapping[str, Any], overrides: Sequence[str], config_dirs: S
     """All combinations of options that go together."""
     unknown = [key for key in asked if key not in ("name", "axes")]
     if unknown:
-        raise RequestError(f"unknown key study.{unknown[0]}; choose name or axes")
+        raise RequestError(f"unknown key study.{unknown[0]} (choose name or axes)")
     axes = asked["axes"]
     if not isinstance(axes, dict) or not axes:
-        raise RequestError(f"study.axes={axes} does not fit: it wants toggles with options, {{kernel:[k3,k7]}}")
+        raise RequestError(f"study.axes must be toggles with options, such as {{kernel:[k3,k7]}} (got {axes})")
     for name, options in axes.items():
         if not is_toggle(f"{name}="):
-            raise RequestError(f"study.axes: '{name}' is no toggle of a design; choose {listed(TOGGLES)}")
+            raise RequestError(f"study.axes: '{name}' is no toggle of a design (choose {listed(TOGGLES)})")
         if not isinstance(options, list) or not options:
-            raise RequestError(f"study.axes: {name}={options} does not fit: it wants a list of options")
+            raise RequestError(f"study.axes.{name} must be a list of options (got {options})")
     base = compose(overrides, config_dirs)
     words = {
         name: list(dict.fromkeys(f"{name}={_text(option)}" for option in options)) for name, options in axes.items()

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
 
-from roadmap.checked import listed
 from roadmap.errors import RequestError
-from roadmap.foreign import parse_json
 from roadmap.nested import flat
+from roadmap.textual import listed
+from roadmap.untrusted_io import parse_json
 
 NAMES = ("regime", "step", "variant")
 DEFINITION = "definition"
@@ -44,10 +44,10 @@ class Keys:
         given = dict(parse_qsl(query, keep_blank_values=True))
         unknown = [key for key in given if key not in ("top1", "unit", "epoch")]
         if unknown:
-            raise RequestError(f"unknown key {unknown[0]} in ?{query}; choose top1, unit or epoch")
+            raise RequestError(f"unknown key {unknown[0]} in ?{query} (choose top1, unit or epoch)")
         unit = given.get("unit", "percent")
         if unit not in UNITS:
-            raise RequestError(f"unknown unit '{unit}' in ?{query}; choose {listed(UNITS)}")
+            raise RequestError(f"unknown unit '{unit}' in ?{query} (choose {listed(UNITS)})")
         return cls(given.get("top1"), unit == "fraction", given.get("epoch"))
 
     def percent(self, value: Any) -> float | None:

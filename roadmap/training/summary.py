@@ -15,6 +15,7 @@ from roadmap.records.experiment import Experiment
 from roadmap.runtime.device import peak_memory_gb
 from roadmap.runtime.distributed import World
 from roadmap.training.trainer import Record, Trainer
+from roadmap.validation import SCHEMA
 from roadmap.versions import package_versions
 
 Summary = dict[str, Any]
@@ -25,6 +26,7 @@ def opening(experiment: Experiment, loaders: Loaders, trainer: Trainer) -> Summa
     spent = cost(trainer.network, experiment.image_size)
     share, device = loaders.train.share, trainer.device
     return {
+        "schema": SCHEMA,
         "run_id": experiment.run_id,
         "status": "running",
         "regime": experiment.regime,

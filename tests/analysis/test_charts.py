@@ -266,7 +266,7 @@ def test_without_anything_to_draw_it_says_so() -> None:
         draw_tradeoff(pd.DataFrame([run(0, status="failed")]), "gmacs")
     with pytest.raises(RequestError, match="none of these runs says its training time; choose another x of gmacs"):
         draw_tradeoff(pd.DataFrame([run(0, train_seconds=NAN)]), "time")
-    with pytest.raises(RequestError, match="unknown x 'flops'; choose gmacs, params, throughput, memory or time"):
+    with pytest.raises(RequestError, match=r"unknown x 'flops' \(choose gmacs, params, throughput, memory or time\)"):
         draw_tradeoff(pd.DataFrame([run(0)]), "flops")
     with pytest.raises(RequestError, match="nor has any run here an epoch yet"):
         draw_curves(pd.DataFrame([run(0)]), pd.DataFrame(), "top1")

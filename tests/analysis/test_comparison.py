@@ -202,7 +202,7 @@ def test_where_takes_plain_expressions(tmp_path: Path) -> None:
     assert set(where(runs, "depths == '1-1-2-1'")["step"]) == {"resnet50", "enhanced_recipe"}
     assert len(where(runs, "data.holdout == 0 and norm in ['layer']")) == 6
     for expression, said in (
-        ("sed < 2", "--where: unknown field 'sed'; choose "),
+        ("sed < 2", "--where: unknown field 'sed' (choose "),
         ("seed <", 'cannot read --where "seed <": '),
         ("seed", '--where "seed" is no condition'),
         ("seed + 1", "is no condition"),

@@ -107,7 +107,7 @@ def test_no_front_of_what_is_no_comparison() -> None:
         front(pd.concat([runs, longer], ignore_index=True))
     with pytest.raises(RequestError, match="no finished run"):
         front(runs.assign(status="interrupted"))
-    with pytest.raises(RequestError, match="unknown x 'time' of a Pareto front; choose gmacs or params"):
+    with pytest.raises(RequestError, match=r"unknown x 'time' of a Pareto front \(choose gmacs or params\)"):
         front(runs, "time")
 
 

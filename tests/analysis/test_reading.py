@@ -60,16 +60,16 @@ def test_every_status_and_older_records_stand_in_one_table(tmp_path: Path) -> No
     ("text", "reason"),
     [
         ('{"run_id": ', "Expecting value"),
-        ("[]", "no run's record: it has no run_id"),
-        ('{"run_id": 5}', "no run's record: it has no run_id"),
-        ('{"run_id": "a", "status": "finished", "top1": "high"}', "top1 is 'high'; it should be a number"),
+        ("[]", "the record must be a mapping (got [])"),
+        ('{"run_id": 5}', "run_id must be a string (got 5)"),
+        ('{"run_id": "a", "status": "finished", "top1": "high"}', "top1 must be a number or null (got 'high')"),
         (
             '{"run_id": "a", "status": "done"}',
-            "status is 'done'; it should be finished, running, failed or interrupted",
+            "unknown status 'done' (choose failed, finished, interrupted or running)",
         ),
         ('{"run_id": "a", "status": "finished", "error": "\\ud800"}', "'utf-8' codec can't encode"),
-        ('{"run_id": "a", "status": "finished", "regime": ["nano"]}', "regime is ['nano']; it should be a word"),
-        ('{"run_id": "a", "status": "finished", "seed": 1e999}', "seed is inf; it should be a number"),
+        ('{"run_id": "a", "status": "finished", "regime": ["nano"]}', "regime must be a string or null (got ['nano'])"),
+        ('{"run_id": "a", "status": "finished", "seed": 1e999}', "the number 1e999 is out of range"),
         (None, "is not there, so nothing says what was run"),
     ],
 )

@@ -132,9 +132,9 @@ def test_an_interrupted_bench_leaves_nothing(
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        ("precision=fp8", "unknown precision 'fp8'; choose fp32, bf16 or fp16"),
-        ("precision=fp8 device=meta", "unknown precision 'fp8'; choose fp32, bf16 or fp16"),
-        ("compile=7 device=meta", "compile=7 does not fit: it wants true or false"),
+        ("precision=fp8", "unknown precision 'fp8' (choose bf16, fp16 or fp32)"),
+        ("precision=fp8 device=meta", "unknown precision 'fp8' (choose bf16, fp16 or fp32)"),
+        ("compile=7 device=meta", "compile must be true or false (got 7)"),
         ("device=tpu", "device=tpu cannot be used on this machine; choose auto or cpu"),
         ("runs_dir=/proc/none", "cannot write to /proc/none/bench: No such file or directory; choose another runs_dir"),
         ("--json --csv", "argument --csv: not allowed with argument --json; see `roadmap bench --help`"),
@@ -200,7 +200,7 @@ def test_compare_has_the_speeds_beside_the_accuracies(
     ("words", "sentence"),
     [
         ("figure RUNS -o a.png --kind tradeoff --x latency", "--x latency is what `roadmap bench` measures; name its"),
-        ("figure RUNS -o a.png --kind tradeoff --bench BENCH --x gmacs", "unknown x 'gmacs'; choose inference, train"),
+        ("figure RUNS -o a.png --kind tradeoff --bench BENCH --x gmacs", "unknown x 'gmacs' (choose inference, train"),
         ("figure RUNS -o a.png --kind curves --bench BENCH", "--bench does not go with --kind curves"),
         ("figure RUNS -o a.png --kind tradeoff --bench RUNS", "no bench in "),
         ("compare RUNS --by norm --bench BENCH", "--bench stands beside single designs; leave out --by"),

@@ -124,7 +124,7 @@ def test_hydras_own_flags_work(
     # what a resolver of the config objects to comes when the job has begun
     assert main(["train", "recipe=isotropic"]) == 2
     assert capfd.readouterr().err.splitlines() == [
-        "roadmap: recipe isotropic has no values for a network of size nano; choose size s, b or l"
+        "roadmap: recipe isotropic has no values for a network of size nano (choose size s, b or l)"
     ]
 
 

@@ -82,7 +82,7 @@ def test_a_checkpoint_and_weights_without_a_run(
         (["nowhere"], "no folder or checkpoint nowhere"),
         ([], "name runs' folders or a checkpoint, as in `roadmap evaluate runs/`, or weights"),
         (["{run}", "step=gelu"], "step= is none of evaluation's settings"),
-        (["{run}", "data=foo"], "unknown data 'foo'; choose"),
+        (["{run}", "data=foo"], "unknown data 'foo' (choose"),
         (["{runs}", "-o", "one.json"], "-o is for one record, and these are 2 networks"),
         (["step=patchify_stem", "pretrained={run}"], "name a file for it: -o FILE.json"),
         (["step=patchify_stem", "pretrained={run}", "weights=averaged"], "weights=averaged chooses among a run's"),

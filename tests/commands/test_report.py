@@ -203,7 +203,7 @@ def test_a_page_cannot_be_left_from_within_its_data() -> None:
         ([".", "-o", "r.html"], "no run in ."),
         ([str(EXAMPLES), "-o", "r.pdf"], "cannot write a report as '.pdf'; choose .html"),
         ([str(EXAMPLES), "regime=tiny", "-o", "r.html"], "none of these runs is of regime tiny; they are of nano"),
-        ([str(EXAMPLES), "path=nowhere", "-o", "r.html"], "unknown path 'nowhere'; choose paper"),
+        ([str(EXAMPLES), "path=nowhere", "-o", "r.html"], "unknown path 'nowhere' (choose paper)"),
         ([str(EXAMPLES)], "the following arguments are required: -o/--output; see `roadmap report --help`"),
     ],
 )

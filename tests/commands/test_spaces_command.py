@@ -78,7 +78,7 @@ def test_a_scatter_of_all_designs(folder: Path, tmp_path: Path) -> None:
     ("request_", "sentence"),
     [
         ("--kind edf", "no run folders; name them as in `roadmap figure runs/ --kind edf -o edf.png`"),
-        ("--kind edf FOLDER/both --by sweeps", "--by: unknown field 'sweeps'; choose"),
+        ("--kind edf FOLDER/both --by sweeps", "--by: unknown field 'sweeps' (choose"),
         ("--kind edf FOLDER/k3 --by sweep", "no sweep in "),
         ("--kind edf FOLDER/k3 --normalise gmacs", "--normalise sets spaces side by side, and here is one"),
         ("--kind edf FOLDER/k3 kernel=k3", "kernel=k3 does not go with --kind edf; choose among runs by --where"),

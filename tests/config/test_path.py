@@ -89,9 +89,9 @@ def test_a_path_of_the_users_own(tmp_path: Path) -> None:
     ("rows", "message"),
     [
         ("[depthwise_position=first]", "step depthwise_position=first: depthwise_position=first does not go with"),
-        ("[norm=gn]", "step norm=gn: unknown norm 'gn'; choose batch or layer"),
+        ("[norm=gn]", "step norm=gn: unknown norm 'gn' (choose batch or layer)"),
         ("[norm=layer, norm=layer]", "path mine has two steps named 'norm=layer'"),
-        ("[{chnge: norm=layer}]", "unknown key path.steps.chnge; choose change, name"),
+        ("[{chnge: norm=layer}]", "unknown key path.steps.chnge (choose change, name"),
         ("[]", "path mine has no steps"),
     ],
 )

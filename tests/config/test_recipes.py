@@ -1,7 +1,6 @@
 """Every recipe of ``conf/recipe`` at every size it is for, against the published numbers written down by hand."""
 
 import math
-from dataclasses import replace
 from functools import cache
 
 import pytest
@@ -50,7 +49,7 @@ def composed(recipe: str, size: str) -> Composed:
 def network(recipe: str, size: str) -> Network:
     """As deep as asked for and narrow: groups of parameters and drop rates know nothing of width."""
     request = composed(recipe, size)
-    return Network(replace(request.design, width=16), request.recipe.network, num_classes=1000)
+    return Network(request.design.replace(width=16), request.recipe.network, num_classes=1000)
 
 
 def test_every_recipe_file_is_tested_and_names_its_source() -> None:

@@ -2,7 +2,6 @@
 
 import math
 from collections import Counter
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,8 +16,7 @@ from roadmap.data.augment import BatchAugment, RandAugment, RandomErasing, mixer
 from roadmap.records.recipe import RandAugmentRecipe
 
 ENHANCED = compose(["recipe=enhanced", "data=imagenet", "data.root=x"]).recipe.augment
-OFF = replace(
-    ENHANCED,
+OFF = ENHANCED.replace(
     crop_scale=(1.0, 1.0),
     crop_aspect=(1.0, 1.0),
     horizontal_flip=0.0,
@@ -72,7 +70,7 @@ def test_a_crop_is_torchvisions_resized_crop(monkeypatch: pytest.MonkeyPatch) ->
     images = photos(16, size=32)
     boxes = random_boxes(16, 32, 32, (0.2, 0.6), (0.75, 1.33))
     monkeypatch.setattr("roadmap.data.augment.random_boxes", lambda *_: boxes)
-    ours = BatchAugment(replace(OFF, interpolation="bilinear"), 40).crop_and_flip(images)
+    ours = BatchAugment(OFF.replace(interpolation="bilinear"), 40).crop_and_flip(images)
     for index, image in enumerate(images):
         top, left, height, width = (int(x[index]) for x in (boxes.top, boxes.left, boxes.height, boxes.width))
         theirs = F.resized_crop(image, top, left, height, width, [40, 40], antialias=False)
@@ -84,7 +82,7 @@ def test_a_crop_is_torchvisions_resized_crop(monkeypatch: pytest.MonkeyPatch) ->
 def test_flips_mirror_the_whole_image_half_of_the_time() -> None:
     torch.manual_seed(0)
     images = photos(400, size=16)
-    flipped = BatchAugment(replace(OFF, horizontal_flip=0.5), 16)(images)
+    flipped = BatchAugment(OFF.replace(horizontal_flip=0.5), 16)(images)
     mirrored = (flipped == images.flip(-1)).flatten(1).all(1)
     same = (flipped == images).flatten(1).all(1)
     assert bool((mirrored | same).all())
@@ -99,7 +97,10 @@ def test_randaugment_draws_every_op_and_its_strength_from_the_normal(monkeypatch
         "_apply_image_or_video_transform",
         lambda self, image, name, magnitude, *_: drawn.append((name, magnitude)) or image,
     )
-    transform, image = RandAugment(RandAugmentRecipe(2, 1.0, 9.0, 0.5), "bilinear"), PHOTO[:, :8, :8]
+    transform, image = (
+        RandAugment(RandAugmentRecipe(ops=2, probability=1.0, magnitude=9.0, magnitude_std=0.5), "bilinear"),
+        PHOTO[:, :8, :8],
+    )
     for _ in range(4200):
         transform(image)
     counts = Counter(name for name, _ in drawn)
@@ -117,7 +118,10 @@ def test_randaugment_carries_out_an_op_as_often_as_asked(probability: float, mon
     torch.manual_seed(0)
     drawn: list[str] = []
     monkeypatch.setattr(RandAugment, "apply", lambda self, images, name, _: drawn.append(name) or images)
-    transform, image = RandAugment(RandAugmentRecipe(2, probability, 9.0, 0.5), "bilinear"), PHOTO[:, :8, :8]
+    transform, image = (
+        RandAugment(RandAugmentRecipe(ops=2, probability=probability, magnitude=9.0, magnitude_std=0.5), "bilinear"),
+        PHOTO[:, :8, :8],
+    )
     for _ in range(2000):
         transform(image)
     assert len(drawn) == pytest.approx(2000 * probability, abs=110)  # five standard deviations

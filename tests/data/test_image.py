@@ -2,7 +2,6 @@
 
 import io
 from collections import Counter
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -90,7 +89,7 @@ def test_operations_and_strengths_are_drawn_as_often_as_torchvisions(monkeypatch
     """Which operation, how strong and with which sign, over 6,000 draws."""
     drawn: list[tuple[str, float]] = []
     assert ENHANCED.randaugment is not None
-    ours = ArrayRandAugment(replace(ENHANCED.randaugment, probability=1.0), "bilinear")
+    ours = ArrayRandAugment(ENHANCED.randaugment.replace(probability=1.0), "bilinear")
     monkeypatch.setattr(
         ArrayRandAugment, "apply", lambda self, image, name, magnitude: drawn.append((name, magnitude)) or image
     )
@@ -130,7 +129,7 @@ def boxes(images: list[np.ndarray]) -> np.ndarray:
 
 def test_crops_and_flips_are_distributed_as_torchvisions() -> None:
     """Where, how large, which aspect and mirrored how often: two-sample tests over 1,500 crops of each."""
-    recipe = replace(ENHANCED, randaugment=None)
+    recipe = ENHANCED.replace(randaugment=None)
     data, image = encoded(coordinates(), "PNG"), coordinates()
     ours = TrainingImage(recipe, 64)
     bicubic = v2.InterpolationMode.BICUBIC
@@ -145,14 +144,14 @@ def test_crops_and_flips_are_distributed_as_torchvisions() -> None:
     assert ks_2samp(aspect(drawn), aspect(wanted)).pvalue > 0.001
     assert drawn[:, 4].mean() == pytest.approx(0.5, abs=0.05)
     # the test can fail: crops of a quarter at least are others
-    narrower = TrainingImage(replace(recipe, crop_scale=(0.25, 1.0)), 64)
+    narrower = TrainingImage(recipe.replace(crop_scale=(0.25, 1.0)), 64)
     other = boxes([narrower(data).permute(1, 2, 0).numpy() for _ in range(500)])
     assert ks_2samp(area(other), area(wanted)).pvalue < 1e-6
 
 
 @pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
 def test_a_crop_is_resampled_as_pillow_would(interpolation: str) -> None:
-    recipe = replace(ENHANCED, randaugment=None, interpolation=interpolation)
+    recipe = ENHANCED.replace(randaugment=None, interpolation=interpolation)
     for photo in PHOTOS.values():
         data = encoded(photo, quality=90)
         image = Image.open(io.BytesIO(data)).convert("RGB")
@@ -170,7 +169,7 @@ def test_a_crop_is_resampled_as_pillow_would(interpolation: str) -> None:
 @pytest.mark.parametrize("size", [(1000, 20), (20, 1000), (3, 1), (200, 100)])
 def test_an_image_too_narrow_for_a_crop_gives_torchvisions_centre(size: tuple[int, int]) -> None:
     height, width = size
-    recipe = replace(ENHANCED, crop_scale=(0.9, 1.0))
+    recipe = ENHANCED.replace(crop_scale=(0.9, 1.0))
     draws = torch.rand(2 + 2 * TRIES, generator=torch.Generator().manual_seed(0)).tolist()
     crop = v2.RandomResizedCrop(8, recipe.crop_scale, recipe.crop_aspect)
     wanted = crop.make_params([torch.empty(3, height, width)])

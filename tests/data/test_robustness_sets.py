@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -29,7 +28,17 @@ from roadmap.records.experiment import Data
 from roadmap.records.view import View
 from roadmap.runtime.distributed import World
 
-VIEW = View(32, 1.0, "bilinear", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), "fp32", False, 0, 4)
+VIEW = View(
+    image_size=32,
+    crop_ratio=1.0,
+    interpolation="bilinear",
+    mean=(0.0, 0.0, 0.0),
+    std=(1.0, 1.0, 1.0),
+    precision="fp32",
+    channels_last=False,
+    num_workers=0,
+    batch_size=4,
+)
 IMAGENET_SETS = ("imagenet_c", "imagenet_c_bar", "imagenet_a", "imagenet_r", "imagenet_sketch", "imagenet_v2")
 WNIDS = {"n01440764": 0, "n01498041": 6, "n02123045": 281, "n15075141": 999}
 
@@ -112,14 +121,14 @@ def test_training_on_them_is_refused(name: str) -> None:
 )
 def test_they_are_taken_whole(configs: dict[str, Data], change: dict, words: str) -> None:
     with pytest.raises(RequestError, match=words):
-        replace(configs["imagenet_c"], **change)
+        configs["imagenet_c"].replace(**change)
 
 
 def test_a_set_of_some_classes_masks_the_others(configs: dict[str, Data], tmp_path: Path) -> None:
     class_folders(tmp_path, WNIDS, ending="jpg")
     (tmp_path / "README.txt").write_text("as in the release")
     for name in ("imagenet_a", "imagenet_r"):
-        (part,) = open_parts(replace(configs[name], root=str(tmp_path), images=8), VIEW)
+        (part,) = open_parts(configs[name].replace(root=str(tmp_path), images=8), VIEW)
         assert (part.name, part.num_classes, part.classes, part.accepted) == ("", 1000, (0, 6, 281, 999), None)
         assert_each_shows_its_label(part)
         assert shown(part)[1] == [0, 0, 6, 6, 281, 281, 999, 999]
@@ -127,7 +136,7 @@ def test_a_set_of_some_classes_masks_the_others(configs: dict[str, Data], tmp_pa
 
 def test_all_classes_mask_none_and_v2s_folders_are_numbers_not_words(configs: dict[str, Data], tmp_path: Path) -> None:
     class_folders(tmp_path, {str(number): number for number in range(12)}, images=1, ending="jpeg")
-    data = replace(configs["imagenet_v2"], root=str(tmp_path), images=12, num_classes=12)
+    data = configs["imagenet_v2"].replace(root=str(tmp_path), images=12, num_classes=12)
     (part,) = open_parts(data, VIEW)
     assert part.classes is None
     # as words 10 and 11 would come before 2
@@ -137,23 +146,23 @@ def test_all_classes_mask_none_and_v2s_folders_are_numbers_not_words(configs: di
 
 @pytest.mark.parametrize("name", ["imagenet_c", "imagenet_c_bar"])
 def test_corruption_folders(name: str, configs: dict[str, Data], tmp_path: Path) -> None:
-    data = replace(configs[name], root=str(tmp_path), images=8, severities=(1, 5))
+    data = configs[name].replace(root=str(tmp_path), images=8, severities=(1, 5))
     for corruption in data.corruptions:
         for severity in (1, 5):
             class_folders(tmp_path / corruption / str(severity), WNIDS)
     # their own crop ratio goes before the network's
-    parts = open_parts(data, replace(VIEW, crop_ratio=0.5))
+    parts = open_parts(data, VIEW.replace(crop_ratio=0.5))
     assert [part.name for part in parts] == [f"{corruption}/{s}" for corruption in data.corruptions for s in (1, 5)]
     assert {(part.images, part.num_classes, part.classes) for part in parts} == {(8, 1000, None)}
     assert_each_shows_its_label(parts[-1])
     # by the network's own ratio nothing but the square in the middle would be shown
     assert shown(parts[0])[0][0, :, 0, 0].mean() > 0.5
     (wrong,) = open_parts(
-        replace(data, corruptions=data.corruptions[:1], severities=(1,), eval_crop_ratio=None),
-        replace(VIEW, crop_ratio=0.5),
+        data.replace(corruptions=data.corruptions[:1], severities=(1,), eval_crop_ratio=None),
+        VIEW.replace(crop_ratio=0.5),
     )
     assert shown(wrong)[0][0, :, 0, 0].mean() < 0.1
-    (one,) = open_parts(replace(data, corruptions=data.corruptions[3:4], severities=(5,)), VIEW)
+    (one,) = open_parts(data.replace(corruptions=data.corruptions[3:4], severities=(5,)), VIEW)
     assert one.name == f"{data.corruptions[3]}/5"
 
 
@@ -164,7 +173,7 @@ def test_real_has_several_right_labels_or_none(configs: dict[str, Data], tmp_pat
             write_image(tmp_path / "val" / wnid / f"ILSVRC2012_val_{number:08d}.JPEG", WNIDS[wnid], number)
     real = [[0], [998, 999], [], [7]]
     (tmp_path / "real.json").write_text(json.dumps(real))
-    data = replace(configs["imagenet_real"], root=str(tmp_path), images=4)
+    data = configs["imagenet_real"].replace(root=str(tmp_path), images=4)
     (part,) = open_parts(data, VIEW)
     # in the order of the files: image 1 of the first class, then 2 and 4; image 3 has no label
     assert part.accepted == (frozenset({0}), frozenset({998, 999}), frozenset({7}))
@@ -193,7 +202,7 @@ def cifar_c(root: Path, images: int = 6) -> np.ndarray:
 
 def test_cifar_c_has_five_severities_after_each_other(configs: dict[str, Data], tmp_path: Path) -> None:
     blocks = cifar_c(tmp_path)
-    parts = open_parts(replace(configs["cifar10_c"], root=str(tmp_path), images=6), VIEW)
+    parts = open_parts(configs["cifar10_c"].replace(root=str(tmp_path), images=6), VIEW)
     assert [part.name for part in parts] == [f"{name}/{severity}" for name in CORRUPTIONS for severity in range(1, 6)]
     images, labels = shown(parts[7])
     assert parts[7].name == "shot_noise/3"
@@ -236,12 +245,12 @@ def broken_layouts(tmp_path: Path) -> dict[str, tuple[str, dict, str]]:
 def test_broken_layouts_are_one_sentence(configs: dict[str, Data], tmp_path: Path) -> None:
     for folder, (name, changes, words) in broken_layouts(tmp_path).items():
         with pytest.raises(RequestError, match=words) as error:
-            open_parts(replace(configs[name], root=str(tmp_path / folder) + "/", **changes), VIEW)
+            open_parts(configs[name].replace(root=str(tmp_path / folder) + "/", **changes), VIEW)
         assert "\n" not in str(error.value)
 
 
 def test_a_plain_set_is_one_part_of_what_a_run_evaluates_on(configs: dict[str, Data]) -> None:
-    (part,) = open_parts(configs["digits"], replace(VIEW, batch_size=500))
+    (part,) = open_parts(configs["digits"], VIEW.replace(batch_size=500))
     images, labels = shown(part)
     _, test = read_images(configs["digits"], 32)
     assert (part.name, part.images, part.num_classes) == ("", 1200, 10)
@@ -251,7 +260,7 @@ def test_a_plain_set_is_one_part_of_what_a_run_evaluates_on(configs: dict[str, D
 
 def test_digits_corrupted_in_memory_as_the_network_sees_them(configs: dict[str, Data]) -> None:
     request = Corruptions(names=("fog", "gaussian_noise"), severities=(2, 4), seed=3)
-    view = replace(VIEW, image_size=48, crop_ratio=0.8, batch_size=700)
+    view = VIEW.replace(image_size=48, crop_ratio=0.8, batch_size=700)
     parts = corrupted_parts(configs["digits"], view, request)
     assert [part.name for part in parts] == ["fog/2", "fog/4", "gaussian_noise/2", "gaussian_noise/4"]
     (clean,) = open_parts(configs["digits"], view)
@@ -266,13 +275,13 @@ def test_digits_corrupted_in_memory_as_the_network_sees_them(configs: dict[str, 
 
 
 def test_image_files_are_corrupted_where_they_are_decoded(configs: dict[str, Data], photo_folder: Path) -> None:
-    data, request = replace(configs["imagefolder"], root=str(photo_folder)), Corruptions(severities=(3,))
-    view = replace(VIEW, image_size=96, crop_ratio=0.875, mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.2))
+    data, request = configs["imagefolder"].replace(root=str(photo_folder)), Corruptions(severities=(3,))
+    view = VIEW.replace(image_size=96, crop_ratio=0.875, mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.2))
     parts = corrupted_parts(data, view, request)
     assert [part.name for part in parts][8] == "frost_synthetic/3"
     before, labels = shown(open_parts(data, view)[0])
     alone = shown(parts[1])[0]
-    in_workers = shown(corrupted_parts(data, replace(view, num_workers=2, batch_size=3), request)[1])
+    in_workers = shown(corrupted_parts(data, view.replace(num_workers=2, batch_size=3), request)[1])
     assert torch.equal(alone, in_workers[0])
     assert in_workers[1] == labels
     assert parts[1].images == len(labels) == 10
@@ -284,7 +293,7 @@ def test_image_files_are_corrupted_where_they_are_decoded(configs: dict[str, Dat
 
 @pytest.mark.parametrize("source", ["digits", "imagefolder"])
 def test_processes_share_a_part(source: str, configs: dict[str, Data], photo_folder: Path) -> None:
-    data = configs[source] if source == "digits" else replace(configs[source], root=str(photo_folder))
+    data = configs[source] if source == "digits" else configs[source].replace(root=str(photo_folder))
     request = Corruptions(names=("contrast", "impulse_noise"), severities=(5,))
     whole = shown(corrupted_parts(data, VIEW, request)[1])
     shares = [shown(corrupted_parts(data, VIEW, request, World(rank, 3))[1]) for rank in range(3)]

@@ -37,8 +37,8 @@ def test_json_has_every_finding_with_its_fields(capsys: pytest.CaptureFixture[st
 @pytest.mark.parametrize(
     ("words", "status", "sentence"),
     [
-        (["device=foo"], 2, "unknown device 'foo'; choose auto, cpu, cuda, cuda:1 or mps"),
-        (["data=imagefolder"], 2, "data.root is not set; add data.root=…"),
+        (["device=foo"], 2, "unknown device 'foo' (choose auto, cpu, cuda, cuda:1 or mps)"),
+        (["data=imagefolder"], 2, "data.root is not set (add data.root=…)"),
         (["data=imagefolder", "data.root=/nowhere"], 1, "missing on this machine: data imagefolder"),
         (["runs_dir=/dev/null/runs"], 1, "missing on this machine: runs_dir"),
     ],

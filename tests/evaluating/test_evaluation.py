@@ -119,7 +119,7 @@ def test_the_records_are_one_file_a_way_of_evaluating_and_are_kept(run: Path, pl
     ((_, kept),) = examine([one], CPU, ALONE, force=False)
     assert kept
     assert one.file.read_bytes() == written
-    larger = exam(trained_run(run), replace(plain, image_size=40, crop_ratio=0.8))
+    larger = exam(trained_run(run), plain.replace(image_size=40, crop_ratio=0.8))
     ((record, kept),) = examine([larger], CPU, ALONE, force=False)
     assert not kept
     assert (record["image_size"], record["crop_ratio"]) == (40, 0.8)
@@ -136,21 +136,21 @@ def test_what_is_no_part_of_the_result_is_no_part_of_the_key(run: Path, plain: E
         name: exam(trained, request).key
         for name, request in {
             "plain": plain,
-            "placed": replace(plain, channels_last=False, batch_size=100, num_workers=0, save_predictions=True),
-            "precision": replace(plain, precision="bf16"),
-            "size": replace(plain, image_size=64),
-            "corrupted": replace(plain, corruptions=("fog",), severities=(1,)),
+            "placed": plain.replace(channels_last=False, batch_size=100, num_workers=0, save_predictions=True),
+            "precision": plain.replace(precision="bf16"),
+            "size": plain.replace(image_size=64),
+            "corrupted": plain.replace(corruptions=("fog",), severities=(1,)),
         }.items()
     }
     assert keys.pop("placed") == keys["plain"]
     assert len(set(keys.values())) == len(keys)
     assert exam(trained_run(run, averaged=True), plain).key != keys["plain"]
-    twice = [replace(plain, corruptions=names) for names in (("fog", "snow"), ("snow", "fog", "snow"))]
+    twice = [plain.replace(corruptions=names) for names in (("fog", "snow"), ("snow", "fog", "snow"))]
     assert len({exam(trained, request).key for request in twice}) == 1, "the same corruptions in another order"
 
 
 def test_predictions_are_saved_for_the_paired_tests(run: Path, plain: EvaluationRequest) -> None:
-    request = replace(plain, corruptions=("contrast",), severities=(5,), save_predictions=True)
+    request = plain.replace(corruptions=("contrast",), severities=(5,), save_predictions=True)
     one = exam(trained_run(run), request)
     whole, corrupted = record_of(one, force=True)["parts"]
     predictions = read_predictions(one.file.with_suffix(".npz"))
@@ -163,7 +163,7 @@ def test_predictions_are_saved_for_the_paired_tests(run: Path, plain: Evaluation
     assert one.kept()
     shutil.rmtree(one.file.with_suffix(""))
     assert not one.kept(), "the predictions that are asked for are to be made"
-    assert replace(one, save_predictions=False).kept()
+    assert one.replace(save_predictions=False).kept()
 
 
 def test_many_networks_share_the_images(run: Path, plain: EvaluationRequest, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,7 +172,7 @@ def test_many_networks_share_the_images(run: Path, plain: EvaluationRequest, mon
     opened = []
     loader = parts._loader
     monkeypatch.setattr(parts, "_loader", lambda *given: opened.append(given) or loader(*given))
-    request = replace(plain, corruptions=("pixelate",), severities=(3,))
+    request = plain.replace(corruptions=("pixelate",), severities=(3,))
     exams = [exam(trained_run(run), request), exam(trained_run(run, averaged=True), request)]
     together = [record for record, _ in examine(exams, CPU, ALONE, force=True)]
     assert len(opened) == 2, "the images as they are and corrupted, once each"
@@ -189,7 +189,7 @@ def test_the_best_checkpoint_is_said_to_be_chosen_on_the_images_of_its_run(run: 
     assert record["chosen_on_these_images"]
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert record["parts"][0]["top1"] == max(row["top1"] for row in rows)
-    elsewhere = record_of(exam(trained_run(run, "best"), replace(plain, data={"holdout": 0.5})))
+    elsewhere = record_of(exam(trained_run(run, "best"), plain.replace(data={"holdout": 0.5})))
     assert not elsewhere["chosen_on_these_images"]
     assert elsewhere["parts"][0]["images"] == 179
 
@@ -212,11 +212,11 @@ def test_weights_without_a_run(run: Path, plain: EvaluationRequest, tmp_path: Pa
     [
         (["step=gelu"], "step= is none of evaluation's settings"),
         (["data.mean=[0,0,0]"], "data.mean is the network's own"),
-        (["crop_ratio=1.5"], "crop_ratio=1.5 is out of range; it wants a value above 0 and up to 1"),
-        (["image_size=0"], "image_size=0 is out of range; it wants at least 1"),
-        (["weights=ema"], "unknown weights 'ema'; choose network or averaged"),
+        (["crop_ratio=1.5"], "crop_ratio must be above 0 and at most 1 (got 1.5)"),
+        (["image_size=0"], "image_size must be at least 1 (got 0)"),
+        (["weights=ema"], "unknown weights 'ema' (choose averaged or network)"),
         (["corruptions=[rain]"], "unknown corruption 'rain'"),
-        (["corruptions=[fog]", "severities=[6]"], "severity 6 is out of range"),
+        (["corruptions=[fog]", "severities=[6]"], "severities[0] must be at least 1 and at most 5 (got 6)"),
         (["corruptions=[frost]"], "frost=FOLDER"),
         (["severities=[1]"], "severities= goes with corruptions="),
     ],
@@ -236,7 +236,7 @@ def test_data_of_other_classes_and_sizes_that_do_not_fit_are_refused(
     with pytest.raises(RequestError, match="tells 10 classes apart, and imagefolder has 2"):
         record_of(exam(trained, photographs))
     with pytest.raises(RequestError, match=r"image_size=8: .*cannot take images of this size"):
-        record_of(exam(trained, replace(plain, image_size=8)))
+        record_of(exam(trained, plain.replace(image_size=8)))
 
 
 def test_averaged_weights_that_are_not_there_are_asked_for(run: Path, tmp_path: Path) -> None:
@@ -328,7 +328,17 @@ class Shades(nn.Module):
 @pytest.fixture(scope="module")
 def shades() -> Trained:
     """A network that was not trained, for ImageNet's classes."""
-    view = View(32, 1.0, "bilinear", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), "fp32", False, 0, 4)
+    view = View(
+        image_size=32,
+        crop_ratio=1.0,
+        interpolation="bilinear",
+        mean=(0.0, 0.0, 0.0),
+        std=(1.0, 1.0, 1.0),
+        precision="fp32",
+        channels_last=False,
+        num_workers=0,
+        batch_size=4,
+    )
     return Trained("shades", lambda size, classes: Shades(), 1000, None, view, {"file": "none", "epoch": None})
 
 
@@ -353,7 +363,7 @@ def test_a_published_set_in_parts(shades: Trained, tmp_path: Path) -> None:
     ]
     assert record["crop_ratio"] == 1.0
     with pytest.raises(RequestError, match="does not go with data=imagenet_c, whose images are published as they are"):
-        exam(shades, replace(request, crop_ratio=0.5))
+        exam(shades, request.replace(crop_ratio=0.5))
 
 
 def test_of_class_folders_those_to_evaluate_on_are_enough(shades: Trained, tmp_path: Path) -> None:
@@ -383,7 +393,7 @@ def test_how_images_are_cut_into_batches_is_nothing_to_the_means(cut: list[int])
 
 def test_two_processes_count_each_image_once(run: Path, plain: EvaluationRequest, tmp_path: Path) -> None:
     # 25 images a batch: the processes' shares are not cut alike
-    request = replace(plain, corruptions=("contrast",), severities=(2,), batch_size=100)
+    request = plain.replace(corruptions=("contrast",), severities=(2,), batch_size=100)
 
     def work() -> None:
         from roadmap.runtime.distributed import join

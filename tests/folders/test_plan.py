@@ -43,13 +43,13 @@ def test_the_name_tells_studies_and_lists_of_runs_apart() -> None:
 @pytest.mark.parametrize(
     ("changes", "row", "words"),
     [
-        ({"study": 2.5}, {}, "study is 2.5; it should be an object"),
-        ({"study": {"name": "orders"}}, {}, "it has no others"),
-        ({"orders": ["gelu"]}, {}, "orders is ['gelu']; it should be a list of lists of words"),
-        ({"data": {}}, {}, "data is {}; it should be a word"),
+        ({"study": 2.5}, {}, "study must be a mapping (got 2.5)"),
+        ({"study": {"name": "orders"}}, {}, "changes and study.others must not be null for study.name 'orders'"),
+        ({"orders": ["gelu"]}, {}, "orders[0] must be a list of strings (got 'gelu')"),
+        ({"data": {}}, {}, "data must be a string (got {})"),
         ({"runs": 3}, {}, "sweep.json counts 3 runs and plan.jsonl has 2"),
-        ({}, {"epochs": "30"}, "epochs is '30'; it should be a whole number"),
-        ({}, {"overrides": [1]}, "overrides is [1]; it should be a list of words"),
+        ({}, {"epochs": "30"}, "plan.jsonl[0].epochs must be an integer (got '30')"),
+        ({}, {"overrides": [1]}, "plan.jsonl[0].overrides[0] must be a string (got 1)"),
     ],
 )
 def test_a_plan_of_other_kinds_of_values_is_named(

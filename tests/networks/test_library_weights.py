@@ -14,8 +14,8 @@ from roadmap.errors import RequestError
 from roadmap.networks.library_weights import library_weights
 from roadmap.records.rival import Rival
 
-SMALL = Rival("torchvision", "shufflenet_v2_x0_5", {})
-TINY_VIT = Rival("timm", "test_vit", {})
+SMALL = Rival(library="torchvision", name="shufflenet_v2_x0_5", options={})
+TINY_VIT = Rival(library="timm", name="test_vit", options={})
 
 
 @pytest.fixture
@@ -41,8 +41,8 @@ def test_torchvisions_weights_are_those_in_its_cache(hub: Path, monkeypatch: pyt
     assert (weights.name, weights.shown.image_size, weights.shown.crop_ratio) == ("IMAGENET1K_V1", 224, 0.875)
     assert (weights.shown.interpolation, weights.num_classes) == ("bilinear", 1000)
     assert weights.shown.mean == (0.485, 0.456, 0.406)
-    with pytest.raises(RequestError, match="no weights 'V3' of resnet50; choose IMAGENET1K_V1, IMAGENET1K_V2"):
-        library_weights(Rival("torchvision", "resnet50", {}), "V3")
+    with pytest.raises(RequestError, match=r"no weights 'V3' of resnet50 \(choose IMAGENET1K_V1, IMAGENET1K_V2"):
+        library_weights(Rival(library="torchvision", name="resnet50", options={}), "V3")
 
 
 def test_timms_weights_are_those_in_the_hubs_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,4 +70,4 @@ def test_timms_weights_are_those_in_the_hubs_cache(tmp_path: Path, monkeypatch: 
 
 def test_no_library_has_weights_of_a_papers_network() -> None:
     with pytest.raises(RequestError, match="no library has weights of rvt_small"):
-        library_weights(Rival("roadmap", "rvt_small", {}))
+        library_weights(Rival(library="roadmap", name="rvt_small", options={}))

@@ -102,7 +102,7 @@ def test_what_a_rival_is_called_and_costs(swin: Composed) -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["model=timm"], "name is not set; add name=…"),
+        (["model=timm"], "name is not set (add name=…)"),
         (["model=timm", "name=resnet26e"], "timm has no classifier 'resnet26e'; did you mean"),
         (["model=torchvision", "name=swin"], "torchvision has no classifier 'swin'; did you mean"),
         (["model=nano_swin", "step=gelu"], "step=gelu does not go with model=: it changes our own network"),
@@ -113,7 +113,7 @@ def test_what_a_rival_is_called_and_costs(swin: Composed) -> None:
             ["model=torchvision", "name=resnet18", "recipe.network.stochastic_depth=0.1"],
             "recipe.network.stochastic_depth=0.1 does not go with torchvision's resnet18, which has none",
         ),
-        (["model=nano_swim"], "unknown model 'nano_swim'; choose"),
+        (["model=nano_swim"], "unknown model 'nano_swim' (choose"),
         (["name=resnet18"], "unknown setting 'name'"),
     ],
 )

@@ -34,7 +34,7 @@ OPTIONS = {
     "norm": ["batch", "layer"],
     "downsampling": ["in_block", "separate"],
 }
-PLAIN = NetworkRecipe("trunc_normal", layer_scale=None, stochastic_depth=0.0, head_init_scale=1.0)
+PLAIN = NetworkRecipe(weight_init="trunc_normal", layer_scale=None, stochastic_depth=0.0, head_init_scale=1.0)
 
 
 COMBINATIONS = list(itertools.product(*OPTIONS.values()))
@@ -180,7 +180,11 @@ def test_channels_last_gives_the_same_logits(regime: str) -> None:
 
 def test_stochastic_depth_rises_linearly_and_is_off_in_evaluation() -> None:
     design = compose(["regime=nano", "step=separate_downsampling"]).design
-    network = Network(design, NetworkRecipe("trunc_normal", None, 0.5, 1.0), num_classes=10)
+    network = Network(
+        design,
+        NetworkRecipe(weight_init="trunc_normal", layer_scale=None, stochastic_depth=0.5, head_init_scale=1.0),
+        num_classes=10,
+    )
     rates = [getattr(block.drop, "p", 0.0) for stage in network.stages for block in stage]
     assert rates == pytest.approx([0.0, 0.1, 0.2, 0.3, 0.4, 0.5])
     images = torch.randn(2, 3, 32, 32)

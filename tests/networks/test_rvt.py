@@ -136,12 +136,17 @@ def test_stochastic_depth_rises_from_nothing_to_the_rate_of_the_last_block() -> 
 @pytest.mark.parametrize(
     ("name", "image_size", "options", "message"),
     [
-        ("rvt_ti", 32, {}, "unknown RVT 'rvt_ti'; choose rvt_s_plus or rvt_b_plus"),
-        ("rvt_s_plus", 32, {"dept": 3}, "unknown key model.options.dept; choose width, heads"),
+        ("rvt_ti", 32, {}, r"unknown RVT 'rvt_ti' \(choose rvt_s_plus or rvt_b_plus\)"),
+        ("rvt_s_plus", 32, {"dept": 3}, r"unknown key model.options.dept \(choose width, heads"),
         ("rvt_s_plus", 32, {"width": 100}, r"model.options.width=100 does not go with model.options.heads=6"),
-        ("rvt_s_plus", 32, {"patch_size": 6}, r"model.options.patch_size=6 does not fit: it wants a multiple of 4"),
-        ("rvt_s_plus", 32, {"depth": 0}, r"model.options.depth=0 is out of range; it wants at least 1"),
-        ("rvt_s_plus", 8, {}, r"image_size=8 is out of range; it wants at least 16, one patch"),
+        (
+            "rvt_s_plus",
+            32,
+            {"patch_size": 6},
+            r"model.options.patch_size must be at least 4 and a multiple of 4 \(",
+        ),
+        ("rvt_s_plus", 32, {"depth": 0}, r"model.options.depth must be at least 1 \(got 0\)"),
+        ("rvt_s_plus", 8, {}, r"image_size must be at least 16, one patch \(got 8\)"),
     ],
 )
 def test_what_does_not_fit_is_named(name: str, image_size: int, options: dict[str, int], message: str) -> None:

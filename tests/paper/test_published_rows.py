@@ -87,12 +87,15 @@ SWIN = {"label": "Swin-T", "change": "model=swin_t"}
     [
         ({"rows": []}, "rows=mine has no rows"),
         ({"rows": [SWIN, SWIN]}, "rows=mine has two rows 'Swin-T'; give one a label of its own"),
-        ({"rows": [SWIN], "table": [1]}, "unknown key rows.table; choose name, tables or rows"),
-        ({"rows": [SWIN], "tables": [3]}, "unknown table 3 in rows.tables; choose 1, 2, 8 or 12"),
-        ({"rows": ["model=swin_t"]}, "rows.rows has 'model=swin_t'; it wants {label: Swin-T, change: model=swin_t}"),
-        ({"rows": [{"label": "Swin-T"}]}, "rows.rows.change is not set"),
-        ({"rows": [SWIN | {"size": 3}]}, "unknown key rows.rows.size; choose label, change, image_size or why"),
-        ({"rows": [SWIN | {"image_size": "big"}]}, "rows.rows.image_size='big' does not fit: it wants a whole number"),
+        ({"rows": [SWIN], "table": [1]}, "unknown key rows.table (choose name, tables or rows)"),
+        ({"rows": [SWIN], "tables": [3]}, "unknown table 3 in rows.tables (choose 1, 2, 8 or 12)"),
+        (
+            {"rows": ["model=swin_t"]},
+            "rows.rows must be mappings such as {label: Swin-T, change: model=swin_t} (got ",
+        ),
+        ({"rows": [{"label": "Swin-T"}]}, "rows.rows.change is missing"),
+        ({"rows": [SWIN | {"size": 3}]}, "unknown key rows.rows.size (choose label, change, image_size or why)"),
+        ({"rows": [SWIN | {"image_size": "big"}]}, "rows.rows.image_size must be an integer at least 1 (got 'big')"),
     ],
 )
 def test_what_does_not_fit_is_named(node: dict[str, Any], message: str) -> None:

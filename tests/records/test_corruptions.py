@@ -302,12 +302,12 @@ def test_frost_without_photographs_is_refused_or_called_by_another_name(tmp_path
 @pytest.mark.parametrize(
     ("request_", "words"),
     [
-        ({"names": ("fogg",)}, "unknown corruption 'fogg'; choose gaussian_noise, "),
-        ({"severities": (0,)}, "severity 0 is out of range; choose 1 to 5"),
-        ({"names": ()}, "corruptions.names is empty"),
-        ({"severities": (1.5,)}, "wants a whole number"),
+        ({"names": ("fogg",)}, r"unknown corruption 'fogg' \(choose gaussian_noise, "),
+        ({"severities": (0,)}, r"corruptions.severities\[0\] must be at least 1 and at most 5 \(got 0\)"),
+        ({"names": ()}, "corruptions.names must not be empty"),
+        ({"severities": (1.5,)}, r"corruptions.severities\[0\] must be an integer"),
     ],
 )
 def test_a_wrong_request_is_one_sentence(request_: dict, words: str) -> None:
     with pytest.raises(RequestError, match=words):
-        Corruptions(**request_)
+        Corruptions.from_mapping(request_)

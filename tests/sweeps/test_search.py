@@ -49,15 +49,15 @@ def test_a_job_hands_its_sweeper_a_number_or_one_for_each_objective() -> None:
     [
         (["data.holdout=0"], "data.holdout=0 would make the search choose by the test images"),
         (["seed=0,1"], "seed=0,1 does not go with study=search, which compares designs trained alike"),
-        (["kernel=k3,k6"], "unknown kernel 'k6'; choose"),
+        (["kernel=k3,k6"], "unknown kernel 'k6' (choose"),
         (["kernel=k3", "downsampling=separate"], "study.space has nothing left to vary"),
         (["study.space.downsampling=separate"], "study.space.downsampling=separate does not fit: it wants a sweep"),
         (
             ["conv=dense", "kernel=k3,k5"],
             "no design that was tried of study.space fits: depthwise_position=first does not go with conv=dense",
         ),
-        (["study.objectives=[gmacs]"], "does not fit; choose"),
-        (["study.gmacs=[3,2]"], "it wants"),
+        (["study.objectives=[gmacs]"], "(choose [top1]"),
+        (["study.gmacs=[3,2]"], "study.gmacs must be [least, most] (got [3.0, 2.0])"),
         (["seeds=[0,1]"], "seeds= does not go with study=search; a trial has one seed="),
     ],
 )
@@ -79,8 +79,8 @@ def test_a_search_is_known_by_what_defines_its_trials() -> None:
     assert Plan.of([*reversed(FIXED), "study.n_trials=7", "study.jobs=2", "runs_dir=elsewhere"], []).name == plan.name
     space, search = plan.space, plan.search
     others = [
-        replace(space, search=replace(search, seed=1)),
-        replace(space, search=replace(search, gmacs=(0.0, 1.0))),
+        replace(space, search=search.replace(seed=1)),
+        replace(space, search=search.replace(gmacs=(0.0, 1.0))),
         replace(space, sweeps=space.sweeps | {"kernel": "k3,k5"}),
         replace(space, sample=space.sample.with_seed(1)),
         replace(space, hydra=("hydra.sweeper.sampler.mutation_prob=0.5",)),

@@ -71,7 +71,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 def log(folder: Path, new: list[dict[str, Any]], mode: Literal["online", "offline"] | None, **ending: Any) -> None:
     """Log one start of the run, from its opening to its end."""
-    logger = loggers.open_logger(Logger("wandb", mode=mode), SUMMARY, folder)
+    logger = loggers.open_logger(Logger(name="wandb", mode=mode), SUMMARY, folder)
     for row in new:
         logger.log(row)
     logger.close(SUMMARY | {"status": "finished", "top1": 10.0 * len(new)} | ending)
@@ -181,7 +181,7 @@ def test_a_server_that_does_not_answer_is_not_waited_for(
     monkeypatch.setattr(wandb_logger, "INIT_SECONDS", 1.0)
     server.mood = mood
     began = time.monotonic()
-    logger = loggers.open_logger(Logger("wandb"), SUMMARY, tmp_path)
+    logger = loggers.open_logger(Logger(name="wandb"), SUMMARY, tmp_path)
     for row in rows(1, 3):
         logger.log(row)
     logger.close(SUMMARY | {"status": "finished"})
@@ -202,7 +202,7 @@ def test_a_server_that_goes_away_in_the_middle_does_not_hold_the_run(
     tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(wandb_logger, "FINISH_SECONDS", 1.0)
-    logger = loggers.open_logger(Logger("wandb"), SUMMARY, tmp_path)
+    logger = loggers.open_logger(Logger(name="wandb"), SUMMARY, tmp_path)
     logger.log(rows(1, 1)[0])
     assert loggers.background.drain(60)
     server.leave()
@@ -221,7 +221,7 @@ def test_a_client_that_is_killed_is_done_without_and_the_next_run_has_one(
 ) -> None:
     for name in ("killed", "next"):
         (tmp_path / name).mkdir()
-    logger = loggers.open_logger(Logger("wandb"), SUMMARY, tmp_path / "killed")
+    logger = loggers.open_logger(Logger(name="wandb"), SUMMARY, tmp_path / "killed")
     assert loggers.background.drain(60)
     connection: Any = wandb.setup()._connection
     os.kill(connection._proc._process.pid, signal.SIGKILL)
@@ -241,7 +241,7 @@ from roadmap.tracking import background, loggers, wandb_client
 from roadmap.records.experiment import Logger
 summary = {SUMMARY!r}
 loggers.background.seconds = background.NOTICE_SECONDS = wandb_client.LEAVE_SECONDS = 1
-logger = loggers.open_logger(Logger("wandb", mode="offline"), summary, pathlib.Path({str(tmp_path)!r}))
+logger = loggers.open_logger(Logger(name="wandb", mode="offline"), summary, pathlib.Path({str(tmp_path)!r}))
 assert loggers.background.drain(60)
 os.kill(wandb.setup()._connection._proc._process.pid, signal.SIGSTOP)
 logger.close(summary | {{"status": "finished"}})

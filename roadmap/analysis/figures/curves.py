@@ -10,11 +10,11 @@ import pandas as pd
 from roadmap.analysis.figures.charts import check_one_comparison
 from roadmap.analysis.figures.labels import group_key, group_names
 from roadmap.analysis.table import data_words
-from roadmap.checked import listed
 from roadmap.config.rows import paper_parents
 from roadmap.errors import RequestError
 from roadmap.plots.charts import framed, inline, wrapped
 from roadmap.plots.theme import BLUE, GREY, SKY, VERMILLION
+from roadmap.textual import listed
 
 LABELS = {
     "top1": "top-1 accuracy (%)",
@@ -55,12 +55,12 @@ def draw_curves(runs: pd.DataFrame, history: pd.DataFrame, metric: str) -> alt.V
     """
     numbers = [name for name in history.select_dtypes("number").columns if name not in NOT_METRICS]
     if metric not in numbers:
-        known = f"; choose {listed(sorted(numbers))}" if numbers else ", nor has any run here an epoch yet"
+        known = f" (choose {listed(sorted(numbers))})" if numbers else ", nor has any run here an epoch yet"
         raise RequestError(f"no run logged a metric '{metric}'{known}")
     check_one_comparison(runs)
     curves = _curves(runs, history[history[metric].notna()], metric)
     if not curves:
-        raise RequestError(f"none of these runs logged '{metric}'; choose {listed(sorted(numbers))}")
+        raise RequestError(f"none of these runs logged '{metric}' (choose {listed(sorted(numbers))})")
     label = LABELS.get(metric, metric)
     return curves_chart(curves, label, title=f"Learning curves: {label}", subtitle=f"{data_words(runs)}; by epoch")
 

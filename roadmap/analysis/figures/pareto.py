@@ -17,9 +17,8 @@ from roadmap.analysis.groups import summarise
 from roadmap.analysis.reading.runs import definition_keys
 from roadmap.analysis.report.commands import logged_overrides
 from roadmap.analysis.table import data_words, held_out, mac_factor, mac_header
-from roadmap.checked import listed
 from roadmap.errors import RequestError
-from roadmap.textual import aligned
+from roadmap.textual import aligned, listed
 
 AXES = ("gmacs", "params")  # of COSTS, those that are a design's own
 COLUMNS = ("point", "variant", "n", "top1", "top1_std", "low", "high", "gmacs", "params_m", "mark", "command")
@@ -60,7 +59,7 @@ def front(runs: pd.DataFrame, x: str = "gmacs") -> Front:
     Raises RequestError for runs whose accuracies are no comparison, those of several recipes among them.
     """
     if x not in AXES:
-        raise RequestError(f"unknown x '{x}' of a Pareto front; choose {listed(AXES)}")
+        raise RequestError(f"unknown x '{x}' of a Pareto front (choose {listed(AXES)})")
     cost = COSTS[x]
     all_runs = len(runs)
     runs = runs[(runs["status"] == "finished") & runs["top1"].notna() & runs[cost.column].notna()]

@@ -12,11 +12,11 @@ from roadmap.analysis.figures.labels import group_names
 from roadmap.analysis.groups import summarise
 from roadmap.analysis.reading.benches import with_speeds
 from roadmap.analysis.table import data_words, mac_factor, mac_header
-from roadmap.checked import listed
 from roadmap.errors import RequestError
 from roadmap.plots.charts import framed, inline, text_width
 from roadmap.plots.labels import leader_ends, place_labels
 from roadmap.plots.theme import BLUE, GREY, SKY, SMALL
+from roadmap.textual import listed
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def draw_tradeoff(runs: pd.DataFrame, x: str, benches: pd.DataFrame | None = Non
     if x not in costs:
         if x in BENCH_COSTS:
             raise RequestError(f"--x {x} is what `roadmap bench` measures; name its record by --bench")
-        raise RequestError(f"unknown x '{x}'; choose {listed(costs)}")
+        raise RequestError(f"unknown x '{x}' (choose {listed(costs)})")
     cost = costs[x]
     runs = runs[runs["status"] == "finished"]
     if not len(runs):

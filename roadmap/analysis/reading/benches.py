@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from msgspec import UNSET, UnsetType
 
 from roadmap.errors import RequestError
 from roadmap.folders.apart import files_below
-from roadmap.foreign import check_fields, parse_json
+from roadmap.untrusted_io import parse_json
+from roadmap.validation import FileRecord, Int64, converted
 
 Places = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 Record = dict[str, Any]
@@ -22,6 +24,63 @@ MACHINE = ("device", "processor", "threads")
 HOW = ("precision", "channels_last", "compile")
 IDENTITY = ("name", "variant", "regime", "design", "layer_scale", "num_classes", "image_size")
 COUNTS = ("gmacs", "params_m", "activations_m")
+
+
+class Quartiles(FileRecord):
+    """A measurement over the rounds of a bench."""
+
+    median: float
+    low: float
+    high: float
+
+
+class Outcome(FileRecord):
+    """What a network reached in a mode, or why it did not run."""
+
+    images_per_second: Quartiles | UnsetType = UNSET
+    milliseconds: Quartiles | UnsetType = UNSET
+    relative: Quartiles | UnsetType = UNSET
+    batch: Int64 | UnsetType = UNSET
+    peak_memory_gb: float | None = None
+    error: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.batch is UNSET and any(getattr(self, name) is not UNSET for name in MEASURED):
+            raise ValueError("batch is missing")
+
+
+class BenchRow(FileRecord):
+    """A network of a bench: what it is, what it costs, and what was measured."""
+
+    name: str
+    variant: str
+    design: dict[str, Any]
+    layer_scale: bool
+    num_classes: Int64
+    image_size: Int64
+    precision: str
+    channels_last: bool
+    compile: bool
+    published: dict[str, Any]
+    regime: str | None = None
+    gmacs: float | None = None
+    params_m: float | None = None
+    activations_m: float | None = None
+    inference: Outcome | UnsetType = UNSET
+    training: Outcome | UnsetType = UNSET
+    latency: Outcome | UnsetType = UNSET
+
+
+class BenchRecord(FileRecord):
+    """A file of ``roadmap bench``."""
+
+    bench_id: str
+    ended: str
+    device: str
+    processor: str
+    threads: Int64
+    rows: tuple[BenchRow, ...]
+    schema: Int64 = 1
 
 
 def load_bench(places: Places) -> pd.DataFrame:
@@ -77,34 +136,10 @@ def _read(file: Path) -> Record:
     if not isinstance(record, dict) or "bench_id" not in record or not isinstance(record.get("rows"), list):
         raise RequestError(f"{file} is no record of `roadmap bench`: it has no bench_id and rows")
     try:
-        check_fields(record, "a word", ("bench_id", "ended", "device", "processor"), needed=True)
-        check_fields(record, "a whole number", ("threads",), needed=True)
-        for row in record["rows"]:
-            _check_row(row)
+        converted(record, BenchRecord)
     except ValueError as error:
         raise RequestError(f"{file} is a damaged record of `roadmap bench`: {error}") from error
     return record
-
-
-def _check_row(row: Any) -> None:
-    """Raises ValueError, in words, for what a network's row cannot be."""
-    if not isinstance(row, dict):
-        raise ValueError("one of its rows is no object")
-    check_fields(row, "a word", ("name", "variant", "precision"), needed=True)
-    check_fields(row, "a word", ("regime",))
-    check_fields(row, "an object", ("design", "published"), needed=True)
-    check_fields(row, "a whole number", ("num_classes", "image_size"), needed=True)
-    check_fields(row, "true or false", ("layer_scale", "channels_last", "compile"), needed=True)
-    check_fields(row, "a number", COUNTS)
-    check_fields(row, "an object", MODES)
-    for outcome in (row[mode] for mode in MODES if mode in row):
-        check_fields(outcome, "an object of numbers", MEASURED)
-        check_fields(outcome, "a whole number", ("batch",), needed=any(key in outcome for key in MEASURED))
-        check_fields(outcome, "a number", ("peak_memory_gb",))
-        check_fields(outcome, "a word", ("error",))
-        for key in MEASURED:
-            if key in outcome:
-                check_fields(outcome[key], "a number", ("median", "low", "high"), needed=True)
 
 
 def speeds(benches: pd.DataFrame, column: str) -> tuple[dict[str, float], str]:

@@ -12,7 +12,7 @@ from roadmap.analysis.reading.runs import Folders
 from roadmap.errors import RequestError
 from roadmap.folders.apart import files_below
 from roadmap.folders.evaluation_record import EVALUATIONS, read_record, whole_record
-from roadmap.foreign import reason
+from roadmap.untrusted_io import reason
 
 Folder = str | os.PathLike[str]
 # of a record, what each of its rows repeats

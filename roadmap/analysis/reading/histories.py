@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from roadmap.folders.runfolder import read_metrics
-from roadmap.foreign import parse_json
+from roadmap.untrusted_io import parse_json
 
 if TYPE_CHECKING:
     import polars as pl

@@ -1,45 +1,30 @@
 """Logged runs as pandas tables. Reads records only; never imports torch."""
 
-import json
 import os
 import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import orjson
+import msgspec
 import pandas as pd
 
-from roadmap.checked import listed
 from roadmap.errors import RequestError
 from roadmap.folders.apart import APART
 from roadmap.folders.evaluation_record import EVALUATIONS
 from roadmap.folders.runfolder import METRICS, SUMMARY
-from roadmap.foreign import check_fields, parse_json, reason
 from roadmap.garbage import no_garbage_collection
+from roadmap.records.summary import NUMBERS, Summary
+from roadmap.untrusted_io import parse_json, reason
+from roadmap.validation import converted
 
 Folders = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
-Summary = dict[str, Any]
+Row = dict[str, Any]
 
 # What every table of runs has, whatever version wrote their records; None where a record has it not.
-FIELDS = (
-    *("run_id", "status", "regime", "step", "variant", "design", "seed", "data", "recipe", "epochs", "batch_size"),
-    *("image_size", "precision", "train_images", "val_images", "gmacs", "params_m", "activations_m"),
-    *("top1", "top5", "best_top1", "train_seconds", "images_per_second", "peak_memory_gb", "device"),
-    *("batch_norm_images", "git_commit", "versions", "started", "ended", "error", "definition"),
-)
-NUMBERS = (
-    *("seed", "epochs", "batch_size", "image_size", "train_images", "val_images", "gmacs", "params_m", "activations_m"),
-    *("top1", "top5", "best_top1", "train_seconds", "images_per_second", "peak_memory_gb", "batch_norm_images"),
-)
-WORDS = (
-    *("regime", "step", "variant", "data", "recipe", "precision", "device"),
-    *("git_commit", "started", "ended", "error"),
-)
-NESTED = ("design", "versions", "definition")
+FIELDS = Summary.__struct_fields__
 BY_NAME = "known by name only"  # marks what stands for the definition of a record that has none
 WANDB = "wandb://"
-STATUSES = ("finished", "running", "failed", "interrupted")
 
 
 def load_runs(folders: Folders) -> pd.DataFrame:
@@ -81,7 +66,7 @@ def read_runs(folders: Folders) -> tuple[pd.DataFrame, list[str]]:
 
 
 def _read_runs(folders: Folders) -> tuple[pd.DataFrame, list[str]]:
-    summaries: dict[str, Summary] = {}
+    summaries: dict[str, Row] = {}
     skipped: list[str] = []
     for summary in _summaries(folders, skipped):
         other = summaries.get(summary["run_id"])
@@ -100,7 +85,7 @@ def _read_runs(folders: Folders) -> tuple[pd.DataFrame, list[str]]:
 def definition_keys(runs: pd.DataFrame) -> list[bytes]:
     """One text a run, equal for runs that differ in nothing but the seed."""
     without_seed = ({key: value for key, value in defined.items() if key != "seed"} for defined in runs["definition"])
-    return [orjson.dumps(defined, option=orjson.OPT_SORT_KEYS) for defined in without_seed]
+    return [msgspec.json.encode(defined, order="sorted") for defined in without_seed]
 
 
 def read_history(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
@@ -124,7 +109,7 @@ def _online(addresses: list[str]) -> pd.DataFrame:
     return pd.DataFrame([row for address in addresses for row in wandb_histories(address)])
 
 
-def _summaries(folders: Folders, skipped: list[str]) -> Iterator[Summary]:
+def _summaries(folders: Folders, skipped: list[str]) -> Iterator[Row]:
     """The record of each run, with its ``path``."""
     for folder in [folders] if isinstance(folders, str | os.PathLike) else folders:
         place = os.fspath(folder)
@@ -145,34 +130,24 @@ def _summaries(folders: Folders, skipped: list[str]) -> Iterator[Summary]:
             raise RequestError(f"no folder {place}")
 
 
-def _read_summary(folder: str) -> Summary:
-    """A run's record with what grouping needs; ValueError says in words what is wrong with it."""
+def _read_summary(folder: str) -> Row:
+    """A run's record with what grouping needs. Raises ValueError."""
     try:
         with open(os.path.join(folder, SUMMARY), "rb") as opened:
             text = opened.read()
     except FileNotFoundError:
         raise ValueError("is not there, so nothing says what was run") from None
-    try:
-        summary = orjson.loads(text)
-    except ValueError:
-        # Python's own parser takes NaN, which Python's own writes; but also half a character, which no table does
-        summary = parse_json(text)
-        json.dumps(summary, ensure_ascii=False).encode()
-    if not isinstance(summary, dict) or not isinstance(summary.get("run_id"), str):
-        raise ValueError("no run's record: it has no run_id")
-    check_fields(summary, "a number", NUMBERS)
-    check_fields(summary, "a word", WORDS)
-    check_fields(summary, "an object", NESTED)
-    if summary.get("status") not in STATUSES:
-        raise ValueError(f"status is {summary.get('status')!r}; it should be {listed(STATUSES)}")
-    if summary.get("definition") is None:
-        summary["definition"] = _definition_by_name(summary)
-    if summary.get("variant") is None:
-        summary["variant"] = summary.get("step") or summary["run_id"]
-    return summary
+    row = parse_json(text)
+    record = msgspec.structs.asdict(converted(row, Summary))
+    row = {name: record.get(name, value) for name, value in row.items()} | {"schema": record["schema"]}
+    if row.get("definition") is None:
+        row["definition"] = _definition_by_name(row)
+    if row.get("variant") is None:
+        row["variant"] = row.get("step") or row["run_id"]
+    return row
 
 
-def _definition_by_name(summary: Summary) -> dict[str, Any]:
+def _definition_by_name(summary: Row) -> dict[str, Any]:
     """For records from before runs said what defines them: their conditions as far as they have names."""
     keys = ("design", "recipe", "data", "seed", "epochs", "batch_size", "image_size", "precision")
     return {BY_NAME: True} | {key: summary[key] for key in keys if key in summary}

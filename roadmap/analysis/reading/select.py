@@ -6,9 +6,9 @@ from typing import Any
 import pandas as pd
 
 from roadmap.analysis.reading.runs import definition_keys
-from roadmap.checked import listed
 from roadmap.errors import RequestError
 from roadmap.nested import flat
+from roadmap.textual import listed
 
 NESTED = ("design", "definition", "versions", "seeds")
 
@@ -102,4 +102,4 @@ def grouped(runs: pd.DataFrame, by: str) -> pd.DataFrame:
 
 def _unknown(option: str, name: str, table: pd.DataFrame) -> str:
     names = sorted(str(column) for column in table if column not in NESTED)
-    return f"{option}: unknown field '{name}'; choose {listed(names)}"
+    return f"{option}: unknown field '{name}' (choose {listed(names)})"

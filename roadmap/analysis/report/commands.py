@@ -8,7 +8,7 @@ from pathlib import Path
 
 from roadmap.config.path import Row, Step, compose_path
 from roadmap.errors import RequestError
-from roadmap.foreign import parse_yaml
+from roadmap.untrusted_io import parse_yaml
 
 WORD = re.compile(r"[+~]*\w[\w./@:-]*=")
 
