@@ -6,9 +6,8 @@
 from pathlib import Path
 
 import cv2
-import matplotlib.pyplot as plt
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
 from sklearn.datasets import load_sample_image
 
 from roadmap.config.compose import compose
@@ -17,6 +16,7 @@ from roadmap.data.weather import corrupt
 from roadmap.records.corruptions import WITHOUT_PHOTOGRAPHS
 
 SEVERITIES = (1, 3, 5)
+CELL, GAP, TITLE = 76, 4, 14  # pixels
 
 
 def main() -> None:
@@ -25,22 +25,18 @@ def main() -> None:
     digit = np.ascontiguousarray(test.pixels[10].permute(1, 2, 0).numpy())
     columns = [(image, severity) for image in (photograph, digit) for severity in SEVERITIES]
     half = -(-len(WITHOUT_PHOTOGRAPHS) // 2)
-    figure, axes = plt.subplots(half, 2 * len(columns), figsize=(9.6, 6.6), dpi=100)
-    for axis in axes.flat:
-        axis.axis("off")
+    width, height = CELL + GAP, CELL + TITLE
+    sheet = Image.new("RGB", (2 * len(columns) * width - GAP, half * height), "white")
+    draw = ImageDraw.Draw(sheet)
     for number, name in enumerate(WITHOUT_PHOTOGRAPHS):
-        row, left = number % half, number // half * len(columns)
+        left, top = number // half * len(columns) * width, number % half * height
+        draw.text((left, top + 1), name.replace("_", " "), "black", font_size=10)
         for offset, (image, severity) in enumerate(columns):
-            axis = axes[row, left + offset]
-            corrupted = corrupt(image, name, severity, np.random.default_rng(0))
-            axis.imshow(corrupted, interpolation="antialiased" if image is photograph else "nearest")
-            if offset == 0:
-                axis.set_title(name.replace("_", " "), fontsize=8, loc="left", pad=2)
-    figure.subplots_adjust(0.005, 0.005, 0.995, 0.97, 0.04, 0.22)
-    file = Path(__file__).parent / "corruptions.png"
-    figure.savefig(file)
+            corrupted = Image.fromarray(corrupt(image, name, severity, np.random.default_rng(0)))
+            method = Image.Resampling.LANCZOS if image is photograph else Image.Resampling.NEAREST
+            sheet.paste(corrupted.resize((CELL, CELL), method), (left + offset * width, top + TITLE - 1))
     # a palette is enough for a page, at a third of the size
-    Image.open(file).convert("RGB").quantize(256).save(file, optimize=True)
+    sheet.quantize(256).save(Path(__file__).parent / "corruptions.png", optimize=True)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from roadmap.sweeps.studies import Orders
 from roadmap.textual import csv, printable
 
 if TYPE_CHECKING:
+    import altair as alt
     import pandas as pd
 
     from roadmap.analysis.attribution import Attribution
@@ -49,25 +50,26 @@ def main(arguments: list[str]) -> int:
     runs = chosen_runs(folders, options.where) if folders else None
     found, steps, hints = attributed(runs, folders, overrides, options.config_dir)
     if file is not None:
-        draw(found, steps, file)
+        from roadmap.plots.charts import save
+
+        save(draw(found, steps), file)
         logger.info(f"figure: {file}")
     _write(found, hints, options)
     return 0
 
 
-def draw(found: "Attribution", steps: list[Step], file: Path, kind: str = "attribution") -> None:
-    """Draw the picture of an attribution on a path, or that of its ``interactions``."""
-    from roadmap.analysis.figures.attribution_figure import draw_attribution
-    from roadmap.analysis.figures.interactions_figure import draw_interactions
+def draw(found: "Attribution", steps: list[Step], kind: str = "attribution") -> "alt.VConcatChart":
+    """Return the chart of an attribution on a path, or of its ``interactions``."""
+    from roadmap.analysis.figures.attribution_figure import attribution_chart
+    from roadmap.analysis.figures.interactions_figure import interactions_chart
     from roadmap.analysis.table import subtitle, toggle_words, way
 
     networks = way(steps, " to ")
     words = subtitle(found.runs, steps) if len(found.runs) else f"counted, no runs{toggle_words(steps)}"
     words += _restriction(steps)
     if kind == "attribution":
-        draw_attribution(found, file, title=f"What each change is worth, from {networks}", subtitle=words)
-    else:
-        draw_interactions(found, file, title=f"How changes depend on each other, from {networks}", subtitle=words)
+        return attribution_chart(found, title=f"What each change is worth, from {networks}", subtitle=words)
+    return interactions_chart(found, title=f"How changes depend on each other, from {networks}", subtitle=words)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -2,6 +2,7 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -17,6 +18,9 @@ from roadmap.config.path import Step, compose_path
 from roadmap.errors import RequestError
 from roadmap.paper.published import SCALED_FROM, TABLES
 from roadmap.textual import listed, printable
+
+if TYPE_CHECKING:
+    import altair as alt
 
 KINDS = {
     "roadmap": "a bar a step; two regimes in one figure, the larger one's bars grey",
@@ -37,30 +41,51 @@ COLUMNS = ("regime", "status", "recipe", "design", "definition", "seed", "top1",
 def main(arguments: list[str]) -> int:
     options = _parser().parse_intermixed_args(arguments)
     _check_options(options)
-    folders, overrides = folders_and_overrides(options.overrides)
     file = Path(options.output)
-    from roadmap.plots.charts import check_suffix
+    from roadmap.plots.charts import check_suffix, save
 
     check_suffix(file)
+    chart, text = _draw(options)
+    if text:
+        print(printable(text))
+    save(chart, file)
+    print(f"figure: {file}")
+    return 0
+
+
+def figure(*words: str | Path, kind: str = "roadmap", **options: str | list[str]) -> "alt.VConcatChart":
+    """Return the chart that ``roadmap figure`` draws, by the same words and options.
+
+    ``roadmap.figure("runs/", kind="tradeoff", x="params")`` is `roadmap figure runs/ --kind tradeoff --x params`.
+    """
+    from roadmap.plots.charts import themed
+
+    arguments = [str(word) for word in words]
+    for name, value in ({"kind": kind} | options).items():
+        for each in value if isinstance(value, list) else [value]:
+            arguments += [f"--{name.replace('_', '-')}", str(each)]
+    parsed = _parser().parse_intermixed_args([*arguments, "--output", "-"])
+    _check_options(parsed)
+    return themed(_draw(parsed)[0])
+
+
+def _draw(options: argparse.Namespace) -> tuple["alt.VConcatChart", str]:
+    """The chart, and what is printed with it."""
+    folders, overrides = folders_and_overrides(options.overrides)
     if options.where and not folders:
         raise RequestError("--where chooses among runs; name their folders")
     if options.kind in ("edf", "scatter"):
-        _spaces(options, folders, overrides, file)
-        print(f"figure: {file}")
-        return 0
+        return _spaces(options, folders, overrides)
     runs = chosen_runs(folders, options.where) if folders else None
     if options.kind == "roadmap":
-        _roadmap(runs, overrides, options.config_dir, file)
-    elif options.kind == "deltas":
-        _deltas(runs, overrides, options.config_dir, file)
-    elif options.kind == "robustness":
-        _robustness(runs, overrides, options, file)
-    elif options.kind in ("attribution", "interactions"):
-        _attribution(runs, folders, overrides, options, file)
-    else:
-        _any_runs(runs, overrides, options, file)
-    print(f"figure: {file}")
-    return 0
+        return _roadmap(runs, overrides, options.config_dir), ""
+    if options.kind == "deltas":
+        return _deltas(runs, overrides, options.config_dir), ""
+    if options.kind == "robustness":
+        return _robustness(runs, overrides, options), ""
+    if options.kind in ("attribution", "interactions"):
+        return _attribution(runs, folders, overrides, options), ""
+    return _any_runs(runs, overrides, options)
 
 
 def _parser() -> Parser:
@@ -102,9 +127,8 @@ def _check_options(options: argparse.Namespace) -> None:
             )
 
 
-def _roadmap(runs: pd.DataFrame | None, overrides: list[str], config_dirs: list[str], file: Path) -> None:
+def _roadmap(runs: pd.DataFrame | None, overrides: list[str], config_dirs: list[str]) -> "alt.VConcatChart":
     from roadmap.analysis.figures.regimes import Regime, draw_roadmap
-    from roadmap.plots.charts import save
 
     given = dict(override.split("=", 1) for override in overrides)
     regimes = list(dict.fromkeys(given.pop("regime").split(","))) if "regime" in given else []
@@ -129,23 +153,22 @@ def _roadmap(runs: pd.DataFrame | None, overrides: list[str], config_dirs: list[
         if regime not in TABLES:
             raise RequestError(f"no finished run of regime {regime} in these folders, and the paper has none either")
         drawn.append(Regime(runs.iloc[:0], steps))
-    save(draw_roadmap(drawn), file)
+    return draw_roadmap(drawn)
 
 
-def _deltas(runs: pd.DataFrame | None, overrides: list[str], config_dirs: list[str], file: Path) -> None:
+def _deltas(runs: pd.DataFrame | None, overrides: list[str], config_dirs: list[str]) -> "alt.VConcatChart":
     from roadmap.analysis.figures.deltas import deltas_chart
     from roadmap.analysis.table import road, subtitle, way
-    from roadmap.plots.charts import save
 
     runs, steps = on_path(_needed(runs, "deltas"), overrides, config_dirs)
     regime = steps[0].composed.values["regime"]["name"]
     paper = f"regime {SCALED_FROM.get(regime, regime)} on ImageNet-1K, for orientation"
     title = f"What each change is worth, from {way(steps, ' to ')}"
-    save(deltas_chart(road(runs, steps), title=title, subtitle=subtitle(runs, steps), paper=paper), file)
+    return deltas_chart(road(runs, steps), title=title, subtitle=subtitle(runs, steps), paper=paper)
 
 
-def _robustness(runs: pd.DataFrame | None, overrides: list[str], options: argparse.Namespace, file: Path) -> None:
-    from roadmap.analysis.figures.robust_figure import draw_robustness
+def _robustness(runs: pd.DataFrame | None, overrides: list[str], options: argparse.Namespace) -> "alt.VConcatChart":
+    from roadmap.analysis.figures.robust_figure import robustness_chart
     from roadmap.analysis.robust import robust_runs
     from roadmap.analysis.table import members, subtitle, way
     from roadmap.analysis.text.robust_table import robust_road
@@ -153,10 +176,9 @@ def _robustness(runs: pd.DataFrame | None, overrides: list[str], options: argpar
     runs, steps = on_path(_needed(runs, "robustness"), overrides, options.config_dir)
     robust, skipped = robust_runs(runs, options.conditions)
     say_skipped(skipped)
-    draw_robustness(
+    return robustness_chart(
         robust_road(robust, steps),
         robust.means(members(robust.runs, steps)),
-        file,
         title=f"Which change buys robustness, from {way(steps, ' to ')}",
         subtitle=subtitle(robust.runs, steps),
         words=robust.words,
@@ -164,18 +186,19 @@ def _robustness(runs: pd.DataFrame | None, overrides: list[str], options: argpar
 
 
 def _attribution(
-    runs: pd.DataFrame | None, folders: list[str], overrides: list[str], options: argparse.Namespace, file: Path
-) -> None:
+    runs: pd.DataFrame | None, folders: list[str], overrides: list[str], options: argparse.Namespace
+) -> "alt.VConcatChart":
     from roadmap.commands.attribution import attributed, draw
 
     if options.kind == "attribution":
         runs = _needed(runs, "attribution")
     found, steps, _ = attributed(runs, folders, overrides, options.config_dir)
-    draw(found, steps, file, options.kind)
+    return draw(found, steps, options.kind)
 
 
-def _any_runs(runs: pd.DataFrame | None, overrides: list[str], options: argparse.Namespace, file: Path) -> None:
-    from roadmap.plots.charts import save
+def _any_runs(
+    runs: pd.DataFrame | None, overrides: list[str], options: argparse.Namespace
+) -> tuple["alt.VConcatChart", str]:
 
     runs = _needed(runs, options.kind)
     given = dict(override.split("=", 1) for override in overrides)
@@ -193,31 +216,29 @@ def _any_runs(runs: pd.DataFrame | None, overrides: list[str], options: argparse
 
             benches = load_bench(options.bench)
         x = options.x or ("gmacs" if benches is None else "inference")
-        save(draw_tradeoff(finished_only(_chosen(runs, given)), x, benches), file)
-    elif options.kind == "pareto":
+        return draw_tradeoff(finished_only(_chosen(runs, given)), x, benches), ""
+    if options.kind == "pareto":
         from roadmap.analysis.figures.pareto import draw_pareto, front, text
 
         found = front(_chosen(runs, given), options.x or "gmacs")
-        print(printable(text(found)))
-        save(draw_pareto(found), file)
-    else:
-        from roadmap.analysis.figures.curves import draw_curves
-        from roadmap.analysis.reading.runs import read_history
+        return draw_pareto(found), text(found)
+    from roadmap.analysis.figures.curves import draw_curves
+    from roadmap.analysis.reading.runs import read_history
 
-        runs = _chosen(runs, given)
-        history, lost = read_history(runs)
-        say_skipped(lost)
-        save(draw_curves(runs, history, options.metric or "top1"), file)
+    runs = _chosen(runs, given)
+    history, lost = read_history(runs)
+    say_skipped(lost)
+    return draw_curves(runs, history, options.metric or "top1"), ""
 
 
-def _spaces(options: argparse.Namespace, folders: list[str], overrides: list[str], file: Path) -> None:
+def _spaces(options: argparse.Namespace, folders: list[str], overrides: list[str]) -> tuple["alt.VConcatChart", str]:
     from roadmap.commands.spaces import draw
 
     if overrides:
         raise RequestError(f"{overrides[0]} does not go with --kind {options.kind}; choose among runs by --where")
     if not folders:
         _needed(None, options.kind)
-    draw(options, folders, file)
+    return draw(options, folders)
 
 
 def _needed(runs: pd.DataFrame | None, kind: str) -> pd.DataFrame:

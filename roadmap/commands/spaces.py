@@ -2,17 +2,20 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from roadmap.commands.arguments import chosen_runs
 from roadmap.errors import RequestError
 from roadmap.folders.plan import HEADER, read_sweep, read_sweeps
-from roadmap.textual import printable
+
+if TYPE_CHECKING:
+    import altair as alt
 
 
-def draw(options: argparse.Namespace, folders: list[str], file: Path) -> None:
-    """Draw what was asked for into ``file``; of EDFs the numbers are printed. RequestError where it does not fit."""
+def draw(options: argparse.Namespace, folders: list[str]) -> tuple["alt.VConcatChart", str]:
+    """Return the chart of sampled designs, and the numbers of EDFs as text. RequestError if the runs do not fit."""
     from roadmap.analysis.figures.edf_figure import draw_edf
     from roadmap.analysis.figures.scatter import draw_scatter
     from roadmap.analysis.populations import check_one_training, normalised, population
@@ -22,13 +25,11 @@ def draw(options: argparse.Namespace, folders: list[str], file: Path) -> None:
     runs = pd.concat([*spaces.values()]).drop_duplicates("run_id", ignore_index=True)
     check_one_training(runs)
     if options.kind == "scatter":
-        draw_scatter(population("these runs", runs), conditions(runs), file)
-        return
+        return draw_scatter(population("these runs", runs), conditions(runs)), ""
     populations = [population(name, own) for name, own in spaces.items()]
     if options.normalise:
         populations = normalised(populations, options.normalise)
-    draw_edf(populations, options.normalise, conditions(runs), file)
-    print(printable(words(populations, options.normalise)))
+    return draw_edf(populations, options.normalise, conditions(runs)), words(populations, options.normalise)
 
 
 def _spaces(folders: list[str], expression: str | None, by: str | None) -> dict[str, pd.DataFrame]:

@@ -59,6 +59,7 @@ def _alike(records: "pd.DataFrame", own: "pd.DataFrame") -> "pd.DataFrame":
 def _attribute(plan: Plan, sweep: Sweep, runs: "pd.DataFrame", config_dirs: Sequence[str]) -> None:
     from roadmap.analysis.text.attribution_text import text
     from roadmap.commands.attribution import attributed, draw
+    from roadmap.plots.charts import save
 
     words = [word for word in plan.asked.overrides if of_runs(word)]
     study = sweep.header["study"]
@@ -68,8 +69,9 @@ def _attribute(plan: Plan, sweep: Sweep, runs: "pd.DataFrame", config_dirs: Sequ
     found, steps, hints = attributed(runs, [str(sweep.runs_dir)], words, list(config_dirs))
     print(printable("\n".join([text(found), *hints])))
     if found.table[["loo", "aoi", "shapley"]].notna().any(axis=None):
+        chart = draw(found, steps)
         for file in _files(sweep, "attribution"):
-            draw(found, steps, file)
+            save(chart, file)
 
 
 def _list(runs: "pd.DataFrame") -> None:
@@ -91,14 +93,17 @@ def _draw_space(runs: "pd.DataFrame", sweep: Sweep) -> None:
     from roadmap.analysis.populations import population
     from roadmap.analysis.text.edf_text import words
     from roadmap.commands.spaces import conditions
+    from roadmap.plots.charts import save
 
     space = population(sweep.name, runs)
     print(words([space], None))
+    chart = draw_edf([space], None, conditions(runs))
     for file in _files(sweep, "edf"):
-        draw_edf([space], None, conditions(runs), file)
+        save(chart, file)
     if len(space.designs) > 1:
+        chart = draw_scatter(space, conditions(runs))
         for file in _files(sweep, "scatter"):
-            draw_scatter(space, conditions(runs), file)
+            save(chart, file)
 
 
 def _draw_tradeoff(runs: "pd.DataFrame", sweep: Sweep) -> None:

@@ -3,7 +3,7 @@
 import textwrap
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import altair as alt
 import pandas as pd
@@ -13,6 +13,7 @@ from roadmap.plots.theme import SMALL, TEXT, TITLE, Background, theme
 
 Format = Literal["png", "svg", "pdf"]
 AnyChart = alt.Chart | alt.LayerChart | alt.HConcatChart | alt.VConcatChart | alt.FacetChart | alt.ConcatChart
+Themed = TypeVar("Themed", bound=AnyChart)
 _NARROW, _WIDE = "iljtfrI.,:;'|!()[] ", "mwMW%@→±"
 
 
@@ -49,7 +50,7 @@ def framed(chart: AnyChart, title: str, subtitle: str, caption: str, width: floa
     return alt.vconcat(chart.properties(title=below), title=above)
 
 
-def themed(chart: AnyChart, background: Background = "light") -> AnyChart:
+def themed(chart: Themed, background: Background = "light") -> Themed:
     """Return the chart with the theme for a light or a dark background."""
     return chart.configure(**theme(background))
 

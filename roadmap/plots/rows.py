@@ -9,7 +9,7 @@ import pandas as pd
 from roadmap.plots.charts import inline, text_width
 from roadmap.plots.theme import BLUE, GREY, SMALL, VERMILLION, YELLOW
 
-GAP = 14  # pixels between columns
+GAP, BETWEEN = 14, 28  # pixels between columns, and between plots in a row
 OUTSIDE_GAIN, OUTSIDE_LOSS, WITHIN, UNKNOWN = (
     "gain outside noise",
     "loss outside noise",
@@ -72,10 +72,13 @@ class Rows:
         scale = alt.Scale(domain=[len(self.labels) - 0.5, -0.5], nice=False, zero=False)
         return alt.Y(f"{column}:Q", scale=scale, axis=None)
 
-    def chart(self, *marks: alt.Chart, labelled: bool = True) -> alt.LayerChart | alt.FacetChart:
-        """Layer bands, ``marks``, labels and columns."""
-        texts = [*self._labels(), *self._columns()] if labelled else []
-        layers = [self._bands(), *marks, *texts]
+    def chart(self, *marks: alt.Chart, first: bool = True, last: bool = True) -> alt.LayerChart | alt.FacetChart:
+        """Layer bands, ``marks``, labels and columns; of several plots in a row only the first has labels, the last
+        columns.
+        """
+        texts = (self._labels() if first else []) + (self._columns() if last else [])
+        bands = [self._bands(first, last)] if any(self.sections) else []
+        layers = [*bands, *marks, *texts]
         return alt.layer(*layers).properties(width=self.width, height=self.height * len(self.labels))
 
     def _blocks(self) -> pd.DataFrame:
@@ -86,8 +89,9 @@ class Rows:
         blocks = rows.agg(section=("section", "first"), first=("row", "min"), last=("row", "max"), row=("row", "mean"))
         return blocks.assign(first=blocks["first"] - 0.5, last=blocks["last"] + 0.5)
 
-    def _bands(self) -> alt.Chart:
-        ends = {"x": alt.value(-self.left - 4), "x2": alt.value(self.width + self.right + 4)}
+    def _bands(self, first: bool, last: bool) -> alt.Chart:
+        left, right = self.left + 4 if first else BETWEEN / 2, self.right + 4 if last else BETWEEN / 2
+        ends = {"x": alt.value(-left), "x2": alt.value(self.width + right)}
         bands = alt.Chart(inline(self._blocks().iloc[::2])).mark_rect(style="band")
         return bands.encode(y=self.y("first"), y2="last:Q", **ends)
 

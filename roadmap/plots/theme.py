@@ -38,6 +38,7 @@ def theme(background: Background = "light") -> dict[str, Any]:
         "header": labels | {"title": None, "labelAnchor": "start", "labelOrient": "top"},
         "title": {"anchor": "start", "frame": "bounds", "color": ink, "fontSize": TITLE, "offset": 12}
         | {"subtitleColor": grey, "subtitleFontSize": TEXT},
+        "range": {"diverging": [VERMILLION, color["background"], BLUE]},
         "style": {
             "label": text,
             "number": text | {"align": "right"},

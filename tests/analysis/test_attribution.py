@@ -1,5 +1,6 @@
 """What changes are worth from logged runs: which run is which set, and every column against a hand calculation."""
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -7,10 +8,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from charts import drawn, texts
 
 from roadmap.analysis import shapley
 from roadmap.analysis.attribution import attribute, count, paper_deltas
-from roadmap.analysis.figures.attribution_figure import attribution_figure
+from roadmap.analysis.figures.attribution_figure import attribution_chart
+from roadmap.analysis.figures.interactions_figure import interactions_chart
 from roadmap.analysis.reading.runs import load_runs
 from roadmap.analysis.sets import Sets, beginnings
 from roadmap.analysis.text.attribution_text import record as as_record
@@ -214,11 +217,24 @@ def test_the_papers_gaps_have_its_own_intervals() -> None:
 def test_the_figure_tells_its_marks_apart_without_colour(lattice: Lattice, sets: Sets, tmp_path: Path) -> None:
     masks = [mask for mask in range(16) if sets.feasible[mask]]
     found = found_of(lattice, sets, tmp_path, masks, [])
-    figure = attribution_figure(found, "title", "subtitle")
-    lines = {line.get_label(): line for line in figure.axes[0].lines if not line.get_label().startswith("_")}
-    assert len({line.get_marker() for line in lines.values()}) == len(lines) == 4
-    np.testing.assert_allclose(lines["Shapley value (all orders, 24 runs)"].get_xdata(), found.table["shapley"])
-    assert "leave-one-out (mean over 2 seeds)" in lines
+    points = drawn(attribution_chart(found, title="title", subtitle="subtitle"), "point", "shape", "x")
+    values = {way: [x for _, x in points] for way, points in itertools.groupby(points, lambda point: point[0])}
+    assert len(values) == 4
+    np.testing.assert_allclose(values["Shapley value (all orders, 24 runs)"], found.table["shapley"])
+    np.testing.assert_allclose(values["leave-one-out (mean over 2 seeds)"], found.table["loo"].dropna())
+
+
+def test_the_interaction_of_two_changes_stands_in_their_cell(lattice: Lattice, sets: Sets, tmp_path: Path) -> None:
+    found = found_of(lattice, sets, tmp_path, [mask for mask in range(16) if sets.feasible[mask]], [])
+    chart = interactions_chart(found, title="title", subtitle="subtitle")
+    cells = {(row, column - 1): cell for row, column, cell in drawn(chart, "text", "y", "x", "text")}
+    assert float(cells[3, 2]) == pytest.approx(3, abs=0.3)  # of accuracy, by `worth`
+    assert all(abs(float(cells[row, column])) < 0.3 for row, column in ((1, 0), (2, 0), (3, 0), (3, 1)))
+    assert cells[2, 1] == "–", "the convolution cannot move before it is depthwise"
+    assert {cells[0, column] for column in (1, 2, 3)} == {"0"}, "a recipe costs no MACs"
+    assert {"trained · 1", "below the diagonal: top-1 (percentage points); above the diagonal: MFLOPs (MACs)"} <= set(
+        texts(chart)
+    )
 
 
 def test_a_record_is_plain_json(lattice: Lattice, sets: Sets, tmp_path: Path) -> None:

@@ -2,20 +2,18 @@
 
 import itertools
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from layout import check_texts
+from charts import drawn, texts
 from records import record
 from scipy import stats
 
 from roadmap.analysis.edf import band, best_of, medians, pairs, resampled, shares, summary, unequal_costs, weights
-from roadmap.analysis.figures.edf_figure import draw_edf, edf_figure
-from roadmap.analysis.figures.page import Texts
+from roadmap.analysis.figures.edf_figure import draw_edf, edf_chart
 from roadmap.analysis.figures.scatter import _panels as panels
-from roadmap.analysis.figures.scatter import best_probabilities, best_range, draw_scatter, scatter_figure
+from roadmap.analysis.figures.scatter import best_probabilities, best_range, draw_scatter, scatter_chart
 from roadmap.analysis.populations import Population, check_one_training, normalised, population, split, varied
 from roadmap.analysis.text.edf_text import cautions, note, words
 from roadmap.errors import RequestError
@@ -188,26 +186,28 @@ PICTURES = {
 
 
 @pytest.mark.parametrize("name", PICTURES)
-def test_the_picture_keeps_its_texts_apart_and_draws_the_edf(name: str) -> None:
+def test_the_chart_draws_the_edf(name: str) -> None:
     spaces = PICTURES[name]
     table = summary(spaces)
-    figure = edf_figure(spaces, table, Texts("A title", "data digits, 32 pixels", note(spaces, table, None)))
-    check_texts(figure)
-    lines = [line for line in figure.axes[0].lines if line.get_drawstyle() == "steps-post"]
-    assert len(lines) == len(spaces)
-    for each, line in zip(spaces, lines, strict=True):
-        x, y = line.get_xdata(), line.get_ydata()
-        middle = np.median(each.errors)
-        assert y[np.searchsorted(x, middle, side="right") - 1] == pytest.approx(100 * (each.errors <= middle).mean())
+    chart = edf_chart(spaces, table, "A title", "data digits, 32 pixels", note(spaces, table, None))
+    lines = drawn(chart, "line", "color", "x", "y")
+    for each, (space, points) in zip(spaces, itertools.groupby(lines, lambda point: point[0]), strict=True):
+        assert space.startswith(f"{each.name} ({len(each.designs)} designs, 2 seeds each)")
+        x, y = np.array([point[1:] for point in points]).T
+        for error in each.errors:
+            below = y[np.searchsorted(x, error, side="right") - 1]
+            assert below == pytest.approx(100 * (each.errors <= error).mean())
+    assert [median for median, _ in drawn(chart, "point", "x", "y")] == pytest.approx(table["median"].tolist())
+    assert {space for space, *_ in lines} <= set(texts(chart))
 
 
-def test_the_numbers_are_written_and_many_spaces_refused(tmp_path: Path) -> None:
+def test_the_numbers_are_written_and_many_spaces_refused() -> None:
     spaces = PICTURES["two"]
     text = words(spaces, None)
     assert "best of 6" in text
     assert "Kolmogorov-Smirnov p" in text
     with pytest.raises(RequestError, match=r"tells 6 spaces apart, and these are 7 \(a0, a1, a2, …\)"):
-        draw_edf([made(f"a{n}", [1.0]) for n in range(7)], None, "", tmp_path / "a.png")
+        draw_edf([made(f"a{n}", [1.0]) for n in range(7)], None, "")
 
 
 def test_the_best_of_a_quarter_against_many_draws() -> None:
@@ -223,17 +223,24 @@ def test_the_best_of_a_quarter_against_many_draws() -> None:
     assert best_range(values, errors) == tuple(np.quantile(values[best], [0.025, 0.5, 0.975], method="inverted_cdf"))
 
 
-def test_a_panel_for_each_parameter_that_differs(tmp_path: Path) -> None:
+def test_a_panel_for_each_parameter_that_differs() -> None:
     names = ("resnet50", "stage_ratio", "gelu", "layer_norm", "separate_downsampling", "kernel_7")
     table = pd.DataFrame(
         [record(name, seed, 90 + number + seed) for number, name in enumerate(names) for seed in (0, 1)]
     )
     found = population("all", table)
-    drawn = panels(found.designs)
-    labels = [panel.label for panel in drawn]
+    parameters = panels(found.designs)
+    labels = [panel.label for panel in parameters]
     assert labels[:4] == ["MFLOPs (MACs)", "parameters (millions)", "blocks in stage 3", "width (channels)"]
     assert "kernel (pixels)" in labels
     assert labels[-1] == "downsampling"
-    check_texts(scatter_figure(drawn, found.errors, Texts("A title", "data digits", "A note")))
+    chart = scatter_chart(parameters, found.errors, "A title", "data digits", "A note")
+    points = drawn(chart, "point", "x", "y")
+    assert len(points) == len(labels) * len(names)
+    np.testing.assert_allclose([x for x, _ in points[: len(names)]], found.designs["gmacs"] * 1000)
+    assert [y for _, y in points] == list(found.errors) * len(labels)
+    low, high = np.array(drawn(chart, "rect", "x", "x2")[0])
+    assert found.designs["gmacs"].min() * 1000 <= low <= high <= found.designs["gmacs"].max() * 1000
+    assert set(labels) <= set(texts(chart))
     with pytest.raises(RequestError, match="these designs differ in nothing"):
-        draw_scatter(population("one", table[:2]), "", tmp_path / "a.png")
+        draw_scatter(population("one", table[:2]), "")

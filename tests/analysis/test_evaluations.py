@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from layout import check_texts, texts
+from charts import drawn, texts, words
 from records import record, write
 from scipy import stats
 
 import roadmap
 from roadmap.__main__ import main
-from roadmap.analysis.figures.robust_figure import robustness_figure
+from roadmap.analysis.figures.robust_figure import robustness_chart
 from roadmap.analysis.reading.runs import load_runs
 from roadmap.analysis.robust import robust_runs
 from roadmap.analysis.robustness import alexnet_errors
@@ -197,21 +197,20 @@ def test_the_figure_shows_what_the_table_has(runs_dir: Path, steps: list[Step], 
     robust, _ = robust_runs(load_runs(runs_dir).query(expression))
     by_corruption = robust.means(members(robust.runs, steps))
     table = robust_road(robust, steps)
-    figure = robustness_figure(table, by_corruption, "Which change buys robustness", "nano on digits", robust.words)
-    check_texts(figure)
-    accuracies, gaps, heat = figure.axes
-    (corrupted,) = (line for line in accuracies.lines if line.get_label() == "on corrupted images")
-    np.testing.assert_allclose(np.asarray(corrupted.get_xdata(), float), table["top1"])
-    image = np.asarray(heat.images[0].get_array().filled(np.nan))
-    assert image.shape == (5, 3)
+    chart = robustness_chart(table, by_corruption, title="Robustness", subtitle="digits", words=robust.words)
+    points = [x for (x,) in drawn(chart, "point", "x")]
+    evaluated = table[table["top1"].notna()]
+    assert points[: 2 * len(evaluated)] == [*evaluated["top1"], *evaluated["clean_top1"]]
+    assert set(evaluated["delta"].dropna()) <= set(points)
+    heat = {(row, name): change for row, name, change in drawn(chart, "rect", "y", "x", "color")}
     expected = by_corruption.loc["stage_ratio"] - by_corruption.loc["resnet50"]
-    np.testing.assert_allclose(image[2], expected)
-    assert np.isnan(image[4:]).all(), "steps that were not evaluated"
-    assert f"{round(expected['fog']):+d}" in [text.get_text() for text in heat.texts]
-    written = " ".join(text.get_text().replace("\n", " ") for text in texts(figure))
-    assert said in written
-    assert "not normalised (no mCE)" in written
-    assert len(gaps.lines) > 1
+    assert {name.replace(" ", "_"): change for (row, name), change in heat.items() if row == 1.5} == pytest.approx(
+        dict(expected)
+    )
+    assert len(heat) == 4 * 3, "a step was not evaluated"
+    assert f"{round(expected['fog']):+d}" in texts(chart)
+    assert said in words(chart)
+    assert "not normalised (no mCE)" in words(chart)
 
 
 def test_the_figures_command(runs_dir: Path, conf: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

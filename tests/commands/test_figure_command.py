@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+import roadmap
 from roadmap.__main__ import main
+from roadmap.errors import RequestError
 
 EXAMPLES = Path(__file__).parent.parent.parent / "runs" / "examples" / "nano-digits"
 
@@ -105,6 +107,16 @@ def test_curves_are_drawn_of_chosen_runs(two: Path, tmp_path: Path) -> None:
     text = words(tmp_path / "a.svg")
     assert "one seed" in text
     assert "fewer_activations" not in text
+
+
+def test_the_function_returns_the_commands_chart(two: Path, tmp_path: Path) -> None:
+    chart = roadmap.figure(two / "nano", kind="tradeoff", x="params", where="seed < 2")
+    options = ["--kind", "tradeoff", "--x", "params", "-o", str(tmp_path / "a.svg")]
+    assert main(["figure", str(two / "nano"), *options]) == 0
+    chart.save(tmp_path / "b.svg")
+    assert (tmp_path / "a.svg").read_text() == (tmp_path / "b.svg").read_text()
+    with pytest.raises(RequestError, match="--metric does not go with --kind deltas"):
+        roadmap.figure(two / "nano", kind="deltas", metric="lr")
 
 
 def test_both_regimes_points_stand_in_one_tradeoff(two: Path, tmp_path: Path) -> None:

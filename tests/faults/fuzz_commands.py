@@ -125,7 +125,6 @@ def surroundings(folder: Path) -> dict[str, str]:
     for name in ("home", "tmp"):
         (folder.parent / name).mkdir(exist_ok=True)
     places = {"HOME": str(folder.parent / "home"), "TMPDIR": str(folder.parent / "tmp")}
-    places["MPLCONFIGDIR"] = str(folder.parent.parent / "matplotlib")
     return places | {"OMP_NUM_THREADS": "1", "WANDB_MODE": "offline", "WANDB_SILENT": "true", "PYTHONUTF8": "1"}
 
 
@@ -209,7 +208,6 @@ def fuzz(numbers: Sequence[int], seed: int, jobs: int = 1, twice: Sequence[int] 
         run = ["train", "step=gelu", "epochs=1", "runs_dir=trained"]
         if forked(run, template).status != 0:
             raise RuntimeError(_text(template.parent / "stderr"))
-        (work / "matplotlib").mkdir()
         shares = [numbers[job::jobs] for job in range(jobs)]
         pipes = [
             _share(share, lambda number: try_line(number, seed, template, work, number in twice)) for share in shares

@@ -1,32 +1,28 @@
-"""The picture of error EDFs: a line a design space with its bootstrap band, and its median."""
+"""Error EDFs: one line per design space with its bootstrap band and its median."""
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
+import altair as alt
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from roadmap.analysis.edf import band, shares, summary, weights
-from roadmap.analysis.figures.charts import plain_ticks, plotted_page
-from roadmap.analysis.figures.page import Texts, legend_entries, write_around
-from roadmap.analysis.figures.style import BLUE, GREEN, GREY, GRID, ORANGE, PURPLE, VERMILLION, save, styled
 from roadmap.analysis.populations import MOST, Population
 from roadmap.analysis.text.edf_text import note
 from roadmap.errors import RequestError
+from roadmap.plots.charts import framed, inline
+from roadmap.plots.theme import BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILLION
 
-SIZE = 6.0, 3.6  # inches of the axes
+WIDTH, HEIGHT = 640, 380
 COLORS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, GREY)
-DASHES: Sequence[Any] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)))  # of as many
+DASHES = ([1, 0], [6, 3], [6, 2, 1, 2], [1, 2], [6, 2, 1, 2, 1, 2], [10, 3])
 ERROR = "top-1 error after the last epoch (%)"
 LANE = 3.0  # between the medians of two spaces, in percent of designs
-LONG_TAIL = 30  # an axis whose ends are so many times apart is logarithmic
+LONG_TAIL = 30  # ratio of the ends of an axis above which it is logarithmic
 
 
-def draw_edf(populations: Sequence[Population], weighed: str | None, conditions: str, file: Path) -> None:
-    """Draw the EDFs of populations, normalised by the cost ``weighed``, into ``file``; ``conditions`` says of what.
+def draw_edf(populations: Sequence[Population], weighed: str | None, conditions: str) -> alt.VConcatChart:
+    """Return the EDFs of populations, normalised by the cost ``weighed``; ``conditions`` is the subtitle.
 
     Raises RequestError for more populations than can be told apart.
     """
@@ -37,59 +33,63 @@ def draw_edf(populations: Sequence[Population], weighed: str | None, conditions:
         )
     table = summary(populations)
     title = f"Error of {len(populations)} design spaces" if len(populations) > 1 else "Error of a design space"
-    texts = Texts(title, conditions, note(populations, table, weighed))
-    save(lambda: edf_figure(populations, table, texts), file)
+    return edf_chart(populations, table, title, conditions, note(populations, table, weighed))
 
 
-def edf_figure(populations: Sequence[Population], table: pd.DataFrame, texts: Texts) -> Figure:
-    """A line a population; ``table`` is the ``summary`` of them."""
-    with styled():
-        figure = Figure()
-        axes = figure.add_axes((0, 0, 1, 1))
-        errors = np.concatenate([each.errors for each in populations])
-        low, high = errors.min(), errors.max()
-        room = 0.05 * ((high - low) or 1.0)
-        if low > 0 and high / low > LONG_TAIL:
-            axes.set_xscale("log")
-            axes.set_xlim(low / 1.1, high * 1.1)
-        else:
-            axes.set_xlim(max(low - room, 0 if low >= 0 else low), high + room)
-        lanes = 50 + LANE * (np.arange(len(populations))[::-1] - (len(populations) - 1) / 2)
-        opacity = 0.15 if len(populations) < 4 else 0.06
-        rows = table.to_dict("records")
-        for each, row, lane, color, dashes in zip(populations, rows, lanes, COLORS, DASHES, strict=False):
-            _draw_line(axes, each, color, dashes, opacity)
-            _draw_median(axes, row, lane, color)
-        axes.set(ylim=(0, 100), xlabel=ERROR, ylabel="designs with at most that error (%)")
-        plain_ticks(axes.xaxis)
-        plain_ticks(axes.yaxis)
-        axes.grid(color=GRID)
-        page = plotted_page(figure, SIZE, texts, list(legend_entries(figure)))
-        write_around(figure, page)
-    return figure
+def edf_chart(
+    populations: Sequence[Population], table: pd.DataFrame, title: str, subtitle: str, caption: str
+) -> alt.VConcatChart:
+    """Return a chart with one line per population; ``table`` is their ``summary``."""
+    errors = np.concatenate([each.errors for each in populations])
+    low, high = float(errors.min()), float(errors.max())
+    log = low > 0 and high / low > LONG_TAIL
+    room = 0.05 * ((high - low) or 1.0)
+    domain = [low / 1.1, high * 1.1] if log else [max(low - room, 0 if low >= 0 else low), high + room]
+    names = [f"{each.name} ({len(each.designs)} designs, {seeds_words(each)})" for each in populations]
+    lines = pd.concat([_line(each, name, domain) for each, name in zip(populations, names, strict=True)])
+    lanes = 50 + LANE * (np.arange(len(names))[::-1] - (len(names) - 1) / 2)
+    medians = table[["median", "low", "high"]].assign(space=names, lane=lanes)
+
+    def x(column: str) -> alt.X:
+        scale = alt.Scale(domain=domain, type="log" if log else "linear", nice=False, zero=False)
+        return alt.X(f"{column}:Q", scale=scale, title=ERROR)
+
+    def y(column: str) -> alt.Y:
+        return alt.Y(f"{column}:Q", scale=alt.Scale(domain=[0, 100]), title="designs with at most that error (%)")
+
+    colors = alt.Scale(domain=names, range=COLORS[: len(names)])
+    legend = alt.Legend(columns=1, symbolType="stroke", symbolSize=300)
+    color = alt.Color("space:N", scale=colors, legend=legend)
+    dash = alt.StrokeDash("space:N", scale=alt.Scale(domain=names, range=DASHES[: len(names)]), legend=legend)
+    steps, middle = alt.Chart(inline(lines)), alt.Chart(inline(medians))
+    bands = steps.mark_area(interpolate="step-after", fillOpacity=0.15 if len(names) < 4 else 0.07)
+    tooltip = [alt.Tooltip("space:N"), *(alt.Tooltip(f"{name}:Q", format=".2f") for name in ("median", "low", "high"))]
+    chart = alt.layer(
+        bands.encode(x=x("error"), y=y("lower"), y2="upper:Q", color=color),
+        steps.mark_line(interpolate="step-after", strokeWidth=1.6).encode(
+            x=x("error"), y=y("share"), color=color, strokeDash=dash
+        ),
+        middle.mark_rule(strokeWidth=1.8).encode(x=x("low"), x2="high:Q", y=y("lane"), color=color),
+        middle.mark_point(style="mark").encode(x=x("median"), y=y("lane"), color=color, tooltip=tooltip),
+    )
+    return framed(chart.properties(width=WIDTH, height=HEIGHT), title, subtitle, caption, WIDTH + 50)
 
 
-def _draw_line(axes: Axes, population: Population, color: str, dashes: Any, opacity: float) -> None:
+def _line(population: Population, name: str, domain: Sequence[float]) -> pd.DataFrame:
+    """The steps of an EDF and of its band, in percent of designs, over the whole axis."""
     at = np.unique(population.errors)
-    ends = np.concatenate([[axes.get_xlim()[0]], at, [axes.get_xlim()[1]]])
     lower, upper = (_stepped(values) for values in band(population, at))
-    axes.fill_between(ends, lower, upper, step="post", color=color, alpha=opacity, linewidth=0, zorder=1)
     share = _stepped(shares(population, at, weights(population))[0])
-    label = f"{population.name} ({len(population.designs)} designs, {seeds_words(population)})"
-    axes.step(ends, share, where="post", color=color, linestyle=dashes, linewidth=1.4, label=label, zorder=3)
+    errors = np.concatenate([[domain[0]], at, [domain[1]]])
+    return pd.DataFrame({"space": name, "error": errors, "share": share, "lower": lower, "upper": upper})
 
 
 def _stepped(values: np.ndarray) -> np.ndarray:
-    """Percent of each share, from nothing below the least error to what there is above the greatest."""
+    """Percent of each share, from 0 below the least error to the last share above the greatest."""
     return 100 * np.concatenate([[0], values, values[-1:]])
 
 
-def _draw_median(axes: Axes, row: Mapping[Any, Any], lane: float, color: str) -> None:
-    axes.hlines(lane, row["low"], row["high"], color=color, linewidth=1.6, zorder=3.5)
-    axes.plot([row["median"]], [lane], "o", mfc="white", mec=color, markersize=4, zorder=4)
-
-
 def seeds_words(population: Population) -> str:
-    """How many seeds a design's error is the mean of."""
+    """Return how many seeds a design's error is the mean of, in words."""
     low, high = int(population.designs["seeds"].min()), int(population.designs["seeds"].max())
     return "one seed each" if high == 1 else f"{low} seeds each" if low == high else f"{low} to {high} seeds each"

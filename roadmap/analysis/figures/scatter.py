@@ -1,55 +1,47 @@
 """Each parameter in which designs differ against their error, and where the best of them lie; arXiv:2003.13678, 3.2."""
 
-import math
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
+import altair as alt
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from roadmap.analysis.edf import TAILS
-from roadmap.analysis.figures.charts import overhang, plain_ticks
 from roadmap.analysis.figures.edf_figure import ERROR, LONG_TAIL, seeds_words
-from roadmap.analysis.figures.page import GAP, LINE, MARGIN, Texts, laid_out, legend_entries, write_around
-from roadmap.analysis.figures.style import BLUE, EDGE, GRID, INK, PALE, TEXT, VERMILLION, save, styled
 from roadmap.analysis.populations import Population, varied
 from roadmap.errors import RequestError
+from roadmap.plots.charts import framed, inline
+from roadmap.plots.theme import BLUE, SKY, VERMILLION
 
 DRAWN = 0.25  # of the designs, as the paper draws them
 UNITS = {"width": " (channels)", "kernel": " (pixels)"}
 QUANTILES = TAILS[0], 0.5, TAILS[1]
-COLUMNS, WIDE, HIGH = 3, 2.05, 1.6  # panels in a row; inches of one
-TICKS = 2.2 * LINE * TEXT  # inches of the ticks below a panel, with the options' shares
+COLUMNS, WIDTH, HEIGHT = 3, 210, 165  # panels in a row; pixels of one
 
 
 @dataclass(frozen=True)
 class Panel:
-    """A parameter: its label, the value of each design, and its options where they are no numbers."""
+    """A parameter: its label, the value of each design, and its options if they are not numbers."""
 
     label: str
     values: np.ndarray
     options: tuple[str, ...] = ()
 
 
-def draw_scatter(population: Population, conditions: str, file: Path) -> None:
-    """Draw the designs' errors against their costs and each parameter that varies into ``file``.
+def draw_scatter(population: Population, conditions: str) -> alt.VConcatChart:
+    """Return the designs' errors against their costs and each parameter that varies.
 
-    Raises RequestError where nothing varies.
+    Raises RequestError if nothing varies.
     """
-    panels = _panels(population.designs)
     designs = population.designs
-    title = f"Error of {len(designs)} designs by what they differ in"
-    note = (
+    caption = (
         f"Points: {len(designs)} designs, {seeds_words(population)}. Of {_drawn(len(designs))} designs drawn at random "
-        "from these, with replacement, the best lies in the bands in 95 % of draws, and on either side of the lines in "
-        "half of them; of options, the share of draws is given. Parameters may vary together, above all in a band of "
-        "cost: a panel does not tell what its parameter does by itself."
+        "from these, with replacement, the best lies in the blue band in 95 % of draws, and on either side of the red "
+        "line in half of them; options show their share of draws. Parameters may vary together, above all in a band of "
+        "cost: a panel does not isolate the effect of its parameter."
     )
-    save(lambda: scatter_figure(panels, population.errors, Texts(title, conditions, note)), file)
+    title = f"Error of {len(designs)} designs by what they differ in"
+    return scatter_chart(_panels(designs), population.errors, title, conditions, caption)
 
 
 def _drawn(designs: int) -> int:
@@ -93,53 +85,44 @@ def _panels(designs: pd.DataFrame) -> list[Panel]:
     return panels
 
 
-def scatter_figure(panels: list[Panel], errors: np.ndarray, texts: Texts) -> Figure:
-    """A panel a parameter, all with the same axis of errors."""
-    columns = min(COLUMNS, len(panels))
-    rows = math.ceil(len(panels) / columns)
-    with styled():
-        figure = Figure()
-        drawn = [figure.add_axes((0, 0, 1, 1)) for _ in panels]
-        for axes, panel in zip(drawn, panels, strict=True):
-            _draw_panel(axes, panel, errors)
-        ticks = overhang(figure, drawn[0], (WIDE, HIGH))[0]
-        head = LINE * TEXT + 0.05
-        step = WIDE + 2 * GAP, HIGH + head + TICKS + GAP
-        inside = columns * step[0] - 2 * GAP, rows * step[1] - TICKS - GAP
-        sides = MARGIN + LINE * TEXT + GAP / 2 + ticks, MARGIN + GAP
-        page = laid_out(inside, sides, texts, list(legend_entries(figure)))
-        figure.set_size_inches(page.width, page.height)
-        for number, (axes, panel) in enumerate(zip(drawn, panels, strict=True)):
-            row, column = divmod(number, columns)
-            x, y = page.left + column * step[0], page.top - row * step[1] - head - HIGH
-            axes.set_position((x / page.width, y / page.height, WIDE / page.width, HIGH / page.height))
-            axes.tick_params(labelleft=column == 0)
-            figure.text(x, y + HIGH + 0.05, panel.label, color=INK, va="bottom", transform=figure.dpi_scale_trans)
-        middle: dict[str, Any] = {"transform": figure.dpi_scale_trans, "ha": "center", "va": "center"}
-        figure.text(MARGIN + LINE * TEXT / 2, (page.bottom + page.top) / 2, ERROR, rotation=90, **middle)
-        write_around(figure, page)
-    return figure
+def scatter_chart(panels: list[Panel], errors: np.ndarray, title: str, subtitle: str, caption: str) -> alt.VConcatChart:
+    """Return a chart with one panel per parameter, all with the same axis of errors."""
+    drawn = [_panel(panel, errors, number % COLUMNS == 0) for number, panel in enumerate(panels)]
+    return framed(alt.concat(*drawn, columns=COLUMNS), title, subtitle, caption, COLUMNS * (WIDTH + 40))
 
 
-def _draw_panel(axes: Axes, panel: Panel, errors: np.ndarray) -> None:
-    x = panel.values
+def _panel(panel: Panel, errors: np.ndarray, titled: bool) -> alt.LayerChart | alt.FacetChart:
+    """The designs by one parameter; the best ones' range, or the probability of each option to hold the best."""
+    log = bool(errors.min() > 0 and errors.max() / errors.min() > LONG_TAIL)
+    room = 0.05 * ((errors.max() - errors.min()) or 1.0)
+    ends = [errors.min() / 1.1, errors.max() * 1.1] if log else [errors.min() - room, errors.max() + room]
+    scale = alt.Scale(type="log" if log else "linear", nice=False, zero=False, domain=ends)
+    y = alt.Y("error:Q", scale=scale, title=ERROR if titled else None, axis=alt.Axis(tickCount=5))
     if panel.options:
         probable = best_probabilities(errors)
-        parts = [f"{option}\n{probable[x == place].sum():.0%}" for place, option in enumerate(panel.options)]
-        axes.set_xticks(range(len(parts)), parts)
-        axes.set_xlim(-0.6, len(parts) - 0.4)
+        names = [f"{option}\n{probable[panel.values == n].sum():.0%}" for n, option in enumerate(panel.options)]
+        values = [names[int(value)] for value in panel.values]
+        axis = alt.Axis(labelAngle=0, labelExpr="split(datum.label, '\\n')", grid=True)
+        x = alt.X("value:N", sort=names, title=panel.label, axis=axis)
+        marks = []
     else:
-        low, middle, high = best_range(x, errors)
-        axes.axvspan(low, high, color=PALE, linewidth=0, zorder=0.5, label="the best, in 95 % of draws")
-        axes.axvline(middle, color=VERMILLION, linewidth=1.2, zorder=1, label="half of the best on either side")
-        plain_ticks(axes.xaxis)
-        whole = bool(np.all(x == np.round(x)))
-        axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 4, 5, 10], integer=whole, min_n_ticks=1))
-        room = 0.08 * ((x.max() - x.min()) or 1.0)
-        axes.set_xlim(x.min() - room, x.max() + room)
-    form: dict[str, Any] = {"linestyle": "none", "markersize": 3.5, "zorder": 3, "label": "a design"}
-    axes.plot(x, errors, "o", mfc=BLUE, mec=EDGE, mew=0.4, alpha=0.7, **form)
-    if errors.min() > 0 and errors.max() / errors.min() > LONG_TAIL:
-        axes.set_yscale("log")
-    plain_ticks(axes.yaxis)
-    axes.grid(color=GRID)
+        values = list(panel.values)
+        low, middle, high = best_range(panel.values, errors)
+        room = 0.08 * ((panel.values.max() - panel.values.min()) or 1.0)
+        domain = alt.Scale(domain=[panel.values.min() - room, panel.values.max() + room], nice=False, zero=False)
+        whole = bool(np.all(panel.values == np.round(panel.values)))
+        axis = alt.Axis(tickCount=5, tickMinStep=1) if whole else alt.Axis(tickCount=5)
+        x = alt.X("value:Q", scale=domain, title=panel.label, axis=axis)
+        best = alt.Chart(inline([{"low": low, "middle": middle, "high": high}]))
+        marks = [
+            best.mark_rect(color=SKY, opacity=0.25).encode(x=alt.X("low:Q", scale=domain), x2="high:Q"),
+            best.mark_rule(color=VERMILLION, strokeWidth=1.4).encode(x=alt.X("middle:Q", scale=domain)),
+        ]
+    points = alt.Chart(inline(pd.DataFrame({"value": values, "error": errors}))).mark_point(
+        style="mark", size=26, fill=BLUE, strokeWidth=0.5
+    )
+    tooltip = [
+        alt.Tooltip("value:N" if panel.options else "value:Q", title=panel.label),
+        alt.Tooltip("error:Q", format=".2f"),
+    ]
+    return alt.layer(*marks, points.encode(x=x, y=y, tooltip=tooltip)).properties(width=WIDTH, height=HEIGHT)
