@@ -210,7 +210,7 @@ def test_runs_become_curves_in_the_papers_order() -> None:
     panels = [text for text in found if "ends at" in text]
     assert panels == ["resnet50 ends at 5, one seed; 1 not finished", "kernel_7 ends at 5, 2 seeds"]
     for metric, choices in (("top3", "choose top1"), ("name", "choose top1"), ("epoch", "choose top1")):
-        with pytest.raises(RequestError, match=f"no run logged a metric '{metric}'; {choices}"):
+        with pytest.raises(RequestError, match=rf"no run logged a metric '{metric}' \({choices}\)"):
             draw_curves(runs, pd.DataFrame(rows), metric)
 
 

@@ -129,7 +129,7 @@ def test_both_regimes_points_stand_in_one_tradeoff(two: Path, tmp_path: Path) ->
     [
         ("RUNS --kind pie", "unknown kind 'pie' (choose roadmap, deltas, tradeoff, pareto, curves"),
         ("RUNS --kind tradeoff --x flops", "unknown x 'flops' (choose gmacs, params, throughput, memory or time)"),
-        ("RUNS --kind curves --metric top3", "no run logged a metric 'top3'; choose data_wait, images_per_second, lr,"),
+        ("RUNS --kind curves --metric top3", "no run logged a metric 'top3' (choose data_wait, images_per_second, lr,"),
         ("RUNS --x gmacs", "--x does not go with --kind roadmap; it belongs to --kind tradeoff or pareto"),
         ("RUNS --kind deltas --metric lr", "--metric does not go with --kind deltas; it belongs to --kind curves"),
         ("RUNS --kind curves path=mine", "path= does not go with --kind curves, which draws all runs"),
