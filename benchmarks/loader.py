@@ -38,7 +38,7 @@ from torchvision.transforms import v2
 from roadmap.config.compose import compose
 from roadmap.data import open_loaders
 from roadmap.data.image import EvaluationImage, TrainingImage, decode
-from roadmap.records.recipe import Recipe
+from roadmap.schema.recipe import Recipe
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 

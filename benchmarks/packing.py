@@ -26,7 +26,7 @@ def train(orders: Connection, overrides: list[str], device: str, threads: int) -
     from roadmap.data import open_loaders
     from roadmap.runtime.distributed import ALONE
     from roadmap.runtime.stopping import StopRequest
-    from roadmap.training.assembly import build_trainer
+    from roadmap.training.build import build_trainer
 
     torch.set_num_threads(threads)
     experiment, where = compose(overrides).experiment(), torch.device(device)

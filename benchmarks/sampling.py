@@ -8,9 +8,9 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from roadmap.config.compose import compose
-from roadmap.designs.counting import count
-from roadmap.designs.matching import matched
-from roadmap.designs.spaces import Space, sample
+from roadmap.design_spaces.space import Space, sample
+from roadmap.networks.flops import count_flops
+from roadmap.networks.match_flops import matched
 
 SECONDS = 2.0  # of each measurement
 
@@ -30,9 +30,9 @@ def rates(regime: str, step: str) -> tuple[float, float, float]:
     design, size = composed.design, composed.values["image_size"]
     axes = {"depths": {"low": 1, "high": 30}, "width": {"low": 8, "high": 128}, "kernel": [3, 5, 7]}
     space = Space.from_mapping(composed.values["study"] | {"gmacs": None, "n": 2000, "space": axes})
-    gmacs = count(design, size, 10, layer_scale=True).gmacs
+    gmacs = count_flops(design, size, 10, layer_scale=True).gmacs
     return (
-        rate(lambda: count(design, size, 10, layer_scale=True)),
+        rate(lambda: count_flops(design, size, 10, layer_scale=True)),
         rate(lambda: sample(space, design, size, 10, layer_scale=True), each=space.n),
         rate(lambda: matched(replace(design, width=40), gmacs, "width", size, 10)),
     )

@@ -26,7 +26,7 @@ from roadmap.data import open_loaders
 from roadmap.runtime.device import choose_device
 from roadmap.runtime.distributed import ALONE
 from roadmap.runtime.stopping import StopRequest
-from roadmap.training.assembly import build_trainer
+from roadmap.training.build import build_trainer
 from roadmap.training.trainer import Trainer
 
 CASES = [

@@ -11,9 +11,9 @@ from PIL import Image, ImageDraw
 from sklearn.datasets import load_sample_image
 
 from roadmap.config.compose import compose
+from roadmap.data.corruptions.weather import corrupt
 from roadmap.data.memory import read_images
-from roadmap.data.weather import corrupt
-from roadmap.records.corruptions import WITHOUT_PHOTOGRAPHS
+from roadmap.schema.corruptions import WITHOUT_PHOTOGRAPHS
 
 SEVERITIES = (1, 3, 5)
 CELL, GAP, TITLE = 76, 4, 14  # pixels

@@ -4,14 +4,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from roadmap.analysis.comparison import compare
-    from roadmap.analysis.reading.benches import load_bench
-    from roadmap.analysis.reading.evaluations import load_evaluations
-    from roadmap.analysis.reading.runs import load_history, load_runs
-    from roadmap.commands.figure import figure
-    from roadmap.networks.builder import build
-    from roadmap.networks.costs import cost
+    from roadmap.bench.reading import load_bench
+    from roadmap.comparison.compare import compare
+    from roadmap.config.build import build
+    from roadmap.evaluation.reading import load_evaluations
+    from roadmap.networks.measured_flops import cost
     from roadmap.networks.weights import load_weights
+    from roadmap.plots.command import figure
+    from roadmap.runs.reading import load_history, load_runs
     from roadmap.versions import __version__ as __version__
 
 __all__ = [
@@ -29,15 +29,15 @@ __all__ = [
 # torch and pandas take seconds to import: each name brings its module only when it is used
 _HOMES = {
     "__version__": "roadmap.versions",
-    "build": "roadmap.networks.builder",
-    "cost": "roadmap.networks.costs",
+    "build": "roadmap.config.build",
+    "cost": "roadmap.networks.measured_flops",
     "load_weights": "roadmap.networks.weights",
-    "compare": "roadmap.analysis.comparison",
-    "figure": "roadmap.commands.figure",
-    "load_evaluations": "roadmap.analysis.reading.evaluations",
-    "load_bench": "roadmap.analysis.reading.benches",
-    "load_runs": "roadmap.analysis.reading.runs",
-    "load_history": "roadmap.analysis.reading.runs",
+    "compare": "roadmap.comparison.compare",
+    "figure": "roadmap.plots.command",
+    "load_evaluations": "roadmap.evaluation.reading",
+    "load_bench": "roadmap.bench.reading",
+    "load_runs": "roadmap.runs.reading",
+    "load_history": "roadmap.runs.reading",
 }
 
 

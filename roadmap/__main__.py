@@ -9,7 +9,7 @@ from importlib import import_module
 import roadmap
 from roadmap.console import console
 from roadmap.errors import RequestError, RoadmapError, WorkError
-from roadmap.textual import listed
+from roadmap.formatting import listed
 
 logger = logging.getLogger("roadmap")  # __name__ is __main__ under python -m
 
@@ -30,6 +30,23 @@ COMMANDS = {
 }
 
 LEVELS = {"-v": logging.DEBUG, "--verbose": logging.DEBUG, "-q": logging.ERROR, "--quiet": logging.ERROR}
+
+# Command -> its module.
+MODULES = {
+    "steps": "steps.command",
+    "train": "training.command",
+    "run": "training.run_command",
+    "sweep": "sweeps.command",
+    "evaluate": "evaluation.command",
+    "compare": "comparison.command",
+    "status": "sweeps.status_command",
+    "attribution": "attribution.command",
+    "diff": "comparison.diff_command",
+    "bench": "bench.command",
+    "doctor": "doctor.command",
+    "figure": "plots.command",
+    "report": "report.command",
+}
 
 USAGE = """usage: roadmap COMMAND [group=option | setting=value …] [--config-dir DIR] [-v | -q]
        roadmap --version
@@ -73,7 +90,7 @@ def _run(name: str, rest: list[str]) -> int:
     try:
         if name not in COMMANDS:
             raise RequestError(f"unknown command '{name}' (choose {listed(COMMANDS)})")
-        return import_module(f"roadmap.commands.{name.replace('-', '_')}").main(rest)
+        return import_module(f"roadmap.{MODULES[name]}").main(rest)
     except RoadmapError as error:
         log_error(error)
         return error.exit_status

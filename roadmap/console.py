@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from roadmap.textual import printable
+from roadmap.formatting import printable
 
 
 class ConsoleHandler(logging.Handler):

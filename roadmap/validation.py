@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from roadmap.errors import RequestError
-from roadmap.textual import listed
+from roadmap.formatting import listed
 
 PositiveInt = Annotated[int, Meta(ge=1)]
 NonNegativeInt = Annotated[int, Meta(ge=0)]

@@ -56,7 +56,7 @@ def train_in(size: int, overrides: Sequence[str]) -> list[int]:
 
     def train() -> None:
         from roadmap.config.compose import compose
-        from roadmap.training.execute import execute
+        from roadmap.training.run import execute
 
         execute(compose(overrides))
 

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from roadmap.folders.plan import write_sweep
+from roadmap.runs.sweep_plan import write_sweep
 
 EXAMPLES = Path(__file__).parent.parent / "runs" / "examples" / "nano-digits"
 STUDIES = Path(__file__).parent.parent / "runs" / "studies"

@@ -14,10 +14,10 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 import roadmap
-from roadmap.__main__ import COMMANDS, main
-from roadmap.commands.arguments import Parser
+from roadmap.__main__ import COMMANDS, MODULES, main
+from roadmap.cli.arguments import Parser
 from roadmap.config.compose import compose, launcher_of, options_of
-from roadmap.config.evaluation_request import evaluation_request, of_evaluation
+from roadmap.evaluation.request import evaluation_request, of_evaluation
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -106,7 +106,7 @@ def parsed(words: list[str], monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
         monkeypatch.setattr(Parser, name, stop)
     with pytest.raises(ParsedError) as caught:
-        import_module(f"roadmap.commands.{words[0].replace('-', '_')}").main(words[1:])
+        import_module(f"roadmap.{MODULES[words[0]]}").main(words[1:])
     monkeypatch.undo()
     return dict(caught.value.args[0])
 

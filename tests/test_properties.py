@@ -20,11 +20,11 @@ from hypothesis import strategies as st
 from roadmap import cost, load_evaluations, load_history, load_runs
 from roadmap.__main__ import main
 from roadmap.config.compose import compose
-from roadmap.config.rows import PathFile, Row, with_parents
-from roadmap.designs.counting import count
 from roadmap.errors import RequestError, WorkError
+from roadmap.networks.flops import count_flops
 from roadmap.networks.network import Network
-from roadmap.records.design import AXES, Design
+from roadmap.schema.design import AXES, Design
+from roadmap.steps.path_file import PathFile, PathRow, with_parents
 from roadmap.training.checkpoint import Checkpoints
 from tests.records import bench, evaluation, example, make_sweep, summary_of
 
@@ -74,7 +74,7 @@ def test_what_a_design_costs_is_what_torch_counts_of_its_network(values: dict[st
     recipe = compose([]).recipe.network
     with torch.device("meta"):
         network = Network(design, recipe, 10)
-    assert count(design, 32, 10, recipe.layer_scale is not None) == cost(network, 32)
+    assert count_flops(design, 32, 10, recipe.layer_scale is not None) == cost(network, 32)
 
 
 def test_the_order_of_a_designs_fields_is_no_part_of_a_run() -> None:
@@ -254,4 +254,4 @@ def test_any_text_as_a_path_file_is_rows_or_refused(text: str) -> None:
 
 
 def test_a_row_of_the_grammar_is_what_it_says() -> None:
-    assert Row.from_entry("kernel=k3").change == ("kernel=k3",)
+    assert PathRow.from_entry("kernel=k3").change == ("kernel=k3",)

@@ -17,17 +17,17 @@ import torch
 import yaml
 
 from roadmap.__main__ import main
-from roadmap.analysis.report import commands
 from roadmap.config import trust
 from roadmap.config.compose import compose
-from roadmap.data.robustness import _array
+from roadmap.data.robustness_sets import _array
 from roadmap.errors import RequestError, WorkError
-from roadmap.evaluating.trained import trained_run
-from roadmap.folders.plan import folder_of, sweep_name
-from roadmap.folders.predictions import read_predictions
+from roadmap.evaluation.load_trained import trained_run
 from roadmap.networks.library_weights import library_weights
 from roadmap.networks.models import make_model
-from roadmap.records.rival import Rival
+from roadmap.runs.predictions import read_predictions
+from roadmap.runs.sweep_plan import folder_of, sweep_name
+from roadmap.schema.baseline_model import BaselineModel
+from roadmap.steps import rerun_commands
 from roadmap.training.checkpoint import Checkpoints
 from roadmap.training.pretrained import read_weights
 from tests.records import make_run, make_sweep
@@ -123,13 +123,13 @@ def test_a_network_is_the_librarys_own(library: Any, ran: Path) -> None:
     recipe = compose(["step=gelu"]).recipe.network
     for name in ("hf-hub:evil/model", "hf_hub:evil/model", "local-dir:conf", "./conf", "../conf"):
         with pytest.raises(RequestError, match=f"{library} has no classifier '{name}'"):
-            make_model(Rival(library=library, name=name, options={}), recipe, 10, 32)
+            make_model(BaselineModel(library=library, name=name, options={}), recipe, 10, 32)
 
 
-@pytest.mark.parametrize("option", Rival.elsewhere)
+@pytest.mark.parametrize("option", BaselineModel.elsewhere)
 def test_options_of_a_network_load_nothing(option: str) -> None:
     with pytest.raises(RequestError, match=rf"^model\.options\.{option} would load weights past all checks"):
-        Rival(library="timm", name="resnet18", options={option: "evil.pt"})
+        BaselineModel(library="timm", name="resnet18", options={option: "evil.pt"})
 
 
 class Payload:
@@ -185,7 +185,7 @@ def test_weights_in_a_librarys_cache_are_no_programs(weights: Path, ran: Path, m
     (ran.parent / "hub" / "checkpoints").mkdir(parents=True)
     weights.rename(ran.parent / "hub" / "checkpoints" / "resnet18-f37072fd.pth")
     with pytest.raises(RequestError, match="holds no plain weights, or is damaged"):
-        library_weights(Rival(library="torchvision", name="resnet18", options={}))
+        library_weights(BaselineModel(library="torchvision", name="resnet18", options={}))
     assert not ran.exists()
 
 
@@ -248,8 +248,8 @@ def test_nobodys_environment_is_read_for_a_record(ran: Path, monkeypatch: pytest
 
 
 def test_an_interpolation_of_a_record_is_not_composed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(commands, "composed_path", lambda *words: pytest.fail("composed"))
-    assert not commands.makes(["path.name=${oc.env:SECRET}"], [], [0], set())
+    monkeypatch.setattr(rerun_commands, "composed_path", lambda *words: pytest.fail("composed"))
+    assert not rerun_commands.makes(["path.name=${oc.env:SECRET}"], [], [0], set())
 
 
 ODD = "gelu\x1b]0;t\x07\x9b31m\u202e\r\u2028x"

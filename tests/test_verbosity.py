@@ -10,7 +10,7 @@ import pytest
 from roadmap.__main__ import main
 from roadmap.config.compose import compose
 from roadmap.console import console
-from roadmap.training import execute
+from roadmap.training import run
 
 TRAIN = ["train", "epochs=1", "device=cpu"]
 
@@ -18,7 +18,7 @@ TRAIN = ["train", "epochs=1", "device=cpu"]
 @pytest.fixture(autouse=True)
 def batch_not_announced_yet(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process says once how its batch is made up."""
-    monkeypatch.setattr(execute, "_said", set())
+    monkeypatch.setattr(run, "_said", set())
 
 
 def stderr(capfd: pytest.CaptureFixture[str], *words: str, status: int = 0) -> str:
@@ -40,8 +40,8 @@ def test_a_command_shows_messages_debug_messages_or_errors_alone(
     assert train("quiet", "-q") == ""
     # Hydra's own setting
     assert "training on cpu, run folder" in train("hydra", "hydra.verbose=true")
-    assert "training on cpu, run folder" in train("module", "hydra.verbose=[roadmap.training.execute]")
-    logging.getLogger("roadmap.training.execute").setLevel(logging.NOTSET)
+    assert "training on cpu, run folder" in train("module", "hydra.verbose=[roadmap.training.run]")
+    logging.getLogger("roadmap.training.run").setLevel(logging.NOTSET)
 
 
 @pytest.mark.parametrize("words", [["compare"], ["train", "norm=gn"], ["nonsense"], []])
@@ -81,6 +81,6 @@ def test_python_code_controls_logging_itself(
     main(["--help"])
     caplog.set_level("DEBUG", "roadmap")
     capfd.readouterr()
-    execute.execute(compose(["epochs=1", "device=cpu", f"runs_dir={tmp_path}"]))
+    run.execute(compose(["epochs=1", "device=cpu", f"runs_dir={tmp_path}"]))
     assert capfd.readouterr().err == ""
-    assert "roadmap.training.execute" in {record.name for record in caplog.records}
+    assert "roadmap.training.run" in {record.name for record in caplog.records}

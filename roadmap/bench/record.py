@@ -12,15 +12,15 @@ from typing import Any
 
 import torch
 
-from roadmap.bench.contenders import Bench, Contender
 from roadmap.bench.environment import environment
-from roadmap.bench.measure import Clock, clock
+from roadmap.bench.interleaved_timing import Mode, Say, Turn, take_turns
+from roadmap.bench.models import Bench, BenchEntry
 from roadmap.bench.summaries import summarised
-from roadmap.bench.turns import Mode, Say, Turn, take_turns
-from roadmap.folders.runfolder import now, one_name, write_whole
-from roadmap.networks.builder import build_network
-from roadmap.networks.spending import spent
-from roadmap.records.experiment import Experiment
+from roadmap.bench.timing import Clock, clock
+from roadmap.config.build import build_network
+from roadmap.config.network_cost import network_cost
+from roadmap.runs.run_folder import now, one_name, write_whole
+from roadmap.schema.experiment import Experiment
 from roadmap.training.summary import git_commit
 from roadmap.validation import SCHEMA
 
@@ -33,8 +33,8 @@ def counted(bench: Bench) -> Record:
     return {"name": bench.name, "reference": bench.reference, "rows": rows}
 
 
-def _row(contender: Contender) -> Record:
-    composed, count = contender.composed, spent(contender.composed)
+def _row(contender: BenchEntry) -> Record:
+    composed, count = contender.composed, network_cost(contender.composed)
     values = composed.values
     return {
         "name": contender.name,

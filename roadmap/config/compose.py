@@ -13,19 +13,19 @@ from hydra.core.config_store import ConfigStore
 from msgspec import Meta
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from roadmap.config.confdir import group_options
-from roadmap.config.files import initialized
+from roadmap.config.cached_files import initialized
+from roadmap.config.conf_dir import group_options
 from roadmap.config.hydra_errors import OTHER_GROUPS, hydra_errors, near
 from roadmap.config.overrides import MATCHING, SETTINGS, is_network, is_toggle, key_of, variant_name
-from roadmap.designs.counting import count_composed
-from roadmap.designs.matching import Matching, matched
 from roadmap.errors import RequestError
-from roadmap.records.design import AXES, LATER_AXES, Design
-from roadmap.records.experiment import Experiment, Settings
-from roadmap.records.recipe import Recipe
-from roadmap.records.regime import Regime
-from roadmap.records.rival import Rival
-from roadmap.textual import listed
+from roadmap.formatting import listed
+from roadmap.networks.flops import composed_flops
+from roadmap.networks.match_flops import Matching, matched
+from roadmap.schema.baseline_model import BaselineModel
+from roadmap.schema.design import AXES, LATER_AXES, Design
+from roadmap.schema.experiment import Experiment, Settings
+from roadmap.schema.recipe import Recipe
+from roadmap.schema.regime import Regime
 from roadmap.validation import Record, converted
 
 Seeds = Annotated[tuple[int, ...], Meta(min_length=1)]
@@ -63,11 +63,11 @@ class Composed:
     values: dict[str, Any]
     choices: dict[str, str]
     overrides: tuple[str, ...]
-    design: Design | Rival
+    design: Design | BaselineModel
     recipe: Recipe
     variant: str
     plain: dict[str, str]
-    asked: Design | Rival
+    asked: Design | BaselineModel
 
     @property
     def asked_values(self) -> dict[str, Any]:
@@ -83,14 +83,14 @@ class Composed:
     def choice(self) -> str | None:
         """What ``match_gmacs`` made of the design, in words; None without it."""
         wanted = self.values["match_gmacs"]
-        if wanted is None or isinstance(self.asked, Rival) or isinstance(self.design, Rival):
+        if wanted is None or isinstance(self.asked, BaselineModel) or isinstance(self.design, BaselineModel):
             return None
         name = " ".join(word for word in self.variant.split() if key_of(word) not in MATCHING)
         what, before, after = "width", self.asked.width, self.design.width
         if self.values["match_by"] == "depth":
             what, before, after = "blocks in the third stage", self.asked.depths[2], self.design.depths[2]
         change = f"{before} → {after}" if before != after else str(after)
-        return f"{name}: {what} {change} for {count_composed(self).gmacs:.4g} GMACs (asked for {wanted:g})"
+        return f"{name}: {what} {change} for {composed_flops(self).gmacs:.4g} GMACs (asked for {wanted:g})"
 
     @property
     def seeds(self) -> list[int]:
@@ -235,19 +235,19 @@ def _at_equal_cost(asked: Composed) -> Composed:
     """The config with its design at the cost that it asks for by ``match_gmacs``."""
     values = asked.values
     matching = Matching.from_mapping({key: values[key] for key in MATCHING})
-    if matching.match_gmacs is None or isinstance(asked.asked, Rival):
+    if matching.match_gmacs is None or isinstance(asked.asked, BaselineModel):
         return asked
     image_size, classes = values["image_size"], values["regime"]["num_classes"]
     design = matched(asked.asked, matching.match_gmacs, matching.match_by, image_size, classes)
     return replace(asked, values=values | {"design": Record.to_dict(design)}, design=design)
 
 
-def _rival(model: Mapping[str, Any], overrides: Sequence[str]) -> Rival:
+def _rival(model: Mapping[str, Any], overrides: Sequence[str]) -> BaselineModel:
     """What ``model=`` asks for. Raises RequestError for overrides that change our own network."""
     for word in overrides:
         if is_network(key_of(word)):
             raise RequestError(f"{word} does not go with model=: it changes our own network; leave one of them out")
-    return Rival.from_mapping(model)
+    return BaselineModel.from_mapping(model)
 
 
 def derived(

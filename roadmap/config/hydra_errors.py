@@ -9,12 +9,12 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
 from yaml import YAMLError
 
-from roadmap.config.confdir import group_options
+from roadmap.config.conf_dir import group_options
 from roadmap.config.overrides import SETTINGS, key_of
 from roadmap.config.trust import trusted
 from roadmap.errors import RequestError, first_line
-from roadmap.records.design import AXES
-from roadmap.textual import listed
+from roadmap.formatting import listed
+from roadmap.schema.design import AXES
 
 RUN_KEYS = (
     "epochs",

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 
-from roadmap.designs.matching import Matching
-from roadmap.records.design import AXES
-from roadmap.records.experiment import Settings
+from roadmap.networks.match_flops import Matching
+from roadmap.schema.design import AXES
+from roadmap.schema.experiment import Settings
 
 SETTINGS = tuple(Settings.__struct_fields__)
 MATCHING = tuple(Matching.__struct_fields__)

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as nn_functional
 from torchvision.transforms import v2
 
-from roadmap.records.recipe import AugmentRecipe, RandAugmentRecipe
+from roadmap.schema.recipe import AugmentRecipe, RandAugmentRecipe
 
 STRENGTHS = 101  # steps of RandAugment's scale, a tenth of a magnitude each
 GROUPS = 8  # of images that share a draw of RandAugment

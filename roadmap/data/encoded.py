@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
-from roadmap.data.corrupt import Corrupt
 from roadmap.data.image import UndecodableError
 from roadmap.data.samples import Samples
+from roadmap.data.unreadable_images import UnreadableImages
 from roadmap.seeds import derived_seed
 
 Key = tuple[int, int]  # epoch and index
@@ -91,7 +91,7 @@ def collate(samples: Sequence[Sample]) -> tuple[Tensor, Tensor, list[Unreadable]
     return pixels.permute(0, 3, 1, 2), torch.tensor(labels), unreadable
 
 
-class Plan:
+class LoadPlan:
     """The batches of the epoch to come, for which DataLoader's workers, who outlive an epoch, ask.
 
     It does not know its source: in a cycle of references the workers would not end when they are told to.
@@ -114,7 +114,7 @@ class EncodedSource:
         self,
         samples: Samples,
         transform: Callable[[bytes], Tensor],
-        corrupt: Corrupt,
+        corrupt: UnreadableImages,
         *,
         seed: int | None,
         num_workers: int,
@@ -123,7 +123,7 @@ class EncodedSource:
     ):
         self.samples, self.corrupt, self.device = samples, corrupt, device
         self.unread: list[int] = []
-        self.plan = Plan()
+        self.plan = LoadPlan()
         self.loader = DataLoader(
             DecodedImages(samples, transform, seed, corrupt.limit, finish),
             batch_sampler=self.plan,

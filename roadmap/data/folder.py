@@ -8,7 +8,7 @@ from torchvision.datasets import ImageFolder
 
 from roadmap.data.samples import Split
 from roadmap.errors import RequestError
-from roadmap.records.experiment import Data
+from roadmap.schema.experiment import Data
 
 
 class Files:

@@ -12,8 +12,8 @@ from torch.nn import functional as nn_functional
 from torchvision.transforms import v2
 
 from roadmap.data.augment import TRIES, whole_box
-from roadmap.data.pixels import ArrayRandAugment, Pixels
-from roadmap.records.recipe import AugmentRecipe
+from roadmap.data.randaugment import ArrayRandAugment, Pixels
+from roadmap.schema.recipe import AugmentRecipe
 
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 

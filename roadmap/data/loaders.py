@@ -10,15 +10,15 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
 from roadmap.data.augment import BatchAugment, RandomErasing
-from roadmap.data.corrupt import Corrupt
 from roadmap.data.encoded import EncodedSource
-from roadmap.data.files import read_files
 from roadmap.data.image import EvaluationImage, TrainingImage
 from roadmap.data.memory import MemorySource, read_images
-from roadmap.data.order import TrainingShare, evaluation_share
+from roadmap.data.readers import read_files
+from roadmap.data.sampler import TrainingShare, evaluation_share
+from roadmap.data.unreadable_images import UnreadableImages
 from roadmap.errors import RequestError
-from roadmap.records.experiment import MEMORY_SOURCES, Experiment
 from roadmap.runtime.distributed import ALONE, World
+from roadmap.schema.experiment import MEMORY_SOURCES, Experiment
 from roadmap.seeds import derived_seed
 
 Batches = Iterator[tuple[Tensor, Tensor]]
@@ -143,13 +143,13 @@ class Loaders:
     num_classes: int
     train_images: int
     val_images: int
-    corrupt: Corrupt
+    corrupt: UnreadableImages
 
 
 def open_loaders(experiment: Experiment, device: torch.device, world: World = ALONE) -> Loaders:
     """Open a run's data. Raises RequestError where it is missing, or smaller than one batch."""
     in_memory = experiment.data.source in MEMORY_SOURCES
-    corrupt = Corrupt(experiment.data.max_corrupt)
+    corrupt = UnreadableImages(experiment.data.max_corrupt)
     sources = _in_memory(experiment, device) if in_memory else _encoded(experiment, device, corrupt)
     data, augment, size = experiment.data, experiment.recipe.augment, experiment.image_size
     if experiment.batch_size > sources.train_images:
@@ -190,7 +190,7 @@ def _in_memory(experiment: Experiment, device: torch.device) -> _Sources:
     return _Sources(MemorySource(train), MemorySource(val), num_classes, len(train), len(val))
 
 
-def _encoded(experiment: Experiment, device: torch.device, corrupt: Corrupt) -> _Sources:
+def _encoded(experiment: Experiment, device: torch.device, corrupt: UnreadableImages) -> _Sources:
     data, augment, size = experiment.data, experiment.recipe.augment, experiment.image_size
     split = read_files(data)
     evaluation = EvaluationImage(size, experiment.recipe.eval_crop_ratio, augment.interpolation)

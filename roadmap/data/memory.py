@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
-from roadmap.data.order import stratified_split
+from roadmap.data.sampler import stratified_split
 from roadmap.errors import RequestError
-from roadmap.records.experiment import Data
+from roadmap.schema.experiment import Data
 
 DIGITS_TEST, DIGITS_CHOICE = 1200, 239  # of 1,797
 

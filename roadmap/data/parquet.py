@@ -5,7 +5,7 @@ from typing import Any
 
 from roadmap.data.samples import Split
 from roadmap.errors import RequestError
-from roadmap.records.experiment import Data
+from roadmap.schema.experiment import Data
 
 
 class ParquetSamples:

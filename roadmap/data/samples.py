@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from roadmap.data.order import stratified_split
+from roadmap.data.sampler import stratified_split
 from roadmap.errors import RequestError
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from roadmap.data.samples import Split
 from roadmap.errors import RequestError
-from roadmap.records.experiment import Data
+from roadmap.schema.experiment import Data
 
 IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm")
 LABEL = ".cls"

@@ -16,14 +16,14 @@ import yaml
 from packaging.requirements import Requirement  # comes with Hydra
 
 from roadmap.bench.environment import processor
+from roadmap.config.build import design_cost
 from roadmap.config.compose import Composed
-from roadmap.config.confdir import config_dir
-from roadmap.data.files import read_files
+from roadmap.config.conf_dir import config_dir
 from roadmap.data.image import UndecodableError, decode
 from roadmap.data.memory import read_images
+from roadmap.data.readers import read_files
 from roadmap.errors import RequestError, RoadmapError
-from roadmap.networks.builder import design_cost
-from roadmap.records.experiment import EVALUATION_SOURCES, MEMORY_SOURCES, Data, Experiment
+from roadmap.schema.experiment import EVALUATION_SOURCES, MEMORY_SOURCES, Data, Experiment
 from roadmap.tracking.wandb_client import has_wandb_key, wandb_host
 from roadmap.versions import DISTRIBUTION
 

@@ -12,11 +12,11 @@ import torchvision
 from torch import nn
 
 from roadmap.errors import RequestError
+from roadmap.formatting import listed
 from roadmap.networks.models import SIZED, import_timm, made_by_library
-from roadmap.records.digest import file_digest
-from roadmap.records.rival import Rival
-from roadmap.records.view import Shown
-from roadmap.textual import listed
+from roadmap.schema.baseline_model import BaselineModel
+from roadmap.schema.eval_transform import EvalTransform
+from roadmap.schema.weights_file import file_digest
 
 
 @dataclass(frozen=True)
@@ -25,12 +25,12 @@ class LibraryWeights:
 
     name: str
     file: Path
-    shown: Shown
+    shown: EvalTransform
     num_classes: int
     make: Callable[[int], nn.Module]
 
 
-def library_weights(rival: Rival, tag: str = "") -> LibraryWeights:
+def library_weights(rival: BaselineModel, tag: str = "") -> LibraryWeights:
     """A rival's weights in its library's cache; ``tag`` chooses among several, the library's default unless given.
 
     Raises RequestError where the library has none, or they are not on this disk or damaged.
@@ -40,7 +40,7 @@ def library_weights(rival: Rival, tag: str = "") -> LibraryWeights:
     return READERS[rival.library](rival, tag)
 
 
-def _torchvision(rival: Rival, tag: str) -> LibraryWeights:
+def _torchvision(rival: BaselineModel, tag: str) -> LibraryWeights:
     models = torchvision.models
     if rival.name not in models.list_models(module=models):
         raise RequestError(f"torchvision has no classifier '{rival.name}'")
@@ -66,7 +66,7 @@ def _torchvision(rival: Rival, tag: str) -> LibraryWeights:
     return LibraryWeights(
         name=weights.name,
         file=file,
-        shown=Shown(
+        shown=EvalTransform(
             image_size=size,
             crop_ratio=size / shown.resize_size[0],
             interpolation=shown.interpolation.value,
@@ -78,7 +78,7 @@ def _torchvision(rival: Rival, tag: str) -> LibraryWeights:
     )
 
 
-def _timm(rival: Rival, tag: str) -> LibraryWeights:
+def _timm(rival: BaselineModel, tag: str) -> LibraryWeights:
     timm = import_timm()
     name = f"{rival.name.split('.')[0]}.{tag}" if tag else rival.name
     try:
@@ -109,7 +109,7 @@ def _timm(rival: Rival, tag: str) -> LibraryWeights:
     return LibraryWeights(
         name=config.tag or "default",
         file=file,
-        shown=Shown(
+        shown=EvalTransform(
             image_size=size,
             # timm cuts the resized side off to whole pixels
             crop_ratio=size / int(size / shown["crop_pct"]),
@@ -122,7 +122,7 @@ def _timm(rival: Rival, tag: str) -> LibraryWeights:
     )
 
 
-READERS: dict[str, Callable[[Rival, str], LibraryWeights]] = {"torchvision": _torchvision, "timm": _timm}
+READERS: dict[str, Callable[[BaselineModel, str], LibraryWeights]] = {"torchvision": _torchvision, "timm": _timm}
 
 
 def _timm_file(config: Any, name: str) -> Path:

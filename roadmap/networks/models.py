@@ -11,12 +11,12 @@ from torch import nn
 from torchvision.ops import StochasticDepth
 
 from roadmap.errors import RequestError
+from roadmap.formatting import listed
 from roadmap.networks.network import Network
 from roadmap.networks.rvt import rvt
-from roadmap.records.design import Design
-from roadmap.records.recipe import NetworkRecipe
-from roadmap.records.rival import Rival
-from roadmap.textual import listed
+from roadmap.schema.baseline_model import BaselineModel
+from roadmap.schema.design import Design
+from roadmap.schema.recipe import NetworkRecipe
 
 # What torchvision's Transformers of a fixed image size call it.
 SIZED: dict[str, Callable[[int], dict[str, Any]]] = {
@@ -32,7 +32,7 @@ ONE_OUTPUT = {
 EMBEDDINGS = ("class_token", "pos_embedding", "pos_embed", "cls_token", "relative_position_bias_table")
 
 
-def make_model(design: Design | Rival, recipe: NetworkRecipe, num_classes: int, image_size: int) -> nn.Module:
+def make_model(design: Design | BaselineModel, recipe: NetworkRecipe, num_classes: int, image_size: int) -> nn.Module:
     """The network of a design, images (N, 3, ``image_size``, ``image_size``) to logits (N, ``num_classes``).
 
     Of a recipe a rival takes its stochastic depth, rising linearly from the first block to the last as its library has
@@ -70,7 +70,7 @@ def undecayed(network: nn.Module) -> set[str]:
     return {name for name, _ in network.named_parameters() if name.rpartition(".")[2] in EMBEDDINGS}
 
 
-def _torchvision(rival: Rival, recipe: NetworkRecipe, num_classes: int, image_size: int) -> nn.Module:
+def _torchvision(rival: BaselineModel, recipe: NetworkRecipe, num_classes: int, image_size: int) -> nn.Module:
     models = torchvision.models
     names = models.list_models(module=models)
     if rival.name not in names:
@@ -92,7 +92,7 @@ def _torchvision(rival: Rival, recipe: NetworkRecipe, num_classes: int, image_si
     return network
 
 
-def _timm(rival: Rival, recipe: NetworkRecipe, num_classes: int, image_size: int) -> nn.Module:
+def _timm(rival: BaselineModel, recipe: NetworkRecipe, num_classes: int, image_size: int) -> nn.Module:
     timm = import_timm()
     # timm's names may end in a tag of the weights
     if not timm.is_model(rival.name):
@@ -112,7 +112,7 @@ def _timm(rival: Rival, recipe: NetworkRecipe, num_classes: int, image_size: int
         raise
 
 
-def _own(rival: Rival, recipe: NetworkRecipe, num_classes: int, image_size: int) -> nn.Module:
+def _own(rival: BaselineModel, recipe: NetworkRecipe, num_classes: int, image_size: int) -> nn.Module:
     drop = recipe.stochastic_depth
     return made_by_library(rival, lambda: rvt(rival.name, num_classes, image_size, drop, **rival.options))
 
@@ -126,14 +126,14 @@ def import_timm() -> ModuleType:
     return timm
 
 
-MAKERS: dict[str, Callable[[Rival, NetworkRecipe, int, int], nn.Module]] = {
+MAKERS: dict[str, Callable[[BaselineModel, NetworkRecipe, int, int], nn.Module]] = {
     "torchvision": _torchvision,
     "timm": _timm,
     "roadmap": _own,
 }
 
 
-def made_by_library(rival: Rival, make: Callable[[], nn.Module], how: str = "so") -> nn.Module:
+def made_by_library(rival: BaselineModel, make: Callable[[], nn.Module], how: str = "so") -> nn.Module:
     """What a library makes. Raises RequestError, in one sentence, for whatever it objects to."""
     try:
         return make()
@@ -143,12 +143,12 @@ def made_by_library(rival: Rival, make: Callable[[], nn.Module], how: str = "so"
         raise RequestError(f"{rival.library} cannot make {rival.name} {how}: {reason[:300]}") from error
 
 
-def _unknown(rival: Rival, names: list[str]) -> RequestError:
+def _unknown(rival: BaselineModel, names: list[str]) -> RequestError:
     near = get_close_matches(rival.name, names, n=3) or names[:3]
     return RequestError(f"{rival.library} has no classifier '{rival.name}'; did you mean {listed(near)}?")
 
 
-def _no_drops(rival: Rival, recipe: NetworkRecipe) -> RequestError:
+def _no_drops(rival: BaselineModel, recipe: NetworkRecipe) -> RequestError:
     return RequestError(
         f"recipe.network.stochastic_depth={recipe.stochastic_depth} does not go with {rival.library}'s {rival.name}, "
         "which has none; add recipe.network.stochastic_depth=0"

@@ -6,9 +6,10 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
-from roadmap.modules import LayerScale, ScalableConv2d
-from roadmap.records.design import Act, BlockLayout, Design, Layers, layout
-from roadmap.records.recipe import NetworkRecipe
+from roadmap.networks.modules import LayerScale, ScalableConv2d
+from roadmap.networks.rows import Act, BlockLayout, Layers, layout
+from roadmap.schema.design import Design
+from roadmap.schema.recipe import NetworkRecipe
 
 
 def sequence(design: Design, layers: Layers) -> nn.Module:

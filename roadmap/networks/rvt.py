@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
 from roadmap.errors import RequestError
-from roadmap.textual import listed
+from roadmap.formatting import listed
 from roadmap.validation import NonNegativeInt, PositiveInt, Record
 
 STEM_WIDTH = 32
@@ -137,7 +137,7 @@ class FeedForward(nn.Module):
         return self.layers(x)
 
 
-class Block(nn.Module):
+class RVTBlock(nn.Module):
     """x + attention(norm(x)), then x + feed_forward(norm(x)), on (N, tokens, width)."""
 
     def __init__(self, shape: Shape, grid: tuple[int, int], scaled: bool, drop: float):
@@ -183,7 +183,7 @@ class RVT(nn.Module):
         grid = (image_size // shape.patch_size,) * 2
         drops = torch.linspace(0, drop_path, shape.depth, device="cpu").tolist()
         self.blocks = nn.ModuleList(
-            Block(shape, grid, index < shape.scaled_blocks, drop) for index, drop in enumerate(drops)
+            RVTBlock(shape, grid, index < shape.scaled_blocks, drop) for index, drop in enumerate(drops)
         )
         self.norm = nn.LayerNorm(shape.width, eps=1e-6)
         self.head = nn.Linear(shape.width, num_classes)

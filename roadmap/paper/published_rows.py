@@ -8,8 +8,8 @@ from functools import cache
 from typing import Any, ClassVar
 
 from roadmap.errors import RequestError
+from roadmap.formatting import listed
 from roadmap.paper.published import PAPER
-from roadmap.textual import listed
 from roadmap.validation import PositiveInt, Record, shown
 
 TABLES = {1: "table1_imagenet.csv", 2: "table2_isotropic.csv", 8: "table8_robustness.csv", 12: "table12_a100.csv"}

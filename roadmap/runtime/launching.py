@@ -17,7 +17,7 @@ from roadmap.runtime.stopping import StopRequest
 logger = logging.getLogger(__name__)
 
 
-class PassedOn(StopRequest):
+class SignalForwarder(StopRequest):
     """While entered, a signal goes to the worker processes that this one started, and is noted.
 
     Where there are none, as with jobs that run in this process or wait in a queue, it does what it did before.
@@ -44,7 +44,7 @@ def launching() -> Iterator[None]:
     them or has lost one.
     """
     try:
-        with PassedOn() as request:
+        with SignalForwarder() as request:
             yield
     except KeyboardInterrupt:
         if "submitit" in sys.modules:

@@ -12,7 +12,7 @@ logger = logging.getLogger(__name__)
 QUIET_SECONDS = 30  # between two lines of a log file
 
 
-class Progress:
+class ProgressBar:
     """Shows a run's epochs, and how far it is in one, on stderr."""
 
     def __init__(self, label: str, epochs: int, *, shown: bool = True):
@@ -55,7 +55,7 @@ class Progress:
             self.spoke = time.monotonic()
         logger.log(level, f"{self.label}: {text}")
 
-    def __enter__(self) -> "Progress":
+    def __enter__(self) -> "ProgressBar":
         return self
 
     def __exit__(self, *error: object) -> None:

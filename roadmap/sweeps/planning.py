@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from roadmap.config.compose import Composed, compose
+from roadmap.config.network_cost import network_cost
 from roadmap.config.overrides import key_of
 from roadmap.errors import RequestError
-from roadmap.folders.plan import Sweep, folder_of, sweep_name
-from roadmap.folders.runfolder import now
-from roadmap.garbage import no_garbage_collection
-from roadmap.networks.spending import spent
+from roadmap.gc_paused import gc_paused
+from roadmap.runs.run_folder import now
+from roadmap.runs.sweep_plan import Sweep, folder_of, sweep_name
 from roadmap.sweeps.studies import Member, Study, study_of
 from roadmap.validation import SCHEMA, NonNegativeInt, PositiveInt, converted
 
@@ -19,7 +19,7 @@ OF_SWEEPS = ("study", "engine", "workers", "worker", "retries", "seeds")
 
 
 @dataclass(frozen=True)
-class Plan:
+class PlannedSweep:
     """``asked`` is the sweep's config, ``requests[i]`` that of its i-th run, and ``members[i]`` its design's place."""
 
     asked: Composed
@@ -28,11 +28,11 @@ class Plan:
     members: list[Member]
 
 
-def planned(overrides: Sequence[str], config_dirs: Sequence[str]) -> Plan:
+def planned(overrides: Sequence[str], config_dirs: Sequence[str]) -> PlannedSweep:
     """The runs of a sweep, all designs of a seed before the next seed. Raises RequestError where one does not fit."""
     if any(key_of(word) == "seed" for word in overrides):
         raise RequestError("seed= belongs to `roadmap train`; a sweep takes seeds=[…]")
-    with no_garbage_collection():
+    with gc_paused():
         asked = compose([word for word in overrides if not key_of(word).startswith("hydra")], config_dirs)
         for key, kind in (("workers", PositiveInt), ("retries", NonNegativeInt)):
             converted(asked.values[key], kind, key)
@@ -42,7 +42,9 @@ def planned(overrides: Sequence[str], config_dirs: Sequence[str]) -> Plan:
             for member in study.members:
                 request = member.composed.with_seed(seed)
                 runs.setdefault(request.experiment().run_id, (request, member))
-    return Plan(asked, study, [request for request, _ in runs.values()], [member for _, member in runs.values()])
+    return PlannedSweep(
+        asked, study, [request for request, _ in runs.values()], [member for _, member in runs.values()]
+    )
 
 
 def of_runs(word: str) -> bool:
@@ -51,7 +53,7 @@ def of_runs(word: str) -> bool:
     return key != "hydra" and key not in OF_SWEEPS
 
 
-def described(plan: Plan, overrides: Sequence[str], images: int) -> Sweep:
+def described(plan: PlannedSweep, overrides: Sequence[str], images: int) -> Sweep:
     """A plan as it is written, not yet on disk; ``images`` is how many an epoch has."""
     values = plan.asked.values
     rows = [_row(request, member, images) for request, member in zip(plan.requests, plan.members, strict=True)]
@@ -75,7 +77,7 @@ def described(plan: Plan, overrides: Sequence[str], images: int) -> Sweep:
 
 
 def _row(request: Composed, member: Member, images: int) -> dict[str, Any]:
-    experiment, count = request.experiment(), spent(request)
+    experiment, count = request.experiment(), network_cost(request)
     return {
         "run_id": experiment.run_id,
         "regime": experiment.regime,

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import optuna
 
-from roadmap.analysis.reading.runs import read_runs
 from roadmap.config.compose import Composed
-from roadmap.designs.counting import count_composed
 from roadmap.errors import PrunedError
-from roadmap.folders.runfolder import METRICS, read_metrics
+from roadmap.networks.flops import composed_flops
+from roadmap.runs.reading import read_runs
+from roadmap.runs.run_folder import METRICS, read_metrics
 from roadmap.sweeps.search import PRUNED, Prune, Search
 
 Curve = Mapping[int, float]  # epoch -> top-1 in percent
@@ -64,7 +64,7 @@ def peers(composed: Composed, cost: str | None) -> list[Curve]:
     alike = [_conditions(definition) == wanted for definition in runs["definition"]]
     runs = runs[(runs["status"] == "finished").to_numpy() & np.array(alike, dtype=bool)]
     if cost is not None:
-        runs = runs[runs[cost] <= getattr(count_composed(composed), cost)]
+        runs = runs[runs[cost] <= getattr(composed_flops(composed), cost)]
     curves = [{row["epoch"]: row["top1"] for row in read_metrics(Path(path) / METRICS)} for path in runs["path"]]
     # a copy of a run without its metrics says nothing about epochs
     return [curve for curve in curves if len(curve) == experiment.epochs]

@@ -5,9 +5,9 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from msgspec import Meta
 
-from roadmap.designs.counting import Count
 from roadmap.errors import RequestError
-from roadmap.textual import listed
+from roadmap.formatting import listed
+from roadmap.networks.flops import Cost
 from roadmap.validation import PositiveInt, Record
 
 # Numbers of a finished run's summary that a job can hand a sweeper, and which way is better.
@@ -67,7 +67,7 @@ class Search(Record):
         """Optuna's word for what is better, for each objective."""
         return [OBJECTIVES[name] for name in self.objectives]
 
-    def refusal(self, counted: Count) -> str | None:
+    def refusal(self, counted: Cost) -> str | None:
         """Why a design of such a cost is not to be trained; None where it is within the bands."""
         for cost, word in zip(COSTS, ("GMACs", "M parameters"), strict=True):
             band, value = getattr(self, cost), getattr(counted, cost)

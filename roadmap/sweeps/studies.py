@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
+from roadmap.attribution.subset_configs import Lattice, Patch
 from roadmap.config.compose import Composed, compose, derived, options_of
 from roadmap.config.overrides import TOGGLES, is_toggle, key_of, variant_name
-from roadmap.config.path import Step, compose_path
-from roadmap.designs.spaces import Space, sample
+from roadmap.design_spaces.space import Space, sample
 from roadmap.errors import RequestError
-from roadmap.records.rival import Rival
-from roadmap.sweeps.lattice import Lattice, Patch
-from roadmap.textual import listed
+from roadmap.formatting import listed
+from roadmap.schema.baseline_model import BaselineModel
+from roadmap.steps.path import Step, compose_path
 from roadmap.validation import PositiveInt, Record
 
 MOST_CHANGES = 16  # of which all sets are gone through
@@ -201,7 +201,7 @@ def drawn(space: Space, base: Composed) -> Study:
         if space.gmacs is not None or (by_width and space.space.get("width") is not None):
             key = "gmacs" if space.gmacs is not None else "space.width"
             raise RequestError(f"study.{key} does not go with match_gmacs, which decides it; add study.{key}=null")
-    if isinstance(base.asked, Rival):
+    if isinstance(base.asked, BaselineModel):
         raise RequestError(f"study={space.name} does not go with model=: it draws designs of our own network")
     size, classes = base.values["image_size"], base.values["regime"]["num_classes"]
     designs = sample(space, base.asked, size, classes, base.recipe.network.layer_scale is not None)

@@ -19,11 +19,11 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from roadmap.config.compose import compose
 from roadmap.config.overrides import key_of
-from roadmap.designs.counting import count_composed
 from roadmap.errors import RequestError, first_line
+from roadmap.networks.flops import composed_flops
 from roadmap.seeds import derived_seed
 from roadmap.sweeps.search import search_of
-from roadmap.sweeps.searchspace import SearchSpace
+from roadmap.sweeps.search_space import SearchSpace
 
 TRIES, RANDOM_TRIES = 10, 1000  # of a sampler for one trial, and at random after those
 RUN_ID, REFUSED = "run_id", "refused"  # user attributes of a trial
@@ -103,7 +103,7 @@ def note(config: DictConfig, trial: Trial) -> None:
         return
     print(composed.variant, flush=True)
     search = search_of(composed.values)
-    if search is not None and (refusal := search.refusal(count_composed(composed))):
+    if search is not None and (refusal := search.refusal(composed_flops(composed))):
         trial.set_user_attr(REFUSED, refusal)
     else:
         trial.set_user_attr(RUN_ID, composed.experiment().run_id)

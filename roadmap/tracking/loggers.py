@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from roadmap.errors import first_line
-from roadmap.records.experiment import Logger
+from roadmap.schema.experiment import Logger
 from roadmap.tracking.background import Background
 from roadmap.tracking.wandb_client import check_installed, leave_client
 

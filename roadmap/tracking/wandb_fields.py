@@ -11,8 +11,8 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from roadmap.errors import RequestError
-from roadmap.nested import flat
-from roadmap.textual import listed
+from roadmap.flatten_dict import flatten_dict
+from roadmap.formatting import listed
 from roadmap.untrusted_io import parse_json
 
 NAMES = ("regime", "step", "variant")
@@ -63,7 +63,7 @@ def config_of(summary: Mapping[str, Any]) -> dict[str, Any]:
     The definition is also there as JSON, because W&B's client sends 1 for 1.0.
     """
     names = {name: summary[name] for name in NAMES} | {RECIPE_NAME: summary["recipe"]}
-    return flat(summary["definition"]) | names | {DEFINITION: json.dumps(summary["definition"])}
+    return flatten_dict(summary["definition"]) | names | {DEFINITION: json.dumps(summary["definition"])}
 
 
 def summary_of(summary: Mapping[str, Any]) -> dict[str, Any]:
@@ -107,7 +107,7 @@ def their_summary(run_id: str, state: str, config: Mapping[str, Any]) -> dict[st
         value = config.get(key)
         if isinstance(value, kind) and not isinstance(value, bool):
             known[key] = value
-    definition = flat({key: value for key, value in config.items() if not key.startswith("_")})
+    definition = flatten_dict({key: value for key, value in config.items() if not key.startswith("_")})
     if known["seed"] is None:
         definition["run_id"] = run_id
     status = STATUS.get(state, "interrupted")

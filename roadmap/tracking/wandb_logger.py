@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from roadmap.errors import first_line
-from roadmap.records.experiment import Logger
+from roadmap.schema.experiment import Logger
 from roadmap.tracking.wandb_client import client, has_wandb_key, leave_client
 from roadmap.tracking.wandb_fields import config_of, summary_of
 

@@ -11,7 +11,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from roadmap.errors import RequestError
 from roadmap.networks.models import undecayed
 from roadmap.networks.network import Network
-from roadmap.records.recipe import OptimizerRecipe, ScheduleRecipe
+from roadmap.schema.recipe import OptimizerRecipe, ScheduleRecipe
 
 
 def build_optimizer(network: nn.Module, recipe: OptimizerRecipe) -> torch.optim.Optimizer:

@@ -9,11 +9,11 @@ import torch
 from torch import nn
 
 from roadmap.data import Loaders
-from roadmap.folders.runfolder import now
-from roadmap.networks.costs import cost
-from roadmap.records.experiment import Experiment
+from roadmap.networks.measured_flops import cost
+from roadmap.runs.run_folder import now
 from roadmap.runtime.device import peak_memory_gb
 from roadmap.runtime.distributed import World
+from roadmap.schema.experiment import Experiment
 from roadmap.training.trainer import Record, Trainer
 from roadmap.validation import SCHEMA
 from roadmap.versions import package_versions

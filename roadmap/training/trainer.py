@@ -19,12 +19,12 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel
 
-from roadmap.data.corrupt import Corrupt
 from roadmap.data.loaders import Timed, TrainLoader, ValLoader
+from roadmap.data.unreadable_images import UnreadableImages
 from roadmap.errors import StoppedError, WorkError
 from roadmap.runtime.distributed import World
 from roadmap.runtime.stopping import StopRequest
-from roadmap.training.evaluation import Evaluator, Notes, Record
+from roadmap.training.evaluator import EvalObserver, Evaluator, Record
 from roadmap.training.losses import Losses
 
 
@@ -49,7 +49,7 @@ class Trainer:
     loss: nn.Module
     train: TrainLoader
     val: ValLoader
-    corrupt: Corrupt
+    corrupt: UnreadableImages
     epochs: int
     device: torch.device
     world: World
@@ -62,7 +62,7 @@ class Trainer:
     save: Callable[[Record, bool], None] = lambda state, best: None
     judge: Callable[[Record], None] = lambda row: None  # raises PrunedError where a run is not worth its other epochs
     tell: Callable[[int, int, int], None] = lambda epoch, update, updates: None
-    notes: Notes | None = None  # of the last evaluation of the network
+    notes: EvalObserver | None = None  # of the last evaluation of the network
     epochs_done: int = 0
     updates_done: int = 0  # in the epoch after those
     seconds: float = 0.0  # of training in it
@@ -168,7 +168,7 @@ class Trainer:
         (spoilt,) = self.world.agree(None, not bool(torch.stack(losses).isfinite().all()))
         return spoilt
 
-    def evaluate(self, network: nn.Module, notes: Notes | None = None) -> Record:
+    def evaluate(self, network: nn.Module, notes: EvalObserver | None = None) -> Record:
         """Top-1 and top-5 in percent and the mean loss over every validation image, each counted once."""
         return Evaluator(self.autocast, self.device, self.world).run([network], self.val, [notes])[0]
 

@@ -13,16 +13,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from roadmap.analysis.reading.benches import bench_table, load_bench, speeds, with_speeds
-from roadmap.analysis.text.bench_text import text
-from roadmap.bench.contenders import compose_bench
 from roadmap.bench.environment import environment
-from roadmap.bench.measure import alternate, clock, with_room
+from roadmap.bench.interleaved_timing import Turn, all_stay, take_turns
 from roadmap.bench.memory import peak_memory
+from roadmap.bench.models import compose_bench
+from roadmap.bench.reading import bench_table, load_bench, speeds, with_speeds
 from roadmap.bench.record import measured, write_record
 from roadmap.bench.settings import BenchSettings
 from roadmap.bench.summaries import relative, spread, summarised
-from roadmap.bench.turns import Turn, all_stay, take_turns
+from roadmap.bench.text import text
+from roadmap.bench.timing import alternate, clock, with_room
 from roadmap.errors import RequestError, WorkError
 
 CPU = torch.device("cpu")
@@ -162,7 +162,7 @@ def test_a_short_step_is_repeated_and_a_long_one_is_not() -> None:
 @pytest.mark.parametrize("mode", ["inference", "latency"])
 def test_only_a_latency_waits_after_each_image(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
     events: list[str] = []
-    monkeypatch.setattr("roadmap.bench.turns.synchronise", lambda device: events.append("wait"))
+    monkeypatch.setattr("roadmap.bench.interleaved_timing.synchronise", lambda device: events.append("wait"))
     one = turn(lambda: Small(seen=lambda network, batch: events.append("step")), mode=mode, calls=2)
     one.take(kept=True, warmup=0)
     assert events == (["step", "wait"] * 2 if mode == "latency" else ["step", "step"])
@@ -179,7 +179,7 @@ def test_networks_wait_for_their_turn_where_all_have_room_and_are_built_anew_whe
             built.append(Small(seen=lambda network, batch: seen.append(len(batch))))
             return built[-1]
 
-        monkeypatch.setattr("roadmap.bench.turns.total_memory", lambda device, memory=memory: memory)
+        monkeypatch.setattr("roadmap.bench.interleaved_timing.total_memory", lambda device, memory=memory: memory)
         take_turns({"one": turn(make)}, SETTINGS, lambda line: None)
         assert (len(built), len(seen)) == (builds, steps)
     waiting = turn(Small, params=100 * MIB, mode="training", memory_gb=3.0)

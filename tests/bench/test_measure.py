@@ -5,10 +5,10 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from roadmap.analysis.estimate import estimate
-from roadmap.bench.measure import image_seconds, spot_records
+from roadmap.bench.timing import image_seconds, spot_records
 from roadmap.config.compose import compose
-from roadmap.training.execute import execute
+from roadmap.sweeps.estimate import estimate
+from roadmap.training.run import execute
 
 CPU = torch.device("cpu")
 

@@ -6,8 +6,8 @@ import pytest
 
 from roadmap.config.compose import compose
 from roadmap.errors import RequestError
-from roadmap.records.design import AXES, Design
-from roadmap.records.experiment import Experiment
+from roadmap.schema.design import AXES, Design
+from roadmap.schema.experiment import Experiment
 
 CONVNEXT_T = Design(
     depths=(3, 3, 9, 3),

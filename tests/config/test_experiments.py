@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from roadmap.config.confdir import config_dir
-from roadmap.config.path import compose_path
-from roadmap.networks.builder import design_cost
+from roadmap.config.build import design_cost
+from roadmap.config.conf_dir import config_dir
+from roadmap.steps.path import compose_path
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "steps.json").read_text())
 IMAGENET = 1_281_167

@@ -8,8 +8,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 import roadmap.config.compose  # noqa: F401 - registers what conf/config.yaml stands on
-from roadmap.config.confdir import config_dir
-from roadmap.config.files import FilesOnce, initialized
+from roadmap.config.cached_files import FilesOnce, initialized
+from roadmap.config.conf_dir import config_dir
 
 REQUESTS = [
     [],

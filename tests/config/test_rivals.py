@@ -9,7 +9,7 @@ import yaml
 from golden.make_rivals import BASES, FILE, cost_of, other_models, rows
 
 from roadmap.config.compose import options_of
-from roadmap.config.confdir import config_dir
+from roadmap.config.conf_dir import config_dir
 from roadmap.paper.published_rows import IMAGE_SIZE, NetworkRow, PublishedRow, matches, network_rows
 
 GOLDEN: dict[str, dict[str, Any]] = json.loads(FILE.read_text(encoding="utf-8"))

@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf, flag_override
 
 import roadmap.config.compose  # noqa: F401 - what Hydra finds no file of is in its store after this
 from roadmap.config import trust
-from roadmap.config.confdir import config_dir
+from roadmap.config.conf_dir import config_dir
 from roadmap.config.hydra_errors import hydra_errors
 from roadmap.errors import RequestError
 

@@ -13,7 +13,7 @@ from torchvision.transforms.v2 import functional as F
 
 from roadmap.config.compose import compose
 from roadmap.data.augment import BatchAugment, RandAugment, RandomErasing, mixer, random_boxes
-from roadmap.records.recipe import RandAugmentRecipe
+from roadmap.schema.recipe import RandAugmentRecipe
 
 ENHANCED = compose(["recipe=enhanced", "data=imagenet", "data.root=x"]).recipe.augment
 OFF = ENHANCED.replace(

@@ -11,11 +11,11 @@ import webdataset
 from PIL import Image
 
 from roadmap.config.compose import compose
-from roadmap.data.files import read_files
-from roadmap.data.order import stratified_split
+from roadmap.data.readers import read_files
+from roadmap.data.sampler import stratified_split
 from roadmap.data.samples import Split
 from roadmap.errors import RequestError
-from roadmap.training.execute import execute
+from roadmap.training.run import execute
 
 NAMES = ("ant", "bee", "cat", "dog", "eel", "fox", "gnu")
 

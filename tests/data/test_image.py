@@ -15,7 +15,7 @@ from torchvision.transforms.v2 import functional as F
 from roadmap.config.compose import compose
 from roadmap.data.augment import TRIES, RandAugment
 from roadmap.data.image import EvaluationImage, TrainingImage, UndecodableError, crop_box, decode
-from roadmap.data.pixels import OPERATIONS, ArrayRandAugment
+from roadmap.data.randaugment import OPERATIONS, ArrayRandAugment
 
 ENHANCED = compose(["recipe=enhanced", "data=imagenet", "data.root=x", "regime=tiny"]).recipe.augment
 PHOTOS = {name: Image.fromarray(load_sample_image(f"{name}.jpg")) for name in ("china", "flower")}

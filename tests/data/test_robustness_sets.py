@@ -17,18 +17,18 @@ from sklearn.datasets import load_digits, load_sample_image
 from torch import Tensor
 
 from roadmap.config.compose import compose
-from roadmap.config.confdir import config_dir
+from roadmap.config.conf_dir import config_dir
+from roadmap.data.corruptions.weather import Corrupting
+from roadmap.data.eval_splits import Part, corrupted_parts, open_parts
 from roadmap.data.memory import read_images
-from roadmap.data.parts import Part, corrupted_parts, open_parts
-from roadmap.data.robustness import imagenet_classes
-from roadmap.data.weather import Corrupting
+from roadmap.data.robustness_sets import imagenet_classes
 from roadmap.errors import RequestError
-from roadmap.records.corruptions import C_BAR, CORRUPTIONS, Corruptions
-from roadmap.records.experiment import Data
-from roadmap.records.view import View
 from roadmap.runtime.distributed import World
+from roadmap.schema.corruptions import C_BAR, CORRUPTIONS, Corruptions
+from roadmap.schema.eval_transform import EvalSettings
+from roadmap.schema.experiment import Data
 
-VIEW = View(
+VIEW = EvalSettings(
     image_size=32,
     crop_ratio=1.0,
     interpolation="bilinear",

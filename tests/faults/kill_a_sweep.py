@@ -28,9 +28,9 @@ sys.path.insert(0, str(ROOT))
 
 import torch  # noqa: E402
 
-from roadmap.commands.status import look  # noqa: E402
-from roadmap.folders.plan import Sweep, read_sweeps  # noqa: E402
-from roadmap.folders.runfolder import read_metrics  # noqa: E402
+from roadmap.runs.run_folder import read_metrics  # noqa: E402
+from roadmap.runs.sweep_plan import Sweep, read_sweeps  # noqa: E402
+from roadmap.sweeps.status_command import look  # noqa: E402
 from tests.faults import traced  # noqa: E402
 from tests.faults.kill_and_resume import differences  # noqa: E402
 
@@ -163,7 +163,7 @@ def faults_of_training(own: list[dict[str, Any]], story: Story) -> list[str]:
 def compare(story: Story, sweep: Sweep, which: list[str]) -> list[str]:
     """In what runs differ from the same ones trained undisturbed, by `roadmap train` of what the plan says."""
     from roadmap.config.compose import compose
-    from roadmap.training.execute import execute
+    from roadmap.training.run import execute
 
     rows = {row["run_id"]: row for row in sweep.runs}
     found = []

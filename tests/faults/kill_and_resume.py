@@ -26,7 +26,7 @@ from typing import Any
 
 import torch
 
-from roadmap.folders.runfolder import read_metrics, timeless_metrics
+from roadmap.runs.run_folder import read_metrics, timeless_metrics
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 

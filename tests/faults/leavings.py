@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from roadmap.analysis.reading.runs import read_runs
+from roadmap.runs.reading import read_runs
 
 OUTPUTS = ("-o", "--output", "--json", "--csv", "--markdown", "--latex")
 STREAMS = ("stdout", "stderr", "home", "tmp")

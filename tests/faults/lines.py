@@ -4,8 +4,8 @@ import random
 
 from roadmap.__main__ import COMMANDS
 from roadmap.config.compose import compose, evaluation_values
-from roadmap.config.confdir import config_dir
-from roadmap.nested import flat
+from roadmap.config.conf_dir import config_dir
+from roadmap.flatten_dict import flatten_dict
 from tests.faults.places import KERNELS, PATHS, REFUSED
 
 ODD = [
@@ -70,7 +70,7 @@ GROUPS = {
 # every other setting: at the value that it has, and at odd ones
 SETTINGS |= {
     key: ["true" if value is True else "false" if value is False else "null" if value is None else str(value)]
-    for key, value in (flat(evaluation_values([])) | flat(compose([]).values)).items()
+    for key, value in (flatten_dict(evaluation_values([])) | flatten_dict(compose([]).values)).items()
     if key not in SETTINGS and key not in GROUPS and key != "compile"  # of compile every line would take a minute
 }
 KEYS = [*GROUPS, *GROUPS, *SETTINGS]

@@ -25,8 +25,8 @@ from typing import Any
 ROOT = Path(__file__).parent.parent.parent
 sys.path.insert(0, str(ROOT))
 
-from roadmap.commands.compare import main as compare  # noqa: E402
-from roadmap.folders.runfolder import METRICS, timeless_metrics  # noqa: E402
+from roadmap.comparison.command import main as compare  # noqa: E402
+from roadmap.runs.run_folder import METRICS, timeless_metrics  # noqa: E402
 from tests.faults.kill_a_sweep import EPOCHS, Story, events, faults, note_finished, start  # noqa: E402
 
 ASKED = [f"epochs={EPOCHS}", "seeds=[0,1,2]", "checkpoint_minutes=0.002"]

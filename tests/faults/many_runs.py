@@ -23,7 +23,7 @@ sys.path.insert(0, str(ROOT))
 import torch  # noqa: E402
 
 from roadmap.config.compose import compose  # noqa: E402
-from roadmap.training import execute, worker  # noqa: E402
+from roadmap.training import run, run_queue  # noqa: E402
 
 HELD = {"trainer": "build_trainer", "data": "open_loaders"}
 
@@ -54,10 +54,10 @@ def train(count: int, held: str | None, runs_dir: str) -> None:
     """Train so many runs of one epoch, and print what is held after each; ``held`` of each run is never let go."""
     kept: list[Any] = []
     if held:
-        setattr(execute, HELD[held], after(getattr(execute, HELD[held]), kept.append))
-    worker.execute_claimed = after(worker.execute_claimed, lambda _: print(json.dumps(look()), flush=True))
+        setattr(run, HELD[held], after(getattr(run, HELD[held]), kept.append))
+    run_queue.execute_claimed = after(run_queue.execute_claimed, lambda _: print(json.dumps(look()), flush=True))
     request = compose(["step=layer_norm", "epochs=1", "device=cpu", f"runs_dir={runs_dir}"])
-    _, failures = worker.carry_out([request.with_seed(seed) for seed in range(count)])
+    _, failures = run_queue.carry_out([request.with_seed(seed) for seed in range(count)])
     assert not failures, failures
 
 

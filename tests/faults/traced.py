@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from roadmap.folders.runfolder import METRICS, SUMMARY
+from roadmap.runs.run_folder import METRICS, SUMMARY
 
 
 def watch(trace: Path) -> None:

@@ -6,8 +6,8 @@ python tests/golden/make.py
 import json
 from pathlib import Path
 
-from roadmap.config.path import compose_path
-from roadmap.networks.builder import design_cost
+from roadmap.config.build import design_cost
+from roadmap.steps.path import compose_path
 
 FILE = Path(__file__).parent / "steps.json"
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from roadmap.config.compose import compose, options_of
-from roadmap.config.confdir import config_dir
-from roadmap.networks.spending import spent
+from roadmap.config.conf_dir import config_dir
+from roadmap.config.network_cost import network_cost
 from roadmap.paper.published_rows import network_rows, printed
 
 FILE = Path(__file__).parent / "rivals.json"
@@ -17,7 +17,7 @@ BASES = ("timm", "torchvision", "roadmap")  # of conf/model/: any network of a l
 
 
 def cost_of(overrides: tuple[str, ...]) -> dict[str, int]:
-    cost = spent(compose(overrides))
+    cost = network_cost(compose(overrides))
     return {"macs": cost.macs, "params": cost.params, "activations": cost.activations}
 
 

@@ -12,13 +12,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from roadmap.config.build import build
 from roadmap.config.compose import compose
-from roadmap.config.confdir import config_dir
+from roadmap.config.conf_dir import config_dir
 from roadmap.data import open_loaders
-from roadmap.networks.builder import build
 from roadmap.runtime.distributed import ALONE
 from roadmap.runtime.stopping import StopRequest
-from roadmap.training.assembly import build_trainer
+from roadmap.training.build import build_trainer
 from roadmap.training.trainer import Trainer
 from tests.gpu.devices import slow_on_cpu
 

@@ -10,8 +10,8 @@ import torch
 
 from roadmap.__main__ import main
 from roadmap.config.compose import compose
-from roadmap.folders.runfolder import read_metrics
-from roadmap.training.execute import execute
+from roadmap.runs.run_folder import read_metrics
+from roadmap.training.run import execute
 from tests.faults.kill_and_resume import differences, run_folder
 from tests.gpu.devices import slow_on_cpu
 from tests.gpu.test_numerics import floats, joined

@@ -12,10 +12,10 @@ from safetensors.torch import save_file
 
 from roadmap.errors import RequestError
 from roadmap.networks.library_weights import library_weights
-from roadmap.records.rival import Rival
+from roadmap.schema.baseline_model import BaselineModel
 
-SMALL = Rival(library="torchvision", name="shufflenet_v2_x0_5", options={})
-TINY_VIT = Rival(library="timm", name="test_vit", options={})
+SMALL = BaselineModel(library="torchvision", name="shufflenet_v2_x0_5", options={})
+TINY_VIT = BaselineModel(library="timm", name="test_vit", options={})
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def test_torchvisions_weights_are_those_in_its_cache(hub: Path, monkeypatch: pyt
     assert (weights.shown.interpolation, weights.num_classes) == ("bilinear", 1000)
     assert weights.shown.mean == (0.485, 0.456, 0.406)
     with pytest.raises(RequestError, match=r"no weights 'V3' of resnet50 \(choose IMAGENET1K_V1, IMAGENET1K_V2"):
-        library_weights(Rival(library="torchvision", name="resnet50", options={}), "V3")
+        library_weights(BaselineModel(library="torchvision", name="resnet50", options={}), "V3")
 
 
 def test_timms_weights_are_those_in_the_hubs_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,4 +70,4 @@ def test_timms_weights_are_those_in_the_hubs_cache(tmp_path: Path, monkeypatch: 
 
 def test_no_library_has_weights_of_a_papers_network() -> None:
     with pytest.raises(RequestError, match="no library has weights of rvt_small"):
-        library_weights(Rival(library="roadmap", name="rvt_small", options={}))
+        library_weights(BaselineModel(library="roadmap", name="rvt_small", options={}))

@@ -9,14 +9,14 @@ import torch
 import torchvision
 from torchvision.ops import StochasticDepth
 
+from roadmap.config.build import build
 from roadmap.config.compose import Composed, compose
-from roadmap.config.path import compose_path
+from roadmap.config.network_cost import network_cost
 from roadmap.errors import RequestError
-from roadmap.networks.builder import build
 from roadmap.networks.models import undecayed
-from roadmap.networks.spending import spent
-from roadmap.training.execute import execute
+from roadmap.steps.path import compose_path
 from roadmap.training.optim import build_optimizer
+from roadmap.training.run import execute
 from tests.faults.kill_and_resume import differences
 from tests.training.test_faults import interrupt
 
@@ -94,7 +94,7 @@ def test_what_a_rival_is_called_and_costs(swin: Composed) -> None:
     macs += sum(4 * width * 2 * width * pixels for width, pixels in ((24, 16), (48, 4), (96, 1)))
     # attention: queries by keys and weights by values, in windows of 16 pixels where there are so many
     macs += sum(2 * width * pixels * min(pixels, 16) * depth for width, pixels, depth in stages)
-    assert spent(swin).macs == macs
+    assert network_cost(swin).macs == macs
     named = compose(["model=timm", "+model.options.drop_rate=0.1", "name=resnet10t", "recipe.label_smoothing=0"])
     assert named.variant == "model=timm name=resnet10t model.options.drop_rate=0.1 recipe.label_smoothing=0"
 

@@ -9,15 +9,15 @@ import torch
 import torchvision
 from torch import nn
 
+from roadmap.config.build import build, build_network
 from roadmap.config.compose import compose
-from roadmap.config.path import compose_path
-from roadmap.designs.counting import count, count_composed
 from roadmap.errors import RequestError
-from roadmap.networks.builder import build, build_network
-from roadmap.networks.costs import cost
+from roadmap.networks.flops import composed_flops, count_flops
+from roadmap.networks.measured_flops import cost
 from roadmap.networks.network import Network
-from roadmap.records.design import Design
-from roadmap.records.recipe import NetworkRecipe
+from roadmap.schema.design import Design
+from roadmap.schema.recipe import NetworkRecipe
+from roadmap.steps.path import compose_path
 
 REGIMES = ("nano", "nano_base", "tiny", "base")
 OPTIONS = {
@@ -56,7 +56,7 @@ def try_combinations(combinations: list[tuple]) -> tuple[int, int]:
         assert logits.shape == (2, 10)
         logits.sum().backward()
         assert all(parameter.grad is not None for parameter in network.parameters())
-        assert count(network.design, 32, 10, layer_scale=False) == cost(network, image_size=32)
+        assert count_flops(network.design, 32, 10, layer_scale=False) == cost(network, image_size=32)
         built += 1
     return built, refused
 
@@ -220,7 +220,7 @@ def test_the_published_isotropic_networks(size: str, params_m: float, gmacs: flo
         network = build_network(composed)
     counted = cost(network)
     assert (round(counted.params_m, 1), round(counted.gmacs, 1)) == (params_m, gmacs)
-    assert count_composed(composed) == counted
+    assert composed_flops(composed) == counted
     assert any(name.endswith("scale.weight") for name, _ in network.named_parameters()) == (size == "l")
 
 
@@ -234,7 +234,7 @@ def test_isotropic_goes_with_every_axis(number: int) -> None:
     logits = network(torch.randn(2, 3, 32, 32))
     logits.sum().backward()
     assert all(parameter.grad is not None for parameter in network.parameters())
-    assert count(design, 32, 10, layer_scale=False) == cost(network, image_size=32)
+    assert count_flops(design, 32, 10, layer_scale=False) == cost(network, image_size=32)
     assert len(network.stages) == 1
     assert len(network.stages[0]) == sum(design.depths)
 

@@ -13,11 +13,11 @@ import pytest
 import torch
 
 from roadmap.config.compose import compose
-from roadmap.data.order import TrainingShare, evaluation_share
+from roadmap.data.sampler import TrainingShare, evaluation_share
 from roadmap.errors import RequestError, WorkError
-from roadmap.folders.runfolder import timeless_metrics
+from roadmap.runs.run_folder import timeless_metrics
 from roadmap.runtime import distributed
-from roadmap.training.execute import execute
+from roadmap.training.run import execute
 from tests.processes import free_port, train_in
 
 LAYER_NORM = ["step=separate_downsampling", "epochs=1", "batch_size=32"]
@@ -123,7 +123,7 @@ def test_batch_norm_statistics_of_the_first_process_are_everybodys(tmp_path: Pat
     from roadmap.data import open_loaders
     from roadmap.runtime.distributed import ALONE
     from roadmap.runtime.stopping import StopRequest
-    from roadmap.training.assembly import build_trainer
+    from roadmap.training.build import build_trainer
 
     device = torch.device("cpu")
     trainer = build_trainer(experiment, open_loaders(experiment, device), device, ALONE, StopRequest())

@@ -18,10 +18,10 @@ from hydra.types import HydraContext
 from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf
 from omegaconf import DictConfig, OmegaConf
 
-from roadmap.commands.run import main as run
-from roadmap.config.confdir import config_dir
+from roadmap.config.conf_dir import config_dir
 from roadmap.errors import RequestError
 from roadmap.runtime.device import share_gpus
+from roadmap.training.run_command import main as run
 
 ENGINES = sorted(file.stem for file in (config_dir() / "engine").glob("*.yaml"))
 LAUNCHERS = {

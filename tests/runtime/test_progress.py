@@ -39,7 +39,7 @@ def test_a_bar_in_a_terminal_that_leaves_nothing_behind(tmp_path: Path) -> None:
 def test_a_log_file_gets_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "roadmap")
     row = {"epoch": 1, "top1": 50.0, "train_loss": 1.0, "images_per_second": 100.0, "data_wait": 0.25}
-    with progress.Progress("gelu", epochs=3) as shown:
+    with progress.ProgressBar("gelu", epochs=3) as shown:
         shown.start(0, 0)
         shown.show(row)
         assert not caplog.messages

@@ -12,7 +12,7 @@ from signal import SIGINT, SIGTERM, SIGUSR1, SIGUSR2
 import pytest
 
 from roadmap.errors import StoppedError, WorkError
-from roadmap.runtime.scheduled import scheduled
+from roadmap.runtime.launcher_job import scheduled
 from roadmap.runtime.stopping import SIGNALS, StopRequest
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from roadmap.folders.runfolder import RunFolder
+from roadmap.runs.run_folder import RunFolder
 from tests.faults.kill_and_resume import differences
 from tests.processes import train_in
 

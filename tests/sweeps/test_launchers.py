@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from roadmap.folders.runfolder import read_metrics
+from roadmap.runs.run_folder import read_metrics
 from tests.faults.kill_and_resume import differences
 
 pytestmark = pytest.mark.slow

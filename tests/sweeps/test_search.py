@@ -13,16 +13,16 @@ from optuna.trial import TrialState
 
 from roadmap import load_runs
 from roadmap.__main__ import main
-from roadmap.commands.search import Plan, is_search
 from roadmap.config.compose import compose
-from roadmap.designs.counting import count_composed
 from roadmap.errors import PrunedError, RequestError
-from roadmap.folders.runfolder import timeless_metrics
+from roadmap.networks.flops import composed_flops
+from roadmap.runs.run_folder import timeless_metrics
 from roadmap.sweeps.pruning import MedianRule, peers
 from roadmap.sweeps.search import Prune, checked_objectives, objective, search_of
-from roadmap.sweeps.searchspace import SearchSpace
+from roadmap.sweeps.search_command import Plan, is_search
+from roadmap.sweeps.search_space import SearchSpace
 from roadmap.sweeps.trials import nsgaii, open_study, told, tpe
-from roadmap.training.execute import execute
+from roadmap.training.run import execute
 from tests.records import EXAMPLES
 
 # all but kernel and downsampling, with two options each: a plan composes every option
@@ -105,10 +105,10 @@ def test_a_design_out_of_the_band_is_not_trained() -> None:
     search = search_of(composed.values)
     assert search is not None
     # nano's gelu has 0.001825 GMACs, as the README's table says
-    assert search.refusal(count_composed(composed)) == "0.001825 GMACs are outside study.gmacs=[0,0.0018]"
+    assert search.refusal(composed_flops(composed)) == "0.001825 GMACs are outside study.gmacs=[0,0.0018]"
     wider = search_of(compose(["study=search", "study.gmacs=[0.0018,0.002]"]).values)
     assert wider is not None
-    assert wider.refusal(count_composed(composed)) is None
+    assert wider.refusal(composed_flops(composed)) is None
 
 
 def test_a_design_of_the_space_is_what_hydra_composes() -> None:

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from roadmap.folders.plan import read_sweeps
-from roadmap.folders.runfolder import run_folders
+from roadmap.runs.run_folder import run_folders
+from roadmap.runs.sweep_plan import read_sweeps
 from tests.faults.kill_a_sweep import EPOCHS, Story, events, faults_of_training, start, try_sweep
 from tests.faults.long_haul import ASKED, haul
 

@@ -16,10 +16,10 @@ import wandb
 from roadmap.__main__ import main
 from roadmap.config.compose import compose
 from roadmap.errors import RequestError, WorkError
-from roadmap.folders.runfolder import read_metrics
-from roadmap.records.experiment import Logger
+from roadmap.runs.run_folder import read_metrics
+from roadmap.schema.experiment import Logger
 from roadmap.tracking import loggers, wandb_logger
-from roadmap.training.execute import execute
+from roadmap.training.run import execute
 from tests.processes import train_in
 from tests.training.test_faults import interrupt
 from tests.wandb_server import Server
@@ -238,7 +238,7 @@ def test_a_client_that_hangs_does_not_hold_the_programs_end(tmp_path: Path) -> N
     code = f"""
 import os, pathlib, signal, wandb
 from roadmap.tracking import background, loggers, wandb_client
-from roadmap.records.experiment import Logger
+from roadmap.schema.experiment import Logger
 summary = {SUMMARY!r}
 loggers.background.seconds = background.NOTICE_SECONDS = wandb_client.LEAVE_SECONDS = 1
 logger = loggers.open_logger(Logger(name="wandb", mode="offline"), summary, pathlib.Path({str(tmp_path)!r}))

@@ -6,7 +6,7 @@ from roadmap.config.compose import compose
 from roadmap.data import open_loaders
 from roadmap.runtime.distributed import ALONE
 from roadmap.runtime.stopping import StopRequest
-from roadmap.training.assembly import build_trainer
+from roadmap.training.build import build_trainer
 
 
 def test_running_statistics_are_averaged_like_weights_and_counters_copied() -> None:

@@ -17,11 +17,11 @@ from torch import Tensor
 from roadmap.config.compose import compose
 from roadmap.data import open_loaders
 from roadmap.errors import WorkError
-from roadmap.folders.runfolder import read_metrics
+from roadmap.runs.run_folder import read_metrics
 from roadmap.runtime.distributed import ALONE
 from roadmap.runtime.stopping import StopRequest
-from roadmap.training.assembly import build_trainer
-from roadmap.training.execute import execute
+from roadmap.training.build import build_trainer
+from roadmap.training.run import execute
 from roadmap.training.trainer import Trainer
 from tests.faults import kill_and_resume
 from tests.faults.kill_and_resume import differences, run_folder, try_scenario

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
+from roadmap.config.build import build
 from roadmap.config.compose import compose
-from roadmap.networks.builder import build
 from roadmap.training.optim import build_optimizer, build_schedule, learning_rate
 
 ORIGINAL = compose(["recipe=original", "data=imagenet", "data.root=x"]).recipe

@@ -10,15 +10,15 @@ import torchvision
 from torch import Tensor
 
 from roadmap.__main__ import main
+from roadmap.config.build import build
 from roadmap.config.compose import compose
 from roadmap.data import open_loaders
-from roadmap.networks.builder import build
-from roadmap.records.experiment import Experiment
 from roadmap.runtime.distributed import ALONE
 from roadmap.runtime.stopping import StopRequest
-from roadmap.training.assembly import build_trainer, seeded_network
-from roadmap.training.execute import execute
+from roadmap.schema.experiment import Experiment
+from roadmap.training.build import build_trainer, seeded_network
 from roadmap.training.pretrained import load_pretrained
+from roadmap.training.run import execute
 from roadmap.training.trainer import Trainer
 from tests.faults.kill_and_resume import differences, run_folder
 from tests.processes import train_in

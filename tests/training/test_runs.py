@@ -16,8 +16,8 @@ from PIL import Image
 from roadmap.__main__ import main
 from roadmap.config.compose import compose
 from roadmap.errors import RequestError, WorkError
-from roadmap.folders.runfolder import RunFolder, read_metrics, timeless_metrics
-from roadmap.training.execute import execute
+from roadmap.runs.run_folder import RunFolder, read_metrics, timeless_metrics
+from roadmap.training.run import execute
 
 QUICK = ["step=separate_downsampling", "epochs=3", "batch_size=32"]
 
@@ -268,7 +268,7 @@ def test_a_device_without_the_memory_is_one_sentence(
     def no_room(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(f"roadmap.training.execute.{place}", no_room)
+    monkeypatch.setattr(f"roadmap.training.run.{place}", no_room)
     with pytest.raises(WorkError) as raised:
         execute(compose([*QUICK, f"runs_dir={tmp_path}"]))
     assert str(raised.value) == sentence

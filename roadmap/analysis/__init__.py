@@ -1,1 +1,0 @@
-"""What is read out of logged runs: tables, statistics, figures. Never imports torch."""

@@ -1,1 +1,0 @@
-"""Pictures, all in one style."""

@@ -1,1 +1,0 @@
-"""Records of runs, evaluations and benches as tables."""

@@ -1,0 +1,1 @@
+"""What each change is worth, given the others."""

@@ -1,0 +1,71 @@
+"""``roadmap bench``: what steps and rivals cost, counted and measured in turn, the paper's numbers beside them."""
+
+import argparse
+import gc
+import json
+import logging
+import os
+import sys
+
+from roadmap.bench.models import Bench, compose_bench
+from roadmap.bench.record import Record, bench_folder, counted, measured, write_record
+from roadmap.cli.arguments import check_writable, checked_overrides, override_parser, say_choices
+from roadmap.errors import RequestError, WorkError
+from roadmap.formatting import csv, printable
+
+logger = logging.getLogger(__name__)
+
+
+def main(arguments: list[str]) -> int:
+    parser = override_parser("bench", "GFLOPs (MACs), parameters, images/s, latency and memory of steps and rivals")
+    output = parser.add_mutually_exclusive_group()
+    output.add_argument("--json", action="store_true", help="the record instead of the table")
+    output.add_argument("--csv", action="store_true", help="a line a row instead of the table")
+    options = parser.parse_intermixed_args(arguments)
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise RequestError("roadmap bench runs in one process; start it without torchrun")
+    overrides = checked_overrides(options.overrides)
+    bench = compose_bench(overrides, options.config_dir)
+    say_choices(contender.composed for contender in bench.contenders)
+    values = bench.contenders[0].composed.values
+    if values["device"] == "meta":
+        show(counted(bench), options)
+        return 0
+    record = carry_out(bench, overrides, values["device"], values["runs_dir"])
+    show(record, options)
+    failed = sum(any("error" in row[mode] for mode in bench.settings.measure) for row in record["rows"])
+    if failed:
+        raise WorkError(f"{failed} of {len(record['rows'])} networks could not be measured; the table says why")
+    return 0
+
+
+def carry_out(bench: Bench, overrides: list[str], device_name: str, runs_dir: str) -> Record:
+    """Measure, and write the record into ``runs_dir``; logs its progress."""
+    from roadmap.runtime.device import choose_device
+
+    device = choose_device(device_name)
+    for contender in bench.contenders:
+        contender.composed.experiment()  # checks of the settings, before minutes of work
+    check_writable(bench_folder(runs_dir), "choose another runs_dir")
+    # between networks a bench looks for garbage, and nothing that is imported is any
+    gc.freeze()
+    try:
+        record = measured(bench, overrides, device, logger.info)
+    except KeyboardInterrupt as error:
+        raise WorkError("interrupted; nothing is kept of a bench that did not end") from error
+    logger.info(f"record: {write_record(record, runs_dir)}")
+    return record
+
+
+def show(record: Record, options: argparse.Namespace) -> None:
+    """Print the record as it is asked for."""
+    if options.json:
+        print(json.dumps(record, indent=1, ensure_ascii=False))
+    elif options.csv:
+        from roadmap.bench.reading import bench_table
+
+        sys.stdout.write(csv(bench_table([dict(record)])))
+    else:
+        from roadmap.bench.text import text
+
+        print(printable(text(record)))

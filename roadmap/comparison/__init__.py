@@ -1,0 +1,1 @@
+"""Logged runs compared: groups of seeds, gaps, statistics, tables and figures."""

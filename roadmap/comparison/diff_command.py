@@ -1,0 +1,70 @@
+"""``roadmap diff``: what two runs differ in."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from roadmap.cli.arguments import Parser
+from roadmap.errors import RequestError
+from roadmap.formatting import aligned, printable
+from roadmap.runs.predictions import PREDICTIONS
+
+if TYPE_CHECKING:
+    from roadmap.comparison.run_diff import Entry
+
+
+def main(arguments: list[str]) -> int:
+    parser = Parser(prog="roadmap diff", description="what two runs differ in: config, code, environment, result")
+    parser.add_argument("first", metavar="RUN", help="a run's folder")
+    parser.add_argument("second", metavar="RUN")
+    parser.add_argument("--json", action="store_true", help="a list of objects: kind, key, first, second")
+    options = parser.parse_intermixed_args(arguments)
+    from roadmap.comparison.run_diff import one_run, run_diff
+
+    first, second = one_run(options.first), one_run(options.second)
+    entries = run_diff(first, second)
+    if options.json:
+        print(json.dumps([asdict(entry) for entry in entries], indent=1, ensure_ascii=False))
+        return 0
+    print(_table(first, second, entries) if entries else "these runs differ in nothing")
+    for sentence in _paired(first["path"], second["path"]):
+        print(printable(sentence))
+    return 0
+
+
+def _table(first: dict[str, Any], second: dict[str, Any], entries: "list[Entry]") -> str:
+    names = [f"{run['variant']} seed {_value(run['seed'])}" for run in (first, second)]
+    names = [run["run_id"] for run in (first, second)] if names[0] == names[1] else names
+    rows = [[e.kind, e.key, _value(e.first), _value(e.second), _change(e.first, e.second)] for e in entries]
+    return aligned(["", "", *names, "change"], rows)
+
+
+def _paired(first: str, second: str) -> list[str]:
+    """What saved predictions say, of training's last evaluation and of `roadmap evaluate`, or why they say nothing."""
+    from roadmap.comparison.mcnemar import compare_predictions, sentence
+    from roadmap.evaluation.reading import paired_files
+
+    files = [("", Path(first) / PREDICTIONS, Path(second) / PREDICTIONS)]
+    files = [pair for pair in files if pair[1].is_file() and pair[2].is_file()]
+    said: dict[str, str] = {}
+    files += [(f"{words}: ", one, other) for words, one, other in paired_files(first, second)]
+    for words, one, other in files:
+        try:
+            said.setdefault(sentence(compare_predictions(one, other)), words)
+        except RequestError as error:
+            said.setdefault(str(error), words)
+    return [words + text for text, words in said.items()]
+
+
+def _value(value: Any) -> str:
+    if value is None or value != value:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _change(first: Any, second: Any) -> str:
+    numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in (first, second))
+    return f"{second - first:+.4g}" if numbers and first == first and second == second else ""

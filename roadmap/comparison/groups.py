@@ -1,0 +1,117 @@
+"""Runs that differ in nothing but the seed taken together: means over seeds, and each design's gap to its parent."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+import pandas as pd
+
+from roadmap.comparison.baseline_step import PaperPath
+from roadmap.comparison.statistics import Sample, gaps, means
+from roadmap.gc_paused import gc_paused
+from roadmap.runs.identity import EVERYWHERE, Parents
+from roadmap.runs.reading import definition_keys
+from roadmap.steps.path_file import paper_parents
+
+IDENTITY = (
+    *("regime", "step", "variant", "recipe", "data", "epochs", "batch_size", "image_size", "precision"),
+    *("design", "definition"),
+)
+COSTS = ("gmacs", "params_m", "activations_m")
+MEASURED = ("top5", "images_per_second", "peak_memory_gb", "train_seconds")
+
+
+def summarise(runs: pd.DataFrame, path: Parents | None = None) -> pd.DataFrame:
+    """One row a group of runs that differ in nothing but the seed.
+
+    Of its finished runs: ``n`` seeds, ``top1`` their mean accuracy after the last epoch in percent with ``top1_std``
+    and the 95 % interval ``top1_low`` to ``top1_high``; mean ``top5``, ``images_per_second``, ``peak_memory_gb`` and
+    ``train_seconds``; ``gmacs``, ``params_m`` and ``activations_m``; ``unfinished`` counts the other runs. ``parent``
+    is the variant it changes on ``path`` (the paper's, if none is given), under the same conditions, and ``delta`` with
+    its companions the gap to it as in ``statistics.gaps``. Groups come in the paper's order, then by accuracy, best
+    last.
+    """
+    runs = runs.reset_index(drop=True)
+    with gc_paused():
+        code, firsts = _identities(runs)
+    finished = (runs["status"] == "finished").to_numpy() & runs["top1"].notna().to_numpy()
+    samples: list[dict[int, float]] = [{} for _ in firsts]
+    for group, seed, top1 in zip(code[finished], runs["seed"][finished], runs["top1"][finished], strict=True):
+        samples[group][int(seed) if seed == seed else -1 - len(samples[group])] = top1
+    table = runs.loc[firsts, [*IDENTITY, *COSTS]].reset_index(drop=True)
+    measured = runs.loc[finished, [*MEASURED]].astype(float).groupby(code[finished]).mean()
+    table = pd.concat([table, accuracies(samples), measured.reindex(range(len(table)))], axis=1)
+    table["unfinished"] = np.bincount(code[~finished], minlength=len(table))
+    parents = _parent_rows(table, path or PaperPath())
+    table["parent"] = [None if row is None else table["variant"].iloc[row] for row in parents]
+    table = pd.concat([table, gaps_to(parents, samples)], axis=1)
+    return table.loc[_order(table)].reset_index(drop=True)
+
+
+def accuracies(samples: Sequence[Sample]) -> pd.DataFrame:
+    """``n``, ``top1``, ``top1_std``, ``top1_low`` and ``top1_high`` of each sample, and its ``seeds``."""
+    names = {"mean": "top1", "std": "top1_std", "low": "top1_low", "high": "top1_high"}
+    table = means(samples).rename(columns=names)
+    table["seeds"] = pd.Series([sorted(sample) for sample in samples], dtype=object)
+    return table
+
+
+def gaps_to(parents: Sequence[int | None], samples: Sequence[Sample]) -> pd.DataFrame:
+    """The gap of each sample to the one at the position that ``parents`` has for it; NaN for None."""
+    return gaps(
+        [None if parent is None else (sample, samples[parent]) for sample, parent in zip(samples, parents, strict=True)]
+    )
+
+
+def _identities(runs: pd.DataFrame) -> tuple[np.ndarray, list[int]]:
+    """The group of each run, and the first run of each group."""
+    codes: dict[bytes, int] = {}
+    firsts: list[int] = []
+    code = np.zeros(len(runs), int)
+    for row, key in enumerate(definition_keys(runs)):
+        group = codes.setdefault(key, len(codes))
+        if group == len(firsts):
+            firsts.append(row)
+        code[row] = group
+    return code, firsts
+
+
+def _parent_rows(table: pd.DataFrame, path: Parents) -> list[int | None]:
+    """The position of each group's parent: of the same conditions, or where the recipe is the change, the same data."""
+    variants = set(table["variant"])
+    exact: dict[tuple[Any, ...], list[int]] = {}
+    near: dict[tuple[Any, ...], list[int]] = {}
+    keys = [_conditions(definition) for definition in table["definition"]]
+    for row, (regime, variant, key) in enumerate(zip(table["regime"], table["variant"], keys, strict=True)):
+        exact.setdefault((regime, variant, key), []).append(row)
+        near.setdefault((regime, variant, key[0]), []).append(row)
+    changes = [*zip(table["recipe"], table["design"], strict=True)]
+    found: list[int | None] = []
+    for row, (regime, variant, key) in enumerate(zip(table["regime"], table["variant"], keys, strict=True)):
+        parent = path.parent(variant, variants)
+        alike = exact.get((regime, parent, key)) or [
+            other for other in near.get((regime, parent, key[0]), []) if _recipe_alone(changes[other], changes[row])
+        ]
+        found.append(alike[0] if len(alike) == 1 and alike[0] != row else None)
+    return found
+
+
+def _recipe_alone(one: tuple[str, Any], other: tuple[str, Any]) -> bool:
+    """Whether two rows differ in their recipe and not in their design."""
+    return one[0] != other[0] and one[1] == other[1]
+
+
+def _conditions(definition: Mapping[str, Any]) -> tuple[bytes, bytes]:
+    """What all runs of a comparison share, and what those of one recipe share beside."""
+    shared = {key: definition.get(key) for key in EVERYWHERE}
+    rest = {key: value for key, value in definition.items() if key not in ("design", "seed", *shared)}
+    return msgspec.json.encode(shared, order="sorted"), msgspec.json.encode(rest, order="sorted")
+
+
+def _order(table: pd.DataFrame) -> list[int]:
+    steps = {name: place for place, name in enumerate(paper_parents())}
+    place = table["step"].map(steps).fillna(len(steps))
+    toggled = table["variant"] != table["step"]
+    keys = {"regime": table["regime"], "place": place, "toggled": toggled, "top1": table["top1"]}
+    return list(pd.DataFrame(keys).sort_values([*keys], kind="stable", na_position="first").index)

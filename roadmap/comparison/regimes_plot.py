@@ -1,0 +1,163 @@
+"""One regime or two as the roadmap figure draws them: runs beside the paper's values, or the paper's values alone."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import altair as alt
+import numpy as np
+import pandas as pd
+
+from roadmap.comparison.roadmap_plot import roadmap_chart
+from roadmap.comparison.step_table import data_words, held_out, regime_words, step_table, title, toggle_words, way
+from roadmap.errors import RequestError
+from roadmap.paper.published import REFERENCE, TABLE_NAMES, published_steps
+from roadmap.runs.identity import EVERYWHERE
+from roadmap.steps.path import Step
+
+IMAGENET = ("imagenet", "imagenet_parquet", "imagenet_webdataset")
+PAPER_COLUMNS = ["paper_top1", "paper_top1_std", "paper_gflops"]
+
+
+@dataclass(frozen=True)
+class Regime:
+    """The finished runs of a regime that lie on a path, and its steps; without runs it is the paper's."""
+
+    runs: pd.DataFrame
+    steps: Sequence[Step]
+
+    @property
+    def name(self) -> str:
+        return str(self.steps[0].composed.values["regime"]["name"])
+
+    @property
+    def published(self) -> bool:
+        """Whether it is drawn from the paper's table alone."""
+        return not len(self.runs)
+
+    @property
+    def on_imagenet(self) -> bool:
+        """Whether its accuracies are of what the paper's are: ImageNet-1K's validation images at the regime's size."""
+        if self.published:
+            return True
+        definition, values = self.runs.iloc[0]["definition"], self.steps[0].composed.values
+        data, size = definition.get("data"), values["regime"]["image_size"]
+        # older records have but its name
+        whole = isinstance(data, Mapping) and "classes" not in data and not held_out(definition)
+        return whole and data.get("name") in IMAGENET and definition.get("image_size") == size
+
+
+def draw_roadmap(regimes: Sequence[Regime]) -> alt.VConcatChart:
+    """Return the roadmap of one regime, or of two with the larger one's bars below.
+
+    Raises RequestError for two regimes on different data, and if the paper has no values for the path.
+    """
+    _check_same_data(regimes)
+    pairs = sorted(((_table(regime), regime) for regime in regimes), key=lambda pair: pair[0]["gmacs"].max())
+    regimes = [regime for _, regime in pairs]
+    front, *behind = _with_references([table for table, _ in pairs], [regime.name for regime in regimes])
+    names = [way(regime.steps) for regime in regimes]
+    if behind:
+        front = front.assign(label=_joined_labels(front["label"], behind[0]["label"], regimes))
+    return roadmap_chart(
+        front,
+        title=_title(regimes),
+        subtitle=_subtitle(regimes),
+        behind=behind[0] if behind else None,
+        names=names if behind else (),
+    )
+
+
+def _check_same_data(regimes: Sequence[Regime]) -> None:
+    run = [regime for regime in regimes if not regime.published]
+    if len(run) < len(regimes) and not all(regime.on_imagenet for regime in run):
+        missing = next(regime.name for regime in regimes if regime.published)
+        data = run[0].runs.iloc[0]
+        raise RequestError(
+            f"regime {missing} has no runs here and would be drawn from the paper, whose accuracies are of ImageNet-1K "
+            f"at 224 pixels and not of {data['data']} at {data['image_size']}; leave regime {missing} out"
+        )
+    for key in EVERYWHERE:
+        values = [regime.runs.iloc[0]["definition"].get(key) for regime in run]
+        if any(value != values[0] for value in values):
+            names = [value.get("name") if isinstance(value, Mapping) else value for value in values]
+            raise RequestError(
+                f"the runs of {' and '.join(regime.name for regime in run)} differ in {key} "
+                f"({' and '.join(map(str, names))}), so one figure of them would compare what is not equal; "
+                "choose one with regime=…"
+            )
+
+
+def _table(regime: Regime) -> pd.DataFrame:
+    """``road``'s table, its paper columns only where they are of the same data; or the paper's numbers in its place."""
+    table = step_table(regime.runs, regime.steps)
+    if not regime.on_imagenet:
+        return table.assign(**dict.fromkeys(PAPER_COLUMNS, np.nan))
+    if not regime.published:
+        return table
+    if table["paper_top1"].isna().all():
+        raise RequestError(
+            f"no finished run of regime {regime.name} in these folders, and the paper has no values for this path; "
+            "name folders with runs of it"
+        )
+    return table.assign(
+        top1=table["paper_top1"],
+        top1_std=table["paper_top1_std"],
+        gmacs=table["paper_gflops"],
+        n=np.where(table["paper_top1_std"].notna(), 3, 1),
+        source=f"the paper's {TABLE_NAMES[regime.name]}",
+        **dict.fromkeys(PAPER_COLUMNS, np.nan),
+    )
+
+
+def _with_references(tables: Sequence[pd.DataFrame], names: Sequence[str]) -> list[pd.DataFrame]:
+    """The tables with the paper's Transformer as their last row, if all of them stand beside the paper's values."""
+    if not all(table["paper_top1"].notna().any() or "source" in table for table in tables):
+        return list(tables)
+    return [_with_reference(table, name) for table, name in zip(tables, names, strict=True)]
+
+
+def _with_reference(table: pd.DataFrame, regime: str) -> pd.DataFrame:
+    swin = published_steps(regime)[REFERENCE]
+    own = ("top1", "gmacs") if "source" in table else ("paper_top1", "paper_gflops")
+    row = {
+        "step": REFERENCE,
+        "label": swin.label,
+        "name": swin.label,
+        "section": "Transformer",
+        "adopted": True,
+        "n": 0,
+    }
+    row |= dict(zip(own, (swin.top1, float(swin.gflops)), strict=True))
+    return pd.concat([table.assign(reference=False), pd.DataFrame([row | {"reference": True}])], ignore_index=True)
+
+
+def _joined_labels(front: pd.Series, behind: pd.Series, regimes: Sequence[Regime]) -> list[str]:
+    """One label for two rows: of labels that differ in their regimes' networks alone, both networks."""
+    labels = []
+    for one, other in zip(front, behind, strict=True):
+        joined = one
+        for end in ("baseline", "result"):
+            mine, theirs = (regime.steps[0].composed.values["regime"][end] for regime in regimes)
+            if one != other and one.replace(mine, theirs) == other:
+                joined = one.replace(mine, f"{mine} / {theirs}")
+        labels.append(joined if one == other or joined != one else f"{one} / {other}")
+    return labels
+
+
+def _title(regimes: Sequence[Regime]) -> str:
+    if len(regimes) == 1:
+        return title(regimes[0].steps)
+    first, second = (way(regime.steps, " to ") for regime in regimes)
+    return f"From {first} and from {second}, one change at a time"
+
+
+def _subtitle(regimes: Sequence[Regime]) -> str:
+    run = [regime for regime in regimes if not regime.published]
+    sources = " and ".join(TABLE_NAMES[regime.name] for regime in regimes if regime.published)
+    paper = [f"the paper's {sources} (arXiv:2201.03545), no runs"] if sources else []
+    if not run:
+        paper.insert(0, "data ImageNet-1K: 1,281,167 images to train on, 50,000 to evaluate, 224 pixels")
+        return "; ".join(paper)
+    words = [data_words(run[0].runs), *(regime_words(regime.runs) for regime in run)]
+    paper = [f"regime {regime.name}: {paper[0]}" for regime in regimes if regime.published]
+    return "; ".join([*words, "accuracy after the last epoch", *paper]) + toggle_words(run[0].steps)

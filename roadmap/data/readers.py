@@ -1,0 +1,29 @@
+"""Data sets of encoded images: which reader opens which source."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from roadmap.data.folder import read_folder, read_val_folder
+from roadmap.data.parquet import read_parquet
+from roadmap.data.samples import Samples, Split
+from roadmap.data.shards import read_shards
+from roadmap.schema.experiment import Data
+
+READERS: dict[str, Callable[[Data], Split]] = {
+    "folder": read_folder,
+    "parquet": read_parquet,
+    "webdataset": read_shards,
+}
+
+
+def read_files(data: Data) -> Split:
+    """Training and evaluation images of a source; RequestError where there are none or they do not fit."""
+    return READERS[data.source](data).with_classes(data.classes).held_out(data.holdout)
+
+
+def read_evaluated(data: Data) -> tuple[Samples, int]:
+    """What a run on this data evaluates on, and how many classes there are; of class folders ``val/`` is enough."""
+    root = Path(data.root or "")
+    alone = data.source == "folder" and not data.holdout and (root / "val").is_dir() and not (root / "train").is_dir()
+    split = read_val_folder(data).with_classes(data.classes) if alone else read_files(data)
+    return split.val, split.num_classes

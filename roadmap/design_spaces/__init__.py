@@ -1,0 +1,1 @@
+"""Design spaces: sampling designs, error distributions, and their figures."""

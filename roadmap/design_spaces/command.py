@@ -1,0 +1,73 @@
+"""``roadmap figure --kind edf`` and ``--kind scatter``: what is drawn of sampled designs, and the numbers beside it."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from roadmap.cli.arguments import chosen_runs
+from roadmap.errors import RequestError
+from roadmap.runs.sweep_plan import HEADER, read_sweep, read_sweeps
+
+if TYPE_CHECKING:
+    import altair as alt
+
+
+def draw(options: argparse.Namespace, folders: list[str]) -> tuple["alt.VConcatChart", str]:
+    """Return the chart of sampled designs, and the numbers of EDFs as text. RequestError if the runs do not fit."""
+    from roadmap.design_spaces.design_samples import check_one_training, normalised, population
+    from roadmap.design_spaces.edf_plot import draw_edf
+    from roadmap.design_spaces.scatter_plot import draw_scatter
+    from roadmap.design_spaces.text import words
+
+    spaces = _spaces(folders, options.where, options.by)
+    runs = pd.concat([*spaces.values()]).drop_duplicates("run_id", ignore_index=True)
+    check_one_training(runs)
+    if options.kind == "scatter":
+        return draw_scatter(population("these runs", runs), conditions(runs)), ""
+    populations = [population(name, own) for name, own in spaces.items()]
+    if options.normalise:
+        populations = normalised(populations, options.normalise)
+    return draw_edf(populations, options.normalise, conditions(runs)), words(populations, options.normalise)
+
+
+def _spaces(folders: list[str], expression: str | None, by: str | None) -> dict[str, pd.DataFrame]:
+    """The runs of each space by its name: a folder's, a sweep's, or those of a value of ``by``."""
+    if by == "sweep":
+        sweeps = [sweep for folder in folders for sweep in read_sweeps(folder)]
+        if not sweeps:
+            raise RequestError(f"no sweep in {', '.join(folders)}")
+        return _named([str(sweep.path) for sweep in sweeps], expression)
+    spaces = _named(folders, expression)
+    if by is None:
+        return spaces
+    from roadmap.design_spaces.design_samples import split
+
+    return split(pd.concat([*spaces.values()]).drop_duplicates("run_id", ignore_index=True), by)
+
+
+def _named(folders: list[str], expression: str | None) -> dict[str, pd.DataFrame]:
+    names = [Path(folder).resolve().name for folder in folders]
+    names = folders if len(set(names)) < len(names) else names
+    return {name: _runs(Path(folder), expression) for name, folder in zip(names, folders, strict=True)}
+
+
+def _runs(folder: Path, expression: str | None) -> pd.DataFrame:
+    """The runs in a folder, or of a sweep where the folder is its plan."""
+    if not (folder / HEADER).exists():
+        return chosen_runs([str(folder)], expression)
+    sweep = read_sweep(folder)
+    runs = chosen_runs([str(sweep.runs_dir)], expression)
+    runs = runs[runs["run_id"].isin([run["run_id"] for run in sweep.runs])]
+    if not len(runs):
+        raise RequestError(f"no run of {folder} has started yet")
+    return runs.reset_index(drop=True)
+
+
+def conditions(runs: pd.DataFrame) -> str:
+    """What all the runs share, in words."""
+    from roadmap.comparison.step_table import data_words
+
+    first = runs.iloc[0]
+    return f"{data_words(runs)}; recipe {first['recipe']}, {first['epochs']} epochs"

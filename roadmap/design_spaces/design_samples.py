@@ -1,0 +1,133 @@
+"""The designs of a space that were trained: seeds averaged first, since a design is what a space is sampled by."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from roadmap.errors import RequestError
+from roadmap.runs.identity import CONDITIONS, Difference, differences
+from roadmap.runs.reading import definition_keys
+from roadmap.runs.select import evaluated
+
+COSTS = {"gmacs": "GMACs", "params": "parameters (millions)"}
+MOST = 6  # in one picture
+
+
+@dataclass(frozen=True)
+class Population:
+    """``designs`` has a row a design: its ``key``, ``variant``, ``design``, mean ``error`` over its ``seeds`` after the
+    last epoch in percent, ``gmacs`` and ``params`` (millions); ``missing`` counts those of which no run has finished.
+
+    ``strata`` (one number a design) are the classes of cost that weigh the same; one class unless it is normalised.
+    """
+
+    name: str
+    designs: pd.DataFrame
+    missing: int
+    strata: np.ndarray
+
+    @property
+    def errors(self) -> np.ndarray:
+        """Of each design, percent."""
+        return self.designs["error"].to_numpy(float)
+
+
+def population(name: str, runs: pd.DataFrame) -> Population:
+    """The designs among runs. Raises RequestError where no run has finished."""
+    keys = pd.Series(definition_keys(runs), index=runs.index)
+    done = (runs["status"] == "finished") & runs["top1"].notna()
+    if not done.any():
+        raise RequestError(f"no run of {name} has finished")
+    groups = runs[done].assign(key=keys).groupby("key", sort=False)
+    designs = groups.agg(
+        variant=("variant", "first"),
+        design=("design", "first"),
+        error=("top1", "mean"),
+        seeds=("seed", "nunique"),
+        gmacs=("gmacs", "first"),
+        params=("params_m", "first"),
+    ).reset_index()
+    designs["error"] = 100 - designs["error"]
+    return Population(name, designs, keys.nunique() - len(designs), np.zeros(len(designs), int))
+
+
+def check_one_training(runs: pd.DataFrame) -> None:
+    """RequestError, naming what differs, unless all finished runs were trained and evaluated in one way."""
+    runs = runs[runs["status"] == "finished"]
+    recipes = sorted(set(runs["recipe"]))
+    # of equal names, also what the recipes of two regimes say
+    found = differences(runs.assign(regime=""), [*CONDITIONS, "precision"])
+    if len(recipes) > 1:
+        found.insert(0, Difference("recipe", "", (recipes[0], recipes[1])))
+    if found:
+        raise RequestError(
+            f"these runs differ in {found[0]}, so their errors are no comparison of designs; choose one kind by --where"
+        )
+
+
+def split(runs: pd.DataFrame, by: str) -> dict[str, pd.DataFrame]:
+    """Runs by the value of a field (``kernel``, ``design.kernel``) or of an expression, in the order of the values.
+
+    Raises RequestError for what cannot be read.
+    """
+    values = evaluated(runs, by, "--by")
+    if not isinstance(values, pd.Series):
+        raise RequestError(f'--by "{by}" is the same for all runs; name a field, as in --by kernel')
+    texts = values.map(lambda value: "-".join(map(str, value)) if isinstance(value, list) else value)
+    name = by.removeprefix("design.")
+    groups = texts.groupby(texts, dropna=False)
+    if texts.dtype == bool:
+        return {(by if value else f"not ({by})"): runs.loc[rows] for value, rows in groups.groups.items()}
+    return {f"{name}={value}": runs.loc[rows] for value, rows in groups.groups.items()}
+
+
+def normalised(populations: Sequence[Population], cost: str) -> list[Population]:
+    """The populations within the range of a cost that all of them have, each class of cost weighing the same in each.
+
+    As pycls does it: an error that is lower because designs cost more is no difference of spaces (arXiv:1905.13214,
+    section 3.3). Raises RequestError where they share no range, and for a single one.
+    """
+    if cost not in COSTS:
+        raise RequestError(f"unknown --normalise '{cost}' (choose {' or '.join(COSTS)})")
+    if len(populations) < 2:
+        raise RequestError("--normalise sets spaces side by side, and here is one; name two, or group them by --by")
+    costs = [each.designs[cost].to_numpy(float) for each in populations]
+    low, high = max(values.min() for values in costs), min(values.max() for values in costs)
+    shared = [(values >= low) & (values <= high) for values in costs]
+    number = min(10, int(np.sqrt(min(inside.sum() for inside in shared))))
+    edges = np.linspace(low, high, number + 1)[1:-1] if number else np.array([])
+    classes = [np.digitize(values, edges) for values in costs]
+    common = sorted(set.intersection(*(set(c[inside]) for c, inside in zip(classes, shared, strict=True))))
+    if not common:
+        ranges = [f"{p.name} {v.min():.4g} to {v.max():.4g}" for p, v in zip(populations, costs, strict=True)]
+        raise RequestError(
+            f"these spaces share no range of {COSTS[cost]}, so --normalise {cost} leaves nothing: {', '.join(ranges)}"
+        )
+    found = []
+    for each, own, inside in zip(populations, classes, shared, strict=True):
+        kept = inside & np.isin(own, common)
+        found.append(Population(each.name, each.designs[kept].reset_index(drop=True), each.missing, own[kept]))
+    return found
+
+
+def varied(designs: pd.DataFrame) -> dict[str, list[Any]]:
+    """Field → its value in each design, for the fields that differ; ``depths`` stage by stage."""
+    columns: dict[str, list[Any]] = {}
+    for field in designs["design"].iloc[0]:
+        values = [design.get(field) for design in designs["design"]]
+        if field == "depths":
+            columns |= {
+                f"blocks in stage {stage}": [*column] for stage, column in enumerate(zip(*values, strict=True), 1)
+            }
+        else:
+            columns[field] = values
+    return {field: values for field, values in columns.items() if len(set(values)) > 1}
+
+
+def shared_designs(populations: Sequence[Population]) -> int:
+    """How many designs stand in more than one of the populations."""
+    counts = pd.concat([each.designs["key"] for each in populations]).value_counts()
+    return sum(count > 1 for count in counts)

@@ -1,0 +1,150 @@
+"""Error EDFs of design spaces: which share of a space's designs has at most an error, and how sure that is.
+
+As in arXiv:1905.13214 (On Network Design Spaces for Visual Recognition). Designs are what is sampled, so they are what
+is resampled; what a seed adds to a design's error is in the EDF, not taken out of it.
+"""
+
+import itertools
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from roadmap.comparison.statistics import ALPHA, CONFIDENCE
+from roadmap.design_spaces.design_samples import COSTS, Population
+
+RESAMPLES = 2000
+BEST_OF = 0.25  # of the smallest space's designs: how many are drawn, of which the best is told
+TAILS = (1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2
+
+
+def weights(population: Population, counts: np.ndarray | None = None) -> np.ndarray:
+    """The weight of each design, summing to 1; of resamples with ``counts`` (n_resamples, n) a row each."""
+    counts = np.ones((1, len(population.strata))) if counts is None else counts
+    classes, sizes = np.unique(population.strata, return_counts=True)
+    return counts / (len(classes) * sizes[np.searchsorted(classes, population.strata)])
+
+
+def resampled(population: Population, source: np.random.Generator) -> np.ndarray:
+    """Weights, (RESAMPLES, n), of as many designs drawn again with replacement from each class of cost."""
+    counts = np.zeros((RESAMPLES, len(population.strata)))
+    for stratum in np.unique(population.strata):
+        (members,) = np.nonzero(population.strata == stratum)
+        counts[:, members] = source.multinomial(len(members), np.full(len(members), 1 / len(members)), RESAMPLES)
+    return weights(population, counts)
+
+
+def shares(population: Population, at: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """The weight, (n_weights, n_at), of the designs whose error is at most each of ``at``."""
+    return weight @ (population.errors[:, None] <= at)
+
+
+def band(population: Population, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The 95 % bootstrap band of the EDF, at each error by itself."""
+    low, high = np.quantile(shares(population, at, resampled(population, np.random.default_rng(0))), TAILS, axis=0)
+    return low, high
+
+
+def medians(population: Population, weight: np.ndarray) -> np.ndarray:
+    """For each row of weights the least error that half of the weight does not exceed."""
+    order = np.argsort(population.errors)
+    sums = np.cumsum(weight[:, order], axis=1)
+    # sums of equal shares are not equal to the last bit
+    return population.errors[order][np.argmax(sums >= 0.5 - 1e-9, axis=1)]
+
+
+def best_of(population: Population, drawn: int) -> tuple[float, float, float]:
+    """The best error of so many designs drawn from the EDF with replacement: its mean, and where 95 % of them lie."""
+    order = np.argsort(population.errors)
+    errors = population.errors[order]
+    # how probable it is that the best is at most each error
+    at_most = 1 - (1 - np.cumsum(weights(population)[0, order])).clip(0) ** drawn
+    low, high = (errors[min(int(np.searchsorted(at_most, tail)), len(errors) - 1)] for tail in TAILS)
+    return float(errors @ np.diff(at_most, prepend=0)), float(low), float(high)
+
+
+def summary(populations: Sequence[Population]) -> pd.DataFrame:
+    """One row a population.
+
+    ``designs``, least and most ``seeds``; ``median`` error with its 95 % bootstrap interval ``low`` to ``high``;
+    ``best`` observed; ``best_of_mean`` and ``best_of_low`` to ``best_of_high`` of the best of ``drawn`` designs, as
+    many for each population; median ``gmacs`` and ``params``; ``effective``, how many designs of equal weight tell as
+    much. Errors in percent.
+    """
+    drawn = max(1, round(BEST_OF * min(len(each.designs) for each in populations)))
+    rows = []
+    for each in populations:
+        low, high = np.quantile(medians(each, resampled(each, np.random.default_rng(0))), TAILS)
+        mean, best_low, best_high = best_of(each, drawn)
+        rows.append(
+            {"space": each.name, "designs": len(each.designs), "missing": each.missing}
+            | {"seeds_min": int(each.designs["seeds"].min()), "seeds_max": int(each.designs["seeds"].max())}
+            | {"median": float(medians(each, weights(each))[0]), "low": low, "high": high}
+            | {"best": each.errors.min(), "drawn": drawn}
+            | {"best_of_mean": mean, "best_of_low": best_low, "best_of_high": best_high}
+            | {cost: float(each.designs[cost].median()) for cost in COSTS}
+            | {"effective": float(1 / (weights(each) ** 2).sum())}
+        )
+    return pd.DataFrame(rows)
+
+
+def pairs(populations: Sequence[Population]) -> pd.DataFrame:
+    """One row a pair of populations.
+
+    ``delta`` is the second's median error less the first's, in percentage points, with the 95 % bootstrap interval
+    ``low`` to ``high`` of this pair alone; ``distance`` is the greatest between the two EDFs, ``p`` that of the
+    two-sided Kolmogorov-Smirnov test and ``p_holm`` the same corrected for all pairs. The test knows no weights: both
+    are NaN for normalised populations.
+    """
+    rows = []
+    for one, other in itertools.combinations(populations, 2):
+        source = np.random.default_rng(0)
+        first, second = (medians(each, resampled(each, source)) for each in (one, other))
+        low, high = np.quantile(second - first, TAILS)
+        at = np.union1d(one.errors, other.errors)
+        distance = np.abs(shares(one, at, weights(one)) - shares(other, at, weights(other))).max()
+        delta = medians(other, weights(other))[0] - medians(one, weights(one))[0]
+        rows.append(
+            {"one": one.name, "other": other.name, "delta": delta, "low": low, "high": high}
+            | {"distance": distance, "p": _ks(one, other)}
+        )
+    table = pd.DataFrame(rows, columns=["one", "other", "delta", "low", "high", "distance", "p"])
+    return table.assign(p_holm=_holm(table["p"].to_numpy(float)))
+
+
+def _ks(one: Population, other: Population) -> float:
+    if any(len(np.unique(each.strata)) > 1 for each in (one, other)):
+        return float("nan")
+    return _ks_p(one.errors, other.errors)
+
+
+def _ks_p(one: np.ndarray, other: np.ndarray) -> float:
+    from scipy import stats
+
+    with warnings.catch_warnings():
+        # of many values scipy has no exact p and takes the asymptotic one, as it should
+        warnings.simplefilter("ignore", RuntimeWarning)
+        return float(stats.ks_2samp(one, other).pvalue)
+
+
+def _holm(p: np.ndarray) -> np.ndarray:
+    from statsmodels.stats.multitest import multipletests
+
+    return multipletests(p, method="holm")[1] if len(p) and not np.isnan(p).any() else np.full(len(p), np.nan)
+
+
+def unequal_costs(populations: Sequence[Population]) -> dict[str, str]:
+    """The costs in which the spaces differ, with what each costs in words: errors may differ by what designs cost.
+
+    They do where the medians are more than 5 % apart, or a Kolmogorov-Smirnov test tells two of them apart.
+    """
+    found = {}
+    for cost, unit in COSTS.items():
+        values = [each.designs[cost].to_numpy(float) for each in populations]
+        middles = [float(np.median(each)) for each in values]
+        tests = [_ks_p(*two) for two in itertools.combinations(values, 2)]
+        if tests and (min(tests) * len(tests) < ALPHA or max(middles) > 1.05 * min(middles)):
+            each = ", ".join(f"{p.name} {middle:.4g}" for p, middle in zip(populations, middles, strict=True))
+            found[cost] = f"median {unit}: {each}"
+    return found

@@ -1,0 +1,204 @@
+"""Design spaces: ranges and choices of a design's fields, and designs drawn from them within a band of cost."""
+
+import itertools
+import math
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from operator import itemgetter
+from typing import Any, ClassVar, get_type_hints
+
+from roadmap.errors import RequestError
+from roadmap.formatting import listed
+from roadmap.networks.flops import Cost, count_flops
+from roadmap.schema.design import Design
+from roadmap.validation import PositiveInt, Record
+
+NUMBERS = [name for name, kind in get_type_hints(Design).items() if kind is int]
+STAGES = 4
+FEW = 20_000  # designs, which are gone through one by one
+TRIES = 100  # for each design wanted, in a larger space, before the band is called too narrow; FEW at least
+Band = tuple[float | None, float | None]  # from, to; None: open
+
+
+class Range(Record):
+    """Whole numbers ``low``, ``low + step``, … up to ``high``, each as probable, or each octave with ``log``."""
+
+    low: PositiveInt
+    high: PositiveInt
+    step: PositiveInt = 1
+    log: bool = False
+
+    def __post_init__(self) -> None:
+        if self.high < self.low:
+            raise RequestError(f"high must be at least low={self.low} (got {self.high})")
+
+
+@dataclass(frozen=True)
+class Axis:
+    """The values that a field may take (of ``depths``: one of the stages), and how probable each is."""
+
+    field: str
+    values: tuple[Any, ...]
+    weights: tuple[float, ...] | None = None
+
+    @classmethod
+    def of(cls, field: str, given: Any) -> "Axis":
+        """From a config's range, list of choices, or one value. RequestError says where it does not fit."""
+        if isinstance(given, Mapping):
+            if field not in (*NUMBERS, "depths"):
+                raise RequestError(f"study.space.{field}: a range is of numbers; write a list of options")
+            try:
+                span = Range.from_mapping(given)
+            except RequestError as error:
+                raise RequestError(f"study.space.{field}: {error}") from error
+            values = tuple(range(span.low, span.high + 1, span.step))
+            # a number drawn from the continuous range, each octave as probable, and rounded down
+            weights = tuple(math.log1p(span.step / value) for value in values) if span.log else None
+            return cls(field, values, weights)
+        choices = given if isinstance(given, list | tuple) else [given]
+        if not choices:
+            raise RequestError(f"study.space.{field} has no values; write a list of options or {{low: 1, high: 4}}")
+        return cls(field, tuple(dict.fromkeys(_checked(field, value) for value in choices)))
+
+    def draw(self, source: random.Random) -> Any:
+        """One of the values."""
+        return source.choice(self.values) if self.weights is None else source.choices(self.values, self.weights)[0]
+
+
+def _checked(field: str, value: Any) -> Any:
+    try:
+        return Design.check_field(field, [value] * STAGES)[0] if field == "depths" else Design.check_field(field, value)
+    except RequestError as error:
+        raise RequestError(f"study.space: {error}") from error
+
+
+class Space(Record):
+    """``study=random``: ``n`` designs, drawn with ``seed``, that vary the fields of a design named in ``space``.
+
+    A field's entry is a range (``{low: 8, high: 40, step: 4}``, ``log: true``), a list of choices or one value; null
+    leaves it as it is. ``depths`` has one entry for all stages, each drawn by itself, or a list of four. ``gmacs``
+    (×10⁹) and ``params_m`` (×10⁶) are bands ``[from, to]``, null being open.
+    """
+
+    place: ClassVar[str] = "study"
+
+    name: str
+    n: PositiveInt
+    seed: int
+    space: dict[str, Any]
+    gmacs: Band | None
+    params_m: Band | None
+
+    def __post_init__(self) -> None:
+        for name in ("gmacs", "params_m"):
+            low, high = getattr(self, name) or (None, None)
+            if low is not None and high is not None and low > high:
+                raise RequestError(f"study.{name} must be [least, most] (got [{low:g}, {high:g}])")
+        if unknown := [field for field in self.space if field not in Design.__struct_fields__]:
+            raise RequestError(f"unknown key study.space.{unknown[0]} (choose {listed(Design.__struct_fields__)})")
+        if not self.axes():
+            raise RequestError("study.space names nothing that varies; write it as {width: {low: 8, high: 40}}")
+
+    def axes(self) -> list[Axis]:
+        """One for each field, of ``depths`` one for each stage."""
+        axes = []
+        for field, given in self.space.items():
+            if field == "depths" and given is not None:
+                stages = given if isinstance(given, list | tuple) else [given] * STAGES
+                if len(stages) != STAGES:
+                    raise RequestError(f"study.space.depths must have one entry or {STAGES} (got {len(stages)})")
+                axes += [Axis.of(field, stage) for stage in stages]
+            elif given is not None:
+                axes.append(Axis.of(field, given))
+        return axes
+
+    def fits(self, cost: Cost) -> bool:
+        """Whether a cost lies in the bands."""
+        return _within(cost.gmacs, self.gmacs) and _within(cost.params_m, self.params_m)
+
+    def overrides(self, design: Design) -> list[str]:
+        """What makes a design of the space out of its base on a command line: the fields that the space names."""
+        chosen = {field: getattr(design, field) for field, given in self.space.items() if given is not None}
+        return [f"design.{field}={_word(value)}" for field, value in chosen.items()]
+
+    @property
+    def band(self) -> str:
+        """The bands in words."""
+        bands = {f"GMACs {_ends(self.gmacs)}": self.gmacs, f"M parameters {_ends(self.params_m)}": self.params_m}
+        return " and ".join(words for words, band in bands.items() if band) or "any cost"
+
+
+def sample(space: Space, base: Design, image_size: int, num_classes: int, layer_scale: bool) -> list[Design]:
+    """``space.n`` distinct designs of the space, each as probable as any other that can be and fits the bands.
+
+    Drawn uniformly and rejected by their exact cost before anything is built; with ``log`` ranges in proportion to
+    their weights. Fields that the space does not name are those of ``base``. The same arguments give the same designs.
+    Raises RequestError, with the share that fits, where there are too few.
+    """
+    axes = space.axes()
+    found: list[Design] = []
+    refusals: list[str] = []
+    others = 0
+    for values in _draws(axes, random.Random(space.seed), TRIES * space.n):
+        try:
+            design = base.replace(**_fields(axes, values))
+        except RequestError as error:
+            refusals.append(str(error))
+            continue
+        if space.fits(count_flops(design, image_size, num_classes, layer_scale)):
+            found.append(design)
+        else:
+            others += 1
+        if len(found) == space.n:
+            return found
+    tried = len(found) + len(refusals) + others
+    of = f"all {tried:,}" if tried == _size(axes) else f"{tried:,} drawn"
+    refused = f", {len(refusals):,} cannot be ({refusals[0]})" if refusals else ""
+    raise RequestError(
+        f"study.space holds too few designs of {space.band} for study.n={space.n}: of {of}, {len(found):,} fit "
+        f"({len(found) / tried:.2%}){refused}; choose a wider band or space, or fewer designs"
+    )
+
+
+def _draws(axes: Sequence[Axis], source: random.Random, tries: int) -> Iterator[tuple[Any, ...]]:
+    """Distinct points of a space in random order: all of them, or so many tries where there are more than a few."""
+    if _size(axes) <= FEW:
+        every = itertools.product(*(axis.values for axis in axes))
+        rates = itertools.product(*(axis.weights or (1.0,) * len(axis.values) for axis in axes))
+        # the order in which clocks of these rates ring is that of draws without replacement by these weights
+        rung = [(source.expovariate(math.prod(rate)), values) for rate, values in zip(rates, every, strict=True)]
+        yield from (values for _, values in sorted(rung, key=itemgetter(0)))
+        return
+    seen = set()
+    for _ in range(max(tries, FEW)):
+        values = tuple(axis.draw(source) for axis in axes)
+        if values not in seen:
+            seen.add(values)
+            yield values
+
+
+def _size(axes: Sequence[Axis]) -> int:
+    return math.prod(len(axis.values) for axis in axes)
+
+
+def _fields(axes: Sequence[Axis], values: Sequence[Any]) -> dict[str, Any]:
+    chosen: dict[str, Any] = {}
+    for axis, value in zip(axes, values, strict=True):
+        chosen[axis.field] = (*chosen.get(axis.field, ()), value) if axis.field == "depths" else value
+    return chosen
+
+
+def _within(value: float, band: Band | None) -> bool:
+    low, high = band or (None, None)
+    return (low is None or low <= value) and (high is None or value <= high)
+
+
+def _ends(band: Band | None) -> str:
+    low, high = band or (None, None)
+    words = [f"from {low:g}" if low is not None else "", f"to {high:g}" if high is not None else ""]
+    return " ".join(word for word in words if word)
+
+
+def _word(value: Any) -> str:
+    return f"[{','.join(map(str, value))}]" if isinstance(value, tuple) else str(value)

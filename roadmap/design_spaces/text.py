@@ -1,0 +1,83 @@
+"""What can be said of error EDFs in words and numbers."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from roadmap.design_spaces.design_samples import COSTS, Population, shared_designs
+from roadmap.design_spaces.edf import pairs, summary, unequal_costs
+from roadmap.formatting import aligned
+
+
+def words(populations: Sequence[Population], weighed: str | None) -> str:
+    """The numbers as text: a row a space, a sentence a pair, and what is to be known of them."""
+    table, compared = summary(populations), pairs(populations)
+    drawn = table["drawn"].iloc[0]
+    header = ["space", "designs", "seeds", "median error (%)", "95 %", "best", f"best of {drawn}", "95 % of draws"]
+    header += ["median GMACs", "params (M)"]
+    lines = [
+        [
+            row["space"],
+            str(row["designs"]),
+            str(row["seeds_min"]) if row["seeds_min"] == row["seeds_max"] else f"{row['seeds_min']}–{row['seeds_max']}",
+            f"{row['median']:.2f}",
+            f"{row['low']:.2f} to {row['high']:.2f}",
+            f"{row['best']:.2f}",
+            f"{row['best_of_mean']:.2f}",
+            f"{row['best_of_low']:.2f} to {row['best_of_high']:.2f}",
+            f"{row['gmacs']:.4g}",
+            f"{row['params']:.3g}",
+        ]
+        for row in table.to_dict("records")
+    ]
+    said = [pair_words(row, len(compared)) for row in compared.to_dict("records")]
+    return "\n".join([aligned(header, lines), *said, *cautions(populations, table, weighed)])
+
+
+def note(populations: Sequence[Population], table: pd.DataFrame, weighed: str | None) -> str:
+    """What is written below a picture of them."""
+    notes = [
+        "Bands: 95 % at each error, by bootstrap over designs.",
+        "Circles, at half of the designs: medians with their 95 % intervals.",
+    ]
+    if weighed:
+        few = ", ".join(f"{row['space']} {row['effective']:.0f}" for row in table.to_dict("records"))
+        notes.append(
+            f"Normalised by {COSTS[weighed]}: designs of equal cost weigh the same in each space, which is then worth "
+            f"so many designs of equal weight: {few}."
+        )
+    compared = pairs(populations)
+    said = [pair_words(row, len(compared)) for row in compared.to_dict("records")] if len(compared) == 1 else []
+    said += cautions(populations, table, weighed)
+    return " ".join([*notes, *(f"{sentence[0].upper()}{sentence[1:]}." for sentence in said)])
+
+
+def pair_words(row: Mapping[Any, Any], tests: int) -> str:
+    """What is to be said of two populations."""
+    corrected = f", {row['p_holm']:.3g} by Holm's correction for {tests} pairs" if tests > 1 else ""
+    test = "" if np.isnan(row["p"]) else f" (Kolmogorov-Smirnov p {row['p']:.3g}{corrected})"
+    return (
+        f"median of {row['other']} less that of {row['one']}: {row['delta']:+.2f} points, 95 % {row['low']:+.2f} to "
+        f"{row['high']:+.2f}; EDFs at most {row['distance']:.2f} apart{test}"
+    )
+
+
+def cautions(populations: Sequence[Population], table: pd.DataFrame, weighed: str | None) -> list[str]:
+    """What makes the EDFs less than they look, a sentence each."""
+    found = []
+    if unequal := {cost: words for cost, words in unequal_costs(populations).items() if cost != weighed}:
+        found.append(
+            f"these spaces differ in cost ({'; '.join(unequal.values())}), which may be what they differ by in error; "
+            f"with --normalise {' or '.join(unequal)} designs of equal cost weigh the same"
+        )
+    if len({*table["seeds_min"], *table["seeds_max"]}) > 1:
+        found.append("not all designs have as many seeds: those of fewer scatter more, which widens their space's EDF")
+    if both := shared_designs(populations):
+        found.append(
+            f"{both} of the designs stand in more than one space, but p and intervals take spaces for independent"
+        )
+    for row in table[table["missing"] > 0].to_dict("records"):
+        found.append(f"{row['space']} lacks {row['missing']} of its designs, of which no run has finished")
+    return [f"caution: {sentence}" for sentence in found]

@@ -1,1 +1,0 @@
-"""``roadmap evaluate``: trained networks on data sets, corruptions and robustness sets."""

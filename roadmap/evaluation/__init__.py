@@ -1,0 +1,1 @@
+"""Trained networks evaluated on data sets and corruptions."""

@@ -1,0 +1,291 @@
+"""``roadmap figure``: pictures of logged runs, and the paper's own roadmap."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from roadmap.cli.arguments import (
+    Parser,
+    chosen_runs,
+    folders_and_overrides,
+    one_kind,
+    override_parser,
+    say_skipped,
+)
+from roadmap.errors import RequestError
+from roadmap.formatting import listed, printable
+from roadmap.paper.published import SCALED_FROM, TABLES
+from roadmap.steps.path import Step, compose_path
+
+if TYPE_CHECKING:
+    import altair as alt
+
+KINDS = {
+    "roadmap": "a bar a step; two regimes in one figure, the larger one's bars grey",
+    "deltas": "what each step changed, with its 95 % interval, beside the paper's",
+    "tradeoff": "accuracy against --x, with the Pareto front",
+    "pareto": "designs that no other beats in accuracy and --x, among all",
+    "curves": "--metric by epoch, a panel a variant",
+    "robustness": "which change buys robustness: accuracy on corrupted images (`roadmap evaluate`), by step",
+    "attribution": "what each change is worth given the others: paper, leave-one-out, add-one-in, Shapley value",
+    "interactions": "what each two changes add beyond each alone; GMACs alone without runs",
+    "edf": "which share of a space's designs has at most an error, a line a folder, sweep or value of --by",
+    "scatter": "error against each parameter in which designs differ",
+}
+# of a run's record, what a roadmap is made of
+COLUMNS = ("regime", "status", "recipe", "design", "definition", "seed", "top1", "gmacs", "params_m", "activations_m")
+
+
+def main(arguments: list[str]) -> int:
+    options = _parser().parse_intermixed_args(arguments)
+    _check_options(options)
+    file = Path(options.output)
+    from roadmap.plots.charts import check_suffix, save
+
+    check_suffix(file)
+    chart, text = _draw(options)
+    if text:
+        print(printable(text))
+    save(chart, file)
+    print(f"figure: {file}")
+    return 0
+
+
+def figure(*words: str | Path, kind: str = "roadmap", **options: str | list[str]) -> "alt.VConcatChart":
+    """Return the chart that ``roadmap figure`` draws, by the same words and options.
+
+    ``roadmap.figure("runs/", kind="tradeoff", x="params")`` is `roadmap figure runs/ --kind tradeoff --x params`.
+    """
+    from roadmap.plots.charts import themed
+
+    arguments = [str(word) for word in words]
+    for name, value in ({"kind": kind} | options).items():
+        for each in value if isinstance(value, list) else [value]:
+            arguments += [f"--{name.replace('_', '-')}", str(each)]
+    parsed = _parser().parse_intermixed_args([*arguments, "--output", "-"])
+    _check_options(parsed)
+    return themed(_draw(parsed)[0])
+
+
+def _draw(options: argparse.Namespace) -> tuple["alt.VConcatChart", str]:
+    """The chart, and what is printed with it."""
+    folders, overrides = folders_and_overrides(options.overrides)
+    if options.where and not folders:
+        raise RequestError("--where chooses among runs; name their folders")
+    if options.kind in ("edf", "scatter"):
+        return _spaces(options, folders, overrides)
+    runs = chosen_runs(folders, options.where) if folders else None
+    if options.kind == "roadmap":
+        return _roadmap(runs, overrides, options.config_dir), ""
+    if options.kind == "deltas":
+        return _deltas(runs, overrides, options.config_dir), ""
+    if options.kind == "robustness":
+        return _robustness(runs, overrides, options), ""
+    if options.kind in ("attribution", "interactions"):
+        return _attribution(runs, folders, overrides, options), ""
+    return _any_runs(runs, overrides, options)
+
+
+def _parser() -> Parser:
+    parser = override_parser("figure", "pictures of logged runs; kinds: " + "; ".join(map(": ".join, KINDS.items())))
+    parser.add_argument("-o", "--output", required=True, metavar="FILE", help="png, svg or pdf")
+    parser.add_argument("--kind", default="roadmap", metavar="|".join(KINDS))
+    parser.add_argument(
+        "--x", metavar="gmacs|params|throughput|memory|time", help="of tradeoff and pareto; gmacs unless given"
+    )
+    parser.add_argument(
+        "--bench",
+        metavar="FILE|DIR",
+        action="append",
+        help="of tradeoff: against what `roadmap bench` measured, --x inference, training or latency",
+    )
+    parser.add_argument("--where", metavar="EXPR", help="only runs for which it holds, as of `roadmap compare`")
+    parser.add_argument("--by", metavar="FIELD", help="of edf: a space a value, as --by kernel; or sweep")
+    parser.add_argument("--normalise", metavar="gmacs|params", help="of edf: designs of equal cost weigh the same")
+    parser.add_argument("--conditions", metavar="ID", help="of robustness: one of several ways of evaluating")
+    parser.add_argument("--metric", metavar="NAME", help="of curves: a number of metrics.jsonl; top1 unless given")
+    return parser
+
+
+def _check_options(options: argparse.Namespace) -> None:
+    if options.kind not in KINDS:
+        raise RequestError(f"unknown kind '{options.kind}' (choose {listed(KINDS)})")
+    owners = {
+        "x": ("tradeoff", "pareto"),
+        "bench": ("tradeoff",),
+        "metric": ("curves",),
+        "by": ("edf",),
+        "normalise": ("edf",),
+        "conditions": ("robustness",),
+    }
+    for option, kinds in owners.items():
+        if getattr(options, option) is not None and options.kind not in kinds:
+            raise RequestError(
+                f"--{option} does not go with --kind {options.kind}; it belongs to --kind {listed(kinds)}"
+            )
+
+
+def _roadmap(runs: pd.DataFrame | None, overrides: list[str], config_dirs: list[str]) -> "alt.VConcatChart":
+    from roadmap.comparison.regimes_plot import Regime, draw_roadmap
+
+    given = dict(override.split("=", 1) for override in overrides)
+    regimes = list(dict.fromkeys(given.pop("regime").split(","))) if "regime" in given else []
+    if runs is None and not regimes:
+        raise RequestError(
+            "no run folders; name them as in `roadmap figure runs/ -o roadmap.png`, "
+            "or regime=tiny,base for the paper's own figure"
+        )
+    runs = pd.DataFrame(columns=COLUMNS) if runs is None else finished_only(runs)
+    regimes = regimes or sorted(set(runs["regime"]))
+    if len(regimes) > 2:
+        names = ", ".join(regimes)
+        raise RequestError(f"a roadmap figure has room for two regimes, and these are {names}; choose with regime=a,b")
+    runs = runs[runs["regime"].isin(regimes)]
+    rest = [f"{key}={value}" for key, value in given.items()]
+    drawn = []
+    for regime in regimes:
+        if (runs["regime"] == regime).any():
+            drawn.append(Regime(*on_path(runs, [f"regime={regime}", *rest], config_dirs)))
+            continue
+        steps = compose_path([f"regime={regime}", *rest], config_dirs)
+        if regime not in TABLES:
+            raise RequestError(f"no finished run of regime {regime} in these folders, and the paper has none either")
+        drawn.append(Regime(runs.iloc[:0], steps))
+    return draw_roadmap(drawn)
+
+
+def _deltas(runs: pd.DataFrame | None, overrides: list[str], config_dirs: list[str]) -> "alt.VConcatChart":
+    from roadmap.comparison.deltas_plot import deltas_chart
+    from roadmap.comparison.step_table import step_table, subtitle, way
+
+    runs, steps = on_path(_needed(runs, "deltas"), overrides, config_dirs)
+    regime = steps[0].composed.values["regime"]["name"]
+    paper = f"regime {SCALED_FROM.get(regime, regime)} on ImageNet-1K, for orientation"
+    title = f"What each change is worth, from {way(steps, ' to ')}"
+    return deltas_chart(step_table(runs, steps), title=title, subtitle=subtitle(runs, steps), paper=paper)
+
+
+def _robustness(runs: pd.DataFrame | None, overrides: list[str], options: argparse.Namespace) -> "alt.VConcatChart":
+    from roadmap.comparison.step_table import members, subtitle, way
+    from roadmap.robustness.corrupted_runs import corrupted_runs
+    from roadmap.robustness.robustness_plot import robustness_chart
+    from roadmap.robustness.table import robust_road
+
+    runs, steps = on_path(_needed(runs, "robustness"), overrides, options.config_dir)
+    robust, skipped = corrupted_runs(runs, options.conditions)
+    say_skipped(skipped)
+    return robustness_chart(
+        robust_road(robust, steps),
+        robust.means(members(robust.runs, steps)),
+        title=f"Which change buys robustness, from {way(steps, ' to ')}",
+        subtitle=subtitle(robust.runs, steps),
+        words=robust.words,
+    )
+
+
+def _attribution(
+    runs: pd.DataFrame | None, folders: list[str], overrides: list[str], options: argparse.Namespace
+) -> "alt.VConcatChart":
+    from roadmap.attribution.command import attributed, draw
+
+    if options.kind == "attribution":
+        runs = _needed(runs, "attribution")
+    found, steps, _ = attributed(runs, folders, overrides, options.config_dir)
+    return draw(found, steps, options.kind)
+
+
+def _any_runs(
+    runs: pd.DataFrame | None, overrides: list[str], options: argparse.Namespace
+) -> tuple["alt.VConcatChart", str]:
+
+    runs = _needed(runs, options.kind)
+    given = dict(override.split("=", 1) for override in overrides)
+    if other := [key for key in given if key not in ("regime", "data")]:
+        raise RequestError(
+            f"{other[0]}= does not go with --kind {options.kind}, which draws all runs; choose among them with "
+            "regime= and data="
+        )
+    if options.kind == "tradeoff":
+        from roadmap.comparison.tradeoff_plot import draw_tradeoff
+
+        benches = None
+        if options.bench:
+            from roadmap.bench.reading import load_bench
+
+            benches = load_bench(options.bench)
+        x = options.x or ("gmacs" if benches is None else "inference")
+        return draw_tradeoff(finished_only(_chosen(runs, given)), x, benches), ""
+    if options.kind == "pareto":
+        from roadmap.comparison.pareto import draw_pareto, front, text
+
+        found = front(_chosen(runs, given), options.x or "gmacs")
+        return draw_pareto(found), text(found)
+    from roadmap.comparison.curves_plot import draw_curves
+    from roadmap.runs.reading import read_history
+
+    runs = _chosen(runs, given)
+    history, lost = read_history(runs)
+    say_skipped(lost)
+    return draw_curves(runs, history, options.metric or "top1"), ""
+
+
+def _spaces(options: argparse.Namespace, folders: list[str], overrides: list[str]) -> tuple["alt.VConcatChart", str]:
+    from roadmap.design_spaces.command import draw
+
+    if overrides:
+        raise RequestError(f"{overrides[0]} does not go with --kind {options.kind}; choose among runs by --where")
+    if not folders:
+        _needed(None, options.kind)
+    return draw(options, folders)
+
+
+def _needed(runs: pd.DataFrame | None, kind: str) -> pd.DataFrame:
+    """The runs; RequestError where no folders are named."""
+    if runs is None:
+        raise RequestError(f"no run folders; name them as in `roadmap figure runs/ --kind {kind} -o {kind}.png`")
+    return runs
+
+
+def finished_only(runs: pd.DataFrame) -> pd.DataFrame:
+    """The finished ones among runs; RequestError if there are none."""
+    if not len(runs) or not (runs["status"] == "finished").any():
+        raise RequestError("no finished run in these folders")
+    return runs[runs["status"] == "finished"]
+
+
+def _chosen(runs: pd.DataFrame, given: dict[str, str]) -> pd.DataFrame:
+    """The runs of one of the regimes and of the data that are given."""
+    for key, value in given.items():
+        names = sorted(set(runs[key]))
+        runs = runs[runs[key].isin(value.split(","))]
+        if not len(runs):
+            raise RequestError(f"none of these runs is of {key} {value}; they are of {', '.join(names)}")
+    return runs
+
+
+def on_path(runs: pd.DataFrame, overrides: list[str], config_dirs: list[str]) -> tuple[pd.DataFrame, list[Step]]:
+    """The finished runs that lie on a path, and its steps; regime and data are the runs' own unless they are given."""
+    from roadmap.comparison.step_table import belongs
+
+    runs, overrides = one_kind(finished_only(runs), overrides)
+    steps = compose_path(overrides, config_dirs)
+    runs = runs[belongs(runs, steps)]
+    if not len(runs):
+        raise RequestError(f"none of these runs is a step of path {steps[0].composed.values['path']['name']}")
+    return runs, steps
+
+
+def draw_roadmap(runs: pd.DataFrame, steps: list[Step], files: list[Path]) -> pd.DataFrame:
+    """Draw one regime's figure into each of ``files`` and return its table."""
+    from roadmap.comparison.regimes_plot import Regime, draw_roadmap
+    from roadmap.comparison.step_table import step_table
+    from roadmap.plots.charts import save
+
+    table = step_table(runs, steps)
+    chart = draw_roadmap([Regime(runs, steps)])
+    for file in files:
+        save(chart, file)
+        print(f"figure: {file}")
+    return table

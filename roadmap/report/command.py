@@ -1,0 +1,63 @@
+"""``roadmap report``: logged runs as one HTML page."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from roadmap.cli.arguments import folders_and_overrides, override_parser, say_skipped
+from roadmap.errors import RequestError, WorkError
+from roadmap.runs.run_folder import write_whole
+
+
+def main(arguments: list[str]) -> int:
+    parser = override_parser("report", "logged runs as one HTML page: path=, regime= and data= choose what it shows")
+    parser.add_argument("-o", "--output", required=True, metavar="FILE", help="one self-contained .html file")
+    parser.add_argument(
+        "--bench", metavar="FILE|DIR", action="append", help="also accuracy against what `roadmap bench` measured"
+    )
+    options = parser.parse_intermixed_args(arguments)
+    folders, overrides = folders_and_overrides(options.overrides)
+    if not folders:
+        raise RequestError("no run folders; name them as in `roadmap report runs/ -o report.html`")
+    file = Path(options.output)
+    if file.suffix.lower() not in (".html", ".htm"):
+        raise RequestError(f"cannot write a report as '{file.suffix}'; choose .html")
+    from roadmap.report.page import page
+    from roadmap.report.payload import payload
+    from roadmap.report.records import curves
+    from roadmap.runs.reading import read_history, read_runs
+
+    runs, skipped = read_runs(folders)
+    runs = chosen(runs, folders, overrides)
+    history, lost = read_history(runs)
+    skipped += lost
+    say_skipped(skipped)
+    benches = None
+    if options.bench:
+        from roadmap.bench.reading import load_bench
+
+        benches = load_bench(options.bench)
+    shown = payload(runs, folders, overrides, options.config_dir, skipped, benches)
+    text = page(shown, curves(history, runs))
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(file, text)
+    except (OSError, WorkError) as error:
+        cause = error if isinstance(error, OSError) else error.__cause__
+        raise RequestError(f"cannot write {file}: {getattr(cause, 'strerror', cause)}") from error
+    print(f"report of {len(runs):,} run{'s' if len(runs) > 1 else ''}: {file}")
+    return 0
+
+
+def chosen(runs: pd.DataFrame, folders: list[str], overrides: list[str]) -> pd.DataFrame:
+    """The runs of the regime and data that ``overrides`` name; RequestError where there is none."""
+    if not len(runs):
+        raise RequestError(f"no run in {', '.join(folders)}")
+    given = dict(override.split("=", 1) for override in overrides)
+    for key in ("regime", "data"):
+        if key in given:
+            names = sorted(set(runs[key].astype(str)))
+            runs = runs[runs[key] == given[key]]
+            if not len(runs):
+                raise RequestError(f"none of these runs is of {key} {given[key]}; they are of {', '.join(names)}")
+    return runs

@@ -1,0 +1,1 @@
+"""Which change buys robustness to corrupted images."""

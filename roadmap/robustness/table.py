@@ -1,0 +1,79 @@
+"""Robustness by variant and by step: corrupted accuracies with the gaps that ``compare`` gives clean ones."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from roadmap.comparison.compare import Comparison, compare
+from roadmap.comparison.groups import summarise
+from roadmap.comparison.step_table import step_table
+from roadmap.comparison.text import Cells, accuracy_cells, notes
+from roadmap.robustness.corrupted_runs import CorruptedRuns
+from roadmap.runs.identity import Parents
+from roadmap.runs.reading import definition_keys
+from roadmap.steps.path import Step
+
+
+def robust_comparison(robust: CorruptedRuns, path: Parents | None = None, *, force: bool = False) -> Comparison:
+    """``compare`` of the runs' accuracies on corrupted images; its table's ``top1`` and ``delta`` are of those.
+
+    Beside them ``clean_top1`` and ``clean_delta``, of the images as they are, and ``drop``, what corruption takes of
+    the first, in points. The paper has no such numbers by step, so nothing is said of it.
+    """
+    corrupted = robust.runs.assign(top1=robust.runs["corrupted_top1"])
+    comparison = compare(corrupted, path, force=force)
+    table = comparison.table
+    clean = summarise(robust.runs.assign(top1=robust.runs["clean_top1"]), path)
+    clean = clean.set_index(pd.Index(definition_keys(clean))).loc[definition_keys(table)].reset_index(drop=True)
+    paper = [name for name in table if str(name).startswith("paper_")]
+    table = table.assign(**_beside(table, clean), **dict.fromkeys(map(str, paper), np.nan))
+    return replace(comparison, table=table, agreements=[])
+
+
+def robust_road(robust: CorruptedRuns, steps: Sequence[Step]) -> pd.DataFrame:
+    """``road``'s table with ``top1`` and ``delta`` of corrupted images, and the same columns beside them."""
+    table = step_table(robust.runs.assign(top1=robust.runs["corrupted_top1"]), steps)
+    clean = step_table(robust.runs.assign(top1=robust.runs["clean_top1"]), steps)
+    paper = [name for name in table if str(name).startswith("paper_")]
+    return table.assign(**_beside(table, clean), **dict.fromkeys(map(str, paper), np.nan))
+
+
+def _beside(table: pd.DataFrame, clean: pd.DataFrame) -> dict[str, pd.Series]:
+    return {
+        "clean_top1": clean["top1"],
+        "clean_delta": clean["delta"],
+        "drop": clean["top1"] - table["top1"],
+    }
+
+
+def corrupted_columns(table: pd.DataFrame) -> pd.DataFrame:
+    """The table for other programs: what is of corrupted images says so, what is the paper's or of none is left out."""
+    own = table.rename(columns={name: f"corrupted_{name}" for name in table if str(name).startswith("top1")})
+    return own.drop(columns=["top5", *(name for name in own if str(name).startswith("paper_") or name == "verdict")])
+
+
+def robust_cells(table: pd.DataFrame) -> Cells:
+    """The table of ``robust_comparison`` for a terminal or a document."""
+    header, rows = accuracy_cells(table)
+    place = header.index("top-1 (%)")
+    names = ["clean (%)", "clean Δ"] if "Δ" in header else ["clean (%)"]
+    forms = {"clean (%)": ("clean_top1", ".2f"), "clean Δ": ("clean_delta", "+.2f")}
+    cells = [
+        ["-" if pd.isna(value) else format(value, form) for value in table[column]]
+        for column, form in map(forms.__getitem__, names)
+    ]
+    header = [*header[:place], *names, "corrupted (%)", *header[place + 1 :]]
+    beside = zip(rows, zip(*cells, strict=True), strict=True)
+    return header, [[*row[:place], *own, *row[place:]] for row, own in beside]
+
+
+def robust_notes(robust: CorruptedRuns, comparison: Comparison) -> list[str]:
+    """How to read the table, and what to be careful of."""
+    first = f"corrupted: top-1 on {robust.words}, mean over these, not normalised (no mCE)"
+    seeds = "one seed each, so there is no interval and no test: gaps may be noise"
+    several = "mean over n seeds ± standard deviation, with the mean's 95 % interval"
+    lines = [f"{first}; {seeds if (comparison.table['n'] <= 1).all() else several}"]
+    _, *rest = notes(comparison)
+    return [*lines, *rest]

@@ -1,0 +1,1 @@
+"""Runs on disk: folders, locks, records, and what makes two runs comparable."""

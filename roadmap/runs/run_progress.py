@@ -1,0 +1,89 @@
+"""How far the runs are that are running."""
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from roadmap.formatting import duration
+from roadmap.runs.run_folder import METRICS
+from roadmap.schema.summary import EpochRow
+from roadmap.untrusted_io import parse_json
+from roadmap.validation import converted
+
+TAIL = 8192  # bytes that surely hold the last whole line
+SILENT = 3  # a run is taken for dead after so many times what its last epoch took, and a minute
+
+
+@dataclass(frozen=True)
+class RunProgress:
+    """Where a run's last line of metrics was: top-1 in percent, seconds of that epoch and since that line."""
+
+    epoch: int
+    epochs: float
+    top1: float
+    seconds: float
+    silent: float
+
+    @property
+    def left(self) -> float:
+        """Seconds that the epochs after the last line take, at that line's pace."""
+        return (self.epochs - self.epoch) * self.seconds
+
+
+def progress(folder: str | os.PathLike[str], epochs: float) -> RunProgress | None:
+    """How far the run in a folder is of ``epochs``; None in its first."""
+    file = Path(folder) / METRICS
+    row = _last_row(file)
+    if row is None or row.top1 is None:
+        return None
+    silent = time.time() - file.stat().st_mtime
+    return RunProgress(row.epoch, epochs, row.top1, row.seconds or 0.0, silent)
+
+
+def in_words(done: RunProgress | None, epochs: float) -> str:
+    """Epoch, accuracy and the time left of a run that runs."""
+    if done is None:
+        return f"in its first epoch of {epochs:g}"
+    return f"{reached(done)}, {duration(done.left)} left"
+
+
+def reached(done: RunProgress) -> str:
+    """Epoch and accuracy."""
+    return f"epoch {done.epoch} of {done.epochs:g}, top-1 {done.top1:.2f} %"
+
+
+def underway(runs: pd.DataFrame) -> list[str]:
+    """A line for each run whose record says that it is running: its epoch, accuracy, the time left, or its silence."""
+    return [_line(run) for run in runs[runs["status"] == "running"].to_dict("records")]
+
+
+def _line(run: dict[Any, Any]) -> str:
+    epochs = run["epochs"]
+    done = progress(run["path"], epochs)
+    name = f"running: {run['regime']} {run['variant']} seed {run['seed']:g}"
+    if done is not None and done.silent > 60 + SILENT * done.seconds:
+        return f"{name}: {reached(done)}; no word for {done.silent / 60:.0f} minutes: it may have been killed"
+    return f"{name}: {in_words(done, epochs)}"
+
+
+def _last_row(file: Path) -> EpochRow | None:
+    """The last line that is whole."""
+    try:
+        with open(file, "rb") as opened:
+            opened.seek(0, os.SEEK_END)
+            opened.seek(max(0, opened.tell() - TAIL))
+            lines = opened.read().splitlines()
+    except OSError:
+        return None
+    for line in reversed(lines):
+        try:
+            row: EpochRow = converted(parse_json(line), EpochRow)
+        except ValueError:
+            continue
+        if row.top1 is not None:
+            return row
+    return None

@@ -1,0 +1,105 @@
+"""Choosing and ordering runs by plain expressions over their records' fields."""
+
+import re
+from typing import Any
+
+import pandas as pd
+
+from roadmap.errors import RequestError
+from roadmap.flatten_dict import flatten_dict
+from roadmap.formatting import listed
+from roadmap.runs.reading import definition_keys
+
+NESTED = ("design", "definition", "versions", "seeds")
+
+
+def with_columns(runs: pd.DataFrame, text: str) -> pd.DataFrame:
+    """Runs with a column for each axis of their designs, and for each dotted entry of a definition that ``text`` names.
+
+    ``kernel``, ``norm``, ``depths`` (as ``3-3-9-3``); ``recipe.optimizer.lr``, ``data.holdout``.
+    """
+    axes = pd.DataFrame([_axes(design) for design in runs["design"]], index=runs.index)
+    columns = [axes[[name for name in axes if name not in runs]]]
+    if "." in text:
+        dotted = pd.DataFrame([flatten_dict(definition) for definition in runs["definition"]], index=runs.index)
+        columns.append(dotted[[name for name in map(str, dotted) if "." in name and name in text]])
+    return pd.concat([runs, *columns], axis=1)
+
+
+def _axes(design: Any) -> dict[str, Any]:
+    return {
+        name: "-".join(map(str, value)) if isinstance(value, list) else value
+        for name, value in (design if isinstance(design, dict) else {}).items()
+    }
+
+
+def where(runs: pd.DataFrame, expression: str) -> pd.DataFrame:
+    """The runs for which an expression holds, as in ``regime == 'tiny' and seed < 3``; pandas' own grammar.
+
+    Raises RequestError for an expression that cannot be read, names an unknown field, or is no condition.
+    """
+    chosen = evaluated(runs, expression, "--where")
+    if not isinstance(chosen, pd.Series) or chosen.dtype != bool:
+        raise RequestError(f'--where "{expression}" is no condition; write it as "seed < 3"')
+    return runs[chosen]
+
+
+def evaluated(runs: pd.DataFrame, expression: str, option: str) -> Any:
+    """What an expression that was given as ``option`` is for each run, a Series unless it names no field.
+
+    Raises RequestError for one that cannot be read or names an unknown field.
+    """
+    table = with_columns(runs, expression)
+    table = table.drop(columns=[name for name in NESTED if name in table])
+    quoted = expression
+    for name in sorted((name for name in map(str, table) if "." in name), key=len, reverse=True):
+        quoted = re.sub(rf"(?<![\w.`]){re.escape(name)}(?![\w.`])", f"`{name}`", quoted)
+    try:
+        # with no names to be reached by @, and the engine that needs no other package
+        return table.eval(quoted, engine="python", local_dict={}, global_dict={})
+    except pd.errors.UndefinedVariableError as error:
+        unknown = re.search(r"'([^']+)'", str(error))
+        raise RequestError(_unknown(option, unknown[1] if unknown else expression, table)) from error
+    # whatever else an expression comes up with: Python's parser, pandas', a comparison of text with a number
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise RequestError(f'cannot read {option} "{expression}": {reason}; write it as "seed < 3"') from error
+
+
+def ordered(table: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Rows by a column, upward, or downward for ``-column``; missing values last. RequestError for an unknown one."""
+    name = column.removeprefix("-")
+    if name not in table or name in NESTED:
+        raise RequestError(_unknown("--sort", name, table))
+    return table.sort_values(name, ascending=not column.startswith("-"), kind="stable", ignore_index=True)
+
+
+def grouped(runs: pd.DataFrame, by: str) -> pd.DataFrame:
+    """One row for each combination of the fields in ``by`` (``norm,kernel``), over finished runs whatever their design.
+
+    ``runs`` and ``designs`` counted, then mean, standard deviation over runs, least and greatest ``top1`` after the
+    last epoch in percent. Raises RequestError for an unknown field.
+    """
+    keys = [name.strip() for name in by.split(",") if name.strip()]
+    table = with_columns(runs, by)
+    for key in keys:
+        if key not in table or key in NESTED:
+            raise RequestError(_unknown("--by", key, table))
+    if not keys:
+        raise RequestError(f"--by '{by}' names no field; write it as --by step or --by norm,kernel")
+    table["identity"] = definition_keys(table)
+    finished = table[(table["status"] == "finished") & table["top1"].notna()]
+    groups = finished.groupby(keys, sort=True, dropna=False)
+    return groups.agg(
+        runs=("top1", "size"),
+        designs=("identity", "nunique"),
+        top1=("top1", "mean"),
+        top1_std=("top1", "std"),
+        top1_min=("top1", "min"),
+        top1_max=("top1", "max"),
+    ).reset_index()
+
+
+def _unknown(option: str, name: str, table: pd.DataFrame) -> str:
+    names = sorted(str(column) for column in table if column not in NESTED)
+    return f"{option}: unknown field '{name}' (choose {listed(names)})"

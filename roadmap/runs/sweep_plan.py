@@ -1,0 +1,140 @@
+"""A sweep's plan on disk: which runs it is made of, decided before any starts. Knows neither Hydra nor torch."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from roadmap.errors import RequestError
+from roadmap.runs.run_folder import one_name, write_whole
+from roadmap.untrusted_io import parse_json
+from roadmap.validation import FileRecord, Int64, converted
+
+FOLDER, HEADER, RUNS = "sweeps", "sweep.json", "plan.jsonl"
+
+
+class PlannedStudy(FileRecord):
+    """A header's ``study``: the config's node."""
+
+    name: str
+    others: bool | None = None
+
+
+class SweepHeader(FileRecord):
+    """``sweep.json``; its fields are in docs/sweeps.md."""
+
+    name: str
+    study: PlannedStudy
+    regime: str
+    data: str
+    seeds: tuple[Int64, ...]
+    planned: str
+    runs: Int64
+    changes: tuple[str, ...] | None
+    orders: tuple[tuple[str, ...], ...] | None
+    schema: Int64 = 1
+
+    def __post_init__(self) -> None:
+        if self.study.name == "orders" and (self.changes is None or self.study.others is None):
+            raise ValueError("changes and study.others must not be null for study.name 'orders'")
+
+
+class PlannedRun(FileRecord):
+    """A line of ``plan.jsonl``."""
+
+    run_id: str
+    regime: str
+    variant: str
+    step: str
+    seed: Int64
+    epochs: Int64
+    images: Int64
+    gmacs: float
+    params_m: float
+    overrides: tuple[str, ...]
+    changes: tuple[str, ...] | None
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """``header`` is what was asked for, ``runs`` one entry for each run: a SweepHeader and PlannedRuns as dicts."""
+
+    path: Path
+    header: dict[str, Any]
+    runs: list[dict[str, Any]]
+
+    @property
+    def name(self) -> str:
+        """The study, what it is on, and what tells it apart: ``orders-nano-digits-1a2b3c``."""
+        return self.path.name
+
+    @property
+    def runs_dir(self) -> Path:
+        """Where its runs are."""
+        return self.path.parent.parent
+
+
+def sweep_name(study: str, regime: str, data: str, run_ids: Sequence[str]) -> str:
+    """Equal for equal lists of runs of one study, and for no others."""
+    digest = hashlib.sha256("\n".join(run_ids).encode()).hexdigest()[:6]
+    return one_name(study, regime, data, digest)
+
+
+def write_sweep(runs_dir: str | Path, header: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> Sweep:
+    """Leave a plan under ``runs_dir``; one that is there already stays, since its name says that it is the same.
+
+    Raises RequestError where it cannot be written.
+    """
+    path = folder_of(runs_dir, header["name"])
+    sweep = Sweep(path, dict(header), [dict(run) for run in runs])
+    if (path / HEADER).exists():
+        return read_sweep(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RequestError(f"cannot write to {path}: {error.strerror}; choose another runs_dir") from error
+    write_whole(path / RUNS, "".join(json.dumps(run) + "\n" for run in sweep.runs))
+    # last, since it says that the plan is whole
+    write_whole(path / HEADER, json.dumps(sweep.header, indent=1) + "\n")
+    return sweep
+
+
+def folder_of(runs_dir: str | Path, name: str) -> Path:
+    """Where a sweep's plan is."""
+    return Path(runs_dir) / FOLDER / name
+
+
+def read_sweep(path: Path) -> Sweep:
+    """The plan in a sweep's folder. Raises RequestError, naming the file, where it is not whole."""
+    file = path / HEADER
+    try:
+        header = parse_json(file.read_text(encoding="utf-8"))
+        file = path / RUNS
+        runs = [parse_json(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    except OSError as error:
+        raise RequestError(f"cannot read {file}: {error.strerror}") from error
+    except ValueError as error:
+        raise RequestError(f"{file} is no plan of a sweep: {error}") from error
+    try:
+        counted = converted(header, SweepHeader).runs
+        converted(runs, list[PlannedRun], RUNS)
+        if counted != len(runs):
+            raise ValueError(f"{HEADER} counts {counted} runs and {RUNS} has {len(runs)}")
+    except ValueError as error:
+        raise RequestError(
+            f"{path} is no whole plan of a sweep: {error}; "
+            "the command that made it writes it anew once it is moved away"
+        ) from error
+    return Sweep(path, header, runs)
+
+
+def sweep_folders(runs_dir: str | Path) -> Iterator[Path]:
+    """The folders of the sweeps under ``runs_dir``, by name."""
+    yield from (file.parent for file in sorted((Path(runs_dir) / FOLDER).glob(f"*/{HEADER}")))
+
+
+def read_sweeps(runs_dir: str | Path) -> list[Sweep]:
+    """The plans of all sweeps under ``runs_dir``."""
+    return [read_sweep(folder) for folder in sweep_folders(runs_dir)]

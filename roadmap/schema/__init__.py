@@ -1,0 +1,1 @@
+"""Records: what is asked for, checked and frozen."""

@@ -1,0 +1,47 @@
+"""What ``roadmap sweep --dry-run`` prints: every run with its cost, and how long the missing ones will take."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from roadmap.formatting import aligned
+from roadmap.runs.sweep_plan import Sweep
+from roadmap.sweeps.planning import PlannedSweep
+
+
+def show(plan: PlannedSweep, sweep: Sweep, train_images: int, val_images: int) -> None:
+    """Print a sweep; nothing is written."""
+    import pandas as pd
+
+    from roadmap.sweeps.estimate import estimate, words
+    from roadmap.sweeps.sweep_status import read_records
+
+    runs = read_records(str(sweep.runs_dir), [sweep])[0] if os.path.isdir(sweep.runs_dir) else pd.DataFrame()
+    status = dict(zip(runs["run_id"], runs["status"], strict=True)) if len(runs) else {}
+    print(aligned(("run_id", "run", "GMACs", "GMACs × images", "record"), [_cells(run, status) for run in sweep.runs]))
+    values = plan.asked.values
+    like = {"data": values["data"]["name"], "precision": values["precision"], "image_size": values["image_size"]}
+    told = estimate(sweep.runs, runs, like) if len(runs) else None
+    if told is None or pd.isna(told.seconds).any():
+        told = estimate(sweep.runs, measured(plan, train_images, val_images))
+        told = replace(told, basis="from a few steps of three of the designs, measured now: expect it to be rough")
+    done = {run_id for run_id, recorded in status.items() if recorded == "finished"}
+    print("\n".join([f"{sweep.name}:", *words(sweep.runs, done, told, values["workers"])]))
+
+
+def _cells(run: dict[str, Any], status: dict[str, str]) -> Sequence[str]:
+    name = f"{run['variant']} seed {run['seed']}"
+    work = f"{run['gmacs'] * run['images']:.3g}"
+    return run["run_id"], name, f"{run['gmacs']:.4g}", work, status.get(run["run_id"], "missing")
+
+
+def measured(plan: PlannedSweep, train_images: int, val_images: int) -> Any:
+    """Where no run has finished yet: a few steps of three of the designs, taken now on the device that is chosen."""
+    import pandas as pd
+
+    from roadmap.bench.timing import spot_records
+    from roadmap.runtime.device import choose_device
+
+    device = choose_device(plan.asked.values["device"])
+    return pd.DataFrame(spot_records(plan.requests, device, train_images, val_images))

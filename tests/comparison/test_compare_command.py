@@ -1,0 +1,221 @@
+"""``roadmap compare`` and ``roadmap diff`` as a user types them."""
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from roadmap.__main__ import main
+from tests.records import EXAMPLES, record, write
+
+COMPARE = ["compare", str(EXAMPLES)]
+
+
+def test_the_table_says_all_that_is_to_be_known(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(COMPARE) == 0
+    text = capsys.readouterr().out
+    (gelu,) = (line for line in text.splitlines() if line.startswith("enhanced  gelu "))
+    assert gelu.split("  ")[2:] != []
+    for part in ("95.89 ± 0.13", "95.57 to 96.21", "+0.94", "+0.71 to +1.18", "0.055", "0.001825"):
+        assert part in gelu
+    for part in (
+        "regime nano, data digits, epochs 30, batch_size 64, image_size 32, precision fp32",
+        "Δ: to the step before, paired by seed; p: of 16 t-tests, corrected by Holm's method",
+        "inside seed noise; the paper's +2.69 does not fit",
+        "order of 17 steps: Spearman +0.17 (p 0.52), single seeds -0.17 to +0.12",
+    ):
+        assert part in text
+    assert "against  " not in text
+
+
+def test_one_seed_is_said_to_be_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path, record("kernel_7", 0, 80.0), record("gelu", 0, 81.0), record("gelu", 1, 9.0) | {"status": "failed"})
+    assert main(["compare", str(tmp_path)]) == 0
+    text = capsys.readouterr().out
+    assert "one seed each, so there is no interval and no test: gaps may be noise" in text
+    assert "95 %" not in text
+    assert "caution: 1 unfinished run left out" in text
+
+
+def test_outputs_for_other_programs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = ("kernel_7", "gelu")
+    runs = str(write(tmp_path / "runs", *(record(name, seed, 80.0 + seed**2) for name in names for seed in (0, 1, 2))))
+    for option in ("--json", "--csv", "--markdown", "--latex"):
+        assert main(["compare", runs, option, str(tmp_path / option)]) == 0
+        assert main(["compare", option, runs]) == 0
+        assert capsys.readouterr().out == (tmp_path / option).read_text()
+    groups = json.loads((tmp_path / "--json").read_text())
+    with open(tmp_path / "--csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["top1"]) for row in rows] == pytest.approx([group["top1"] for group in groups])
+    assert (groups[0]["parent"], groups[1]["parent"]) == (None, "kernel_7")
+    assert groups[1]["seeds"] == [0, 1, 2]
+    assert "| gelu " in (tmp_path / "--markdown").read_text()
+    latex = (tmp_path / "--latex").read_text()
+    assert latex.startswith("\\begin{tabular}")
+    assert latex.isascii()
+    assert "kernel\\_7" in latex
+
+
+def test_where_sort_and_by(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*COMPARE, "--where", "recipe == 'enhanced' and seed < 2", "--sort=-top1", "--json"]) == 0
+    groups = json.loads(capsys.readouterr().out)
+    accuracies = [group["top1"] for group in groups]
+    assert accuracies == sorted(accuracies, reverse=True)
+    assert {tuple(group["seeds"]) for group in groups} == {(0, 1)}
+    assert main([*COMPARE, "--by", "norm", "--csv"]) == 0
+    assert capsys.readouterr().out.splitlines()[0] == "norm,runs,designs,top1,top1_std,top1_min,top1_max"
+    assert main([*COMPARE, "--baseline", "gelu"]) == 0
+    assert "Δ: to the variant named" in capsys.readouterr().out
+
+
+def test_a_path_of_the_users_own_says_what_is_compared_with_what(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "path").mkdir()
+    (tmp_path / "path" / "mine.yaml").write_text("name: mine\nsteps: [step=kernel_7, step=layer_norm, step=gelu]\n")
+    assert main([*COMPARE, "path=mine", "--config-dir", str(tmp_path), "--json"]) == 0
+    parents = {group["variant"]: group["parent"] for group in json.loads(capsys.readouterr().out)}
+    assert (parents["kernel_7"], parents["layer_norm"], parents["gelu"]) == (None, "kernel_7", "layer_norm")
+    assert parents["kernel_9"] is None
+
+
+def test_unequal_runs_are_refused_and_forced_with_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path, record("kernel_7", 0, 80.0), record("gelu", 0, 81.0, epochs=60))
+    for command in (["compare", str(tmp_path)], ["compare", str(tmp_path), "--by", "step"]):
+        assert main(command) == 2
+        error = capsys.readouterr().err
+        assert error.startswith("roadmap: these runs differ in epochs (60 and 30), so their accuracies")
+        assert error.count("\n") == 1
+        assert main([*command, "--force"]) == 0
+        assert (
+            "roadmap: these runs differ in epochs (60 and 30): their accuracies are not comparable"
+            in capsys.readouterr().err
+        )
+    assert main(["compare", str(tmp_path), "--where", "epochs == 60"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "no run folders"),
+        (["/dev/null/runs"], "no folder /dev/null/runs"),
+        ([str(EXAMPLES), "--where", "seed > 7"], 'none of these 51 runs fits --where "seed > 7"'),
+        ([str(EXAMPLES), "--sort", "accuracy"], "--sort: unknown field 'accuracy' (choose activations_m, batch_size"),
+        ([str(EXAMPLES), "--baseline", "gulu"], "no variant 'gulu' among these runs"),
+        ([str(EXAMPLES), "--csv", "/dev/null/t.csv"], "cannot write /dev/null/t.csv: Not a directory"),
+        ([str(EXAMPLES), "--watch", "-1"], "--watch -1 is out of range"),
+        (["wandb://us/x", "--watch"], "--watch follows run folders, and wandb://us/x is none"),
+        ([str(EXAMPLES), "path=nosuch"], "unknown path 'nosuch' (choose paper)"),
+        ([str(Path(__file__).parent)], "no run in "),
+    ],
+)
+def test_wrong_requests_get_one_sentence(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", *words]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+
+
+def test_what_cannot_be_read_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path, record("gelu", 0, 80.0))
+    for number in range(7):
+        (tmp_path / f"half{number}").mkdir()
+        (tmp_path / f"half{number}" / "summary.json").write_text("{")
+    assert main(["compare", str(tmp_path)]) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 6
+    assert lines[0].startswith(f"roadmap: skipped {tmp_path}/half0/summary.json: ")
+    assert lines[-1] == "roadmap: skipped 2 more; name fewer folders to see which"
+
+
+def test_watch_follows_a_roadmap_until_nothing_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("roadmap.cli.watch.QUIET_SECONDS", 1.0)
+    runs = tmp_path / "runs"
+    running = record("gelu", 0, 81.0) | {"status": "running", "top1": None}
+
+    def train() -> None:
+        time.sleep(0.3)
+        write(runs, record("kernel_7", 0, 80.0), running)
+        (folder,) = runs.glob("gelu*")
+        (folder / "metrics.jsonl").write_text('{"epoch": 7, "top1": 55.5, "seconds": 2.0}\n{"epoch": 8, "to')
+        time.sleep(0.6)
+        (folder / "summary.json").write_text(json.dumps(record("gelu", 0, 81.0)))
+
+    trainer = threading.Thread(target=train)
+    trainer.start()
+    assert main(["compare", str(runs), "--watch", "0.1"]) == 0
+    trainer.join()
+    text = capsys.readouterr().out
+    assert text.index("no run yet in") < text.index(
+        "running: nano gelu seed 0: epoch 7 of 30, top-1 55.50 %, 46 s left"
+    )
+    assert text.index("46 s left") < text.index("81.00") < text.index("nothing has run for 1")
+    assert text.count("46 s left") == 1
+
+
+def test_watch_ends_with_ctrl_c(tmp_path: Path) -> None:
+    shutil.copytree(next(EXAMPLES.iterdir()), tmp_path / "run")
+    command = [sys.executable, "-m", "roadmap", "compare", str(tmp_path), "--watch", "0.2"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        while "top-1 (%)" not in process.stdout.readline():
+            pass
+        process.send_signal(2)
+        assert process.wait(20) == 0
+
+
+def example(name: str) -> str:
+    return str(next(EXAMPLES.glob(f"*-{name}-*")))
+
+
+def test_diff_says_what_differs_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["diff", example("gelu-s0"), example("layer_norm-s1"), "--json"]) == 0
+    entries = json.loads(capsys.readouterr().out)
+    config = {entry["key"]: (entry["first"], entry["second"]) for entry in entries if entry["kind"] == "config"}
+    assert config == {
+        "design.activations": ("every_layer", "one_per_block"),
+        "design.norms": ("every_layer", "one_per_block"),
+        "design.norm": ("batch", "layer"),
+        "seed": (0, 1),
+    }
+    assert {entry["kind"] for entry in entries} == {"config", "environment", "result"}
+    assert not {"run_id", "started", "ended", "path", "variant"} & {entry["key"] for entry in entries}
+    assert main(["diff", example("gelu-s0"), example("gelu-s0")]) == 0
+    assert capsys.readouterr().out == "these runs differ in nothing\n"
+    assert main(["diff", example("resnet50-s0"), example("enhanced_recipe-s0")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "resnet50 seed 0" in lines[0]
+    assert any("recipe.optimizer.name" in line and line.split()[-2:] == ["sgd", "adamw"] for line in lines)
+
+
+def test_diff_of_settings_versions_and_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(example("gelu-s0"), tmp_path / "one")
+    shutil.copytree(example("gelu-s0"), tmp_path / "other")
+    file = tmp_path / "other" / "summary.json"
+    summary = json.loads(file.read_text())
+    summary["versions"]["torch"], summary["git_commit"], summary["seed"] = "2.9.0", "abc", 0
+    file.write_text(json.dumps(summary))
+    config = tmp_path / "other" / ".hydra" / "config.yaml"
+    config.write_text(config.read_text().replace("num_workers: 2", "num_workers: 9"))
+    assert main(["diff", str(tmp_path / "one"), str(tmp_path / "other"), "--json"]) == 0
+    found = {(entry["kind"], entry["key"]) for entry in json.loads(capsys.readouterr().out)}
+    assert found == {("code", "git_commit"), ("code", "versions.torch"), ("environment", "num_workers")}
+    # a record without its composed config says nothing of settings
+    config.unlink()
+    assert main(["diff", str(tmp_path / "one"), str(tmp_path / "other"), "--json"]) == 0
+    assert {entry["kind"] for entry in json.loads(capsys.readouterr().out)} == {"code"}
+
+
+def test_diff_wants_two_runs(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    for place, said in ((str(EXAMPLES), "there are 51 runs in it"), (str(tmp_path), "there are 0 runs in it")):
+        assert main(["diff", place, example("gelu-s0")]) == 2
+        assert said in capsys.readouterr().err

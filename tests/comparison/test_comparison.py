@@ -1,0 +1,232 @@
+"""Comparisons: what is refused, who is whose parent, what is said beside the table; against scipy and by hand."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+import roadmap
+from roadmap.comparison.baseline_step import Baseline, OwnPath, PaperPath
+from roadmap.comparison.paper_agreement import step_verdict
+from roadmap.errors import RequestError
+from roadmap.paper.published import published_steps
+from roadmap.runs.select import grouped, where
+from roadmap.steps.path_file import paper_parents
+from tests.records import EXAMPLES, record, write
+
+
+def loaded(tmp_path: Path, *records: dict) -> pd.DataFrame:
+    return roadmap.load_runs(write(tmp_path, *records))
+
+
+def test_the_examples_table_is_pandas_and_scipys() -> None:
+    runs = roadmap.load_runs(EXAMPLES)
+    table = roadmap.compare(runs).table.set_index("variant")
+    by_hand = runs.groupby("variant")["top1"].agg(["mean", "std", "size"]).loc[table.index]
+    np.testing.assert_allclose(table[["top1", "top1_std", "n"]], by_hand)
+    assert list(table.index) == list(paper_parents())
+    wide = runs.pivot_table(index="seed", columns="variant", values="top1")
+    for variant, parent in paper_parents().items():
+        if parent is not None:
+            test = stats.ttest_rel(wide[variant], wide[parent])
+            interval = test.confidence_interval()
+            found = table.loc[variant, ["delta", "delta_low", "delta_high", "delta_p"]].tolist()
+            mean = (wide[variant] - wide[parent]).mean()
+            assert found == pytest.approx([mean, interval.low, interval.high, test.pvalue])
+    # the branches that were left again are compared with what the path went on from
+    assert table["parent"].loc[["kernel_5", "kernel_7", "kernel_9", "gelu"]].tolist() == [
+        *["move_up_depthwise", "move_up_depthwise", "kernel_7", "kernel_7"]
+    ]
+
+
+def test_agreement_with_the_paper_is_scipys() -> None:
+    comparison = roadmap.compare(EXAMPLES)
+    (agreement,) = comparison.agreements
+    table = comparison.table
+    paper = [published_steps("tiny")[variant].top1 for variant in table["variant"]]
+    assert agreement.spearman == pytest.approx(stats.spearmanr(table["top1"], paper).statistic)
+    assert agreement.kendall == pytest.approx(stats.kendalltau(table["top1"], paper).statistic)
+    runs = roadmap.load_runs(EXAMPLES)
+    each = [
+        stats.spearmanr(runs[runs["seed"] == seed].set_index("variant").loc[table["variant"], "top1"], paper).statistic
+        for seed in (0, 1, 2)
+    ]
+    assert agreement.seed_spearman == pytest.approx((min(each), max(each)))
+    # by hand, from the README's table: kernel_9's paper delta is 0, and of the other 15 these go the same way
+    assert (agreement.gaps, agreement.same_sign) == (15, 8)
+    assert agreement.sign_p == pytest.approx(stats.binomtest(8, 15).pvalue)
+    assert "does not order the steps as the paper does" in agreement.trust
+
+
+def test_a_proxy_that_does_as_the_paper_says_so(tmp_path: Path) -> None:
+    steps = published_steps("tiny")
+    rng = np.random.default_rng(0)
+    made = [
+        record(variant, seed, steps[variant].top1 + luck + rng.normal(0, 0.01))
+        for seed, luck in enumerate((-0.5, 0.0, 0.5))
+        for variant in paper_parents()
+    ]
+    comparison = roadmap.compare(loaded(tmp_path, *made))
+    (agreement,) = comparison.agreements
+    assert agreement.spearman > 0.99
+    assert (agreement.same_sign, agreement.told_same) == (15, agreement.told)
+    assert agreement.told >= 12
+    assert "orders the steps much as the paper does" in agreement.trust
+    verdicts = comparison.table.set_index("variant")["verdict"]
+    assert verdicts["increase_width"] == "outside seed noise, as the paper; the paper's +2.22 fits"
+
+
+@pytest.mark.parametrize(
+    ("changes", "verdict"),
+    [
+        ({"delta": float("nan")}, ""),
+        ({"delta_p_holm": float("nan"), "delta_n": 1}, "one seed: no verdict"),
+        ({"delta_p_holm": float("nan")}, "seeds do not vary: no verdict"),
+        ({}, "outside seed noise, as the paper; the paper's +0.80 fits"),
+        ({"paper_delta": -0.1}, "outside seed noise, against the paper; the paper's -0.10 does not fit"),
+        ({"paper_delta": 0.0}, "outside seed noise; the paper's +0.00 does not fit"),
+        ({"paper_delta": float("nan")}, "outside seed noise"),
+        ({"delta_p_holm": 0.2}, "inside seed noise; the paper's +0.80 fits"),
+    ],
+)
+def test_verdicts(changes: dict, verdict: str) -> None:
+    row = {"delta": 1.0, "delta_low": 0.5, "delta_high": 1.5, "delta_p_holm": 0.01, "delta_n": 3, "paper_delta": 0.8}
+    assert step_verdict(row | changes) == verdict
+
+
+RECIPE = record("gelu", 0, 80.0)["definition"]["recipe"]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"epochs": 5}, r"epochs \(30 and 5\), so .* no fair .*--where \"epochs == 30\""),
+        ({"image_size": 64}, r"image_size \(32 and 64\)"),
+        ({"batch_size": 8}, r"batch_size \(64 and 8\)"),
+        (
+            {"data": {"name": "cifar10"}},
+            r"data \(digits and cifar10\), so .*--where \"data == 'digits'\"",
+        ),
+        ({"recipe": RECIPE | {"eval_crop_ratio": 0.5}}, r"recipe \(eval_crop_ratio 1.0 and 0.5\)"),
+        (
+            {"pretrained": "ab"},
+            r"pretrained \(null and ab\), so .*--where \"pretrained == 'ab'\"",
+        ),
+    ],
+)
+def test_what_is_not_equal_is_refused_unless_forced(tmp_path: Path, change: dict, said: str) -> None:
+    runs = loaded(tmp_path, record("gelu", 0, 80.0), record("kernel_7", 0, 81.0, **change))
+    with pytest.raises(RequestError, match=f"these runs differ in {said}"):
+        roadmap.compare(runs)
+    forced = roadmap.compare(runs, force=True)
+    assert len(forced.unequal) == 1
+    # side by side, yes; a gap between them, no
+    assert forced.table["delta"].isna().all()
+    assert forced.agreements == []
+    # nor is a run that has not finished compared with anything
+    runs.loc[runs["variant"] == "kernel_7", "status"] = "failed"
+    assert roadmap.compare(runs).unequal == []
+
+
+def test_records_that_do_not_say_what_defines_a_run_are_compared_by_name(tmp_path: Path) -> None:
+    old = record("kernel_7", 0, 80.0)
+    del old["definition"]
+    comparison = roadmap.compare(loaded(tmp_path / "a", old, record("gelu", 0, 81.0)))
+    assert comparison.unequal == []
+    assert any("did not say what defines a run" in caution for caution in comparison.cautions)
+    for change, said in (({"epochs": 5}, r"epochs \("), ({"data": "cifar10"}, r"data \(digits and cifar10\)")):
+        with pytest.raises(RequestError, match=f"differ in {said}"):
+            roadmap.compare(loaded(tmp_path / said[:4], old | change, record("gelu", 0, 81.0)))
+
+
+def test_two_recipes_stand_side_by_side_only_where_a_step_leads_from_one_to_the_other(tmp_path: Path) -> None:
+    before, after, later = (record(name, 0, 80.0) for name in ("resnet50", "enhanced_recipe", "gelu"))
+    assert roadmap.compare(loaded(tmp_path / "a", before, after, later)).unequal == []
+    with pytest.raises(RequestError, match=r"differ in recipe \(enhanced and original\)"):
+        roadmap.compare(loaded(tmp_path / "b", before, later))
+    toggled = after | {"step": "resnet50", "variant": "resnet50 recipe=enhanced"}
+    with pytest.raises(RequestError, match="differ in recipe"):
+        roadmap.compare(loaded(tmp_path / "c", before, toggled, later))
+    # a step that is still running leads there too
+    table = roadmap.compare(loaded(tmp_path / "d", before, after | {"status": "running"}, later)).table
+    assert table["n"].tolist() == [1, 0, 1]
+    # as many epochs, or as large a share of the recipe's own
+    shorter = record("enhanced_recipe", 0, 80.0, epochs=10)
+    with pytest.raises(RequestError, match="differ in recipe"):
+        roadmap.compare(loaded(tmp_path / "e", before, shorter))
+
+
+def test_seeds_of_one_design_are_one_group_and_best_epochs_stay_out(tmp_path: Path) -> None:
+    made = [record("gelu", seed, 80.0 + seed) for seed in range(3)] + [record("gelu", 3, 10.0) | {"status": "failed"}]
+    (row,) = roadmap.compare(loaded(tmp_path, *made)).table.to_dict("records")
+    assert (row["n"], row["unfinished"], row["top1"], row["top1_std"]) == (3, 1, 81.0, 1.0)
+    assert row["seeds"] == [0, 1, 2]
+    assert not any("best" in name for name in row)
+
+
+def test_parents() -> None:
+    paper = PaperPath()
+    assert paper.parent("resnet50", ()) is None
+    assert paper.parent("kernel_9", ()) == "kernel_7"
+    assert paper.parent("gelu kernel=k3", ()) == "gelu"
+    assert paper.parent("gelu kernel=k3", {"kernel_7 kernel=k3"}) == "kernel_7 kernel=k3"
+    assert paper.parent("no_step", ()) is None
+    assert OwnPath({"a": None, "b": "a"}).parent("b", ()) == "a"
+
+
+def test_a_baseline_is_compared_with_all_of_its_conditions(tmp_path: Path) -> None:
+    made = [record(name, seed, top1 + seed) for name, top1 in (("kernel_7", 80), ("gelu", 81)) for seed in (0, 1, 2)]
+    runs = loaded(tmp_path, *made, *(record("layer_norm", seed, 85.0 - 2 * seed) for seed in (0, 1)))
+    table = roadmap.compare(runs, Baseline("kernel_7")).table.set_index("variant")
+    assert table.loc[["kernel_7", "gelu", "layer_norm"], "delta"].tolist()[1:] == [1.0, 3.5]
+    assert np.isnan(table.loc["kernel_7", "delta"])
+    with pytest.raises(RequestError, match="no variant 'gulu' among these runs; choose gelu, kernel_7 or layer_norm"):
+        roadmap.compare(runs, Baseline("gulu"))
+
+
+def test_cautions(tmp_path: Path) -> None:
+    other = record("gelu", 1, 80.0) | {"device": "H100", "batch_norm_images": 32, "versions": {"torch": "2.9"}}
+    cautions = "\n".join(roadmap.compare(loaded(tmp_path, record("gelu", 0, 80.0), other)).cautions)
+    for part in ("device", "H100, cpu", "images that BN saw at once: 32, 64", "torch: 2.14.1, 2.9"):
+        assert part in cautions
+    assert roadmap.compare(EXAMPLES).cautions == []
+
+
+def test_where_takes_plain_expressions(tmp_path: Path) -> None:
+    runs = roadmap.load_runs(EXAMPLES)
+    assert len(where(runs, "regime == 'nano' and seed < 2")) == 34
+    assert set(where(runs, "kernel > 7")["variant"]) == {"kernel_9", "kernel_11"}
+    assert set(where(runs, "recipe.optimizer.lr > 0.01")["variant"]) == {"resnet50"}
+    assert set(where(runs, "depths == '1-1-2-1'")["step"]) == {"resnet50", "enhanced_recipe"}
+    assert len(where(runs, "data.holdout == 0 and norm in ['layer']")) == 6
+    for expression, said in (
+        ("sed < 2", "--where: unknown field 'sed' (choose "),
+        ("seed <", 'cannot read --where "seed <": '),
+        ("seed", '--where "seed" is no condition'),
+        ("seed + 1", "is no condition"),
+        ("step < 3", "cannot read"),
+        ("@len(step) > 3", "cannot read"),
+        ("__import__('os').getcwd() == step", "--where"),
+    ):
+        with pytest.raises(RequestError) as caught:
+            where(runs, expression)
+        assert said in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+def test_grouping_by_fields_pools_designs_and_says_so() -> None:
+    runs = roadmap.load_runs(EXAMPLES)
+    table = grouped(runs, "norm").set_index("norm")
+    layer = runs[runs["step"].isin(["layer_norm", "separate_downsampling"])]
+    assert table.loc["layer", ["runs", "designs"]].tolist() == [6, 2]
+    assert table.loc["layer", "top1"] == pytest.approx(layer["top1"].mean())
+    assert grouped(runs, "norm, seed")["runs"].sum() == 51
+    for by, said in (
+        ("nrm", "--by: unknown field 'nrm'"),
+        (",", "names no field"),
+        ("design", "unknown field 'design'"),
+    ):
+        with pytest.raises(RequestError, match=said):
+            grouped(runs, by)

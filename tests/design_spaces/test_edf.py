@@ -1,0 +1,246 @@
+"""EDFs of design spaces against exact distributions, brute force and scipy, and on cases of known answer."""
+
+import itertools
+from collections import Counter
+
+import numpy as np
+import pandas as pd
+import pytest
+from charts import drawn, texts
+from records import record
+from scipy import stats
+
+from roadmap.design_spaces.design_samples import Population, check_one_training, normalised, population, split, varied
+from roadmap.design_spaces.edf import band, best_of, medians, pairs, resampled, shares, summary, unequal_costs, weights
+from roadmap.design_spaces.edf_plot import draw_edf, edf_chart
+from roadmap.design_spaces.scatter_plot import _panels as panels
+from roadmap.design_spaces.scatter_plot import best_probabilities, best_range, draw_scatter, scatter_chart
+from roadmap.design_spaces.text import cautions, note, words
+from roadmap.errors import RequestError
+
+RANDOM = np.random.default_rng(0)
+
+
+def made(name: str, errors: object, **columns: object) -> Population:
+    designs = pd.DataFrame({"error": np.asarray(errors, float), "seeds": 2, "gmacs": 0.002, "params": 0.5})
+    designs["key"] = [f"{name}{row}" for row in range(len(designs))]
+    return Population(name, designs.assign(**columns), 0, np.zeros(len(designs), int))
+
+
+def runs(*rows: tuple[int, int, float, int], **changes: object) -> pd.DataFrame:
+    """Runs of (kernel, width, top1, seed)."""
+    base = record("separate_downsampling", 0, 90.0)
+    records = []
+    for kernel, width, top1, seed in rows:
+        design = base["design"] | {"kernel": kernel, "width": width}
+        records.append(record("separate_downsampling", seed, top1, design=design, **changes))
+    return pd.DataFrame(records)
+
+
+def test_seeds_are_averaged_before_anything_else() -> None:
+    table = runs((3, 16, 90, 0), (3, 16, 92, 1), (3, 20, 80, 0), (7, 16, 70, 0))
+    table.loc[3, ["status", "top1"]] = ["failed", None]
+    found = population("all", table)
+    assert found.designs[["error", "seeds"]].to_numpy().tolist() == [[9, 2], [20, 1]]
+    assert found.missing == 1
+    assert varied(population("all", runs((3, 16, 90, 0), (7, 16, 92, 0))).designs) == {"kernel": [3, 7]}
+    with pytest.raises(RequestError, match="no run of none has finished"):
+        population("none", table[table["status"] == "failed"])
+
+
+def test_spaces_by_a_field_of_the_design_or_by_an_expression() -> None:
+    table = runs((11, 16, 90, 0), (3, 16, 92, 1), (3, 20, 80, 0))
+    for by in ("kernel", "design.kernel"):
+        assert {name: len(rows) for name, rows in split(table, by).items()} == {"kernel=3": 2, "kernel=11": 1}
+    assert {name: len(rows) for name, rows in split(table, "width < 20").items()} == {
+        "not (width < 20)": 1,
+        "width < 20": 2,
+    }
+    with pytest.raises(RequestError, match=r"--by: unknown field 'foo' \(choose accumulation"):
+        split(table, "foo")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("epochs", 5), ("image_size", 64), ("batch_size", 8), ("precision", "bf16")]
+)
+def test_designs_trained_in_two_ways_are_no_comparison(key: str, value: object) -> None:
+    table = pd.concat([runs((3, 16, 90, 0)), runs((7, 16, 90, 0), **{key: value})], ignore_index=True)
+    with pytest.raises(RequestError, match=f"these runs differ in {key} .* choose one kind by --where"):
+        check_one_training(table)
+    check_one_training(runs((3, 16, 90, 0), (7, 16, 90, 1)))
+
+
+def test_two_recipes_are_none_either() -> None:
+    table = pd.DataFrame([record("gelu", 0, 90.0), record("resnet50", 0, 90.0)])
+    with pytest.raises(RequestError, match=r"differ in recipe \(enhanced and original\)"):
+        check_one_training(table)
+
+
+def test_the_edf_and_its_median_by_hand() -> None:
+    one = made("a", [4, 1, 3, 2])
+    assert shares(one, np.array([0.5, 1, 2.5, 9]), weights(one)).tolist() == [[0, 0.25, 0.5, 1]]
+    assert medians(one, weights(one)).tolist() == [2]
+    assert medians(made("b", [5]), np.array([[1.0]])).tolist() == [5]
+
+
+def test_the_band_is_the_binomials() -> None:
+    """How many of n drawn designs lie below an error is binomial; percentiles of 2,000 resamples come within a step."""
+    one = made("a", RANDOM.gamma(3, size=40))
+    at = np.quantile(one.errors, [0.1, 0.3, 0.5, 0.8])
+    low, high = band(one, at)
+    expected = shares(one, at, weights(one))[0]
+    for tail, found in ((0.025, low), (0.975, high)):
+        np.testing.assert_allclose(found, stats.binom(40, expected).ppf(tail) / 40, atol=1 / 40 + 1e-9)
+
+
+def test_the_medians_interval_holds_the_median_as_often_as_it_says() -> None:
+    held = []
+    for _ in range(100):
+        one = made("a", RANDOM.lognormal(size=41))
+        low, high = np.quantile(medians(one, resampled(one, RANDOM)), [0.025, 0.975])
+        held.append(low <= 1 <= high)
+    assert stats.binomtest(sum(held), len(held), 0.95).pvalue > 0.001
+
+
+def test_the_best_of_a_draw_against_every_draw() -> None:
+    errors = [7.0, 3.0, 5.0, 5.0]
+    draws = [min(draw) for draw in itertools.product(errors, repeat=3)]
+    mean, low, high = best_of(made("a", errors), 3)
+    assert mean == pytest.approx(np.mean(draws))
+    assert (low, high) == (
+        np.quantile(draws, 0.025, method="inverted_cdf"),
+        np.quantile(draws, 0.975, method="inverted_cdf"),
+    )
+
+
+def test_two_spaces_apart_have_the_exact_p_of_their_ranks() -> None:
+    """Of the 252 ways to deal ten ranks to two spaces of five, two are as far apart."""
+    (row,) = pairs([made("a", range(5)), made("b", range(10, 15))]).to_dict("records")
+    assert (row["delta"], row["distance"]) == (10, 1)
+    assert row["p"] == pytest.approx(2 / 252)
+    assert row["p_holm"] == row["p"]
+    three = pairs([made("a", range(5)), made("b", range(10, 15)), made("c", range(5))])
+    assert three["p_holm"].tolist() == pytest.approx([6 / 252, 1, 6 / 252])
+    assert three.loc[1, ["delta", "distance", "p"]].tolist() == [0, 0, 1]
+
+
+def test_the_medians_difference_takes_spaces_as_independent() -> None:
+    """Two draws of one distribution: the interval is √2 times as wide as that of one median."""
+    errors = RANDOM.normal(size=400)
+    one, other = made("a", errors), made("b", errors)
+    (row,) = pairs([one, other]).to_dict("records")
+    table = summary([one])
+    assert (row["high"] - row["low"]) / (table["high"] - table["low"])[0] == pytest.approx(2**0.5, rel=0.15)
+
+
+def test_an_error_that_is_all_cost_is_no_difference_once_costs_are_even() -> None:
+    """Both spaces have the error 10 - 1000 · GMACs; the second has more of the costly designs."""
+    at = np.linspace(0.001, 0.999, 700)
+    cheap, costly = (stats.beta(*shape).ppf(at) * 0.004 + 0.001 for shape in ((1, 2), (2, 1)))
+    spaces = [made(name, 10 - 1000 * cost, gmacs=cost) for name, cost in (("cheap", cheap), ("costly", costly))]
+    assert pairs(spaces)["delta"][0] < -1
+    assert list(unequal_costs(spaces)) == ["gmacs"]
+    even = normalised(spaces, "gmacs")
+    (row,) = pairs(even).to_dict("records")
+    # within a class of cost the densities still differ: a tenth of the range is the most it can leave
+    assert abs(row["delta"]) < 0.2
+    assert np.isnan(row["p"])
+    for each in even:
+        per_class = Counter()
+        for stratum, weight in zip(each.strata, weights(each)[0], strict=True):
+            per_class[int(stratum)] += weight
+        assert [*per_class.values()] == pytest.approx([0.1] * 10)
+        assert np.allclose(resampled(each, RANDOM)[:5].sum(axis=1), 1)
+    assert 200 < summary(even)["effective"].min() < 700
+
+
+def test_spaces_that_share_no_range_of_cost_cannot_be_made_even() -> None:
+    spaces = [made("a", [1, 2], gmacs=[1.0, 2.0]), made("b", [1, 2], gmacs=[3.0, 4.0])]
+    with pytest.raises(RequestError, match="--normalise gmacs leaves nothing: a 1 to 2, b 3 to 4"):
+        normalised(spaces, "gmacs")
+    with pytest.raises(RequestError, match=r"unknown --normalise 'time' \(choose gmacs or params\)"):
+        normalised(spaces, "time")
+    with pytest.raises(RequestError, match="here is one"):
+        normalised(spaces[:1], "gmacs")
+
+
+def test_what_makes_edfs_less_than_they_look_is_said() -> None:
+    spaces = [made("a", range(9)), made("b", range(9), gmacs=0.003, seeds=[1, 2, 2, 2, 2, 2, 2, 2, 2])]
+    spaces.append(Population("c", spaces[0].designs, 3, spaces[0].strata))
+    said = " ".join(cautions(spaces, summary(spaces), None))
+    assert "differ in cost (median GMACs: a 0.002, b 0.003, c 0.002)" in said
+    assert "not all designs have as many seeds" in said
+    assert "9 of the designs stand in more than one space" in said
+    assert "c lacks 3 of its designs" in said
+    assert cautions([made("a", range(9)), made("b", range(9))], summary(spaces[:1]), None) == []
+
+
+PICTURES = {
+    "two": [made("kernel=3", RANDOM.gamma(4, size=30)), made("kernel=7", RANDOM.gamma(5, size=25))],
+    "six with long names": [made(f"separate_downsampling space number {n}", RANDOM.gamma(4, size=9)) for n in range(6)],
+    "one of one design": [made("a", [5.0])],
+    "all alike": [made("a", [5.0] * 4), made("b", [5.0] * 4)],
+    "no error": [made("a", [0.0] * 4), made("b", [0.0, 100.0])],
+    "a long tail": [made("a", np.geomspace(0.5, 90, 20)), made("b", np.geomspace(1, 90, 20))],
+}
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_the_chart_draws_the_edf(name: str) -> None:
+    spaces = PICTURES[name]
+    table = summary(spaces)
+    chart = edf_chart(spaces, table, "A title", "data digits, 32 pixels", note(spaces, table, None))
+    lines = drawn(chart, "line", "color", "x", "y")
+    for each, (space, points) in zip(spaces, itertools.groupby(lines, lambda point: point[0]), strict=True):
+        assert space.startswith(f"{each.name} ({len(each.designs)} designs, 2 seeds each)")
+        x, y = np.array([point[1:] for point in points]).T
+        for error in each.errors:
+            below = y[np.searchsorted(x, error, side="right") - 1]
+            assert below == pytest.approx(100 * (each.errors <= error).mean())
+    assert [median for median, _ in drawn(chart, "point", "x", "y")] == pytest.approx(table["median"].tolist())
+    assert {space for space, *_ in lines} <= set(texts(chart))
+
+
+def test_the_numbers_are_written_and_many_spaces_refused() -> None:
+    spaces = PICTURES["two"]
+    text = words(spaces, None)
+    assert "best of 6" in text
+    assert "Kolmogorov-Smirnov p" in text
+    with pytest.raises(RequestError, match=r"tells 6 spaces apart, and these are 7 \(a0, a1, a2, …\)"):
+        draw_edf([made(f"a{n}", [1.0]) for n in range(7)], None, "")
+
+
+def test_the_best_of_a_quarter_against_many_draws() -> None:
+    errors = np.array([3.0, 1.0, 1.0, 2.0, 5.0, 4.0, 8.0, 9.0])
+    draws = RANDOM.integers(0, 8, (40_000, 2))
+    # of designs of one error each is as probable, whatever the order
+    shuffled = errors[draws] + RANDOM.uniform(0, 0.1, draws.shape)
+    best = draws[np.arange(len(draws)), shuffled.argmin(axis=1)]
+    expected = np.bincount(best, minlength=8) / len(draws)
+    np.testing.assert_allclose(best_probabilities(errors), expected, atol=0.012)
+    assert best_probabilities(errors).sum() == pytest.approx(1)
+    values = np.array([1, 2, 3, 4, 5, 6, 7, 8.0])
+    assert best_range(values, errors) == tuple(np.quantile(values[best], [0.025, 0.5, 0.975], method="inverted_cdf"))
+
+
+def test_a_panel_for_each_parameter_that_differs() -> None:
+    names = ("resnet50", "stage_ratio", "gelu", "layer_norm", "separate_downsampling", "kernel_7")
+    table = pd.DataFrame(
+        [record(name, seed, 90 + number + seed) for number, name in enumerate(names) for seed in (0, 1)]
+    )
+    found = population("all", table)
+    parameters = panels(found.designs)
+    labels = [panel.label for panel in parameters]
+    assert labels[:4] == ["MFLOPs (MACs)", "parameters (millions)", "blocks in stage 3", "width (channels)"]
+    assert "kernel (pixels)" in labels
+    assert labels[-1] == "downsampling"
+    chart = scatter_chart(parameters, found.errors, "A title", "data digits", "A note")
+    points = drawn(chart, "point", "x", "y")
+    assert len(points) == len(labels) * len(names)
+    np.testing.assert_allclose([x for x, _ in points[: len(names)]], found.designs["gmacs"] * 1000)
+    assert [y for _, y in points] == list(found.errors) * len(labels)
+    low, high = np.array(drawn(chart, "rect", "x", "x2")[0])
+    assert found.designs["gmacs"].min() * 1000 <= low <= high <= found.designs["gmacs"].max() * 1000
+    assert set(labels) <= set(texts(chart))
+    with pytest.raises(RequestError, match="these designs differ in nothing"):
+        draw_scatter(population("one", table[:2]), "")

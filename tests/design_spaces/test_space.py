@@ -1,0 +1,131 @@
+"""Designs drawn from a space: in the band, distinct, as probable as said; too few of them are refused in words."""
+
+from collections import Counter
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from scipy import stats
+
+from roadmap.config.compose import compose
+from roadmap.config.conf_dir import config_dir
+from roadmap.design_spaces.space import Space, sample
+from roadmap.errors import RequestError
+from roadmap.networks.flops import count_flops
+from roadmap.networks.measured_flops import cost
+from roadmap.networks.network import Network
+from roadmap.schema.design import Design
+from roadmap.schema.recipe import NetworkRecipe
+
+BASE = compose(["step=separate_downsampling"]).design  # of nano: 24 channels, 1, 1, 3 and 1 blocks
+
+
+def space(**changes: Any) -> Space:
+    defaults = yaml.safe_load((config_dir() / "study" / "random.yaml").read_text())
+    return Space.from_mapping(defaults | changes)
+
+
+def drawn(**changes: Any) -> list[Design]:
+    return sample(space(**changes), BASE, 32, 10, layer_scale=True)
+
+
+def test_the_default_draws_distinct_designs_whose_networks_cost_what_the_band_says() -> None:
+    designs = drawn()
+    assert len(set(designs)) == 20
+    for design in designs:
+        with torch.device("meta"):
+            network = Network(
+                design,
+                NetworkRecipe(weight_init="trunc_normal", layer_scale=1e-6, stochastic_depth=0.0, head_init_scale=1.0),
+                10,
+            )
+        assert 0.0015 <= cost(network, 32).gmacs <= 0.003
+        assert design.replace(depths=BASE.depths, width=BASE.width, kernel=BASE.kernel) == BASE
+        assert min(design.depths) >= 1
+        assert max(design.depths) <= 4
+        assert design.width in range(8, 41, 4)
+        assert design.kernel in (3, 5, 7)
+
+
+def test_the_seed_decides() -> None:
+    assert drawn() == drawn()
+    assert set(drawn(seed=1)) != set(drawn())
+
+
+def test_its_overrides_compose_to_the_design() -> None:
+    asked = space(n=1)
+    (design,) = sample(asked, compose(["step=separate_downsampling"]).design, 32, 10, layer_scale=True)
+    assert asked.overrides(design) == ["design.depths=[4,3,4,4]", "design.width=16", "design.kernel=3"]
+    assert compose(["step=separate_downsampling", *asked.overrides(design)]).design == design
+
+
+def test_every_design_that_fits_is_found_where_as_many_are_wanted() -> None:
+    everything = [
+        BASE.replace(depths=(1, b, c, 2), width=width) for b in (1, 2) for c in (1, 2, 3) for width in range(10, 31)
+    ]
+    fitting = {d for d in everything if count_flops(d, 32, 10, True).params_m <= 0.5}
+    chosen = {"depths": [1, [1, 2], {"low": 1, "high": 3}, 2], "width": {"low": 10, "high": 30}, "kernel": None}
+    assert 20 < len(fitting) < len(everything)
+    assert set(drawn(space=chosen, gmacs=None, params_m=[None, 0.5], n=len(fitting))) == fitting
+    with pytest.raises(RequestError, match=f"of all 126, {len(fitting)} fit"):
+        drawn(space=chosen, gmacs=None, params_m=[None, 0.5], n=len(fitting) + 1)
+
+
+def test_what_does_not_go_together_is_left_out() -> None:
+    axes = {"conv": ["dense", "depthwise"], "depthwise_position": ["middle", "first"]}
+    pairs = {(design.conv, design.depthwise_position) for design in drawn(space=axes, gmacs=None, n=3)}
+    assert pairs == {("dense", "middle"), ("depthwise", "middle"), ("depthwise", "first")}
+    with pytest.raises(RequestError, match=r"of all 4, 3 fit \(75.00%\), 1 cannot be \(depthwise_position=first"):
+        drawn(space=axes, gmacs=None, n=4)
+
+
+def test_every_design_is_as_probable() -> None:
+    """Of nine designs three are drawn, 600 times."""
+    axes = {"kernel": [3, 5, 7], "width": [8, 16, 24]}
+    counts = Counter((d.kernel, d.width) for seed in range(600) for d in drawn(space=axes, gmacs=None, n=3, seed=seed))
+    assert len(counts) == 9
+    assert stats.chisquare([*counts.values()]).pvalue > 0.01
+
+
+def test_log_gives_each_octave_its_share() -> None:
+    """In a space too large to go through, and in a small one by the first design drawn."""
+    octaves = {"low": 4, "high": 63, "log": True}
+    large = {"width": octaves, "depths": {"low": 1, "high": 6}}
+    many = [d.width for d in drawn(space=large, gmacs=None, n=1200)]
+    firsts = [drawn(space={"width": octaves}, gmacs=None, n=1, seed=seed)[0].width for seed in range(400)]
+    for widths in (many, firsts):
+        shares = Counter(width.bit_length() for width in widths)
+        assert sorted(shares) == [3, 4, 5, 6]
+        assert stats.chisquare([*shares.values()]).pvalue > 0.01
+
+
+def test_a_large_space_ends_with_the_share_that_fits() -> None:
+    axes = {"depths": {"low": 1, "high": 30}, "kernel": [4]}
+    with pytest.raises(RequestError, match=r"drawn, 0 fit \(0.00%\), 19,\d+ cannot be \(design.kernel must be odd"):
+        drawn(space=axes, n=200)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"space": {"foo": [1]}}, "unknown key study.space.foo (choose depths, stem"),
+        ({"space": {"width": None}}, "study.space names nothing that varies"),
+        ({"space": {"norm": ["bath"]}}, "study.space: unknown design.norm 'bath' (choose batch or layer)"),
+        ({"space": {"norm": {"low": 1, "high": 2}}}, "study.space.norm: a range is of numbers"),
+        (
+            {"space": {"width": {"low": 9, "high": 3}}},
+            "study.space.width: high must be at least low=9 (got 3)",
+        ),
+        ({"space": {"width": {"lo": 9, "high": 30}}}, "study.space.width: unknown key lo (choose low, high"),
+        ({"space": {"width": []}}, "study.space.width has no values"),
+        ({"space": {"depths": [1, 2, 3]}}, "study.space.depths must have one entry or 4 (got 3)"),
+        ({"space": 3}, "study.space must be a mapping (got 3)"),
+        ({"gmacs": [3, 2]}, "study.gmacs must be [least, most] (got [3, 2])"),
+        ({"n": 0}, "study.n must be at least 1 (got 0)"),
+    ],
+)
+def test_what_cannot_be_read_is_said_in_one_sentence(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(RequestError) as raised:
+        drawn(**changes)
+    assert message in str(raised.value)

@@ -1,0 +1,104 @@
+"""``roadmap evaluate`` as it is called: what it prints, writes and refuses."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from records import example, make_run
+
+from roadmap.__main__ import main
+from roadmap.config.compose import compose
+from roadmap.training.run import execute
+
+QUICK = ["step=patchify_stem", "epochs=1"]
+
+
+@pytest.fixture(scope="module")
+def runs_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two finished runs, one that failed, and one whose checkpoints were thrown away."""
+    folder = tmp_path_factory.mktemp("runs")
+    for seed in (0, 1):
+        execute(compose([*QUICK, f"seed={seed}", f"runs_dir={folder}"]))
+    make_run(folder / "failed-00000000aa", status="failed", top1=None, error="loss is nan")
+    shutil.copytree(example("gelu"), folder / example("gelu").name)
+    return folder
+
+
+def evaluated(runs_dir: Path) -> list[Path]:
+    return sorted(runs_dir.glob("*/evaluations/*.json"))
+
+
+def test_a_folder_of_runs_is_every_finished_run_in_it(runs_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", str(runs_dir)]) == 0
+    out, err = capsys.readouterr()
+    summaries = [json.loads((file.parent.parent / "summary.json").read_text()) for file in evaluated(runs_dir)]
+    assert len(summaries) == 2
+    assert out.startswith("data digits, image_size 32, crop_ratio 1.0, interpolation bicubic, precision fp32\n")
+    for summary in summaries:
+        assert f"patchify_stem seed {summary['seed']}" in out
+        assert f"{summary['top1']:.2f}" in out
+    assert err.count("skipped") == 1, "the failed one is no finished run, and the example has no checkpoint"
+    assert "no checkpoint" in err
+    assert main(["evaluate", str(runs_dir)]) == 0
+    assert "2 of 2 evaluations were there already; --force makes them anew" in capsys.readouterr().out
+
+
+def test_json_is_the_records(runs_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = evaluated(runs_dir)[0].parent.parent
+    assert main(["evaluate", str(run), "corruptions=[contrast,fog]", "severities=[1,4]", "--json"]) == 0
+    (record,) = json.loads(capsys.readouterr().out)
+    names = ["", "fog/1", "fog/4", "contrast/1", "contrast/4"]
+    assert [part["part"] for part in record["parts"]] == names, "in the order of ImageNet-C"
+    assert json.loads((run / "evaluations" / f"{record['key']}.json").read_text()) == record
+    assert main(["evaluate", str(run), "corruptions=[contrast,fog]", "severities=[1,4]"]) == 0
+    out = capsys.readouterr().out
+    accuracies = [part["top1"] for part in record["parts"]]
+    error = 100 - sum(accuracies[1:]) / 4
+    assert f"mean corruption error over 2 corruptions at severities 1, 4: {error:.2f} %, not normalised (no mCE)" in out
+    assert f"{accuracies[1]:.2f}  {accuracies[2]:.2f}  {(accuracies[1] + accuracies[2]) / 2:.2f}" in out
+
+
+def test_a_checkpoint_and_weights_without_a_run(
+    runs_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = evaluated(runs_dir)[0].parent.parent
+    top1 = json.loads((run / "summary.json").read_text())["top1"]
+    assert main(["evaluate", str(run / "checkpoints" / "best.pt")]) == 0
+    out = capsys.readouterr().out
+    assert "best.pt, epoch 1" in out
+    assert "caution: patchify_stem seed 0: this checkpoint was chosen as the best on these very images" in out
+    file = tmp_path / "record.json"
+    weights = f"pretrained={run / 'checkpoints' / 'last.pt'}"
+    assert main(["evaluate", *QUICK, weights, "-o", str(file)]) == 0
+    assert f"{top1:.2f}" in capsys.readouterr().out
+    assert json.loads(file.read_text())["parts"][0]["top1"] == top1
+    assert file.with_suffix(".npz").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["nowhere"], "no folder or checkpoint nowhere"),
+        ([], "name runs' folders or a checkpoint, as in `roadmap evaluate runs/`, or weights"),
+        (["{run}", "step=gelu"], "step= is none of evaluation's settings"),
+        (["{run}", "data=foo"], "unknown data 'foo' (choose"),
+        (["{runs}", "-o", "one.json"], "-o is for one record, and these are 2 networks"),
+        (["step=patchify_stem", "pretrained={run}"], "name a file for it: -o FILE.json"),
+        (["step=patchify_stem", "pretrained={run}", "weights=averaged"], "weights=averaged chooses among a run's"),
+        (["{run}", "weights=averaged"], "has no averaged weights: its recipe has none; choose weights=network"),
+        (["{run}/summary.json"], "is neither a run's folder nor a checkpoint (.pt)"),
+        (["{failed}"], "is failed, not finished; name its checkpoint to evaluate it as it is"),
+        (["{run}", "data=imagenet_c", "data.root={runs}", "crop_ratio=0.9"], "crop_ratio=0.9 does not go with"),
+        (["{run}", "data.root=x", "corruptions=[rain]"], "unknown corruption 'rain'"),
+    ],
+)
+def test_wrong_requests(
+    runs_dir: Path, arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = next(folder for folder in sorted(runs_dir.glob("*patchify*-s0-*")))
+    places = {"run": run, "runs": runs_dir, "failed": runs_dir / "failed-00000000aa"}
+    assert main(["evaluate", *(word.format(**places) for word in arguments)]) == 2
+    message = capsys.readouterr().err.strip().splitlines()[-1]
+    assert message.startswith("roadmap: ")
+    assert sentence in message

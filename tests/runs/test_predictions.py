@@ -1,0 +1,230 @@
+"""Predictions saved image by image: those of the network that was logged, in the data set's order, in a small file."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from roadmap.config.compose import compose
+from roadmap.data import open_loaders
+from roadmap.data.memory import read_images
+from roadmap.errors import RequestError
+from roadmap.runs.predictions import EvaluatedImages, Predictions, read_predictions, write_predictions
+from roadmap.runs.run_folder import timeless_metrics
+from roadmap.runtime.distributed import ALONE
+from roadmap.runtime.stopping import StopRequest
+from roadmap.training.build import build_trainer
+from roadmap.training.run import execute
+from tests.processes import train_in
+
+QUICK = ["step=separate_downsampling", "epochs=2", "batch_size=32", "recipe.ema_decay=0.9"]
+SAVE = "save_predictions=true"
+CPU = torch.device("cpu")
+
+
+def folder(runs_dir: Path) -> Path:
+    (found,) = runs_dir.glob("nano-*")
+    return found
+
+
+def top1(run: Path) -> float:
+    return json.loads((run / "summary.json").read_text())["top1"]
+
+
+def photographs(root: Path, *more: str) -> list[str]:
+    request = ["data=imagefolder", f"data.root={root}", "batch_size=6", "image_size=32", "epochs=1", SAVE]
+    return [*request, "step=separate_downsampling", "num_workers=0", "micro_batch_size=2", *more]
+
+
+def evaluated_anew(run: Path, request: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Classes and probabilities that the last checkpoint's network gives in one process."""
+    experiment = compose(request).experiment()
+    trainer = build_trainer(experiment, open_loaders(experiment, CPU), CPU, ALONE, StopRequest())
+    trainer.network.load_state_dict(torch.load(run / "checkpoints" / "last.pt", weights_only=True)["network"])
+    trainer.network.eval()
+    with torch.no_grad():
+        logits = torch.cat([trainer.network(images) for images, _ in trainer.val.batches()])
+    return logits.argmax(dim=1), logits.softmax(dim=1).max(dim=1).values
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run without predictions."""
+    runs_dir = tmp_path_factory.mktemp("plain")
+    execute(compose([*QUICK, f"runs_dir={runs_dir}"]))
+    return folder(runs_dir)
+
+
+@pytest.fixture(scope="module")
+def saving(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with predictions."""
+    runs_dir = tmp_path_factory.mktemp("saving")
+    execute(compose([*QUICK, SAVE, f"runs_dir={runs_dir}"]))
+    return folder(runs_dir)
+
+
+def test_they_are_those_of_the_network_that_was_logged(saving: Path) -> None:
+    predictions = read_predictions(saving)
+    assert predictions.top1 == top1(saving)
+    _, images = read_images(compose(QUICK).experiment().data, 32)
+    assert predictions.labels.tolist() == images.labels.tolist()
+    predicted, confidence = evaluated_anew(saving, QUICK)
+    assert predictions.predicted.tolist() == predicted.tolist()
+    np.testing.assert_allclose(predictions.confidence, confidence, rtol=2e-3)
+    assert (predictions.images.data, predictions.images.image_size, predictions.images.left_out) == ("digits", 32, ())
+
+
+def test_saving_changes_nothing_else(plain: Path, saving: Path) -> None:
+    assert plain.name == saving.name, "not part of the run's identity"
+    assert not (plain / "predictions.npz").exists()
+    assert timeless_metrics(plain / "metrics.jsonl") == timeless_metrics(saving / "metrics.jsonl")
+    one, other = (torch.load(run / "checkpoints" / "last.pt", weights_only=True) for run in (plain, saving))
+    assert all(torch.equal(one["network"][name], other["network"][name]) for name in one["network"])
+
+
+def test_a_finished_run_gives_them_later(plain: Path, saving: Path, tmp_path: Path) -> None:
+    subprocess.run(["cp", "-r", str(plain), str(tmp_path)], check=True)
+    run, request = tmp_path / plain.name, [*QUICK, SAVE, f"runs_dir={tmp_path}"]
+    summary = (run / "summary.json").read_bytes()
+    execute(compose(request))
+    assert (run / "predictions.npz").read_bytes() == (saving / "predictions.npz").read_bytes()
+    assert (run / "summary.json").read_bytes() == summary
+    before = (run / "predictions.npz").stat().st_mtime_ns
+    execute(compose(request))
+    assert (run / "predictions.npz").stat().st_mtime_ns == before, "they are there"
+
+
+def test_a_run_killed_before_they_were_written_writes_them(plain: Path, saving: Path, tmp_path: Path) -> None:
+    """All epochs done, the last checkpoint written, the summary not."""
+    subprocess.run(["cp", "-r", str(plain), str(tmp_path)], check=True)
+    run = tmp_path / plain.name
+    summary = json.loads((run / "summary.json").read_text())
+    (run / "summary.json").write_text(json.dumps(summary | {"status": "running", "top1": None}))
+    again, _ = execute(compose([*QUICK, SAVE, f"runs_dir={tmp_path}"]))
+    assert (again["status"], again["top1"]) == ("finished", summary["top1"])
+    assert (run / "predictions.npz").read_bytes() == (saving / "predictions.npz").read_bytes()
+
+
+def test_a_finished_run_that_cannot_give_them_says_so(
+    plain: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    subprocess.run(["cp", "-r", str(plain), str(tmp_path)], check=True)
+    run, request = tmp_path / plain.name, compose([*QUICK, SAVE, f"runs_dir={tmp_path}"])
+    summary = json.loads((run / "summary.json").read_text())
+    (run / "summary.json").write_text(json.dumps(summary | {"top1": 12.25}))
+    execute(request)
+    assert "no predictions saved: evaluated again" in (said := caplog.text)
+    assert f"top-1 {summary['top1']:.4f} %, not the 12.2500 % that was logged" in said
+    (run / "checkpoints" / "last.pt").write_bytes(b"")
+    execute(request)
+    assert "is finished and has no last.pt that can be read; choose another runs_dir" in caplog.text
+    assert not (run / "predictions.npz").exists()
+    with pytest.raises(RequestError, match=r"has no predictions\.npz; train it with save_predictions=true") as error:
+        read_predictions(run)
+    assert "\n" not in str(error.value)
+
+
+def test_three_processes_save_every_image_once_in_order(photo_folder: Path, tmp_path: Path) -> None:
+    """Ten images among three processes; then again by two, from the finished run."""
+    request = photographs(photo_folder, f"runs_dir={tmp_path}")
+    assert train_in(3, request) == [0, 0, 0]
+    run = folder(tmp_path)
+    predictions = read_predictions(run)
+    assert predictions.labels.tolist() == [0] * 5 + [1] * 5
+    assert predictions.predicted.tolist() == evaluated_anew(run, request)[0].tolist()
+    assert predictions.top1 == top1(run)
+    (run / "predictions.npz").unlink()
+    assert train_in(2, [*request, "micro_batch_size=3"]) == [0, 0]
+    again = read_predictions(run)
+    assert again.images == predictions.images
+    assert again.predicted.tolist() == predictions.predicted.tolist()
+
+
+def test_an_image_that_cannot_be_read_is_left_out_by_number(photo_folder: Path, tmp_path: Path) -> None:
+    """The second process's third of five: two processes, ten images, nine that can be read."""
+    root = tmp_path / "images"
+    subprocess.run(["cp", "-r", str(photo_folder), str(root)], check=True)
+    (root / "val" / "flower" / "2.jpg").write_bytes(b"no image")
+    request = photographs(root, "data.max_corrupt=1", "micro_batch_size=3", f"runs_dir={tmp_path / 'runs'}")
+    assert train_in(2, request) == [0, 0]
+    run = folder(tmp_path / "runs")
+    predictions = read_predictions(run)
+    assert predictions.images.left_out == (7,)
+    assert predictions.labels.tolist() == [0] * 5 + [1] * 4
+    assert predictions.top1 == top1(run)
+
+
+def test_a_digest_tells_images_apart_wherever_they_lie(photo_folder: Path, tmp_path: Path) -> None:
+    subprocess.run(["cp", "-r", str(photo_folder), str(tmp_path / "copy")], check=True)
+    subprocess.run(["cp", "-r", str(photo_folder), str(tmp_path / "other")], check=True)
+    (tmp_path / "other" / "val" / "china" / "3.jpg").replace(tmp_path / "other" / "val" / "china" / "9.jpg")
+    digests = [
+        open_loaders(compose(photographs(root)).experiment(), CPU).val.source.digest()
+        for root in (photo_folder, tmp_path / "copy", tmp_path / "other")
+    ]
+    assert digests[0] == digests[1] != digests[2]
+    held = [
+        open_loaders(compose([f"data.holdout={share}", "batch_size=8"]).experiment(), CPU).val.source.digest()
+        for share in (0, 0.2, 0.25)
+    ]
+    assert len(set(held)) == 3
+
+
+def test_a_file_of_imagenets_size_is_small_and_whole(tmp_path: Path) -> None:
+    rng, images = np.random.default_rng(0), EvaluatedImages("imagenet", "ab12", 224, 0.875, (3, 70000))
+    labels = rng.permutation(np.arange(50_000) % 1000)
+    predicted = np.where(rng.random(50_000) < 0.5, labels, rng.integers(0, 1000, 50_000))
+    write_predictions(tmp_path / "p.npz", Predictions(images, labels, predicted, rng.random(50_000)))
+    assert (tmp_path / "p.npz").stat().st_size < 300_000
+    again = read_predictions(tmp_path / "p.npz")
+    assert again.images == images
+    assert again.labels.tolist() == labels.tolist()
+    assert again.predicted.tolist() == predicted.tolist()
+    write_predictions(tmp_path / "p.npz", Predictions(images, labels + 70_000, predicted, rng.random(50_000)))
+    assert read_predictions(tmp_path / "p.npz").labels.max() == 70_999, "more classes than 16 bits hold"
+
+
+def entries(**changes: object) -> dict:
+    few = np.zeros(3, np.uint8)
+    whole = {"labels": few, "predicted": few, "confidence": few, "data": "x", "digest": "", "image_size": 32}
+    return whole | {"crop_ratio": 1.0, "left_out": few} | changes
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"predicted": np.zeros(2, np.uint8)}, r"\(3,\) labels, \(2,\) predictions"),
+        ({"labels": np.zeros(3)}, "its classes are no whole numbers"),
+        ({"labels": np.array([{}, {}, {}])}, "Object arrays cannot be loaded"),
+        ({"image_size": "big"}, "invalid literal"),
+        ({"left_out": 3}, "not iterable"),
+    ],
+)
+def test_other_entries_are_refused_in_a_sentence(changes: dict, message: str, tmp_path: Path) -> None:
+    np.savez(tmp_path / "p.npz", **entries(**changes))
+    with pytest.raises(RequestError, match=rf"cannot read predictions from .*p\.npz: .*{message}.*; move it away"):
+        read_predictions(tmp_path / "p.npz")
+
+
+def test_damaged_files_are_refused_in_a_sentence(tmp_path: Path) -> None:
+    file = tmp_path / "p.npz"
+    np.savez_compressed(file, **entries(labels=np.arange(3000, dtype=np.uint16)))
+    whole = file.read_bytes()
+    for damaged in (b"", b"text", whole[:500], whole[:900] + bytes(500) + whole[1400:]):
+        file.write_bytes(damaged)
+        with pytest.raises(RequestError, match="cannot read predictions from"):
+            read_predictions(file)
+    np.savez_compressed(file, **entries())
+    whole = bytearray(file.read_bytes())
+    whole[whole.index(b"PK\x01\x02") + 10] = 99  # the first entry's compression
+    file.write_bytes(whole)
+    with pytest.raises(RequestError, match="compression method is not supported"):
+        read_predictions(file)
+    np.savez(file, labels=np.zeros(3, np.uint8))
+    with pytest.raises(RequestError, match="no entry 'predicted'"):
+        read_predictions(file)
+    with pytest.raises(RequestError, match=r"no file .*nowhere; it wants a run's folder"):
+        read_predictions(tmp_path / "nowhere")
