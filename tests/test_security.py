@@ -51,7 +51,7 @@ def refused(words: list[str], capsys: Capture) -> str:
     return line
 
 
-OPTUNA = "hydra_plugins.hydra_optuna_sweeper.optuna_sweeper.OptunaSweeper"
+SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 CALL = {"_target_": "io.open", "file": "ran", "mode": "w"}  # what Hydra itself does not refuse
 MADE = {"()": "io.open", "file": "ran", "mode": "w"}
 
@@ -61,7 +61,7 @@ def conf(ran: Path) -> str:
     """A folder of configs, each with something to be called."""
     files: dict[str, Any] = {
         "hydra/launcher/evil": CALL,
-        "hydra/sweeper/evil": {"_target_": OPTUNA, "sampler": CALL},
+        "hydra/sweeper/evil": {"_target_": SWEEPER, "params": CALL},
         "experiment/callback": {"hydra": {"callbacks": {"x": CALL}}},
         "engine/formatter": {"hydra": {"job_logging": {"formatters": {"x": MADE}}}},
     }
@@ -80,7 +80,7 @@ STUDY = ["study=factorial", "study.axes={norm:[batch]}"]
     ("words", "place"),
     [
         (["train", "-m", "hydra/launcher=evil"], "hydra.launcher._target_=io.open"),
-        (["train", "-m", "hydra/sweeper=evil"], "hydra.sweeper.sampler._target_=io.open"),
+        (["train", "-m", "hydra/sweeper=evil"], "hydra.sweeper.params._target_=io.open"),
         (["train", "experiment=callback"], "hydra.callbacks.x._target_=io.open"),
         (["train", "engine=formatter", "--cfg", "job"], "hydra.job_logging.formatters.x.()=io.open"),
         (["train", "-m", "engine=formatter,null"], "hydra.job_logging.formatters.x.()=io.open"),

@@ -24,7 +24,7 @@ AXES = ("gmacs", "params")  # of COSTS, those that are a design's own
 COLUMNS = ("point", "variant", "n", "top1", "top1_std", "low", "high", "gmacs", "params_m", "mark", "command")
 FRESH_SEEDS = 3
 # of a run's overrides, those that belong to the search and not to its design
-OWN_TO_A_SEARCH = ("study", "objectives", "seed", "seeds", "runs_dir", "resume")
+OWN_TO_A_SEARCH = ("study", "seed", "seeds", "runs_dir", "resume")
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,6 @@ RUN_KEYS = (
     "pretrained",
     "match_gmacs",
     "match_by",
-    "objectives",
 )
 OTHER_GROUPS = ("regime", "step", "recipe", "size", "model", "data", "logger", "path", "rows", "study", "experiment")
 WITHIN_A_LIST = re.compile(r"invalid literal for int\(\) with base 10: '(.*)'|^Index '(.*)' \(str\) is not an int")
@@ -36,7 +35,6 @@ PLUGINS = {
     "hydra/launcher=submitit_local": "slurm",
     "hydra/launcher=submitit_slurm": "slurm",
     "hydra/launcher=ray": "ray",
-    "hydra/sweeper=optuna": "search",
 }
 
 

@@ -16,16 +16,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from roadmap.errors import RequestError
 
-# Hydra's launchers and sweepers, and samplers of Optuna's; CmaEsSampler is none: it unpickles what its storage holds.
+# Hydra's launchers and its basic sweeper.
 TARGETS = re.compile(
     r"hydra\._internal\.core_plugins\.basic_(launcher\.BasicLauncher|sweeper\.BasicSweeper)"
     r"|hydra_plugins\.hydra_joblib_launcher\.joblib_launcher\.JoblibLauncher"
     r"|hydra_plugins\.hydra_submitit_launcher\.submitit_launcher\.(Local|Slurm)Launcher"
     r"|hydra_plugins\.hydra_ray_launcher\.ray_launcher\.RayLauncher"
-    r"|hydra_plugins\.hydra_optuna_sweeper\.optuna_sweeper\.OptunaSweeper"
-    r"|optuna\.samplers\.(Random|TPE|MOTPE|NSGAII|Grid)Sampler|roadmap\.sweeps\.trials\.(nsgaii|tpe)"
 )
-CALLED = {"_target_": TARGETS, "custom_search_space": re.compile(r"roadmap\.sweeps\.trials\.note|None")}
 # Python's logging calls what stands at these keys, writes to the file, and imports what follows ext://.
 LOGGING = {
     "()": re.compile(r"colorlog\.ColoredFormatter"),
@@ -33,8 +30,6 @@ LOGGING = {
     "filename": re.compile(re.escape("${hydra.runtime.output_dir}/${hydra.job.name}.log")),
     "stream": re.compile(r"ext://sys\.std(out|err)"),
 }
-# What Optuna keeps in Redis are pickles, of whoever has that server.
-STORAGE = re.compile(r"None|(sqlite|mysql|postgresql)(\+\w+)?://.*", re.DOTALL)
 LOGGING_NODES = ("hydra.job_logging", "hydra.hydra_logging")
 # Any other could choose which program git is, or what Python imports.
 ENVIRONMENT = re.compile(
@@ -75,13 +70,10 @@ def check_trusted(config: DictConfig) -> None:
 
 
 def _check_hydra(hydra: dict[str, Any]) -> None:
-    """What of Hydra's own node is more than a value: names of files, databases, and the environment."""
-    # a composition that starts no jobs has no sweeper
-    sweeper = {} if hydra["sweeper"] in (None, "???") else hydra["sweeper"]
+    """What of Hydra's own node is more than a value: names of files, and the environment."""
     variables = hydra["job"].get("env_set") or {}
-    for place, node in (("sweeper", sweeper), ("job.env_set", variables)):
-        if not isinstance(node, dict):
-            raise RequestError(f"hydra.{place}={node} does not fit; write its settings out")
+    if not isinstance(variables, dict):
+        raise RequestError(f"hydra.job.env_set={variables} does not fit; write its settings out")
     if not isinstance(hydra.get("verbose"), bool | str | list):
         raise RequestError(f"hydra.verbose={hydra.get('verbose')} does not fit; write true or false")
     if hydra.get("callbacks"):
@@ -93,11 +85,6 @@ def _check_hydra(hydra: dict[str, Any]) -> None:
         )
     if re.search(r"[^\w.+=-]", str(hydra["job"].get("name"))):
         raise RequestError(f"hydra.job.name={hydra['job']['name']} is no name; letters, digits, . + = - make one")
-    storage = sweeper.get("storage")
-    if not STORAGE.fullmatch(str(storage)):
-        raise RequestError(
-            f"hydra.sweeper.storage={storage} is no database; write sqlite:///FILE, mysql://… or postgresql://…"
-        )
     for name, value in variables.items():
         if not ENVIRONMENT.fullmatch(str(name)) and os.environ.get(str(name)) != value:
             raise RequestError(
@@ -109,15 +96,15 @@ def _check_hydra(hydra: dict[str, Any]) -> None:
 def _check(place: str, key: str, value: Any) -> None:
     """One value of a config."""
     text = str(value)
-    known = CALLED.get(key)
+    known = TARGETS if key == "_target_" else None
     if place.startswith(LOGGING_NODES):
         known = LOGGING.get(key)
         if known is None and ("${" in text or "://" in text or key == "mode"):
             raise RequestError(f"{place}={text} could have code called; choose Hydra's own hydra/job_logging=default")
     if known is not None and not known.fullmatch(text):
         raise RequestError(
-            f"{place}={text} would be called, and configs are data here: only Hydra's launchers and sweepers, Optuna's "
-            "samplers and logging's handlers may stand there"
+            f"{place}={text} would be called, and configs are data here: only Hydra's launchers, its basic "
+            "sweeper and logging's handlers are accepted there"
         )
     if isinstance(value, str) and MADE_LATER.search(value):
         raise RequestError(f"{place}={text} makes a config of text, which could have code called; write it out")
@@ -130,6 +117,6 @@ def _leaves(value: Any, place: str) -> Iterator[tuple[str, str, Any]]:
         yield place, place.rpartition(".")[2], value
         return
     for key, item in inner:
-        if key in CALLED and isinstance(item, dict | list):
+        if key == "_target_" and isinstance(item, dict | list):
             yield f"{place}.{key}".strip("."), str(key), item
         yield from _leaves(item, f"{place}.{key}".lstrip("."))

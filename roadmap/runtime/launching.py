@@ -3,7 +3,7 @@
 import logging
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from multiprocessing import active_children
 from signal import SIGINT, SIGTERM, raise_signal, signal
@@ -11,7 +11,13 @@ from subprocess import CalledProcessError
 from types import FrameType
 from typing import Any
 
+from roadmap.config.compose import searchpath
+from roadmap.config.conf_dir import config_dir
+from roadmap.config.hydra_errors import hydra_errors
+from roadmap.console import console_level
 from roadmap.errors import RequestError, StoppedError, WorkError
+from roadmap.runs.run_folder import now
+from roadmap.runtime.launcher_job import scheduled
 from roadmap.runtime.stopping import StopRequest
 
 logger = logging.getLogger(__name__)
@@ -34,6 +40,27 @@ class SignalForwarder(StopRequest):
         for worker in workers:
             # a terminal sends Ctrl-C to all of its processes, and a second one would not wait for the checkpoint
             os.kill(worker, SIGTERM if number == SIGINT else number)
+
+
+def launch(
+    work: Callable[[int, str], None], overrides: Sequence[str], config_dirs: Sequence[str], workers: int
+) -> None:
+    """Start ``work(worker, since)`` as the jobs of Hydra's launcher, and wait for them; ``since`` is now."""
+    import hydra
+
+    since, here, level = now(), os.getcwd(), console_level()
+
+    @hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="config")
+    def job(config: Any) -> None:
+        with scheduled(here, level):
+            work(config.worker, since)
+
+    numbers = f"worker={','.join(map(str, range(workers)))}"
+    # without it Hydra prints errors itself and exits with 1 whatever they are
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    sys.argv = ["roadmap sweep", "--multirun", *overrides, *searchpath(config_dirs), numbers]
+    with hydra_errors(overrides), launching():
+        job()
 
 
 @contextmanager

@@ -1,20 +1,13 @@
 """``roadmap sweep``: designs off the path × seeds; a plan of runs first, then Hydra jobs that work it off."""
 
 import logging
-import os
-import sys
 from collections.abc import Sequence
-from typing import Any
+from functools import partial
 
 from roadmap.cli.arguments import checked_overrides, override_parser, say_choices
-from roadmap.config.compose import launcher_of, searchpath
-from roadmap.config.conf_dir import config_dir
-from roadmap.config.hydra_errors import hydra_errors
-from roadmap.console import console_level
-from roadmap.runs.run_folder import now
+from roadmap.config.compose import launcher_of
 from roadmap.runs.sweep_plan import write_sweep
-from roadmap.runtime.launcher_job import scheduled
-from roadmap.runtime.launching import check_gpus, launching
+from roadmap.runtime.launching import check_gpus, launch
 from roadmap.sweeps.planning import PlannedSweep, described, planned
 from roadmap.sweeps.search_command import is_search, search
 
@@ -43,7 +36,8 @@ def main(arguments: list[str]) -> int:
     check_gpus(launcher_of(overrides, options.config_dir))
     sweep = write_sweep(sweep.runs_dir, sweep.header, sweep.runs)
     print(f"{sweep.path}: {len(plan.study.members)} designs × {len(plan.asked.seeds)} seeds = {len(sweep.runs)} runs")
-    start(overrides, options.config_dir, plan.asked.values["workers"])
+    job = partial(work, overrides, options.config_dir)
+    launch(job, overrides, options.config_dir, plan.asked.values["workers"])
     from roadmap.sweeps.sweep_report import report
 
     report(plan, sweep, options.config_dir)
@@ -58,25 +52,6 @@ def images(plan: PlannedSweep) -> tuple[int, int]:
 
     loaders = open_loaders(plan.requests[0].experiment(), torch.device("cpu"))
     return loaders.train_images, loaders.val_images
-
-
-def start(overrides: Sequence[str], config_dirs: Sequence[str], workers: int) -> None:
-    """Start the workers as jobs of Hydra's launcher, and wait for them."""
-    import hydra
-
-    since, here, level = now(), os.getcwd(), console_level()
-
-    @hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="config")
-    def job(config: Any) -> None:
-        with scheduled(here, level):
-            work(overrides, config_dirs, config.worker, since)
-
-    numbers = f"worker={','.join(map(str, range(workers)))}"
-    # without it Hydra prints errors itself and exits with 1 whatever they are
-    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
-    sys.argv = ["roadmap sweep", "--multirun", *overrides, *searchpath(config_dirs), numbers]
-    with hydra_errors(overrides), launching():
-        job()
 
 
 def work(overrides: Sequence[str], config_dirs: Sequence[str], worker: int, since: str) -> None:

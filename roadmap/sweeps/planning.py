@@ -1,6 +1,6 @@
 """What a sweep consists of: every run of its study × seeds, decided and checked before the first of them starts."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,8 +34,7 @@ def planned(overrides: Sequence[str], config_dirs: Sequence[str]) -> PlannedSwee
         raise RequestError("seed= belongs to `roadmap train`; a sweep takes seeds=[…]")
     with gc_paused():
         asked = compose([word for word in overrides if not key_of(word).startswith("hydra")], config_dirs)
-        for key, kind in (("workers", PositiveInt), ("retries", NonNegativeInt)):
-            converted(asked.values[key], kind, key)
+        check_workers(asked.values)
         study = study_of(asked.values.get("study"), [word for word in overrides if of_runs(word)], config_dirs)
         runs: dict[str, tuple[Composed, Member]] = {}
         for seed in asked.seeds:
@@ -45,6 +44,12 @@ def planned(overrides: Sequence[str], config_dirs: Sequence[str]) -> PlannedSwee
     return PlannedSweep(
         asked, study, [request for request, _ in runs.values()], [member for _, member in runs.values()]
     )
+
+
+def check_workers(values: Mapping[str, Any]) -> None:
+    """Raises RequestError where ``workers`` or ``retries`` of a config is out of range."""
+    for key, kind in (("workers", PositiveInt), ("retries", NonNegativeInt)):
+        converted(values[key], kind, key)
 
 
 def of_runs(word: str) -> bool:

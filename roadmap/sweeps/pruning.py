@@ -1,72 +1,52 @@
-"""When a search stops a run before its last epoch: Optuna's median rule, among the finished runs that cost no more."""
+"""When a search stops a run before its last epoch: the median rule among finished runs that cost no more."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-import numpy as np
-import optuna
-
 from roadmap.config.compose import Composed
 from roadmap.errors import PrunedError
 from roadmap.networks.flops import composed_flops
 from roadmap.runs.reading import read_runs
 from roadmap.runs.run_folder import METRICS, read_metrics
-from roadmap.sweeps.search import PRUNED, Prune, Search
+from roadmap.sweeps.search import Prune, Search
 
 Curve = Mapping[int, float]  # epoch -> top-1 in percent
+PRUNED = "pruned after"  # how the error of a pruned run begins
 
 
 def median_rule(composed: Composed, search: Search) -> Callable[[list[dict[str, Any]]], None] | None:
-    """The judge of a run of the search: it raises PrunedError; None where nothing is pruned or compared with."""
+    """The pruner of a trial's run, which raises PrunedError; None where the search does not prune."""
     if search.prune is None:
         return None
-    curves = peers(composed, search.cost)
-    return MedianRule(curves, search.prune, search.cost) if curves else None
+    prune, curves = search.prune, peers(composed, search.cost)
+    return lambda rows: check_median(rows, curves, prune)
 
 
-class MedianRule:
-    """Raises PrunedError for a run whose best top-1 so far is below the median of its peers' at the same epoch."""
-
-    def __init__(self, curves: Sequence[Curve], prune: Prune, cost: str | None):
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self.curves = curves
-        self.peers = f"the median of {len(curves)} finished runs" + (" that cost no more" if cost else "")
-        pruner = optuna.pruners.MedianPruner(prune.startup_runs, prune.warmup_epochs)
-        # Optuna prunes for one objective only, so a study of accuracies is made of the peers, which knows no cost
-        study = optuna.create_study(direction="maximize", pruner=pruner)
-        for curve in curves:
-            trial = study.ask()
-            for epoch, top1 in curve.items():
-                trial.report(top1, epoch)
-            study.tell(trial, curve[max(curve)])
-        self.trial, self.reported = study.ask(), 0
-
-    def __call__(self, rows: list[dict[str, Any]]) -> None:
-        """After each epoch, with the rows of all of them so far."""
-        for row in rows[self.reported :]:
-            self.trial.report(row["top1"], row["epoch"])
-        self.reported = len(rows)
-        if self.trial.should_prune():
-            epoch = rows[-1]["epoch"]
-            best, others = max(row["top1"] for row in rows), median(curve[epoch] for curve in self.curves)
-            raise PrunedError(
-                f"{PRUNED} epoch {epoch}: the best top-1 so far, {best:.2f} %, is below {others:.2f} %, {self.peers}"
-            )
+def check_median(rows: Sequence[Mapping[str, Any]], curves: Sequence[Curve], prune: Prune) -> None:
+    """Raise PrunedError where the best top-1 of ``rows`` is below the median of ``curves`` at the same epoch."""
+    epoch, best = rows[-1]["epoch"], max(row["top1"] for row in rows)
+    if len(curves) < prune.startup_runs or epoch < prune.warmup_epochs:
+        return
+    others = median(curve[epoch] for curve in curves)
+    if best < others:
+        raise PrunedError(
+            f"{PRUNED} epoch {epoch}: the best top-1 so far, {best:.2f} %, is below {others:.2f} %, "
+            f"the median of {len(curves)} finished runs"
+        )
 
 
 def peers(composed: Composed, cost: str | None) -> list[Curve]:
-    """The accuracies by epoch of finished runs that differ in design and seed only and, of a ``cost``, have no more."""
+    """Top-1 by epoch of finished runs that differ only in design and seed and have at most the same ``cost``."""
     experiment = composed.experiment()
     runs, _ = read_runs([experiment.settings.runs_dir] if Path(experiment.settings.runs_dir).is_dir() else [])
     wanted = _conditions(experiment.definition)
-    alike = [_conditions(definition) == wanted for definition in runs["definition"]]
-    runs = runs[(runs["status"] == "finished").to_numpy() & np.array(alike, dtype=bool)]
+    runs = runs[(runs["status"] == "finished") & (runs["definition"].map(_conditions) == wanted)]
     if cost is not None:
         runs = runs[runs[cost] <= getattr(composed_flops(composed), cost)]
     curves = [{row["epoch"]: row["top1"] for row in read_metrics(Path(path) / METRICS)} for path in runs["path"]]
-    # a copy of a run without its metrics says nothing about epochs
+    # a run that was copied without its metrics has no curve
     return [curve for curve in curves if len(curve) == experiment.epochs]
 
 

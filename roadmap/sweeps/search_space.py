@@ -1,145 +1,163 @@
-"""What a search varies: sweeps in Hydra's grammar, checked before any trial, and any of their designs at once."""
+"""The designs that a search chooses from: sweeps of axes and of fields of the design, in Hydra's grammar."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
+from itertools import zip_longest
+from json import dumps
+from pathlib import Path
 from typing import Any
 
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import IntervalSweep, RangeSweep, Transformer
+from hydra.core.override_parser.types import Transformer
+from hydra.errors import HydraException
+from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 
 from roadmap.config.compose import Composed, compose, options_of
 from roadmap.config.hydra_errors import hydra_errors
 from roadmap.config.overrides import key_of
 from roadmap.errors import RequestError
 from roadmap.networks.flops import count_flops
+from roadmap.runs.run_folder import one_name
 from roadmap.schema.design import AXES, Design
-from roadmap.sweeps.search import Search, check_holdout, search_of
+from roadmap.sweeps.planning import check_workers, of_runs
+from roadmap.sweeps.search import Search, search_of
 
-# Settings of other sweeps, and what a search has in their place.
-NOT_OF_A_SEARCH = {
-    "seeds": "a trial has one seed=, and what is found is trained again with others",
-    "workers": "choose study.jobs=, trials at once",
-    "retries": "a trial that failed has no value",
-    "objectives": "choose study.objectives=",
-    "match_gmacs": "choose a band, as study.gmacs=[4.4,4.6]",
-}
 GROUPS = {f"design.{field}": group for group, field in AXES.items()}
+DEFINED_BY = ("regime", "recipe", "data", "seed", "epochs", "batch_size", "image_size", "precision", "pretrained")
 
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """A search's overrides: those that hold for every trial, those that only Hydra's application takes, its sweeps.
+    """``fixed`` are the overrides of every trial, ``values`` the config that they compose, ``sweeps`` what is varied.
 
-    ``sample`` is one of its designs, ``fields`` what each option of an axis sets.
+    ``options`` holds the value of the design's field for each option of a varied axis.
     """
 
-    fixed: tuple[str, ...]
-    hydra: tuple[str, ...]
-    sweeps: dict[str, str]
     search: Search
-    sample: Composed
-    fields: dict[tuple[str, str], Any]
+    values: dict[str, Any]
+    fixed: tuple[str, ...]
+    config_dirs: tuple[str, ...]
+    sweeps: dict[str, str]
+    distributions: dict[str, BaseDistribution]
+    options: dict[tuple[str, str], Any]
 
     @classmethod
     def of(cls, overrides: Sequence[str], config_dirs: Sequence[str]) -> "SearchSpace":
-        """What ``overrides`` ask for, every option of it composed once. RequestError where something does not fit."""
-        hydra = tuple(word for word in overrides if key_of(word).startswith(("hydra/", "hydra.")))
+        """The space that ``overrides`` ask for, every option composed once. RequestError where something is wrong."""
         with hydra_errors(overrides):
-            parsed = OverridesParser.create().parse_overrides([word for word in overrides if word not in hydra])
-        varied = [str(word.input_line) for word in parsed if word.is_sweep_override()]
+            parsed = OverridesParser.create().parse_overrides(list(overrides))
+        asked = dict(str(word.input_line).split("=", 1) for word in parsed if word.is_sweep_override())
         fixed = tuple(str(word.input_line) for word in parsed if not word.is_sweep_override())
-        for key, instead in NOT_OF_A_SEARCH.items():
-            if key in map(key_of, fixed):
-                raise RequestError(f"{key}= does not go with study=search; {instead}")
-        values, _ = options_of([word for word in fixed if key_of(word).split(".")[0] == "study"], config_dirs)
+        for key in map(key_of, fixed):
+            if key in ("seeds", "match_gmacs"):
+                raise RequestError(f"{key}= does not go with study=search; choose seed= and study.gmacs=[least,most]")
+        composing = [word for word in fixed if not key_of(word).startswith("hydra")]
+        values, _ = options_of(composing, config_dirs)
         search = search_of(values)
         if search is None:
-            raise RequestError("these overrides choose no search; choose study=search")
-        asked = {key_of(word): word.split("=", 1)[1] for word in varied}
-        sweeps = _sweeps(values["study"]["space"], asked, fixed)
-        sample, fields = _composed(fixed, sweeps, config_dirs)
-        check_holdout(sample.values)
-        return cls(fixed, hydra, sweeps, search, sample, fields)
+            raise RequestError("these overrides choose no search; add study=search")
+        check_workers(values)
+        if not values["data"]["holdout"]:
+            raise RequestError(
+                "data.holdout=0 would make the search choose designs by the test images; "
+                "hold out a share of the training images, as data.holdout=0.2"
+            )
+        sweeps = _sweeps(values["study"]["space"], asked, list(map(key_of, fixed)))
+        distributions = {key: distribution(f"{key}={sweep}") for key, sweep in sweeps.items()}
+        listed = {key: distributions[key].choices for key in sweeps if key in AXES}  # type: ignore[attr-defined]
+        options: dict[tuple[str, str], Any] = {}
+        for row in zip_longest(*listed.values()):
+            chosen = {key: option for key, option in zip(listed, row, strict=True) if option is not None}
+            words = [f"{key}={option}" for key, option in chosen.items()]
+            design = options_of([*composing, *words], config_dirs)[0]["design"]
+            options |= {(key, option): design[AXES[key]] for key, option in chosen.items()}
+        return cls(search, values, fixed, tuple(config_dirs), sweeps, distributions, options)
+
+    @property
+    def name(self) -> str:
+        """Regime, data, and a hash of everything that defines the search except the number of trials."""
+        values = self.values
+        varied = {AXES.get(key, key.removeprefix("design.")) for key in self.sweeps}
+        design = {field: value for field, value in values["design"].items() if field not in varied}
+        settings = {key: value for key, value in self.search.to_dict().items() if key != "n_trials"}
+        text = dumps([design, self.sweeps, settings, *(values[key] for key in DEFINED_BY)], sort_keys=True)
+        digest = sha256(text.encode()).hexdigest()[:6]
+        return one_name("search", values["regime"]["name"], values["data"]["name"], digest)
+
+    @property
+    def folder(self) -> Path:
+        """Where the search's journal and figure are."""
+        return Path(self.values["runs_dir"]) / "searches" / self.name
+
+    def composed(self, params: Mapping[str, Any]) -> Composed:
+        """The config of a trial's run, with the overrides that ``roadmap train`` takes."""
+        # the study stays: it sets the holdout and the recipe
+        fixed = [word for word in self.fixed if of_runs(word) or key_of(word).split(".")[0] == "study"]
+        return compose([*fixed, *(f"{key}={option}" for key, option in params.items())], self.config_dirs)
 
     def design(self, params: Mapping[str, Any]) -> Design:
-        """The design of a trial's parameters, as Hydra would compose it. RequestError where they do not go together."""
-        design = dict(self.sample.values["design"])
+        """The design of a trial's parameters, as ``composed`` has it. RequestError where they do not go together."""
+        design = dict(self.values["design"])
         for key, option in params.items():
             if key in AXES:
-                design[AXES[key]] = self.fields[key, str(option)]
+                design[AXES[key]] = self.options[key, option]
             else:
                 design[key.removeprefix("design.")] = yaml.safe_load(str(option))
         return Design.from_mapping(design)
 
     def refusal(self, params: Mapping[str, Any]) -> str | None:
-        """Why the design of a trial's parameters is not to be trained, if so."""
-        values, network = self.sample.values, self.sample.recipe.network
+        """Why the design of a trial's parameters is not trained, if so."""
+        values = self.values
         try:
             design = self.design(params)
         except RequestError as error:
             return str(error)
-        classes = values["regime"]["num_classes"]
-        return self.search.refusal(count_flops(design, values["image_size"], classes, network.layer_scale is not None))
+        layer_scale = values["recipe"]["network"]["layer_scale"] is not None
+        return self.search.refusal(
+            count_flops(design, values["image_size"], values["regime"]["num_classes"], layer_scale)
+        )
 
 
-def _sweeps(given: Mapping[str, Any], asked: Mapping[str, str], fixed: Sequence[str]) -> dict[str, str]:
-    """The study's space with the sweeps of the command line, without what that sets.
+def _sweeps(space: Any, asked: Mapping[str, str], fixed: Sequence[str]) -> dict[str, str]:
+    """The study's space with the command line's sweeps, without the keys in ``fixed``.
 
-    A field of the design takes the place of the axis that sets it.
+    A field of the design replaces the axis that sets it.
     """
-    if not isinstance(given, Mapping):
-        raise RequestError(f"study.space={given} does not fit: it wants what is varied, as {{kernel: 'choice(k3,k7)'}}")
-    sweeps = {key: str(sweep) for key, sweep in given.items() if sweep is not None} | dict(asked)
-    for key in [*map(key_of, fixed), *sweeps]:
-        sweeps.pop(GROUPS.get(key, ""), None)
-    for key in map(key_of, fixed):
-        sweeps.pop(key, None)
+    if not isinstance(space, Mapping):
+        raise RequestError(f"study.space must name the values to vary, as {{kernel: 'choice(k3,k7)'}} (got {space})")
+    sweeps = {key: str(sweep) for key, sweep in space.items() if sweep is not None} | dict(asked)
+    replaced = {*fixed, *(GROUPS.get(key) for key in (*fixed, *sweeps))}
+    sweeps = {key: sweep for key, sweep in sweeps.items() if key not in replaced}
     for key, sweep in sweeps.items():
         if key not in AXES and key not in GROUPS:
             raise RequestError(
-                f"{key}={sweep} does not go with study=search, which compares designs trained alike; "
+                f"{key}={sweep} cannot be varied by study=search, which compares designs trained alike; "
                 "vary axes and fields of the design only"
             )
-        with hydra_errors([f"{key}={sweep}"]):
-            if not OverridesParser.create().parse_override(f"{key}={sweep}").is_sweep_override():
-                raise RequestError(f"study.space.{key}={sweep} does not fit: it wants a sweep such as choice(a,b)")
     if not sweeps:
-        raise RequestError("study.space has nothing left to vary; leave an axis free, as kernel=choice(k3,k7)")
-    # in one order however they were asked for, since they are sampled in it
+        raise RequestError("study.space has nothing left to vary; vary an axis, as kernel=choice(k3,k7)")
+    # sorted, since the sampler draws them in this order
     return dict(sorted(sweeps.items()))
 
 
-def _composed(
-    fixed: Sequence[str], sweeps: Mapping[str, str], config_dirs: Sequence[str]
-) -> tuple[Composed, dict[tuple[str, str], Any]]:
-    """A design of the space, and what each option of an axis sets: as many at once as there are axes."""
-    options = {key: _options(f"{key}={sweep}") for key, sweep in sweeps.items()}
-    fitting, refusal = None, None
-    fields: dict[tuple[str, str], Any] = {}
-    for row in range(max(map(len, options.values()))):
-        chosen = {key: listed[row % len(listed)] for key, listed in options.items()}
-        words = [*fixed, *(f"{key}={option}" for key, option in chosen.items())]
-        design = options_of(words, config_dirs)[0]["design"]
-        fields |= {(key, option): design[AXES[key]] for key, option in chosen.items() if key in AXES}
-        try:
-            Design.from_mapping(design)
-        except RequestError as error:
-            # options that do not go together go with others
-            refusal = error
-        else:
-            fitting = words
-    if fitting is None:
-        raise RequestError(f"no design that was tried of study.space fits: {refusal}")
-    return compose(fitting, config_dirs), fields
-
-
-def _options(sweep: str) -> list[str]:
-    """Values of a sweep: all of a choice, the ends of what has too many."""
-    override = OverridesParser.create().parse_override(sweep)
-    value = override.value()
-    if isinstance(value, RangeSweep):
-        return [str(value.start), str(value.stop)]  # which the sweeper takes in, unlike Hydra
-    if isinstance(value, IntervalSweep):
-        return [str(value.start), str(value.end)]
-    return [str(option) for option in override.sweep_iterator(transformer=Transformer.encode)]
+def distribution(word: str) -> BaseDistribution:
+    """Optuna's distribution of a sweep; as in Hydra, a range excludes its end."""
+    with hydra_errors([word]):
+        override = OverridesParser.create().parse_override(word)
+    sweep: Any = override.value()
+    try:
+        if override.is_interval_sweep() and key_of(word) in GROUPS:
+            low, high = int(sweep.start), int(sweep.end)
+            if (low, high) == (sweep.start, sweep.end):
+                return IntDistribution(low, high, log="log" in sweep.tags)
+        if override.is_range_sweep() and key_of(word) in GROUPS:
+            low, high = sorted((sweep.range()[0], sweep.range()[-1]))
+            return IntDistribution(low, high, step=abs(sweep.step))
+        return CategoricalDistribution([str(option) for option in override.sweep_iterator(Transformer.encode)])
+    except (ValueError, TypeError, IndexError, OverflowError, HydraException) as error:
+        raise RequestError(
+            f"study.space.{word} is not a sweep to choose from; write choice(a,b), or range(8,33,8) or interval(8,32) "
+            "of whole numbers"
+        ) from error

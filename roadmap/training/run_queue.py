@@ -12,7 +12,7 @@ from roadmap.runtime.device import choose_device
 from roadmap.runtime.distributed import World, join, launched, local_device
 from roadmap.runtime.stopping import StopRequest
 from roadmap.schema.experiment import Experiment
-from roadmap.training.run import claimed, execute_claimed, run_label
+from roadmap.training.run import Judge, claimed, execute_claimed, run_label
 from roadmap.training.summary import Summary
 
 logger = logging.getLogger(__name__)
@@ -22,13 +22,13 @@ Failures = list[tuple[str, RoadmapError]]
 
 
 def carry_out(
-    requests: Sequence[Composed], retries: int = 0, since: str | None = None
+    requests: Sequence[Composed], retries: int = 0, since: str | None = None, judge: Judge | None = None
 ) -> tuple[list[Summary], Failures]:
     """The summaries of runs that finished, now or before, and what became of those that did not.
 
     A failed run is tried again ``retries`` times. One that another process has is left to it, and looked at again at
     the end: if it failed there after ``since`` (ISO 8601; None: now), it is not tried again, if its process died, it is
-    gone on with here. Raises StoppedError as ``execute`` does, with nothing lost.
+    gone on with here. ``judge`` is ``execute``'s. Raises StoppedError and PrunedError as it does, with nothing lost.
     """
     since, total = since or now(), len(requests)
     world = join(local_device(choose_device(requests[0].experiment().settings.device)))
@@ -46,7 +46,7 @@ def carry_out(
                 label = run_label(request.experiment())
                 began = time.perf_counter()
                 try:
-                    summary = _attempt(request, retries, since, world, stop)
+                    summary = _attempt(request, retries, since, world, stop, judge)
                 except RunLockedError:
                     held.append(request)
                     continue
@@ -102,7 +102,9 @@ def _stop_if_asked(stop: StopRequest, world: World, place: str) -> None:
         raise StoppedError(by, place)
 
 
-def _attempt(request: Composed, retries: int, since: str, world: World, stop: StopRequest) -> Summary:
+def _attempt(
+    request: Composed, retries: int, since: str, world: World, stop: StopRequest, judge: Judge | None
+) -> Summary:
     """Train a run, again where it fails; what another process has tried after ``since`` is taken as it is."""
     experiment = request.experiment()
     # held between two attempts too, so that no other process has attempts of its own there
@@ -111,14 +113,14 @@ def _attempt(request: Composed, retries: int, since: str, world: World, stop: St
             raise WorkError(failure)
         for _ in range(retries):
             try:
-                return execute_claimed(request, stop)[0]
+                return execute_claimed(request, stop, judge)[0]
             except WorkError as error:
                 # an error of this process alone has left the others without it: there is no going on together
                 if world.size > 1 and not error.everywhere:
                     raise
                 if world.first:
                     logger.warning(f"{run_label(experiment)} failed and is tried again: {error}")
-        return execute_claimed(request, stop)[0]
+        return execute_claimed(request, stop, judge)[0]
 
 
 def _failure(experiment: Experiment, since: str) -> str | None:

@@ -147,7 +147,7 @@ def test_a_searched_run_is_trained_again_without_its_search(tmp_path: Path) -> N
     record = make_run(folder, "gelu")
     record["definition"]["data"]["holdout"] = 0.2
     (folder / "summary.json").write_text(json.dumps(record))
-    words = ["study=search", "study.n_trials=3", "objectives=[top1,gmacs]", "kernel=k9", "data.holdout=0.2", "epochs=5"]
+    words = ["study=search", "study.n_trials=3", "study.objectives=[top1]", "kernel=k9", "data.holdout=0.2", "epochs=5"]
     (folder / ".hydra" / "overrides.yaml").write_text("".join(f"- {word}\n" for word in [*words, "runs_dir=x"]))
     (command,) = front(load_runs(tmp_path)).members["command"]
     new = f"runs_dir={tmp_path}/runs-front data.holdout=0 seed=1,2,3"

@@ -35,7 +35,7 @@ SETTINGS = {
     "match_gmacs": ["0.002"],
     "match_by": ["width", "depth"],
     "pretrained": ["null", "whole/a", "file.txt", "library"],
-    "objectives": ["[top1]", "[top1,gmacs]", "[gmacs]"],
+    "study.objectives": ["[top1]", "[top1,gmacs]", "[gmacs]"],
     "max_skipped_updates": ["1"],
     "workers": ["1"],
     "retries": ["0"],

@@ -1,31 +1,34 @@
-"""Searches: what is refused before a trial, how trials are sampled and gone on with, when a run is pruned."""
+"""Searches: which requests are refused, which designs are proposed, who trains a trial, when a run is pruned."""
 
 import json
-import statistics
+import multiprocessing
+import os
+import signal
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import optuna
 import pytest
-from optuna.study import Study
-from optuna.trial import TrialState
+from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
+from optuna.trial import FrozenTrial, TrialState
 
 from roadmap import load_runs
-from roadmap.__main__ import main
 from roadmap.config.compose import compose
 from roadmap.errors import PrunedError, RequestError
 from roadmap.networks.flops import composed_flops
 from roadmap.runs.run_folder import timeless_metrics
-from roadmap.sweeps.pruning import MedianRule, peers
-from roadmap.sweeps.search import Prune, checked_objectives, objective, search_of
-from roadmap.sweeps.search_command import Plan, is_search
-from roadmap.sweeps.search_space import SearchSpace
-from roadmap.sweeps.trials import nsgaii, open_study, told, tpe
+from roadmap.sweeps.pruning import check_median, peers
+from roadmap.sweeps.search import Prune, search_of
+from roadmap.sweeps.search_command import is_search
+from roadmap.sweeps.search_space import SearchSpace, distribution
+from roadmap.sweeps.trials import SearchTrials
 from roadmap.training.run import execute
 from tests.records import EXAMPLES
 
-# all but kernel and downsampling, with two options each: a plan composes every option
+# every axis but kernel and downsampling
 FIXED = [
     *("study=search", "stage_ratio=swin", "stem=patchify", "conv=depthwise", "width=swin", "bottleneck=inverted"),
     *("depthwise_position=first", "activation=gelu", "activations=one_per_block", "norms=one_per_block", "norm=batch"),
@@ -33,94 +36,96 @@ FIXED = [
 ]
 
 
-def test_a_job_hands_its_sweeper_a_number_or_one_for_each_objective() -> None:
-    summary = {"top1": 90, "gmacs": 0.5, "params_m": 2.0}
-    assert objective(summary, ["top1"]) == 90.0
-    assert isinstance(objective(summary, ["top1"]), float)
-    assert objective(summary, ["top1", "gmacs"]) == (90.0, 0.5)
-    assert checked_objectives(compose([]).values["objectives"]) == ["top1"]
-    for names in ([], "top1", ["best_top1"], [1]):
-        with pytest.raises(RequestError, match="objective"):
-            checked_objectives(names)
-
-
 @pytest.mark.parametrize(
     ("overrides", "sentence"),
     [
-        (["data.holdout=0"], "data.holdout=0 would make the search choose by the test images"),
-        (["seed=0,1"], "seed=0,1 does not go with study=search, which compares designs trained alike"),
+        (["data.holdout=0"], "data.holdout=0 would make the search choose designs by the test images"),
+        (["seed=0,1"], "seed=0,1 cannot be varied by study=search, which compares designs trained alike"),
+        (["hydra/launcher=basic,joblib"], "hydra/launcher=basic,joblib cannot be varied"),
         (["kernel=k3,k6"], "unknown kernel 'k6' (choose"),
         (["kernel=k3", "downsampling=separate"], "study.space has nothing left to vary"),
-        (["study.space.downsampling=separate"], "study.space.downsampling=separate does not fit: it wants a sweep"),
-        (
-            ["conv=dense", "kernel=k3,k5"],
-            "no design that was tried of study.space fits: depthwise_position=first does not go with conv=dense",
-        ),
-        (["study.objectives=[gmacs]"], "(choose [top1]"),
+        (["study.space.downsampling=separate"], "study.space.downsampling=separate is not a sweep to choose from"),
+        (["kernel=glob(*)"], "study.space.kernel=glob(*) is not a sweep to choose from"),
+        (["kernel=interval(3,7)"], "study.space.kernel=interval(3,7) is not a sweep to choose from"),
+        (["design.width=interval(64,8)"], "study.space.design.width=interval(64,8) is not a sweep to choose from"),
+        (["study.objectives=[gmacs]"], "unknown study.objectives ['gmacs'] (choose [top1]"),
         (["study.gmacs=[3,2]"], "study.gmacs must be [least, most] (got [3.0, 2.0])"),
-        (["seeds=[0,1]"], "seeds= does not go with study=search; a trial has one seed="),
+        (["study.population=1"], "study.population must be"),
+        (["seeds=[0,1]"], "seeds= does not go with study=search"),
+        (["workers=0"], "workers must be"),
     ],
 )
-def test_what_does_not_fit_is_refused_before_a_trial(overrides: list[str], sentence: str) -> None:
+def test_wrong_requests_are_refused_before_a_trial(overrides: list[str], sentence: str) -> None:
     with pytest.raises(RequestError) as raised:
-        Plan.of([*FIXED, *overrides], [])
+        SearchSpace.of([*FIXED, *overrides], [])
     assert sentence in str(raised.value)
 
 
-def test_optuna_does_not_choose_by_the_test_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["kernel=choice(k3,k7)", "hydra.sweeper.n_trials=1", "hydra.sweeper.n_jobs=1", f"runs_dir={tmp_path}"]
-    assert main(["train", "-m", "hydra/sweeper=optuna", "hydra.sweeper.direction=maximize", *words]) == 2
-    assert "data.holdout=0 would make the search choose by the test images" in capsys.readouterr().err
-
-
-def test_a_search_is_known_by_what_defines_its_trials() -> None:
-    plan = Plan.of(FIXED, [])
-    assert set(plan.space.sweeps) == {"kernel", "downsampling"}
-    assert Plan.of([*reversed(FIXED), "study.n_trials=7", "study.jobs=2", "runs_dir=elsewhere"], []).name == plan.name
-    space, search = plan.space, plan.search
+def test_a_search_is_named_by_what_defines_its_trials() -> None:
+    space = SearchSpace.of(FIXED, [])
+    assert list(space.sweeps) == ["downsampling", "kernel"]
+    assert SearchSpace.of([*reversed(FIXED), "study.n_trials=7", "workers=2", "runs_dir=other"], []).name == space.name
     others = [
-        replace(space, search=search.replace(seed=1)),
-        replace(space, search=search.replace(gmacs=(0.0, 1.0))),
+        replace(space, search=space.search.replace(seed=1)),
+        replace(space, search=space.search.replace(gmacs=(0.0, 1.0))),
         replace(space, sweeps=space.sweeps | {"kernel": "k3,k5"}),
-        replace(space, sample=space.sample.with_seed(1)),
-        replace(space, hydra=("hydra.sweeper.sampler.mutation_prob=0.5",)),
+        SearchSpace.of([*FIXED, "seed=1"], []),
+        SearchSpace.of([*FIXED[:-2], "norm=layer", FIXED[-1]], []),
     ]
-    assert len({plan.name, *(Plan(other, ()).name for other in others)}) == 6
-    assert Plan(replace(space, hydra=("hydra/launcher=joblib",)), ()).name == plan.name
+    assert len({space.name, *(other.name for other in others)}) == 6
     assert is_search(["study=search"], [])
     assert not is_search(["study=orders"], [])
 
 
-def test_a_field_of_the_design_takes_the_place_of_its_axis() -> None:
-    plan = Plan.of([*(word for word in FIXED if word != "width=swin"), "design.width=range(16,33,8)"], [])
-    assert plan.space.sweeps == {
-        "kernel": "k3,k7",
-        "downsampling": "choice(in_block,separate)",
-        "design.width": "range(16,33,8)",
-    }
+@pytest.mark.parametrize(
+    ("sweep", "expected"),
+    [
+        ("kernel=k3,k7", CategoricalDistribution(["k3", "k7"])),
+        ("design.depths=choice([1,1,2,1],[2,1,1,1])", CategoricalDistribution(["[1,1,2,1]", "[2,1,1,1]"])),
+        ("design.width=range(16,40,8)", IntDistribution(16, 32, step=8)),  # Hydra's own range(16,40,8) is 16, 24, 32
+        ("design.width=range(32,8,-8)", IntDistribution(16, 32, step=8)),
+        ("design.width=range(1,1000000000000)", IntDistribution(1, 999_999_999_999)),
+        ("design.width=tag(log,interval(8,64))", IntDistribution(8, 64, log=True)),
+    ],
+)
+def test_sweeps_are_distributions_of_optuna(sweep: str, expected: BaseDistribution) -> None:
+    assert distribution(sweep) == expected
 
 
-def test_a_design_out_of_the_band_is_not_trained() -> None:
-    composed = compose(["study=search", "step=gelu", "study.gmacs=[0,0.0018]"])
-    search = search_of(composed.values)
-    assert search is not None
+@pytest.mark.parametrize(
+    "sweep", ["interval(64,8)", "interval(0.5,9)", "interval(1,inf)", "range(3,3)", "range(0.5,3)"]
+)
+def test_other_sweeps_of_numbers_are_refused(sweep: str) -> None:
+    with pytest.raises(RequestError, match="is not a sweep to choose from"):
+        distribution(f"design.width={sweep}")
+
+
+def test_a_field_of_the_design_replaces_its_axis() -> None:
+    space = SearchSpace.of([*(word for word in FIXED if word != "width=swin"), "design.width=range(16,33,8)"], [])
+    assert list(space.sweeps) == ["design.width", "downsampling", "kernel"]
+    assert "design.width" not in SearchSpace.of(["study=search", "design.width=24"], []).sweeps
+
+
+def test_designs_outside_the_bounds_are_refused() -> None:
     # nano's gelu has 0.001825 GMACs, as the README's table says
-    assert search.refusal(composed_flops(composed)) == "0.001825 GMACs are outside study.gmacs=[0,0.0018]"
-    wider = search_of(compose(["study=search", "study.gmacs=[0.0018,0.002]"]).values)
-    assert wider is not None
-    assert wider.refusal(composed_flops(composed)) is None
+    for bounds, refusal in (
+        ("[0,0.0018]", "0.001825 GMACs are outside study.gmacs=[0,0.0018]"),
+        ("[0.0018,0.002]", None),
+    ):
+        composed = compose(["study=search", "step=gelu", f"study.gmacs={bounds}"])
+        search = search_of(composed.values)
+        assert search is not None
+        assert search.refusal(composed_flops(composed)) == refusal
 
 
 def test_a_design_of_the_space_is_what_hydra_composes() -> None:
-    space = SearchSpace.of(
-        ["study=search", "design.depths=choice([1,1,2,1],[2,1,1,1])", "design.width=range(8,33,8)"], []
-    )
+    words = ["design.depths=choice([1,1,2,1],[2,1,1,1])", "design.width=range(8,33,8)"]
+    space = SearchSpace.of(["study=search", *words], [])
     random = np.random.default_rng(0)
     for _ in range(2):
-        params: dict[str, Any] = dict(random.permutation(list(space.fields)))
+        params: dict[str, Any] = dict(random.permutation(list(space.options)))
         params |= {"conv": "depthwise", "design.depths": "[2,1,1,1]", "design.width": int(random.integers(8, 33))}
-        composed = compose([*space.fixed, *(f"{key}={option}" for key, option in params.items())])
-        assert space.design(params) == composed.design
+        assert space.design(params) == space.composed(params).design
     refused = space.refusal(params | {"conv": "dense", "depthwise_position": "first"})
     assert refused is not None
     assert "depthwise_position=first does not go with conv=dense" in refused
@@ -131,60 +136,131 @@ SPACE += ["stage_ratio=swin", "stem=patchify", "bottleneck=inverted", "activatio
 SPACE += ["norms=one_per_block", "norm=layer", "downsampling=separate", "design.width=range(8,32,4)", "kernel=k3,k7"]
 
 
-def sampled(study: Study, trials: int) -> list[dict]:
-    """Ask and tell, with values made up from what was sampled."""
-    for _ in range(trials):
-        trial = study.ask()
-        for name, distribution in trial.relative_search_space.items():
-            trial._suggest(name, distribution)
-        width = trial.params["design.width"]
-        study.tell(trial, [width % 17 + len(trial.params["kernel"]), width])
-    return [trial.params for trial in study.trials]
+@pytest.fixture(scope="module")
+def space() -> SearchSpace:
+    return SearchSpace.of([*SPACE, "study.n_trials=7", "study.population=3"], [])
 
 
-@pytest.mark.parametrize("kind", ["nsgaii", pytest.param("tpe", marks=pytest.mark.slow)])
-def test_a_killed_search_samples_what_it_would_have(kind: str, tmp_path: Path) -> None:
-    sampler = nsgaii(0, population_size=3) if kind == "nsgaii" else tpe(0, n_startup_trials=3)
-
-    def study(name: str) -> Study:
-        opened = open_study(name, f"sqlite:///{tmp_path}/trials.db", ["maximize", "minimize"], SPACE, [])
-        opened.sampler = sampler
-        return opened
-
-    whole = sampled(study("whole"), 7)
-    assert len({json.dumps(params) for params in whole}) == 7
-    assert sampler.space is not None
-    assert [sampler.space.refusal(params) for params in whole] == [None] * 7
-    begun = sampled(study("killed"), 5)
-    killed = study("killed").ask()
-    killed._suggest("kernel", killed.relative_search_space["kernel"])
-    again = study("killed")
-    assert [trial.state for trial in again.trials][4:] == [TrialState.COMPLETE, TrialState.WAITING]
-    assert len(told(again)) == 5
-    resumed = sampled(again, 2)
-    assert begun == whole[:5]
-    assert resumed == whole
+def within(space: SearchSpace, runs_dir: Path, **settings: Any) -> SearchSpace:
+    """The same space in another folder, its search with other settings."""
+    search = space.search.replace(**settings)
+    return replace(space, search=search, values=space.values | {"runs_dir": str(runs_dir)})
 
 
-def test_the_median_rule() -> None:
-    random = np.random.default_rng(0)
+def reached(trial: FrozenTrial) -> list[float]:
+    """Made-up values of a trial, the same for the same design."""
+    width = trial.params["design.width"]
+    return [width % 17 + len(trial.params["kernel"]), width]
+
+
+def train(trials: SearchTrials, most: int = 1000) -> list[dict[str, Any]]:
+    """Work on a search until no trial is missing, or for so many trials; its parameters by number."""
+    while most and (trial := trials.next()):
+        trials.study.tell(trial.number, reached(trial))
+        most -= 1
+    return [trial.params for trial in trials.all()]
+
+
+@pytest.mark.parametrize("sampler", ["nsgaii", "tpe"])
+def test_a_killed_search_proposes_what_it_would_have(sampler: str, space: SearchSpace, tmp_path: Path) -> None:
+    settings = {"sampler": sampler, "n_trials": 14}
+    whole = train(SearchTrials(within(space, tmp_path / "whole", **settings)))
+    assert len({json.dumps(params) for params in whole}) == 14
+    assert [space.refusal(params) for params in whole] == [None] * 14
+    assert train(SearchTrials(within(space, tmp_path / "other", **settings, seed=1))) != whole
+    killed = SearchTrials(within(space, tmp_path / "killed", **settings))
+    assert train(killed, 11) == whole[:11]
+    trial = killed.next()
+    assert trial is not None
+    assert killed.claim is not None
+    killed.claim.free()  # as the end of a process does
+    again = SearchTrials(killed.space)
+    assert [trial.state for trial in again.all()][10:] == [TrialState.COMPLETE, TrialState.RUNNING]
+    resumed = again.next()
+    assert resumed is not None
+    assert (resumed.number, resumed.params) == (trial.number, trial.params)
+    again.study.tell(resumed.number, reached(resumed))
+    assert train(again) == whole
+
+
+def test_nsga_ii_has_generations_of_the_population(space: SearchSpace, tmp_path: Path) -> None:
+    trials = SearchTrials(within(space, tmp_path))
+    train(trials)
+    assert [trial.system_attrs["NSGAIISampler:generation"] for trial in trials.all()] == [0, 0, 0, 1, 1, 1, 2]
+
+
+def test_a_trial_that_another_process_trains_is_left_to_it(space: SearchSpace, tmp_path: Path) -> None:
+    here, there = SearchTrials(within(space, tmp_path)), SearchTrials(within(space, tmp_path))
+    trials = [here.next(), there.next()]
+    assert [trial and trial.number for trial in trials] == [0, 1]
+    train(SearchTrials(here.space))
+    assert [trial.state == TrialState.RUNNING for trial in here.all()] == [True, True, *[False] * 5]
+
+
+def work(space: SearchSpace, dies: bool) -> None:
+    trials = SearchTrials(space)
+    if dies:
+        trials.next()
+        os.kill(os.getpid(), signal.SIGKILL)
+    train(trials)
+
+
+def test_processes_share_a_journal_and_take_over_from_a_killed_one(space: SearchSpace, tmp_path: Path) -> None:
+    shared = within(space, tmp_path, n_trials=12)
+    context = multiprocessing.get_context("fork")
+    first = context.Process(target=work, args=(shared, True))
+    first.start()
+    first.join()
+    assert first.exitcode == -signal.SIGKILL
+    processes = [context.Process(target=work, args=(shared, False)) for _ in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    found = SearchTrials(shared).all()
+    assert [trial.state for trial in found] == [TrialState.COMPLETE] * 12
+    assert [trial.values for trial in found] == [reached(trial) for trial in found]
+    assert len({json.dumps(trial.params) for trial in found}) == 12
+
+
+def test_a_search_ends_where_its_space_does(space: SearchSpace, tmp_path: Path) -> None:
+    small = replace(space, distributions=space.distributions | {"design.width": IntDistribution(8, 8)})
+    choices = [["dense", "depthwise"], ["first", "middle"], ["k3", "k7"]]
+    designs = [
+        {"conv": conv, "depthwise_position": position, "kernel": kernel, "design.width": 8}
+        for conv, position, kernel in product(*choices)
+    ]
+    valid = sum(space.refusal(design) is None for design in designs)
+    assert 1 < valid < 7
+    assert len(train(SearchTrials(within(small, tmp_path / "small")))) == valid
+    none = within(space, tmp_path / "none", gmacs=(0.0, 1e-9))
+    with pytest.raises(RequestError, match=r"no design of study\.space can be trained: .*(outside study|does not go)"):
+        SearchTrials(none).next()
+
+
+@pytest.mark.parametrize("below", [0, 4])
+def test_the_median_rule_is_optunas(below: int) -> None:
+    random = np.random.default_rng(below)
     prune = Prune(warmup_epochs=3, startup_runs=4)
     pruned = 0
     for count in (0, 3, 4, 5, 9):
         curves = [dict(enumerate(random.uniform(0, 100, 8), 1)) for _ in range(count)]
+        study = optuna.create_study(direction="maximize", pruner=optuna.pruners.MedianPruner(4, 3))
+        study.add_trials(
+            [optuna.trial.create_trial(value=curve[8], intermediate_values=dict(curve)) for curve in curves]
+        )
         for _ in range(20):
-            rule, rows = MedianRule(curves, prune, None), []
-            for epoch, top1 in enumerate(random.uniform(0, 80, 7), 1):
+            trial, rows = study.ask(), []
+            for epoch, top1 in enumerate(random.uniform(0, 80 - below, 7), 1):
                 rows.append({"epoch": epoch, "top1": top1})
-                best = max(row["top1"] for row in rows)
-                below = count >= 4 and epoch >= 3 and best < statistics.median(c[epoch] for c in curves)
-                try:
-                    rule(rows)
-                except PrunedError:
+                trial.report(top1, epoch)
+                if trial.should_prune():
+                    with pytest.raises(PrunedError, match=f"^pruned after epoch {epoch}: "):
+                        check_median(rows, curves, prune)
                     pruned += 1
-                    assert below
                     break
-                assert not below
+                check_median(rows, curves, prune)
+            study.tell(trial, state=TrialState.FAIL)
     assert pruned > 10
 
 
@@ -201,7 +277,7 @@ def test_peers_are_trained_alike_and_cost_no_more() -> None:
         assert not peers(compose([*composed.overrides, other]), None)
 
 
-def test_a_pruned_run_is_no_result_and_can_be_gone_on_with(tmp_path: Path) -> None:
+def test_a_pruned_run_has_no_result_and_can_be_resumed(tmp_path: Path) -> None:
     words = ["step=separate_downsampling", "epochs=2"]
     whole, folder = execute(compose([*words, f"runs_dir={tmp_path}/whole"]))
     composed = compose([*words, f"runs_dir={tmp_path}/pruned"])
@@ -217,6 +293,6 @@ def test_a_pruned_run_is_no_result_and_can_be_gone_on_with(tmp_path: Path) -> No
         assert (run["status"], run["error"]) == ("interrupted", "pruned after epoch 1: for a test")
         assert np.isnan(run["top1"])
         assert len(timeless_metrics(Path(run["path"]) / "metrics.jsonl")) == 1
-    summary, gone_on = execute(composed)
+    summary, resumed = execute(composed)
     assert (summary["status"], summary["error"], summary["top1"]) == ("finished", None, whole["top1"])
-    assert timeless_metrics(gone_on.path / "metrics.jsonl") == timeless_metrics(folder.path / "metrics.jsonl")
+    assert timeless_metrics(resumed.path / "metrics.jsonl") == timeless_metrics(folder.path / "metrics.jsonl")

@@ -6,18 +6,36 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
+from optuna.distributions import CategoricalDistribution
 
 from roadmap.__main__ import main
+from roadmap.config.compose import Composed
+from roadmap.errors import PrunedError
 from roadmap.runs.reading import read_runs
-from roadmap.sweeps.search_command import Plan
+from roadmap.sweeps.search import Search
+from roadmap.sweeps.search_space import SearchSpace
+from roadmap.sweeps.trials import SearchTrials
 from tests.records import EXAMPLES
 
-SEARCH = ["sweep", "study=search", "epochs=2", "study.n_trials=6", "study.population=3", "study.gmacs=[0,0.003]"]
+SEARCH = ["study=search", "epochs=2", "study.n_trials=6", "study.population=3", "study.gmacs=[0,0.003]"]
 SEARCH += ["conv=depthwise", "kernel=k3,k7", "study.prune.warmup_epochs=1", "study.prune.startup_runs=2"]
+
+
+@pytest.fixture(scope="module")
+def any_space() -> SearchSpace:
+    return SearchSpace.of(SEARCH, [])
+
+
+@pytest.fixture
+def space(any_space: SearchSpace, tmp_path: Path) -> SearchSpace:
+    return replace(any_space, values=any_space.values | {"runs_dir": str(tmp_path / "runs")})
 
 
 def test_the_front_in_a_table_for_other_programs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -35,15 +53,36 @@ def test_the_front_in_a_table_for_other_programs(tmp_path: Path, capsys: pytest.
     assert "were trained by recipe enhanced and original" in capsys.readouterr().err
 
 
-def test_damaged_trials_are_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = [*SEARCH[1:], f"runs_dir={tmp_path}"]
-    trials = Plan.of(words, []).trials
-    trials.parent.mkdir(parents=True)
-    trials.write_bytes(b"no database" * 99)
-    assert main(["sweep", *words]) == 2
+@pytest.mark.parametrize(
+    "journal",
+    [
+        b"no journal" * 99,
+        b"no journal\n" * 99,
+        b"\xff\xfe\n\n",
+        b"[1]\n[2]\n",
+        b'{"op_code": 0, "worker_id": "a"}\n',
+        b'{"op_code": 4, "worker_id": "a"}\n',
+        b"[" * 100_000 + b"\n\n",
+    ],
+)
+def test_a_damaged_journal_is_a_sentence(
+    journal: bytes, space: SearchSpace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = space.folder / "journal.log"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(journal)
+    assert main(["sweep", *SEARCH, f"runs_dir={space.values['runs_dir']}"]) == 2
     said = capsys.readouterr().err
-    assert said.startswith(f"roadmap: {trials} holds no trials that can be read (file is not a database); once it is")
+    assert said.startswith(f"roadmap: {file} is damaged (")
+    assert said.endswith("; move it away, and the same command starts the search again and keeps the finished runs\n")
     assert said.count("\n") == 1
+
+
+def test_a_journal_of_another_search_is_a_sentence(space: SearchSpace, capsys: pytest.CaptureFixture[str]) -> None:
+    other = SearchTrials(replace(space, distributions={"norm": CategoricalDistribution(["gelu"])}))
+    other.study.ask(other.space.distributions)
+    assert main(["sweep", *SEARCH, f"runs_dir={space.values['runs_dir']}"]) == 2
+    assert "journal.log is damaged (ValueError: its trials are of another search)" in capsys.readouterr().err
 
 
 def test_without_optuna_the_request_is_refused(
@@ -51,19 +90,57 @@ def test_without_optuna_the_request_is_refused(
 ) -> None:
     monkeypatch.setitem(sys.modules, "optuna", None)
     assert main(["sweep", "study=search"]) == 2
-    told = capsys.readouterr().err
-    assert "study=search needs Optuna and Hydra's sweeper for it; pip install 'convnext-roadmap[search]'" in told
+    assert "study=search needs Optuna; pip install 'convnext-roadmap[search]'" in capsys.readouterr().err
+
+
+def test_a_dry_run_says_what_is_varied_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sweep", "--dry-run", *SEARCH, f"runs_dir={tmp_path}/runs"]) == 0
+    out = capsys.readouterr().out
+    assert "6 trials, proposed by nsgaii" in out
+    assert "kernel=k3,k7" in out.split()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_search_trains_prunes_and_shows_the_front(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The second of two trials is pruned after an epoch."""
+    trials = iter(range(2))
+
+    def median_rule(composed: Composed, search: Search) -> Callable[[list[dict[str, Any]]], None] | None:
+        if next(trials) != 1:
+            return None
+
+        def judge(rows: list[dict[str, Any]]) -> None:
+            raise PrunedError(f"pruned after epoch {len(rows)}: for a test")
+
+        return judge
+
+    monkeypatch.setattr("roadmap.sweeps.pruning.median_rule", median_rule)
+    words = ["sweep", *SEARCH, "study.n_trials=2", f"runs_dir={tmp_path}"]
+    assert main(words) == 0
+    out, err = capfd.readouterr()
+    assert "2 of 2 trials to do" in out
+    assert ": 2 trials: 1 trained to the end, 1 pruned, 0 failed, 0 running" in out
+    assert "front: 1 of 1 designs" in out
+    assert "trial 1 pruned after epoch 1: for a test" in err.splitlines()
+    assert sorted(read_runs(tmp_path)[0]["status"]) == ["finished", "interrupted"]
+    (figure,) = (tmp_path / "searches").glob("*/pareto.png")
+    assert figure.stat().st_size > 10_000
+    assert main(words) == 0
+    out, err = capfd.readouterr()
+    assert "0 of 2 trials to do" in out
+    assert "trial 2" not in out
 
 
 def start(runs_dir: Path, *words: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "roadmap", *SEARCH, f"runs_dir={runs_dir}", *words]
+    command = [sys.executable, "-m", "roadmap", "sweep", *SEARCH, f"runs_dir={runs_dir}", *words]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
 
 
 def trials(runs_dir: Path) -> list[optuna.trial.FrozenTrial]:
-    (file,) = (runs_dir / "searches").glob("search-nano-digits-*/trials.db")
-    return optuna.load_study(study_name=file.parent.name, storage=f"sqlite:///{file}").trials
+    return SearchTrials(SearchSpace.of([*SEARCH, f"runs_dir={runs_dir}"], [])).all()
 
 
 def wait_for_runs(runs_dir: Path, count: int) -> None:
@@ -78,20 +155,14 @@ def test_a_search_that_is_killed_and_stopped_makes_the_trials_of_one_that_is_not
     whole = start(tmp_path / "whole")
     out, err = whole.communicate(timeout=300)
     assert whole.returncode == 0, err
-    assert "search-nano-digits-" in out
-    assert "6 trials: " in out
-    assert "0 failed" in out
+    assert ": 6 trials: " in out
 
     runs_dir = tmp_path / "stopped"
     killed = start(runs_dir)
     wait_for_runs(runs_dir, 2)
-    second = start(runs_dir)
-    assert "is being run by process" in second.communicate(timeout=300)[1]
-    assert second.returncode == 1
     killed.kill()
     killed.communicate()
-    before = [trial.state for trial in trials(runs_dir)]
-    assert before[-1] == optuna.trial.TrialState.RUNNING
+    assert trials(runs_dir)[-1].state == optuna.trial.TrialState.RUNNING
     interrupted = start(runs_dir)
     wait_for_runs(runs_dir, 4)
     interrupted.send_signal(signal.SIGTERM)
@@ -104,19 +175,25 @@ def test_a_search_that_is_killed_and_stopped_makes_the_trials_of_one_that_is_not
     assert resumed.returncode == 0, err
 
     for one, other in zip(trials(tmp_path / "whole"), trials(runs_dir), strict=True):
-        assert (one.number, one.state, one.params, one.values) == (
-            other.number,
-            other.state,
-            other.params,
-            other.values,
-        )
-        assert one.user_attrs["run_id"] == other.user_attrs["run_id"]
+        assert (one.state, one.params, one.values) == (other.state, other.params, other.values)
     runs = [read_runs(folder)[0].set_index("run_id") for folder in (tmp_path / "whole", runs_dir)]
     assert runs[0]["status"].to_dict() == runs[1]["status"].to_dict()
     assert runs[0]["top1"].dropna().to_dict() == runs[1]["top1"].dropna().to_dict()
-    (figure,) = (runs_dir / "searches").glob("*/pareto.png")
-    assert figure.stat().st_size > 10_000
 
     more = start(runs_dir, "study.n_trials=7")
     assert "1 of 7 trials to do" in more.communicate(timeout=300)[0]
     assert len(trials(runs_dir)) == 7
+
+
+@pytest.mark.slow
+def test_two_commands_and_their_workers_train_each_trial_once(tmp_path: Path) -> None:
+    commands = [start(tmp_path), start(tmp_path, "engine=laptop")]
+    for command in commands:
+        _, err = command.communicate(timeout=600)
+        assert command.returncode == 0, err
+    found = trials(tmp_path)
+    assert len(found) == 6
+    assert all(trial.state.is_finished() for trial in found)
+    runs, _ = read_runs(tmp_path)
+    assert len(runs) == 6
+    assert set(runs["status"]) <= {"finished", "interrupted"}
