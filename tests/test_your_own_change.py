@@ -49,7 +49,7 @@ def commands() -> list[str]:
 def test_a_change_touches_three_files() -> None:
     third = PAGE[PAGE.index("## A fourteenth change") : PAGE.index("### A second one")]
     touched = re.findall(r"^(?:\+\+\+ b/|# )((?:roadmap|conf|my_conf)/\S+)$", third, flags=re.MULTILINE)
-    assert touched == ["roadmap/schema/design.py", "conf/squeeze_excitation/r4.yaml", "my_conf/path/excited.yaml"]
+    assert touched == ["roadmap/schema/design.py", "roadmap/networks/rows.py", "my_conf/path/excited.yaml"]
 
 
 # one Python for all commands, most of whose time would be its start
@@ -87,7 +87,7 @@ def test_the_commands_of_the_page_work(answers: dict[str, tuple[int, str]], comm
 CHECKS = """
 import itertools, json, sys, torch, roadmap
 from roadmap.config.compose import compose
-from roadmap.networks.flops import count
+from roadmap.networks.flops import count_flops
 counts = {}
 steps = ["resnet50", "inverted_bottleneck", "separate_downsampling"]
 for step, axis in itertools.product(steps, json.loads(sys.argv[1])):
@@ -96,7 +96,7 @@ for step, axis in itertools.product(steps, json.loads(sys.argv[1])):
     network = roadmap.build(*words)
     counted = roadmap.cost(network, 32)
     scaled = asked.recipe.network.layer_scale is not None
-    assert counted == count(asked.design, 32, network.num_classes, scaled), (words, counted)
+    assert counted == count_flops(asked.design, 32, network.num_classes, scaled), (words, counted)
     network(torch.randn(4, 3, 32, 32)).square().mean().backward()
     assert all(p.grad is not None for p in network.parameters()), words
     assert asked.experiment().run_id != plain.run_id, words

@@ -22,7 +22,7 @@ from roadmap.formatting import listed
 from roadmap.networks.flops import composed_flops
 from roadmap.networks.match_flops import Matching, matched
 from roadmap.schema.baseline_model import BaselineModel
-from roadmap.schema.design import AXES, LATER_AXES, Design
+from roadmap.schema.design import ADDED_AXES, AXES, Design
 from roadmap.schema.experiment import Experiment, Settings
 from roadmap.schema.recipe import Recipe
 from roadmap.schema.regime import Regime
@@ -45,10 +45,11 @@ def by_size(size: str, values: Mapping[str, Any], *, _root_: DictConfig) -> Any:
 
 
 OmegaConf.register_new_resolver("by_size", by_size, replace=True)
-# What `later_axes` in conf/config.yaml stands for: each axis at the default of its field, an option without a file.
-for axis, default in LATER_AXES.items():
-    ConfigStore.instance().store(group=axis, name=default, node={AXES[axis]: default}, package="design")
-ConfigStore.instance().store("later_axes", {"defaults": [{axis: default} for axis, default in LATER_AXES.items()]})
+# `added_axes` in conf/config.yaml: the config groups of the axes that have no files, each at its default.
+for name, axis in ADDED_AXES.items():
+    for option in axis.options:
+        ConfigStore.instance().store(group=name, name=option, node={name: option}, package="design")
+ConfigStore.instance().store("added_axes", {"defaults": [{name: axis.default} for name, axis in ADDED_AXES.items()]})
 
 
 @dataclass(frozen=True)

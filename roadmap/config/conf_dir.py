@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from roadmap.schema.design import LATER_AXES
+from roadmap.schema.design import ADDED_AXES
 
 
 def config_dir() -> Path:
@@ -14,5 +14,5 @@ def config_dir() -> Path:
 
 def group_options(group: str) -> set[str]:
     """The names that ``group=`` takes without folders of the user's own; none where it is no group."""
-    later = {LATER_AXES[group]} if group in LATER_AXES else set()
-    return {file.stem for file in (config_dir() / group).glob("*.yaml") if group} | later
+    added = ADDED_AXES[group].options if group in ADDED_AXES else ()
+    return {file.stem for file in (config_dir() / group).glob("*.yaml") if group} | {*added}

@@ -1,6 +1,6 @@
 """The design record: one value for each axis of the network."""
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, get_args
 
 import msgspec
 from msgspec import Meta
@@ -17,11 +17,11 @@ Kernel = Annotated[int, Meta(ge=1, le=1023)]
 class Design(Record):
     """One point of the design space between (and beside) ResNet-50 and ConvNeXt-T; arXiv:2201.03545, section 2.
 
-    Frozen and hashable. Defaults live in ``conf/``, where each axis is a config group. Only an axis that older records
-    do not name has its default here: at that value it is not logged, and ``conf/`` has a file for each other option.
-    How to add one, in three places: ``docs/your_own_change.md``.
+    Frozen and hashable. Each axis is a config group; the defaults of the paper's axes are in ``conf/``. An axis added
+    later has its default and its options here. Runs at that default are logged without the axis, so that they keep
+    their run_id. ``docs/your_own_change.md`` shows how to add an axis.
 
-    Raises RequestError for an unknown option, a value out of range, and options that do not go together.
+    Raises RequestError for an unknown option, a value out of range, and options that exclude each other.
     """
 
     place: ClassVar[str] = "design"
@@ -55,13 +55,27 @@ class Design(Record):
             )
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, as they are logged and hashed: without what is at its default, which older records lack."""
-        return {key: value for key, value in super().to_dict().items() if value != LATER_AXES.get(key)}
+        """Plain values, as they are logged and hashed: without the added axes that are at their default."""
+        return {
+            key: value
+            for key, value in super().to_dict().items()
+            if key not in ADDED_AXES or value != ADDED_AXES[key].default
+        }
 
 
 # Config group -> field of Design, in the order of the roadmap. Only the stage ratio has a field of another name.
 AXES = {"stage_ratio" if name == "depths" else name: name for name in Design.__struct_fields__}
-# The axes that older records do not name, and the option that these are at.
-LATER_AXES: dict[str, str] = {
-    field.name: field.default for field in msgspec.structs.fields(Design) if not field.required
+
+
+class AddedAxis(NamedTuple):
+    """An axis added after the paper's, with all its options."""
+
+    default: str
+    options: tuple[str, ...]
+
+
+ADDED_AXES = {
+    field.name: AddedAxis(field.default, get_args(field.type))
+    for field in msgspec.structs.fields(Design)
+    if not field.required
 }
