@@ -7,6 +7,7 @@ process of its own; times are wall-clock from the command to its end, memory is 
 """
 
 import argparse
+import gzip
 import json
 import subprocess
 import sys
@@ -16,14 +17,16 @@ from pathlib import Path
 
 import numpy as np
 
-EXAMPLES = Path(__file__).parent.parent / "runs" / "examples" / "nano-digits"
+EXAMPLES = Path(__file__).parent.parent / "runs" / "examples" / "nano-digits.runs.jsonl.gz"
 EPOCHS = 300
 HISTORY = "import roadmap, sys; print(len(roadmap.load_history(sys.argv[1])))"
 
 
 def make(folder: Path, runs: int) -> None:
     """``runs`` folders of finished runs, each of the examples' variants with many seeds."""
-    examples = [json.loads(file.read_text()) for file in sorted(EXAMPLES.glob("*-s0-*/summary.json"))]
+    lines = map(json.loads, gzip.decompress(EXAMPLES.read_bytes()).splitlines())
+    summaries = [line["summary"] for line in lines if "summary" in line]
+    examples = [summary for summary in summaries if summary["seed"] == 0]
     rng = np.random.default_rng(0)
     for number in range(runs):
         seed, which = divmod(number, len(examples))

@@ -50,7 +50,7 @@ def draw(browser: Any) -> None:
 
 
 if __name__ == "__main__":
-    if main(["report", str(DOCS.parent / "runs" / "examples" / "nano-digits"), "-o", str(REPORT)]):
+    if main(["report", str(DOCS.parent / "runs" / "examples" / "nano-digits.runs.jsonl.gz"), "-o", str(REPORT)]):
         raise SystemExit(1)
     with sync_playwright() as playwright:
         draw(playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"]))

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from roadmap.networks.measured_flops import cost
     from roadmap.networks.weights import load_weights
     from roadmap.plots.command import figure
+    from roadmap.runs.export import export
     from roadmap.runs.reading import load_history, load_runs
     from roadmap.versions import __version__ as __version__
 
@@ -18,6 +19,7 @@ __all__ = [
     "build",
     "compare",
     "cost",
+    "export",
     "figure",
     "load_bench",
     "load_evaluations",
@@ -33,6 +35,7 @@ _HOMES = {
     "cost": "roadmap.networks.measured_flops",
     "load_weights": "roadmap.networks.weights",
     "compare": "roadmap.comparison.compare",
+    "export": "roadmap.runs.export",
     "figure": "roadmap.plots.command",
     "load_evaluations": "roadmap.evaluation.reading",
     "load_bench": "roadmap.bench.reading",

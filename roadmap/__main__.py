@@ -22,6 +22,7 @@ COMMANDS = {
     "compare": "a table of logged runs: means over seeds, gaps with intervals and p-values, the verdict on the paper",
     "status": "where sweeps stand: done, running, interrupted, failed, missing, and the time left",
     "attribution": "what each change is worth given the others: leave-one-out, add-one-in, Shapley value",
+    "export": "runs in one file, which every command reads like a folder of runs",
     "diff": "what two runs differ in: config, code, environment, result",
     "bench": "GFLOPs (MACs), parameters, images/s, latency and memory of steps and rivals, measured here",
     "doctor": "the environment and what this machine can do",
@@ -46,6 +47,7 @@ MODULES = {
     "doctor": "doctor.command",
     "figure": "plots.command",
     "report": "report.command",
+    "export": "runs.export_command",
 }
 
 USAGE = """usage: roadmap COMMAND [group=option | setting=value …] [--config-dir DIR] [-v | -q]

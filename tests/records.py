@@ -1,16 +1,49 @@
 """Run records for tests: those of the example runs, changed where a test needs it, and written as run folders."""
 
+import atexit
 import copy
+import gzip
 import json
 import shutil
+import tempfile
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from roadmap.runs.sweep_plan import write_sweep
 
-EXAMPLES = Path(__file__).parent.parent / "runs" / "examples" / "nano-digits"
-STUDIES = Path(__file__).parent.parent / "runs" / "studies"
+COMMITTED = Path(__file__).parent.parent / "runs"
+EXPORTED = COMMITTED / "examples" / "nano-digits.runs.jsonl.gz"
+ROBUSTNESS = COMMITTED / "studies" / "nano-digits-robustness.runs.jsonl.gz"
+
+
+def unpacked(file: Path) -> Path:
+    """The run folders of a committed file, as they were before it was exported; deleted when the process ends."""
+    root = tempfile.TemporaryDirectory(prefix="roadmap-tests-")
+    atexit.register(root.cleanup)
+    folder = Path(root.name, file.name.partition(".")[0])
+    for line in gzip.decompress(file.read_bytes()).splitlines():
+        record = json.loads(line)
+        if "summary" in record:
+            files = {"summary.json": json.dumps(record["summary"], indent=1)}
+            found = record.get("evaluations", {})
+            files |= {f"evaluations/{key}.json": json.dumps(evaluated) for key, evaluated in found.items()}
+        elif "overrides" in record:
+            files = {f".hydra/{name}.yaml": record[name] for name in ("config", "overrides")}
+        elif "columns" in record:
+            rows = zip(*record["columns"].values(), strict=True)
+            lines = [json.dumps(dict(zip(record["columns"], row, strict=True))) for row in rows]
+            files = {"metrics.jsonl": "".join(f"{line}\n" for line in lines)}
+        else:
+            continue
+        for name, text in files.items():
+            path = folder / record["run"] / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+    return folder
+
+
+EXAMPLES = unpacked(EXPORTED)
 
 
 @cache
@@ -46,8 +79,13 @@ def example(step: str, seed: int = 0) -> Path:
 
 def evaluation(step: str, seed: int = 0) -> Path:
     """The record of one of the committed evaluations on corrupted images."""
-    (file,) = STUDIES.glob(f"nano-digits-robustness/nano-digits-{step}-s{seed}-*/evaluations/*.json")
+    (file,) = _robustness().glob(f"nano-digits-{step}-s{seed}-*/evaluations/*.json")
     return file
+
+
+@cache
+def _robustness() -> Path:
+    return unpacked(ROBUSTNESS)
 
 
 def bench(step: str) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from roadmap.__main__ import COMMANDS, MODULES, main
 from roadmap.cli.arguments import Parser
 from roadmap.config.compose import compose, launcher_of, options_of
 from roadmap.evaluation.request import evaluation_request, of_evaluation
+from tests.records import EXAMPLES
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -244,7 +245,7 @@ def test_python_on_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.M
     if not blocks:
         return
     monkeypatch.chdir(tmp_path)
-    shutil.copytree(ROOT / "runs" / "examples" / "nano-digits", tmp_path / "runs")
+    shutil.copytree(EXAMPLES, tmp_path / "runs")
     state = roadmap.build("regime=tiny", "step=separate_downsampling").state_dict()
     for block in blocks:
         exec(compile(block, page.name, "exec"), {"state_dict": dict(state)})

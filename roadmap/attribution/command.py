@@ -19,6 +19,7 @@ from roadmap.config.overrides import key_of
 from roadmap.errors import RequestError
 from roadmap.formatting import csv, printable
 from roadmap.networks.flops import composed_flops
+from roadmap.runs.records import is_place
 from roadmap.runs.sweep_plan import read_sweeps
 from roadmap.steps.path import Step, compose_path
 from roadmap.sweeps.studies import Orders
@@ -91,7 +92,7 @@ def _words_are_no_files(options: argparse.Namespace) -> None:
     """``--json runs/`` and ``--json regime=tiny`` mean: print json, of runs/ or of the regime."""
     for name in FORMATS:
         value = getattr(options, name)
-        if value and (Path(value).is_dir() or "=" in value):
+        if value and (is_place(value) or "=" in value):
             options.overrides.append(value)
             setattr(options, name, "-")
 

@@ -10,8 +10,7 @@ import pandas as pd
 from msgspec import UNSET, UnsetType
 
 from roadmap.errors import RequestError
-from roadmap.runs.exclude import files_below
-from roadmap.untrusted_io import parse_json
+from roadmap.runs.records import files_below, is_file, is_place, read_json
 from roadmap.validation import FileRecord, Int64, converted
 
 Places = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
@@ -117,20 +116,23 @@ def _flat(record: Record, row: Record) -> dict[str, Any]:
 
 def _files(place: Path) -> list[Path]:
     """The files of benches at a place."""
-    if place.is_dir():
-        files = [file for file in files_below(place, "*.json") if file.parent.name == "bench" or file.parent == place]
+    if is_place(place) and not is_file(place):
+        skipped: list[str] = []
+        files = files_below(place, "*.json", skipped)
+        files = [file for file in files if file.parent.name == "bench" or file.parent == place]
         files = [file for file in files if file.name != "summary.json" and not file.name.startswith(".")]
         if not files:
-            raise RequestError(f"no bench in {place}; `roadmap bench` writes them into runs_dir/bench")
+            nothing = f"no bench in {place}; `roadmap bench` writes them into runs_dir/bench"
+            raise RequestError(skipped[0] if skipped else nothing)
         return files
-    if not place.is_file():
+    if not is_file(place):
         raise RequestError(f"no bench {place}; name a file or a folder of `roadmap bench`")
     return [place]
 
 
 def _read(file: Path) -> Record:
     try:
-        record = parse_json(file.read_text(encoding="utf-8"))
+        record = read_json(file)
     except (OSError, ValueError) as error:
         raise RequestError(f"cannot read {file} as a bench: {error}") from error
     if not isinstance(record, dict) or "bench_id" not in record or not isinstance(record.get("rows"), list):

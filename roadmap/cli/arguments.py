@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from roadmap.errors import RequestError
+from roadmap.runs.records import exported_part
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,8 +74,11 @@ def checked_overrides(words: list[str]) -> list[str]:
 
 def folders_and_overrides(words: list[str]) -> tuple[list[str], list[str]]:
     """Words that name folders of runs, and overrides of the config; a folder's name may hold = too."""
-    overrides = [word for word in words if "=" in word and not os.path.exists(word) and "://" not in word]
-    return [word for word in words if word not in overrides], overrides
+
+    def is_override(word: str) -> bool:
+        return "=" in word and "://" not in word and not os.path.exists(word) and not exported_part(word)
+
+    return [word for word in words if not is_override(word)], [word for word in words if is_override(word)]
 
 
 def chosen_runs(folders: list[str], expression: str | None = None) -> "pd.DataFrame":

@@ -4,13 +4,13 @@ import argparse
 import gc
 import logging
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from roadmap.cli.arguments import Parser, chosen_runs, folders_and_overrides, say_skipped, write_text
 from roadmap.cli.watch import follow
 from roadmap.errors import RequestError
 from roadmap.formatting import aligned, csv, printable
+from roadmap.runs.records import is_place
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -119,13 +119,13 @@ def _folders_are_runs(options: argparse.Namespace) -> argparse.Namespace:
     """``--json runs/`` means: print json, of runs/."""
     for name in FORMATS:
         value = getattr(options, name)
-        if value and Path(value).is_dir():
+        if value and is_place(value):
             options.runs.append(value)
             setattr(options, name, "-")
-    if options.robustness and Path(options.robustness).is_dir():
+    if options.robustness and is_place(options.robustness):
         options.runs.append(options.robustness)
         options.robustness = ""
-    if options.pareto and Path(options.pareto).is_dir():
+    if options.pareto and is_place(options.pareto):
         options.runs.append(options.pareto)
         options.pareto = "gmacs"
     return options
@@ -215,7 +215,7 @@ def _screen(options: argparse.Namespace) -> tuple[str, bool]:
     from roadmap.runs.run_progress import underway
     from roadmap.runs.select import where
 
-    there = [folder for folder in options.runs if Path(folder).is_dir()]
+    there = [folder for folder in options.runs if is_place(folder)]
     runs, _ = read_runs(there)
     runs = where(runs, options.where) if options.where and len(runs) else runs
     if not len(runs):

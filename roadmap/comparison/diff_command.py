@@ -9,6 +9,7 @@ from roadmap.cli.arguments import Parser
 from roadmap.errors import RequestError
 from roadmap.formatting import aligned, printable
 from roadmap.runs.predictions import PREDICTIONS
+from roadmap.runs.records import is_file
 
 if TYPE_CHECKING:
     from roadmap.comparison.run_diff import Entry
@@ -46,7 +47,7 @@ def _paired(first: str, second: str) -> list[str]:
     from roadmap.evaluation.reading import paired_files
 
     files = [("", Path(first) / PREDICTIONS, Path(second) / PREDICTIONS)]
-    files = [pair for pair in files if pair[1].is_file() and pair[2].is_file()]
+    files = [pair for pair in files if is_file(pair[1]) and is_file(pair[2])]
     said: dict[str, str] = {}
     files += [(f"{words}: ", one, other) for words, one, other in paired_files(first, second)]
     for words, one, other in files:

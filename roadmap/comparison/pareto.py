@@ -18,6 +18,7 @@ from roadmap.errors import RequestError
 from roadmap.formatting import aligned, listed
 from roadmap.runs.identity import check_comparable
 from roadmap.runs.reading import definition_keys
+from roadmap.runs.records import exported_part
 from roadmap.steps.rerun_commands import logged_overrides
 
 AXES = ("gmacs", "params")  # of COSTS, those that are a design's own
@@ -132,7 +133,8 @@ def train_again(folder: str, step: str, seeds: range, apart: bool) -> str | None
         return None
     kept = [word for word in logged if word.partition("=")[0].split(".")[0] not in OWN_TO_A_SEARCH]
     kept = [word for word in kept if word.partition("=")[0] not in ("data.holdout", "step")]
-    place = Path(folder).parent
+    part = exported_part(folder)
+    place = Path(part[0] if part else folder).parent
     # apart from the search's, which are evaluated on other images
     place = place.with_name(f"{place.name}-front") if apart else place
     new = [f"runs_dir={place}", "data.holdout=0", f"seed={','.join(map(str, seeds))}"]

@@ -8,6 +8,7 @@ from typing import Any
 from roadmap.errors import RequestError
 from roadmap.flatten_dict import flatten_dict
 from roadmap.runs.reading import read_runs
+from roadmap.runs.records import is_place, read_text
 from roadmap.untrusted_io import parse_yaml
 
 CODE = ("git_commit", "versions")
@@ -45,7 +46,7 @@ class Entry:
 
 def one_run(place: str) -> dict[str, Any]:
     """The record of the run in a folder. RequestError where there is none, or more than one."""
-    folder = Path(place).parent if Path(place).is_file() else Path(place)
+    folder = Path(place).parent if Path(place).is_file() and not is_place(place) else Path(place)
     runs, skipped = read_runs(folder)
     if len(runs) != 1:
         reason = skipped[0] if skipped and not len(runs) else f"there are {len(runs)} runs in it"
@@ -73,7 +74,7 @@ def _part(record: Mapping[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
 def _settings(record: Mapping[str, Any]) -> dict[str, Any]:
     """How a run was carried out, from its composed config, where that is there."""
     try:
-        config = parse_yaml((Path(record["path"]) / ".hydra" / "config.yaml").read_text(encoding="utf-8"))
+        config = parse_yaml(read_text(Path(record["path"], ".hydra", "config.yaml")))
     except (OSError, ValueError):
         return {}
     if not isinstance(config, dict):

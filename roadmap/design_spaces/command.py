@@ -8,6 +8,7 @@ import pandas as pd
 
 from roadmap.cli.arguments import chosen_runs
 from roadmap.errors import RequestError
+from roadmap.runs.records import is_file
 from roadmap.runs.sweep_plan import HEADER, read_sweep, read_sweeps
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def _named(folders: list[str], expression: str | None) -> dict[str, pd.DataFrame
 
 def _runs(folder: Path, expression: str | None) -> pd.DataFrame:
     """The runs in a folder, or of a sweep where the folder is its plan."""
-    if not (folder / HEADER).exists():
+    if not is_file(folder / HEADER):
         return chosen_runs([str(folder)], expression)
     sweep = read_sweep(folder)
     runs = chosen_runs([str(sweep.runs_dir)], expression)

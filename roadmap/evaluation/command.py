@@ -15,6 +15,7 @@ from roadmap.cli.arguments import (
 )
 from roadmap.errors import RequestError
 from roadmap.formatting import printable
+from roadmap.runs.records import exported_part, is_place
 from roadmap.runs.run_folder import SUMMARY
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 def main(arguments: list[str]) -> int:
     options = _parser().parse_intermixed_args(arguments)
-    if options.json and Path(options.json).is_dir():
+    if options.json and is_place(options.json):
         # `--json runs/` means: print json, of runs/
         options.overrides, options.json = [*options.overrides, options.json], "-"
     places, overrides = folders_and_overrides(options.overrides)
@@ -103,6 +104,8 @@ def _runs(places: list[str]) -> list[Path]:
     runs = []
     for name in places:
         place = Path(name)
+        if exported_part(name):
+            raise RequestError(f"{name} holds records of runs and not their weights; name run folders or a checkpoint")
         if "://" in name or not place.exists():
             raise RequestError(f"no folder or checkpoint {name}")
         if place.is_dir() and not (place / SUMMARY).is_file():
@@ -124,7 +127,8 @@ def _finished_below(folder: Path) -> list[Path]:
     finished = runs[runs["status"] == "finished"]
     if not len(finished):
         raise RequestError(f"no finished run in {folder}")
-    return [Path(path) for path in finished["path"]]
+    # exported runs have no weights
+    return [Path(path) for path in finished["path"] if not exported_part(path)]
 
 
 def _of_weights(overrides: list[str], options: argparse.Namespace) -> "tuple[list[EvaluationTask], str]":

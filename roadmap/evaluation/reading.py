@@ -10,8 +10,8 @@ import pandas as pd
 
 from roadmap.errors import RequestError
 from roadmap.runs.evaluation_record import EVALUATIONS, read_record, whole_record
-from roadmap.runs.exclude import files_below
 from roadmap.runs.reading import Folders
+from roadmap.runs.records import files_below, is_file, is_place
 from roadmap.untrusted_io import reason
 
 Folder = str | os.PathLike[str]
@@ -42,8 +42,8 @@ def load_evaluations(folders: Folders) -> pd.DataFrame:
 def read_evaluations(folders: Folders) -> tuple[pd.DataFrame, list[str]]:
     """The table of ``load_evaluations``, and a sentence about each record that was skipped."""
     rows: list[dict[str, Any]] = []
-    skipped = []
-    for file in _files([folders] if isinstance(folders, str | os.PathLike) else folders):
+    skipped: list[str] = []
+    for file in _files([folders] if isinstance(folders, str | os.PathLike) else folders, skipped):
         try:
             record = whole_record(file)
         except (OSError, ValueError) as error:
@@ -76,9 +76,9 @@ def paired_files(first: Folder, second: Folder) -> Iterator[tuple[str, Path, Pat
 def _predictions(folder: Folder) -> dict[tuple[Any, ...], tuple[str, Path]]:
     """Of a run's evaluations with predictions, by how they were made: what was evaluated, and the file."""
     found = {}
-    for file in _files([folder]):
+    for file in _files([folder], []):
         record, predictions = read_record(file), file.with_suffix(".npz")
-        if record is not None and predictions.is_file():
+        if record is not None and is_file(predictions):
             checkpoint = record["checkpoint"]
             words = (
                 f"{record['data']} at {record['image_size']} pixels, {checkpoint['weights']} of {checkpoint['file']}"
@@ -87,12 +87,12 @@ def _predictions(folder: Folder) -> dict[tuple[Any, ...], tuple[str, Path]]:
     return found
 
 
-def _files(folders: Any) -> Iterator[Path]:
+def _files(folders: Any, skipped: list[str]) -> Iterator[Path]:
     for folder in folders:
         place = Path(folder)
-        if place.is_file():
+        if is_file(place):
             yield place
-        elif place.is_dir():
-            yield from files_below(place, f"{EVALUATIONS}/*.json")
+        elif is_place(place):
+            yield from files_below(place, f"{EVALUATIONS}/*.json", skipped)
         else:
             raise RequestError(f"no folder {place}")

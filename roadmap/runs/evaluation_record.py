@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from roadmap.errors import WorkError
+from roadmap.runs.records import read_json
 from roadmap.runs.run_folder import write_whole
-from roadmap.untrusted_io import parse_json
 from roadmap.validation import FileRecord, Int64, converted, shown
 
 EVALUATIONS = "evaluations"
@@ -100,7 +100,7 @@ def read_record(file: Path) -> EvaluationRecord | None:
 
 def whole_record(file: Path) -> EvaluationRecord:
     """A record. Raises OSError where it cannot be read, and ValueError where it is none or a damaged one."""
-    record: EvaluationRecord = parse_json(file.read_text(encoding="utf-8"))
+    record: EvaluationRecord = read_json(file)
     converted(record, Evaluation)
     return record
 

@@ -1,13 +1,21 @@
-"""The histories of many runs in one table, by polars' parser of JSON lines; what it cannot take, line by line."""
+"""The histories of many runs in one table, by polars' parser of JSON lines; what it cannot take, line by line.
+
+Exported runs have their metrics as columns already.
+"""
 
 import os
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
+from roadmap.errors import RequestError
+from roadmap.runs.exported import opened
+from roadmap.runs.records import exported_part
 from roadmap.runs.run_folder import read_metrics
 from roadmap.untrusted_io import parse_json
 
@@ -25,14 +33,25 @@ def read_histories(files: Sequence[Path]) -> tuple[pd.DataFrame, np.ndarray, lis
 
     Rows of a file keep their order. A line that is no JSON object with an epoch is skipped and its file named.
     """
-    layouts = [_layout(file) for file in files]
+    exported: dict[str, dict[str, int]] = defaultdict(dict)  # the number of each run's file, by exported file
+    layouts: dict[int, Layout] = {}
+    for number, file in enumerate(files):
+        if part := exported_part(file):
+            exported[part[0]][os.path.dirname(part[1])] = number
+        else:
+            layouts[number] = _layout(file)
     parts: list[tuple[pd.DataFrame, np.ndarray]] = []
-    broken = [number for number, layout in enumerate(layouts) if layout is None]
-    for layout in dict.fromkeys(layout for layout in layouts if layout):
-        alike = [number for number, other in enumerate(layouts) if other == layout]
+    skipped = []
+    for source, number_of in exported.items():
+        try:
+            parts += _exported(source, number_of)
+        except RequestError as error:
+            skipped.append(str(error).removeprefix("cannot read "))
+    broken = [number for number, layout in layouts.items() if layout is None]
+    for layout in dict.fromkeys(layout for layout in layouts.values() if layout):
+        alike = [number for number, other in layouts.items() if other == layout]
         for numbers in _bisected(files, alike, layout, parts):
             broken.append(numbers)
-    skipped = []
     for number in sorted(broken):
         rows, lost = _line_by_line(files[number])
         parts += [(pd.DataFrame(rows), np.full(len(rows), number))] if rows else []
@@ -45,6 +64,26 @@ def read_histories(files: Sequence[Path]) -> tuple[pd.DataFrame, np.ndarray, lis
     if len(parts) > 1:
         table, owner = table.iloc[order].reset_index(drop=True), owner[order]
     return table, owner, skipped
+
+
+def _exported(source: str, number_of: dict[str, int]) -> Iterator[tuple[pd.DataFrame, np.ndarray]]:
+    """The rows of runs in an exported file, a table for each set of columns, and the number of each row's run."""
+    alike: dict[tuple[str, ...], list[tuple[list[np.ndarray], int]]] = defaultdict(list)
+    for run, columns in opened(source).metrics():
+        if run in number_of:
+            arrays = [_array(values, int if name == "epoch" else float) for name, values in columns.items()]
+            alike[tuple(columns)].append((arrays, number_of[run]))
+    for names, runs in alike.items():
+        together = map(np.concatenate, zip(*(arrays for arrays, _ in runs), strict=True))
+        table = pd.DataFrame(dict(zip(names, together, strict=True)))
+        yield table, np.repeat([number for _, number in runs], [len(arrays[0]) for arrays, _ in runs])
+
+
+def _array(values: list[Any], kind: type) -> np.ndarray:
+    with suppress(TypeError, ValueError, OverflowError):
+        if (array := np.array(values, kind)).ndim == 1:  # None is NaN
+            return array
+    return pd.Series(values, dtype=object).to_numpy()
 
 
 def _layout(file: Path) -> Layout:

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from roadmap.errors import RequestError
+from roadmap.runs.records import is_file, is_place, read_bytes
 from roadmap.runs.run_folder import write_whole
 
 PREDICTIONS = "predictions.npz"
@@ -72,20 +73,21 @@ def write_predictions(file: Path, predictions: Predictions) -> None:
 def read_predictions(path: str | os.PathLike[str]) -> Predictions:
     """The predictions of a run's folder, or of a file. Raises RequestError where there are none to be read."""
     path = Path(path)
-    file = path / PREDICTIONS if path.is_dir() else path
-    if not file.is_file():
-        if path.is_dir():
+    is_run = is_place(path) and not is_file(path)
+    file = path / PREDICTIONS if is_run else path
+    if not is_file(file):
+        if is_run:
             raise RequestError(
                 f"{path} has no {PREDICTIONS}; train it with save_predictions=true, "
                 "or start its command again with that while its last checkpoint is there"
             )
         raise RequestError(f"no file {file}; it wants a run's folder or its {PREDICTIONS}")
     try:
-        with open(file, "rb") as opened:
-            if not zipfile.is_zipfile(opened):  # np.load would take it for a pickle
-                raise ValueError("it is no whole archive")
-            with np.load(opened, allow_pickle=False) as entries:
-                return _checked({name: entries[name] for name in entries.files})
+        archive = io.BytesIO(read_bytes(file))
+        if not zipfile.is_zipfile(archive):  # np.load would take it for a pickle
+            raise ValueError("it is no whole archive")
+        with np.load(archive, allow_pickle=False) as entries:
+            return _checked({name: entries[name] for name in entries.files})
     except UNREADABLE as error:
         reason = f"no entry {error}" if isinstance(error, KeyError) else " ".join(str(error).split())[:120]
         raise RequestError(

@@ -11,11 +11,10 @@ import pandas as pd
 
 from roadmap.errors import RequestError
 from roadmap.gc_paused import gc_paused
-from roadmap.runs.evaluation_record import EVALUATIONS
-from roadmap.runs.exclude import APART
+from roadmap.runs.records import exported_part, is_place, read_json, run_paths
 from roadmap.runs.run_folder import METRICS, SUMMARY
 from roadmap.schema.summary import NUMBERS, Summary
-from roadmap.untrusted_io import parse_json, reason
+from roadmap.untrusted_io import reason
 from roadmap.validation import converted
 
 Folders = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
@@ -30,7 +29,8 @@ WANDB = "wandb://"
 def load_runs(folders: Folders) -> pd.DataFrame:
     """One row a run under ``folders``, searched recursively: the fields of its summary.json, and its ``path``.
 
-    A folder below with a file ``.apart`` is left out: it is read when it is named itself, as the example runs are.
+    A place may be a file of ``roadmap export`` too, or such a file's path and a run in it, and a folder may hold such
+    files. A folder below with a file ``.exclude`` is left out: it is read when it is named itself, as the examples are.
     ``wandb://ENTITY/PROJECT`` among them is a project at Weights & Biases, read through its API.
 
     Accuracies in percent, times in seconds, memory in GiB, MACs and parameters ×10⁹ and ×10⁶. Fields that an older
@@ -62,24 +62,31 @@ def _warn(skipped: list[str]) -> None:
 def read_runs(folders: Folders) -> tuple[pd.DataFrame, list[str]]:
     """The table of ``load_runs``, and a sentence about each record that was skipped."""
     with gc_paused():
-        return _read_runs(folders)
+        summaries, skipped = read_summaries(folders)
+        return runs_table(summaries), skipped
 
 
-def _read_runs(folders: Folders) -> tuple[pd.DataFrame, list[str]]:
+def read_summaries(folders: Folders) -> tuple[list[Row], list[str]]:
+    """The record of each run with its ``path``, and a sentence about each record that was skipped."""
     summaries: dict[str, Row] = {}
     skipped: list[str] = []
     for summary in _summaries(folders, skipped):
         other = summaries.get(summary["run_id"])
         if other is None or (summary.get("ended") or "") > (other.get("ended") or ""):
             summaries[summary["run_id"]] = summary
+    return list(summaries.values()), skipped
+
+
+def runs_table(summaries: list[Row]) -> pd.DataFrame:
+    """The table of ``load_runs`` of records."""
     if not summaries:
-        return pd.DataFrame(columns=[*FIELDS, "path"]), skipped
-    runs = pd.DataFrame(list(summaries.values()))
+        return pd.DataFrame(columns=[*FIELDS, "path"])
+    runs = pd.DataFrame(summaries)
     runs = runs.reindex(columns=[*FIELDS, *(name for name in runs if name not in FIELDS)])
     for name in NUMBERS:
         # a column that is None in every run would be of objects
         runs[name] = pd.to_numeric(runs[name])
-    return runs, skipped
+    return runs
 
 
 def definition_keys(runs: pd.DataFrame) -> list[bytes]:
@@ -94,7 +101,7 @@ def read_history(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
 
     marks = runs[["run_id", "variant", "step", "seed"]].reset_index(drop=True)
     files = [Path(path) / METRICS for path in runs["path"]]
-    here = [number for number, file in enumerate(files) if file.is_file()]
+    here = [number for number, file in enumerate(files) if exported_part(file) or file.is_file()]
     rows, owner, skipped = read_histories([files[number] for number in here])
     owner = marks.index.to_numpy()[here][owner]
     rows = rows.drop(columns=[name for name in marks if name in rows])
@@ -117,15 +124,15 @@ def _summaries(folders: Folders, skipped: list[str]) -> Iterator[Row]:
             from roadmap.tracking.wandb_runs import wandb_summaries
 
             yield from wandb_summaries(place)
-        elif os.path.isdir(place):
-            for path in _walk(place, skipped):
+        elif is_place(place):
+            for path in run_paths(place, skipped):
                 try:
                     yield _read_summary(path) | {"path": path}
                 except (OSError, ValueError) as error:
                     skipped.append(f"{os.path.join(path, SUMMARY)}: {reason(error)}")
         elif os.path.exists(place):
             # as a shell's runs/* brings them
-            skipped.append(f"{place}: no folder")
+            skipped.append(f"{place}: no folder and no file of `roadmap export`")
         else:
             raise RequestError(f"no folder {place}")
 
@@ -133,11 +140,9 @@ def _summaries(folders: Folders, skipped: list[str]) -> Iterator[Row]:
 def _read_summary(folder: str) -> Row:
     """A run's record with what grouping needs. Raises ValueError."""
     try:
-        with open(os.path.join(folder, SUMMARY), "rb") as opened:
-            text = opened.read()
+        row = read_json(os.path.join(folder, SUMMARY))
     except FileNotFoundError:
         raise ValueError("is not there, so nothing says what was run") from None
-    row = parse_json(text)
     record = msgspec.structs.asdict(converted(row, Summary))
     row = {name: record.get(name, value) for name, value in row.items()} | {"schema": record["schema"]}
     if row.get("definition") is None:
@@ -151,27 +156,3 @@ def _definition_by_name(summary: Row) -> dict[str, Any]:
     """For records from before runs said what defines them: their conditions as far as they have names."""
     keys = ("design", "recipe", "data", "seed", "epochs", "batch_size", "image_size", "precision")
     return {BY_NAME: True} | {key: summary[key] for key in keys if key in summary}
-
-
-def _walk(folder: str, skipped: list[str], named: bool = True) -> Iterator[str]:
-    """Folders of runs, in the order of their names. A folder with metrics but no summary is half a run."""
-    below, is_run, apart = [], False, False
-    try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.name in (SUMMARY, METRICS):
-                    is_run = True
-                elif entry.name == APART:
-                    apart = not named
-                elif not entry.name.startswith(".") and entry.name not in ("checkpoints", "wandb", EVALUATIONS):
-                    below += [entry.path] if entry.is_dir(follow_symlinks=False) else []
-    except OSError as error:
-        # taken away while it is read, or another user's
-        skipped.append(f"{folder}: {error.strerror}")
-        return
-    if apart:
-        return
-    if is_run:
-        yield folder
-    for path in sorted(below):
-        yield from _walk(path, skipped, named=False)

@@ -2,6 +2,7 @@
 
 import os
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import pandas as pd
 
 from roadmap.formatting import duration
+from roadmap.runs.exported import opened
+from roadmap.runs.records import exported_part
 from roadmap.runs.run_folder import METRICS
 from roadmap.schema.summary import EpochRow
 from roadmap.untrusted_io import parse_json
@@ -37,10 +40,11 @@ class RunProgress:
 def progress(folder: str | os.PathLike[str], epochs: float) -> RunProgress | None:
     """How far the run in a folder is of ``epochs``; None in its first."""
     file = Path(folder) / METRICS
-    row = _last_row(file)
+    part = exported_part(folder)
+    row = _epoch_row(opened(part[0]).last_rows.get(part[1])) if part else _last_row(file)
     if row is None or row.top1 is None:
         return None
-    silent = time.time() - file.stat().st_mtime
+    silent = 0.0 if part else time.time() - file.stat().st_mtime
     return RunProgress(row.epoch, epochs, row.top1, row.seconds or 0.0, silent)
 
 
@@ -80,10 +84,16 @@ def _last_row(file: Path) -> EpochRow | None:
     except OSError:
         return None
     for line in reversed(lines):
-        try:
-            row: EpochRow = converted(parse_json(line), EpochRow)
-        except ValueError:
-            continue
-        if row.top1 is not None:
-            return row
+        with suppress(ValueError):
+            if row := _epoch_row(parse_json(line)):
+                return row
     return None
+
+
+def _epoch_row(value: Any) -> EpochRow | None:
+    """A line of metrics, or None where it has no accuracy."""
+    try:
+        row: EpochRow = converted(value, EpochRow)
+    except ValueError:
+        return None
+    return row if row.top1 is not None else None

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from roadmap.errors import RequestError
+from roadmap.runs.exported import opened
+from roadmap.runs.records import exported_files, exported_part, read_json, read_json_lines
 from roadmap.runs.run_folder import one_name, write_whole
-from roadmap.untrusted_io import parse_json
 from roadmap.validation import FileRecord, Int64, converted
 
 FOLDER, HEADER, RUNS = "sweeps", "sweep.json", "plan.jsonl"
@@ -110,9 +111,9 @@ def read_sweep(path: Path) -> Sweep:
     """The plan in a sweep's folder. Raises RequestError, naming the file, where it is not whole."""
     file = path / HEADER
     try:
-        header = parse_json(file.read_text(encoding="utf-8"))
+        header = read_json(file)
         file = path / RUNS
-        runs = [parse_json(line) for line in file.read_text(encoding="utf-8").splitlines()]
+        runs = read_json_lines(file)
     except OSError as error:
         raise RequestError(f"cannot read {file}: {error.strerror}") from error
     except ValueError as error:
@@ -131,10 +132,14 @@ def read_sweep(path: Path) -> Sweep:
 
 
 def sweep_folders(runs_dir: str | Path) -> Iterator[Path]:
-    """The folders of the sweeps under ``runs_dir``, by name."""
-    yield from (file.parent for file in sorted((Path(runs_dir) / FOLDER).glob(f"*/{HEADER}")))
+    """The folders of the sweeps under ``runs_dir``, by name; those in an exported file where it is one."""
+    if part := exported_part(runs_dir):
+        yield from (Path(part[0], FOLDER, name) for name in opened(part[0]).sweeps if not part[1])
+    else:
+        yield from (file.parent for file in sorted((Path(runs_dir) / FOLDER).glob(f"*/{HEADER}")))
 
 
 def read_sweeps(runs_dir: str | Path) -> list[Sweep]:
-    """The plans of all sweeps under ``runs_dir``."""
-    return [read_sweep(folder) for folder in sweep_folders(runs_dir)]
+    """The plans of all sweeps under ``runs_dir``, and of those in exported files there."""
+    places = dict.fromkeys([Path(runs_dir), *exported_files(runs_dir)])
+    return [read_sweep(folder) for place in places for folder in sweep_folders(place)]

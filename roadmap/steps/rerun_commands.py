@@ -7,6 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from roadmap.errors import RequestError
+from roadmap.runs.records import read_text
 from roadmap.steps.path import PathRow, Step, compose_path
 from roadmap.untrusted_io import parse_yaml
 
@@ -16,8 +17,7 @@ WORD = re.compile(r"[+~]*\w[\w./@:-]*=")
 def logged_overrides(folder: str) -> tuple[str, ...] | None:
     """The overrides that a run was started with, or None where its folder does not say, or has other words there."""
     try:
-        text = (Path(folder) / ".hydra" / "overrides.yaml").read_text(encoding="utf-8")
-        overrides = parse_yaml(text)
+        overrides = parse_yaml(read_text(Path(folder, ".hydra", "overrides.yaml")))
     except (OSError, ValueError):
         return None
     if not isinstance(overrides, list) or not all(isinstance(override, str) for override in overrides):

@@ -12,6 +12,7 @@ from roadmap.cli.arguments import Parser, folders_and_overrides, say_skipped
 from roadmap.cli.watch import follow
 from roadmap.errors import RequestError
 from roadmap.formatting import aligned, listed, printable
+from roadmap.runs.records import is_file, is_place
 from roadmap.runs.run_lock import RunLock, held, holder
 from roadmap.runs.sweep_plan import FOLDER, HEADER, Sweep, read_sweep, sweep_folders
 
@@ -100,10 +101,10 @@ def look(places: Sequence[str]) -> Look:
 
 def _sweeps_in(place: Path) -> tuple[Path, list[Path]]:
     """The folder of runs that a place means, and the folders of its sweeps."""
-    if not place.is_dir():
+    if not is_place(place):
         raise RequestError(f"{place} is no folder" if place.exists() else f"no folder {place}")
     whole = place.absolute()
-    if (whole / HEADER).exists():
+    if is_file(whole / HEADER):
         return whole.parent.parent, [whole]
     if whole.name == FOLDER:
         return whole.parent, list(sweep_folders(whole.parent))

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from roadmap.runs.reading import read_runs
+from roadmap.runs.records import exported_part
 from roadmap.runs.run_folder import SUMMARY
 from roadmap.runs.run_progress import RunProgress, progress
 from roadmap.sweeps.estimate import ENOUGH_RUNS, Array, estimate, shared
@@ -76,6 +77,8 @@ def read_records(runs_dir: str, sweeps: Sequence["Sweep"]) -> tuple[pd.DataFrame
 
     And a sentence about each record that cannot be read.
     """
+    if exported_part(runs_dir):
+        return read_runs(runs_dir)
     planned = {run["run_id"] for sweep in sweeps for run in sweep.runs}
     with os.scandir(runs_dir) as entries:
         folders = [

@@ -118,7 +118,7 @@ def test_what_is_set_apart_is_read_when_it_is_named(tmp_path: Path) -> None:
     write(tmp_path / "apart", run)
     evaluate(run, folder_of(tmp_path / "apart", run))
     assert len(roadmap.load_evaluations(tmp_path)) == 7
-    (tmp_path / "apart" / ".apart").touch()
+    (tmp_path / "apart" / ".exclude").touch()
     assert len(roadmap.load_evaluations(tmp_path)) == 0
     assert len(roadmap.load_evaluations(tmp_path / "apart")) == 7
 

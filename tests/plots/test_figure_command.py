@@ -10,9 +10,7 @@ import pytest
 import roadmap
 from roadmap.__main__ import main
 from roadmap.errors import RequestError
-
-EXAMPLES = Path(__file__).parent.parent.parent / "runs" / "examples" / "nano-digits"
-
+from tests.records import EXAMPLES
 
 PATH = """name: short
 steps:

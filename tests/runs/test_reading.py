@@ -11,7 +11,7 @@ import pytest
 
 import roadmap
 from roadmap.errors import RequestError
-from tests.records import EXAMPLES, record, write
+from tests.records import COMMITTED, EXAMPLES, EXPORTED, record, write
 
 COLUMNS = ["seed", "epoch", "top1"]
 
@@ -107,7 +107,7 @@ def test_a_missing_folder_is_an_error_and_a_file_is_passed_over(tmp_path: Path) 
         roadmap.load_runs(tmp_path / "nowhere")
     (tmp_path / "roadmap.png").touch()
     write(tmp_path / "runs", record("gelu", 0, 80.0))
-    with pytest.warns(UserWarning, match="roadmap.png: no folder"):
+    with pytest.warns(UserWarning, match="roadmap.png: no folder and no file of `roadmap export`"):
         assert len(roadmap.load_runs([tmp_path / "roadmap.png", tmp_path / "runs"])) == 1
 
 
@@ -170,7 +170,7 @@ def test_many_files_of_two_kinds_and_one_that_is_broken_in_the_middle(tmp_path: 
 def test_what_is_set_apart_is_read_when_it_is_named(tmp_path: Path) -> None:
     for place in ("own", "kept/deep/old"):
         write(tmp_path / place, record("gelu", len(place), 90.0))
-    (tmp_path / "kept" / ".apart").touch()
+    (tmp_path / "kept" / ".exclude").touch()
     assert list(roadmap.load_runs(tmp_path)["seed"]) == [3]
     assert list(roadmap.load_runs(tmp_path / "kept")["seed"]) == [13]
     assert list(roadmap.load_runs(tmp_path / "kept" / "deep")["seed"]) == [13]
@@ -178,6 +178,7 @@ def test_what_is_set_apart_is_read_when_it_is_named(tmp_path: Path) -> None:
 
 
 def test_the_examples_do_not_mix_with_the_runs_of_a_clone() -> None:
-    runs = roadmap.load_runs(EXAMPLES.parent.parent)
+    runs = roadmap.load_runs(COMMITTED)
     assert not runs["path"].str.contains("/examples/|/studies/").any()
-    assert len(roadmap.load_runs(EXAMPLES)) == 51
+    assert len(roadmap.load_runs(COMMITTED / "examples")) == 102
+    assert len(roadmap.load_runs(EXPORTED)) == 51

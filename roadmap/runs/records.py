@@ -1,0 +1,157 @@
+"""Where records lie: in folders, or in an exported file, whose inside has paths as a folder's has.
+
+Every reader of runs goes through these functions, so ``FILE.runs.jsonl.gz`` and ``FILE.runs.jsonl.gz/RUN`` are read
+wherever a folder of runs and a run's folder are.
+"""
+
+import os
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from functools import cache
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from roadmap.errors import RequestError
+from roadmap.runs.exported import SUFFIX, ExportedRuns, opened
+from roadmap.untrusted_io import parse_json
+
+Place = str | os.PathLike[str]
+EXCLUDE = ".exclude"  # a folder with a file of this name is read only when it is named itself
+RECORDS = ("summary.json", "metrics.jsonl")  # either of them makes a folder a run's
+NO_RUNS = ("checkpoints", "wandb", "evaluations")
+
+
+def exported_part(path: Place) -> tuple[str, str] | None:
+    """The exported file that a path is or leads into, and the rest of the path; None for every other path."""
+    text = os.fspath(path)
+    end = text.find(SUFFIX)
+    while end >= 0:
+        end += len(SUFFIX)
+        if text[end : end + 1] in ("", "/") and os.path.isfile(text[:end]):
+            return text[:end], text[end:].strip("/")
+        end = text.find(SUFFIX, end)
+    return None
+
+
+def is_place(path: Place) -> bool:
+    """Whether runs may be read from there: a folder, or an exported file or what is in it."""
+    return os.path.isdir(path) or exported_part(path) is not None
+
+
+def is_file(path: Place) -> bool:
+    """Whether there is a record or predictions with that path."""
+    if not (part := exported_part(path)):
+        return os.path.isfile(path)
+    try:
+        opened(part[0]).content(part[1])
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def read_json(path: Place) -> Any:
+    """A record. Raises OSError, or ValueError in words."""
+    if part := exported_part(path):
+        return opened(part[0]).content(part[1])
+    with open(path, "rb") as file:
+        return parse_json(file.read())
+
+
+def read_json_lines(path: Place) -> list[Any]:
+    """The lines of a plan. Raises OSError, or ValueError in words."""
+    if not (part := exported_part(path)):
+        return [parse_json(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
+    lines = opened(part[0]).content(part[1])
+    if not isinstance(lines, list):
+        raise ValueError("it is no list")
+    return lines
+
+
+def read_text(path: Place) -> str:
+    """A text of YAML. Raises OSError or ValueError."""
+    if part := exported_part(path):
+        return str(opened(part[0]).content(part[1]))
+    return Path(path).read_text(encoding="utf-8")
+
+
+def read_bytes(path: Place) -> bytes:
+    """A file of predictions. Raises OSError."""
+    if part := exported_part(path):
+        return bytes(opened(part[0]).content(part[1]))
+    return Path(path).read_bytes()
+
+
+def run_paths(place: str, skipped: list[str]) -> Iterator[str]:
+    """The paths of all runs in a place, in the order of their names; in an exported file by a pattern too.
+
+    What cannot be read below the place is named in ``skipped``. Raises RequestError for a place that cannot be read.
+    """
+    if part := exported_part(place):
+        file, rest = part
+        exported = opened(file)
+        chosen = [rest] if rest in exported.runs else [run for run in exported.runs if fnmatchcase(run, rest or "*")]
+        if rest and not chosen:
+            raise RequestError(f"no run {rest} in {file}")
+        yield from (f"{file}/{run}" for run in chosen)
+    else:
+        yield from _walk(place, skipped)
+
+
+def _walk(folder: str, skipped: list[str], named: bool = True) -> Iterator[str]:
+    """Folders of runs, and the runs in exported files. A folder with metrics but no summary is half a run."""
+    below, is_run = [], False
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name in RECORDS:
+                    is_run = True
+                elif entry.name == EXCLUDE and not named:
+                    return
+                elif not entry.name.startswith(".") and entry.name not in NO_RUNS:
+                    exported = entry.name.endswith(SUFFIX) and entry.is_file()
+                    below += [entry.path] if exported or entry.is_dir(follow_symlinks=False) else []
+    except OSError as error:
+        # taken away while it is read, or another user's
+        skipped.append(f"{folder}: {error.strerror}")
+        return
+    if is_run:
+        yield folder
+    for path in sorted(below):
+        if not path.endswith(SUFFIX) or os.path.isdir(path):
+            yield from _walk(path, skipped, named=False)
+        elif exported_or_skipped(path, skipped):
+            yield from run_paths(path, skipped)
+
+
+def exported_or_skipped(file: Place, skipped: list[str]) -> ExportedRuns | None:
+    """The exported runs in a file, or None and a sentence in ``skipped``."""
+    try:
+        return opened(os.fspath(file))
+    except RequestError as error:
+        skipped.append(str(error).removeprefix("cannot read "))
+        return None
+
+
+def files_below(named: Path, pattern: str, skipped: list[str]) -> list[Path]:
+    """The files below a place that match ``**/pattern``, in order, without those of excluded folders."""
+
+    @cache
+    def excluded(folder: Path) -> bool:
+        return folder != named and ((folder / EXCLUDE).exists() or excluded(folder.parent))
+
+    if part := exported_part(named):
+        file, rest = part
+        places = [place for place in opened(file).places() if place.startswith(rest and f"{rest}/")]
+        return sorted(Path(file, place) for place in places if PurePosixPath(place).match(pattern))
+    found = [file for file in named.rglob(pattern) if not excluded(file.parent)]
+    for exported in named.rglob(f"*{SUFFIX}"):
+        if not excluded(exported.parent) and exported.is_file() and exported_or_skipped(exported, skipped):
+            found += files_below(exported, pattern, skipped)
+    return sorted(found)
+
+
+def exported_files(folder: Place) -> list[Path]:
+    """The exported file that a place is, or those directly in a folder."""
+    if part := exported_part(folder):
+        return [Path(part[0])] if not part[1] else []
+    return sorted(file for file in Path(folder).glob(f"*{SUFFIX}") if file.is_file())
