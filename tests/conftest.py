@@ -1,5 +1,6 @@
 """Fixtures that several test modules share."""
 
+import logging
 from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
@@ -30,6 +31,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def one_thread_a_worker() -> None:
     """pytest-xdist runs a worker a core."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def messages_reach_caplog() -> None:
+    """Hydra leaves the root logger at the level ERROR."""
+    logging.getLogger("roadmap").setLevel(logging.INFO)
 
 
 @pytest.fixture(scope="session", autouse=True)
