@@ -18,8 +18,7 @@ from roadmap.errors import RequestError
 from roadmap.formatting import aligned, listed
 from roadmap.runs.identity import check_comparable
 from roadmap.runs.reading import definition_keys
-from roadmap.runs.records import exported_part
-from roadmap.steps.rerun_commands import logged_overrides
+from roadmap.runs.records import exported_part, logged_overrides
 
 AXES = ("gmacs", "params")  # of COSTS, those that are a design's own
 COLUMNS = ("point", "variant", "n", "top1", "top1_std", "low", "high", "gmacs", "params_m", "mark", "command")

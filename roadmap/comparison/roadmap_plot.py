@@ -111,7 +111,6 @@ def _layers(
     bars = [colors[kind] for kind in kinds]
     fill = alt.Scale(domain=kinds, range=[color if filled else "transparent" for color, filled in bars])
     stroke = alt.Scale(domain=kinds, range=[color for color, _ in bars])
-    dash = alt.Scale(domain=kinds, range=[[1, 0] if filled else [3, 2] for _, filled in bars])
     legend = alt.Legend(columns=len(kinds) if lanes == 1 else 2, symbolType="square")
     rectangles = base.transform_filter("datum.drawn != null").mark_rect(strokeWidth=1.2)
     layers = [
@@ -122,7 +121,6 @@ def _layers(
             y2="bottom:Q",
             fill=alt.Fill("kind:N", scale=fill, legend=legend),
             stroke=alt.Stroke("kind:N", scale=stroke),
-            strokeDash=alt.StrokeDash("kind:N", scale=dash),
             tooltip=_tooltip(),
         ),
         base.transform_filter("datum.top1_std != null")

@@ -1,1 +1,1 @@
-"""The HTML report."""
+"""``roadmap report``: logged runs as one self-contained HTML page. Never imports torch."""

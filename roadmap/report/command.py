@@ -22,9 +22,8 @@ def main(arguments: list[str]) -> int:
     file = Path(options.output)
     if file.suffix.lower() not in (".html", ".htm"):
         raise RequestError(f"cannot write a report as '{file.suffix}'; choose .html")
-    from roadmap.report.page import page
-    from roadmap.report.payload import payload
-    from roadmap.report.records import curves
+    from roadmap.report.build import page_context
+    from roadmap.report.page import render
     from roadmap.runs.reading import read_history, read_runs
 
     runs, skipped = read_runs(folders)
@@ -37,8 +36,7 @@ def main(arguments: list[str]) -> int:
         from roadmap.bench.reading import load_bench
 
         benches = load_bench(options.bench)
-    shown = payload(runs, folders, overrides, options.config_dir, skipped, benches)
-    text = page(shown, curves(history, runs))
+    text = render(page_context(runs, history, folders, overrides, options.config_dir, skipped, benches))
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         write_whole(file, text)

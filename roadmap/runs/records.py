@@ -5,6 +5,7 @@ wherever a folder of runs and a run's folder are.
 """
 
 import os
+import re
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from functools import cache
@@ -13,11 +14,12 @@ from typing import Any
 
 from roadmap.errors import RequestError
 from roadmap.runs.exported import SUFFIX, ExportedRuns, opened
-from roadmap.untrusted_io import parse_json
+from roadmap.untrusted_io import parse_json, parse_yaml
 
 Place = str | os.PathLike[str]
 EXCLUDE = ".exclude"  # a folder with a file of this name is read only when it is named itself
 RECORDS = ("summary.json", "metrics.jsonl")  # either of them makes a folder a run's
+OVERRIDE = re.compile(r"[+~]*\w[\w./@:-]*=")
 NO_RUNS = ("checkpoints", "wandb", "evaluations")
 
 
@@ -72,6 +74,18 @@ def read_text(path: Place) -> str:
     if part := exported_part(path):
         return str(opened(part[0]).content(part[1]))
     return Path(path).read_text(encoding="utf-8")
+
+
+def logged_overrides(run: Place) -> tuple[str, ...] | None:
+    """The overrides that a run was started with; None if its records do not say, or hold other words there."""
+    try:
+        overrides = parse_yaml(read_text(Path(run, ".hydra", "overrides.yaml")))
+    except (OSError, ValueError):
+        return None
+    if not isinstance(overrides, list) or not all(isinstance(override, str) for override in overrides):
+        return None
+    # any other word could be an option of the command that they are put into
+    return tuple(overrides) if all(OVERRIDE.match(override) for override in overrides) else None
 
 
 def read_bytes(path: Place) -> bytes:

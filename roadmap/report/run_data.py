@@ -1,0 +1,123 @@
+"""The runs of a report as JSON values: rows of the table, what differs between runs, learning curves."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from roadmap.comparison.run_diff import CODE, ENVIRONMENT, RESULT
+from roadmap.flatten_dict import flatten_dict
+
+METRICS = ("top1", "val_loss", "train_loss")
+MAX_POINTS, MAX_ALL_POINTS, MIN_POINTS = 120, 150_000, 12  # of a curve, and of a metric in all curves
+# Field of a run -> header of its column, and the format of its numbers.
+COLUMNS = {
+    "status": ("status", ""),
+    "regime": ("regime", ""),
+    "data": ("data", ""),
+    "variant": ("variant", ""),
+    "recipe": ("recipe", ""),
+    "seed": ("seed", ".0f"),
+    "epochs": ("epochs", ".0f"),
+    "top1": ("top-1 (%)", ".2f"),
+    "top5": ("top-5 (%)", ".2f"),
+    "gmacs": ("GMACs", ".4g"),
+    "params_m": ("params (M)", ".2f"),
+    "images_per_second": ("images/s", ".0f"),
+    "peak_memory_gb": ("memory (GiB)", ".2f"),
+    "train_seconds": ("training (s)", ".0f"),
+    "device": ("device", ""),
+    "ended": ("ended (UTC)", ""),
+    "name": ("name", ""),
+    "notes": ("notes", ""),
+    "error": ("error", ""),
+    "run_id": ("run", ""),
+    "folder": ("folder", ""),
+}
+
+
+def json_value(value: Any) -> Any:
+    """A value of a record as JSON has it: None for what is missing or not finite, text for what is no plain value."""
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    if isinstance(value, float | np.floating):
+        number = float(value)
+        return int(number) if number.is_integer() else float(f"{number:.8g}") if math.isfinite(number) else None
+    if isinstance(value, dict | list | tuple):
+        return json.dumps(value, ensure_ascii=False, default=str)
+    return None if value is pd.NaT else json_value(value.item()) if hasattr(value, "item") else str(value)
+
+
+def run_table(runs: pd.DataFrame, folders: Sequence[str]) -> dict[str, Any]:
+    """The cells of the table of all runs as text, without columns that are empty: ``keys``, ``titles``, ``rows``."""
+    shown = runs.assign(folder=[short_path(str(path), folders) for path in runs["path"]])
+    shown["ended"] = [time[:16].replace("T", " ") if isinstance(time, str) else None for time in runs["ended"]]
+    columns = {name: [_cell(value, COLUMNS[name][1]) for value in shown[name]] for name in COLUMNS if name in shown}
+    columns = {name: cells for name, cells in columns.items() if any(cells)}
+    titles = [COLUMNS[name][0] for name in columns]
+    return {"keys": [*columns], "titles": titles, "rows": [list(row) for row in zip(*columns.values(), strict=True)]}
+
+
+def _cell(value: Any, form: str) -> str:
+    return "" if pd.isna(value) else format(value, form) if form else str(value)
+
+
+def short_path(path: str, folders: Sequence[str]) -> str:
+    """A run's folder from the named one on, so that a page that is passed on does not show what lies above."""
+    for folder in folders:
+        if Path(path).is_relative_to(folder):
+            return (Path(folder).resolve().name / Path(path).relative_to(folder)).as_posix()
+    return path
+
+
+def varying_fields(runs: pd.DataFrame) -> dict[str, dict[str, list[Any]]]:
+    """By kind, as in `roadmap diff`, the fields that are not equal in all runs, each with its values by run."""
+    records = {"Config": [*runs["definition"]]}
+    for kind, names in {"Code version": CODE, "Environment": ENVIRONMENT, "Result": RESULT}.items():
+        records[kind] = runs[[name for name in names if name in runs]].to_dict("records")
+    found = {kind: _varying(rows) for kind, rows in records.items()}
+    return {kind: fields for kind, fields in found.items() if fields}
+
+
+def _varying(records: Sequence[Mapping[Any, Any]]) -> dict[str, list[Any]]:
+    rows = [{key: json_value(value) for key, value in flatten_dict(record).items()} for record in records]
+    columns = {name: [row.get(name) for row in rows] for name in dict.fromkeys(name for row in rows for name in row)}
+    return {name: values for name, values in columns.items() if len({(type(value), value) for value in values}) > 1}
+
+
+def curves(history: pd.DataFrame, runs: pd.DataFrame) -> dict[str, Any]:
+    """``runs``: for each of ``runs`` the number of its list in ``epochs`` and a list per metric, or None.
+
+    Long curves are thinned alike, so that those of equally long runs share their epochs; the last epoch always stays.
+    ``thinned`` is whether any curve was.
+    """
+    found: list[Any] = [None] * len(runs)
+    epochs: dict[tuple[int, ...], int] = {}
+    points = max(min(MAX_POINTS, MAX_ALL_POINTS // len(runs)), MIN_POINTS)
+    longest = int(history["epoch"].max()) if len(history) else 0
+    kept = _thinned(history, runs, points) if len(history) else history
+    numbers = [_rounded(kept[metric]) if metric in kept else None for metric in METRICS]
+    places = {run_id: place for place, run_id in enumerate(runs["run_id"])}
+    for run_id, rows in kept.groupby("run_id", sort=False).indices.items() if len(kept) else ():
+        grid = epochs.setdefault(tuple(kept["epoch"].to_numpy()[rows].tolist()), len(epochs))
+        found[places[run_id]] = [grid, *(values and [values[row] for row in rows] for values in numbers)]
+    return {"epochs": [*map(list, epochs)], "metrics": METRICS, "runs": found, "thinned": points < longest}
+
+
+def _thinned(history: pd.DataFrame, runs: pd.DataFrame, points: int) -> pd.DataFrame:
+    """Every nth epoch of long histories, and the last; of an epoch that was logged twice the later row."""
+    history = history.drop_duplicates(["run_id", "epoch"], keep="last").sort_values("epoch", kind="stable")
+    epoch = history["epoch"].fillna(0).astype(int)
+    last = epoch.groupby(history["run_id"]).transform("max")
+    planned = history["run_id"].map(runs.set_index("run_id")["epochs"]).fillna(0)
+    stride = np.ceil(np.maximum(planned, last) / points).astype(int)
+    return history.assign(epoch=epoch)[((epoch - 1) % stride == 0) | (epoch == last)]
+
+
+def _rounded(values: pd.Series) -> list[float | None]:
+    numbers = pd.to_numeric(values, errors="coerce").to_numpy(dtype=float, na_value=np.nan)
+    return [float(f"{number:.5g}") if math.isfinite(number) else None for number in numbers]
