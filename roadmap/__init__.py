@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from roadmap.comparison.compare import compare
     from roadmap.config.build import build
     from roadmap.evaluation.reading import load_evaluations
-    from roadmap.networks.measured_flops import cost
+    from roadmap.networks.flops import cost
     from roadmap.networks.weights import load_weights
     from roadmap.plots.command import figure
     from roadmap.runs.export import export
@@ -32,7 +32,7 @@ __all__ = [
 _HOMES = {
     "__version__": "roadmap.versions",
     "build": "roadmap.config.build",
-    "cost": "roadmap.networks.measured_flops",
+    "cost": "roadmap.networks.flops",
     "load_weights": "roadmap.networks.weights",
     "compare": "roadmap.comparison.compare",
     "export": "roadmap.runs.export",

@@ -15,10 +15,10 @@ from roadmap.cli.arguments import (
     override_parser,
     write_text,
 )
+from roadmap.config.build import network_cost
 from roadmap.config.overrides import key_of
 from roadmap.errors import RequestError
 from roadmap.formatting import csv, printable
-from roadmap.networks.flops import composed_flops
 from roadmap.runs.records import is_place
 from roadmap.runs.sweep_plan import read_sweeps
 from roadmap.steps.path import Step, compose_path
@@ -115,7 +115,7 @@ def attributed(
     from roadmap.attribution.attribution import attribute, count
     from roadmap.attribution.change_subsets import Sets
 
-    sets = Sets.of(lattice, composed_flops)
+    sets = Sets.of(lattice, network_cost)
     if runs is None:
         return count(sets), steps, []
     here = [header for header in _plans(folders) if _is_on(header, values)]

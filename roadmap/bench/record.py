@@ -17,8 +17,7 @@ from roadmap.bench.interleaved_timing import Mode, Say, Turn, take_turns
 from roadmap.bench.models import Bench, BenchEntry
 from roadmap.bench.summaries import summarised
 from roadmap.bench.timing import Clock, clock
-from roadmap.config.build import build_network
-from roadmap.config.network_cost import network_cost
+from roadmap.config.build import build_network, network_cost
 from roadmap.runs.run_folder import now, one_name, write_whole
 from roadmap.schema.experiment import Experiment
 from roadmap.training.summary import git_commit

@@ -9,9 +9,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from roadmap.config.build import build_network
+from roadmap.config.build import build_network, network_cost
 from roadmap.config.compose import Composed
-from roadmap.config.network_cost import network_cost
 from roadmap.runtime.device import autocast, is_out_of_memory
 
 Step = Callable[[], object]

@@ -1,35 +1,51 @@
-"""Overrides into networks: the one place where a composed config meets torch."""
+"""From a composed config to its network and the network's cost."""
 
-import torch
-from torch import nn
+from typing import TYPE_CHECKING
 
 from roadmap.config.compose import Composed, compose
 from roadmap.errors import RequestError
-from roadmap.networks.flops import Cost
-from roadmap.networks.measured_flops import cost
-from roadmap.networks.models import make_model
+from roadmap.networks.flops import Cost, cost, count_flops
 from roadmap.schema.design import Design
 from roadmap.schema.experiment import ImageSize
 from roadmap.validation import converted
 
+if TYPE_CHECKING:
+    from torch import nn
 
-def build(*overrides: str, num_classes: int | None = None) -> nn.Module:
-    """The network that the command line's grammar names: ``build("regime=tiny", "step=gelu", "kernel=k3")``.
 
-    ``num_classes`` is the regime's (1000, or 10 in nano) unless given. Weights are drawn from torch's global random
-    numbers. Raises RequestError for an unknown option or options that do not go together.
+def build(*overrides: str, num_classes: int | None = None) -> "nn.Module":
+    """Return the network of some overrides, as on the command line: ``build("regime=tiny", "step=gelu")``.
+
+    ``num_classes`` defaults to the regime's: 1000, or 10 in ``nano``. Initial weights are drawn from torch's global
+    random number generator. Raises RequestError for an unknown option or options that exclude each other.
     """
     return build_network(compose(overrides), num_classes)
 
 
-def build_network(composed: Composed, num_classes: int | None = None) -> nn.Module:
-    """The same from a composed config."""
+def build_network(composed: Composed, num_classes: int | None = None) -> "nn.Module":
+    """Return the network of a composed config; ``num_classes`` as in ``build``."""
+    from roadmap.networks.models import make_model
+
     classes = composed.values["regime"]["num_classes"] if num_classes is None else num_classes
     return make_model(composed.design, composed.recipe.network, classes, composed.values["image_size"])
 
 
-def design_cost(composed: Composed) -> Cost:
-    """What the network of a composed config costs at its image size, built without its weights and counted by torch."""
+def network_cost(composed: Composed) -> Cost:
+    """Return the cost of one image at the config's image size, counted without torch if the design is our own.
+
+    Raises RequestError if the network cannot take images of that size.
+    """
+    if not isinstance(composed.design, Design):
+        return measured_cost(composed)
+    values = composed.values
+    layer_scale = composed.recipe.network.layer_scale is not None
+    return count_flops(composed.design, values["image_size"], values["regime"]["num_classes"], layer_scale)
+
+
+def measured_cost(composed: Composed) -> Cost:
+    """Return the same cost, counted by torch on the network built on the meta device."""
+    import torch
+
     image_size = composed.values["image_size"]
     converted(image_size, ImageSize, "image_size")
     with torch.device("meta"):
@@ -39,6 +55,5 @@ def design_cost(composed: Composed) -> Cost:
     except RuntimeError as error:
         if isinstance(composed.design, Design):
             raise
-        # as far as a library says it: a kernel larger than what is left of the image, positions of another size
         reason = " ".join(str(error).split())[:300]
         raise RequestError(f"{composed.design.name} cannot take image_size={image_size}: {reason}") from error

@@ -19,7 +19,7 @@ from roadmap.config.hydra_errors import OTHER_GROUPS, hydra_errors, near
 from roadmap.config.overrides import MATCHING, SETTINGS, is_network, is_toggle, key_of, variant_name
 from roadmap.errors import RequestError
 from roadmap.formatting import listed
-from roadmap.networks.flops import composed_flops
+from roadmap.networks.flops import count_flops
 from roadmap.networks.match_flops import Matching, matched
 from roadmap.schema.baseline_model import BaselineModel
 from roadmap.schema.design import ADDED_AXES, AXES, Design
@@ -91,7 +91,9 @@ class Composed:
         if self.values["match_by"] == "depth":
             what, before, after = "blocks in the third stage", self.asked.depths[2], self.design.depths[2]
         change = f"{before} → {after}" if before != after else str(after)
-        return f"{name}: {what} {change} for {composed_flops(self).gmacs:.4g} GMACs (asked for {wanted:g})"
+        image_size, classes = self.values["image_size"], self.values["regime"]["num_classes"]
+        gmacs = count_flops(self.design, image_size, classes, self.recipe.network.layer_scale is not None).gmacs
+        return f"{name}: {what} {change} for {gmacs:.4g} GMACs (asked for {wanted:g})"
 
     @property
     def seeds(self) -> list[int]:

@@ -16,7 +16,7 @@ import yaml
 from packaging.requirements import Requirement  # comes with Hydra
 
 from roadmap.bench.environment import processor
-from roadmap.config.build import design_cost
+from roadmap.config.build import measured_cost
 from roadmap.config.compose import Composed
 from roadmap.config.conf_dir import config_dir
 from roadmap.data.image import UndecodableError, decode
@@ -156,7 +156,7 @@ def disk(composed: Composed, experiment: Experiment) -> Finding:
     free = shutil.disk_usage(folder).free
     # three checkpoints, each with weights, optimizer state and EMA
     copies = 1 + (2 if experiment.recipe.optimizer.name == "adamw" else 1) + (experiment.recipe.ema_decay is not None)
-    run = 3 * 4 * copies * design_cost(composed).params
+    run = 3 * 4 * copies * measured_cost(composed).params
     found = f"{free / 2**30:.1f} GiB free in {runs_dir}: {free // run:,} runs like this ({run / 2**20:.0f} MiB each)"
     return Finding("runs_dir", free >= run, found, "" if free >= run else "free some space, or choose another runs_dir")
 

@@ -1,25 +1,24 @@
-"""What a design costs, exactly and at once, from its rows: without torch, thousands of designs a second."""
+"""MACs, parameters and activations: of a design from its rows, without torch; of any module by torch's counter."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING
 
-from roadmap.errors import RequestError
 from roadmap.networks.rows import Conv, Layers, layout
-from roadmap.schema.baseline_model import BaselineModel
 from roadmap.schema.design import Design
 from roadmap.schema.experiment import ImageSize
-from roadmap.schema.recipe import Recipe
 from roadmap.validation import PositiveInt, converted
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one image.
+    """The cost of a network for one image.
 
-    ``macs``: multiply-accumulates of convolutions and matrix products, what the paper calls FLOPs; ``params``:
-    trainable parameters; ``activations``: elements that convolutions and linear layers put out, as pycls counts them
-    (arXiv:2003.13678).
+    ``macs``: multiply-accumulates of convolutions and matrix products, which the paper calls FLOPs.
+    ``params``: trainable parameters.
+    ``activations``: output elements of convolutions and linear layers, as in pycls (arXiv:2003.13678).
     """
 
     macs: int
@@ -37,34 +36,11 @@ class Cost:
         return self.params / 1e6
 
 
-class Composition(Protocol):
-    """What of a composed config tells the cost of its network."""
-
-    @property
-    def design(self) -> Design | BaselineModel: ...
-    @property
-    def recipe(self) -> Recipe: ...
-    @property
-    def values(self) -> Mapping[str, Any]: ...
-
-
-def composed_flops(composed: Composition) -> Cost:
-    """What the network of a composed config costs at its image size and the regime's number of classes.
-
-    Raises RequestError for an image too small for the network, and for a rival, which has no rows.
-    """
-    values = composed.values
-    if isinstance(composed.design, BaselineModel):
-        raise RequestError(f"model={composed.design.name} is not one of our own designs, which this is about")
-    layer_scale = composed.recipe.network.layer_scale is not None
-    return count_flops(composed.design, values["image_size"], values["regime"]["num_classes"], layer_scale)
-
-
 def count_flops(design: Design, image_size: int, num_classes: int, layer_scale: bool) -> Cost:
-    """Count one ``image_size`` × ``image_size`` RGB image through the network of a design.
+    """Return the cost of a design for one RGB image of ``image_size`` × ``image_size`` pixels.
 
-    ``layer_scale``: whether the recipe gives each block a factor per channel. Raises RequestError for an image that
-    would be less than a pixel in the last stage, and for a number of classes that is none.
+    ``layer_scale``: whether the recipe gives each block a factor per channel. Raises RequestError if the image is
+    smaller than the network's total stride.
     """
     converted(image_size, ImageSize, "image_size")
     converted(num_classes, PositiveInt, "num_classes")
@@ -91,7 +67,7 @@ class _Tally:
     activations: int = 0
 
     def add(self, layers: Layers, resolution: int, times: int = 1) -> int:
-        """Count the layers ``times`` over, from so many pixels a side; how many a side come out of them once."""
+        """Add the cost of the layers ``times`` over; returns the resolution after them."""
         for layer in layers:
             macs, params, activations = layer.cost(resolution)
             self.macs += times * macs
@@ -99,3 +75,49 @@ class _Tally:
             self.activations += times * activations
             resolution = layer.resized(resolution)
         return resolution
+
+
+def cost(network: "nn.Module", image_size: int = 224) -> Cost:
+    """Return the cost of a module for one RGB image of ``image_size`` × ``image_size`` pixels, by torch's FLOP counter.
+
+    Runs on the meta device: nothing is computed, and the network is not changed.
+    """
+    import torch
+    from torch import nn
+    from torch.func import functional_call
+    from torch.utils.flop_counter import FlopCounterMode
+
+    # they do not change shapes and have no MACs, but their meta kernels take three quarters of the time
+    without_macs = (nn.BatchNorm2d, nn.LayerNorm, nn.ReLU, nn.GELU)
+    meta = {name: tensor.to("meta") for name, tensor in [*network.named_parameters(), *network.named_buffers()]}
+    image = torch.empty(1, 3, image_size, image_size, device="meta")
+    activations = 0
+
+    def add_outputs(module: "nn.Module", args: "tuple[Tensor, ...]", output: "Tensor") -> None:
+        nonlocal activations
+        activations += output.numel()
+
+    hooks = [m.register_forward_hook(add_outputs) for m in network.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    skipped = [module for module in network.modules() if isinstance(module, without_macs)]
+    modes = [(module, module.training) for module in network.modules()]
+    counter = FlopCounterMode(display=False)
+    network.eval()
+    for module in skipped:
+        module.forward = _identity  # type: ignore[assignment]
+    try:
+        with torch.no_grad(), counter:
+            functional_call(network, meta, (image,))
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for module in skipped:
+            del module.forward
+        for each, training in modes:
+            each.training = training
+    flops = counter.get_total_flops()
+    # torch counts a multiply-accumulate as two
+    return Cost(flops // 2, sum(p.numel() for p in network.parameters()), activations)
+
+
+def _identity(x: "Tensor") -> "Tensor":
+    return x

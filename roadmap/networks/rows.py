@@ -221,18 +221,18 @@ def branch(design: Design, in_channels: int, width: int, stride: int) -> list[La
     spatial_channels = in_channels if first else hidden
     groups = spatial_channels if design.conv == "depthwise" else 1
     spatial = Conv("spatial", spatial_channels, spatial_channels, design.kernel, stride, groups)
-    enter, leave = Conv("enter", in_channels, hidden), Conv("leave", hidden, out_channels)
+    pw_in, pw_out = Conv("pw_in", in_channels, hidden), Conv("pw_out", hidden, out_channels)
 
     layers: list[Layer] = []
-    for row in [spatial, enter, leave] if first else [enter, spatial, leave]:
-        if row is enter and not every_norm:
+    for row in [spatial, pw_in, pw_out] if first else [pw_in, spatial, pw_out]:
+        if row is pw_in and not every_norm:
             layers.append(Norm("norm", in_channels))
-        if row is leave and not every_act:
+        if row is pw_out and not every_act:
             layers.append(Act("act"))
         layers.append(row)
         if every_norm:
             layers.append(Norm(f"{row.name}_norm", row.out_channels))
-        if every_act and row is not leave:
+        if every_act and row is not pw_out:
             layers.append(Act(f"{row.name}_act"))
     return layers
 

@@ -23,7 +23,7 @@ class Naming:
     block: dict[str, str]
 
 
-CONVNEXT_BLOCK = ("branch.spatial", "branch.norm", "branch.enter", "branch.leave", "scale.weight")
+CONVNEXT_BLOCK = ("branch.spatial", "branch.norm", "branch.pw_in", "branch.pw_out", "scale.weight")
 NAMINGS = (
     Naming(
         "this package",
@@ -37,12 +37,12 @@ NAMINGS = (
         {"conv1": "stem.conv", "bn1": "stem.norm", "fc": "head"},
         lambda stage: f"layer{stage + 1}",
         {
-            "conv1": "branch.enter",
-            "bn1": "branch.enter_norm",
+            "conv1": "branch.pw_in",
+            "bn1": "branch.pw_in_norm",
             "conv2": "branch.spatial",
             "bn2": "branch.spatial_norm",
-            "conv3": "branch.leave",
-            "bn3": "branch.leave_norm",
+            "conv3": "branch.pw_out",
+            "bn3": "branch.pw_out_norm",
             "downsample.0": "shortcut.conv",
             "downsample.1": "shortcut.norm",
         },

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from roadmap.cli.arguments import checked_overrides, override_parser, say_choices
-from roadmap.config.network_cost import network_cost
+from roadmap.config.build import network_cost
 from roadmap.formatting import aligned
 from roadmap.paper.published import EXCEPTIONS, published_steps
 from roadmap.steps.path import compose_path

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from roadmap.config.build import network_cost
 from roadmap.config.compose import Composed, compose
-from roadmap.config.network_cost import network_cost
 from roadmap.config.overrides import key_of
 from roadmap.errors import RequestError
 from roadmap.gc_paused import gc_paused

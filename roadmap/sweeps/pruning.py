@@ -5,9 +5,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from roadmap.config.build import network_cost
 from roadmap.config.compose import Composed
 from roadmap.errors import PrunedError
-from roadmap.networks.flops import composed_flops
 from roadmap.runs.reading import read_runs
 from roadmap.runs.run_folder import METRICS, read_metrics
 from roadmap.sweeps.search import Prune, Search
@@ -44,7 +44,7 @@ def peers(composed: Composed, cost: str | None) -> list[Curve]:
     wanted = _conditions(experiment.definition)
     runs = runs[(runs["status"] == "finished") & (runs["definition"].map(_conditions) == wanted)]
     if cost is not None:
-        runs = runs[runs[cost] <= getattr(composed_flops(composed), cost)]
+        runs = runs[runs[cost] <= getattr(network_cost(composed), cost)]
     curves = [{row["epoch"]: row["top1"] for row in read_metrics(Path(path) / METRICS)} for path in runs["path"]]
     # a run that was copied without its metrics has no curve
     return [curve for curve in curves if len(curve) == experiment.epochs]

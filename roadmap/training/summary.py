@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from roadmap.data import Loaders
-from roadmap.networks.measured_flops import cost
+from roadmap.networks.flops import cost
 from roadmap.runs.run_folder import now
 from roadmap.runtime.device import peak_memory_gb
 from roadmap.runtime.distributed import World

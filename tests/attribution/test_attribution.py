@@ -18,8 +18,8 @@ from roadmap.attribution.interactions_plot import interactions_chart
 from roadmap.attribution.subset_configs import Lattice
 from roadmap.attribution.text import record as as_record
 from roadmap.attribution.text import text
+from roadmap.config.build import network_cost
 from roadmap.errors import RequestError
-from roadmap.networks.flops import composed_flops
 from roadmap.runs.reading import load_runs
 from roadmap.steps.path import compose_path
 from tests.records import record, write
@@ -54,7 +54,7 @@ def lattice(folder: Path) -> Lattice:
 
 @pytest.fixture(scope="module")
 def sets(lattice: Lattice) -> Sets:
-    return Sets.of(lattice, composed_flops)
+    return Sets.of(lattice, network_cost)
 
 
 def run_of(lattice: Lattice, mask: int, seed: int, top1: float, **definition: Any) -> dict[str, Any]:
@@ -195,7 +195,7 @@ def test_changes_of_one_axis_share_sets(folder: Path) -> None:
         "name: kernels\nsteps: [{change: step=resnet50, name: start}, kernel=k5, kernel=k7]\n"
     )
     lattice = Lattice.of(compose_path(["path=kernels"], [str(folder)]), config_dirs=[str(folder)])
-    sets = Sets.of(lattice, composed_flops)
+    sets = Sets.of(lattice, network_cost)
     assert sets.same.tolist() == [0, 1, 2, 2]
     found = count(sets)
     kernel_5, kernel_7 = found.table["gmacs_shapley"]
@@ -248,7 +248,7 @@ def test_a_record_is_plain_json(lattice: Lattice, sets: Sets, tmp_path: Path) ->
 @pytest.mark.slow
 @pytest.mark.parametrize("regime", ["tiny", "base", "nano", "nano_base"])
 def test_the_papers_path_sums_and_has_the_golden_numbers_on_it(regime: str) -> None:
-    sets = Sets.of(Lattice.of(compose_path([f"regime={regime}"])), composed_flops)
+    sets = Sets.of(Lattice.of(compose_path([f"regime={regime}"])), network_cost)
     golden = json.loads(GOLDEN.read_text())[regime]
     table = count(sets).table
     for mask, name in zip(sets.path(), ["resnet50", *sets.names], strict=True):

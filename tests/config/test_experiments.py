@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from roadmap.config.build import design_cost
+from roadmap.config.build import measured_cost
 from roadmap.config.conf_dir import config_dir
 from roadmap.steps.path import compose_path
 
@@ -38,7 +38,7 @@ def test_an_experiment_is_the_whole_path_at_the_stated_cost(name: str) -> None:
     assert {(run.regime, run.image_size) for run in runs} == {(regime, image_size)}
     # at 224 pixels the golden costs are these networks'
     golden = [step["macs"] / 1e9 for step in GOLDEN[regime].values()]
-    gmacs = golden if image_size == 224 else [design_cost(step.composed).gmacs for step in steps]
+    gmacs = golden if image_size == 224 else [measured_cost(step.composed).gmacs for step in steps]
     total = 3 * len(seeds) * images * sum(each * run.epochs for each, run in zip(gmacs, runs, strict=True))
     text = (config_dir() / "experiment" / f"{name}.yaml").read_text()
     (stated,) = re.findall(r"Cost: (\S+) GMACs", text)

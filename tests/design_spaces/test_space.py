@@ -12,8 +12,7 @@ from roadmap.config.compose import compose
 from roadmap.config.conf_dir import config_dir
 from roadmap.design_spaces.space import Space, sample
 from roadmap.errors import RequestError
-from roadmap.networks.flops import count_flops
-from roadmap.networks.measured_flops import cost
+from roadmap.networks.flops import cost, count_flops
 from roadmap.networks.network import Network
 from roadmap.schema.design import Design
 from roadmap.schema.recipe import NetworkRecipe

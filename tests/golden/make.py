@@ -6,14 +6,14 @@ python tests/golden/make.py
 import json
 from pathlib import Path
 
-from roadmap.config.build import design_cost
+from roadmap.config.build import measured_cost
 from roadmap.steps.path import compose_path
 
 FILE = Path(__file__).parent / "steps.json"
 
 
 def count(regime: str) -> dict[str, dict[str, int]]:
-    costs = {step.name: design_cost(step.composed) for step in compose_path([f"regime={regime}"])}
+    costs = {step.name: measured_cost(step.composed) for step in compose_path([f"regime={regime}"])}
     return {
         name: {"macs": cost.macs, "params": cost.params, "activations": cost.activations}
         for name, cost in costs.items()

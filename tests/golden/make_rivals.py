@@ -7,9 +7,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from roadmap.config.build import network_cost
 from roadmap.config.compose import compose, options_of
 from roadmap.config.conf_dir import config_dir
-from roadmap.config.network_cost import network_cost
 from roadmap.paper.published_rows import network_rows, printed
 
 FILE = Path(__file__).parent / "rivals.json"

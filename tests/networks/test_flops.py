@@ -6,10 +6,10 @@ import time
 import pytest
 import torch
 
+from roadmap.config.build import network_cost
 from roadmap.config.compose import compose
 from roadmap.errors import RequestError
-from roadmap.networks.flops import composed_flops, count_flops
-from roadmap.networks.measured_flops import cost
+from roadmap.networks.flops import cost, count_flops
 from roadmap.networks.network import Network
 from roadmap.schema.design import Design
 from roadmap.schema.recipe import NetworkRecipe
@@ -52,7 +52,7 @@ def test_any_depths_widths_kernels_and_image_sizes_are_counted_as_torch_counts_t
 
 def test_an_image_too_small_is_refused_in_the_words_of_a_run() -> None:
     with pytest.raises(RequestError, match=r"image_size must be at least 32 \(got 31\)"):
-        composed_flops(compose(["image_size=31"]))
+        network_cost(compose(["image_size=31"]))
 
 
 def test_thousands_of_designs_are_counted_in_a_second() -> None:

@@ -7,12 +7,11 @@ import pytest
 
 from roadmap.attribution.subset_configs import Lattice
 from roadmap.comparison.baseline_step import OwnPath
-from roadmap.config.build import build
+from roadmap.config.build import build, network_cost
 from roadmap.config.compose import compose
 from roadmap.errors import RequestError
-from roadmap.networks.flops import composed_flops, count_flops
+from roadmap.networks.flops import cost, count_flops
 from roadmap.networks.match_flops import matched, scale
-from roadmap.networks.measured_flops import cost
 from roadmap.steps.path import Step, compose_path
 from roadmap.sweeps.studies import study_of
 from roadmap.training.run_command import planned
@@ -91,7 +90,7 @@ def test_sets_of_changes_are_matched_as_hydra_composes_them(steps: list[Step]) -
     lattice = Lattice.of(steps)
     for mask in (0b10110, 0b00011, 0b11111):
         point = lattice.point(mask)
-        assert abs(composed_flops(point).gmacs - 0.003) < 0.0003
+        assert abs(network_cost(point).gmacs - 0.003) < 0.0003
         own = [word for word in point.overrides if word != "path=short"]
         assert point.design == compose(own).design
         assert point.asked == compose([word for word in own if word not in WANTED]).design
@@ -126,5 +125,5 @@ def test_designs_of_a_space_are_matched_too_and_what_that_decides_is_not_drawn()
         asked = asked | {"gmacs": None}
     members = study_of(asked | {"space": asked["space"] | {"width": None}}, base).members
     assert len({member.composed.design for member in members}) == 4
-    assert all(abs(composed_flops(member.composed).gmacs - 0.00225) < 0.000225 for member in members)
+    assert all(abs(network_cost(member.composed).gmacs - 0.00225) < 0.000225 for member in members)
     assert len({member.composed.design.width for member in members}) > 1

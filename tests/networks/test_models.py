@@ -9,9 +9,8 @@ import torch
 import torchvision
 from torchvision.ops import StochasticDepth
 
-from roadmap.config.build import build
+from roadmap.config.build import build, network_cost
 from roadmap.config.compose import Composed, compose
-from roadmap.config.network_cost import network_cost
 from roadmap.errors import RequestError
 from roadmap.networks.models import undecayed
 from roadmap.steps.path import compose_path

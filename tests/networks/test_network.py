@@ -9,11 +9,10 @@ import torch
 import torchvision
 from torch import nn
 
-from roadmap.config.build import build, build_network
+from roadmap.config.build import build, build_network, network_cost
 from roadmap.config.compose import compose
 from roadmap.errors import RequestError
-from roadmap.networks.flops import composed_flops, count_flops
-from roadmap.networks.measured_flops import cost
+from roadmap.networks.flops import cost, count_flops
 from roadmap.networks.network import Network
 from roadmap.schema.design import Design
 from roadmap.schema.recipe import NetworkRecipe
@@ -220,7 +219,7 @@ def test_the_published_isotropic_networks(size: str, params_m: float, gmacs: flo
         network = build_network(composed)
     counted = cost(network)
     assert (round(counted.params_m, 1), round(counted.gmacs, 1)) == (params_m, gmacs)
-    assert composed_flops(composed) == counted
+    assert network_cost(composed) == counted
     assert any(name.endswith("scale.weight") for name, _ in network.named_parameters()) == (size == "l")
 
 
@@ -253,8 +252,8 @@ def test_isotropic_wants_patches_and_older_records_are_pyramids() -> None:
 def test_initial_weights_follow_the_recipe() -> None:
     torch.manual_seed(0)
     enhanced = build("regime=tiny", "step=separate_downsampling")
-    assert enhanced.stages[3][0].branch.enter.weight.std().item() == pytest.approx(0.02, rel=0.01)
-    assert enhanced.stages[3][0].branch.enter.bias.abs().max() == 0
+    assert enhanced.stages[3][0].branch.pw_in.weight.std().item() == pytest.approx(0.02, rel=0.01)
+    assert enhanced.stages[3][0].branch.pw_in.bias.abs().max() == 0
     original = build("regime=tiny", "step=resnet50")
     # Kaiming, fan-out: sqrt(2 / (512 * 9)) for the last stage's 3x3
     spatial = original.stages[3][1].branch.spatial.weight

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from roadmap.errors import RequestError
-from roadmap.networks.measured_flops import cost
+from roadmap.networks.flops import cost
 from roadmap.networks.rvt import RVT, Attention, PositionScaling, Shape, rvt
 
 SMALL = {"depth": 2, "width": 24, "heads": 3, "patch_size": 8, "scaled_blocks": 1}

@@ -16,9 +16,9 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, IntD
 from optuna.trial import FrozenTrial, TrialState
 
 from roadmap import load_runs
+from roadmap.config.build import network_cost
 from roadmap.config.compose import compose
 from roadmap.errors import PrunedError, RequestError
-from roadmap.networks.flops import composed_flops
 from roadmap.runs.run_folder import timeless_metrics
 from roadmap.sweeps.pruning import check_median, peers
 from roadmap.sweeps.search import Prune, search_of
@@ -115,7 +115,7 @@ def test_designs_outside_the_bounds_are_refused() -> None:
         composed = compose(["study=search", "step=gelu", f"study.gmacs={bounds}"])
         search = search_of(composed.values)
         assert search is not None
-        assert search.refusal(composed_flops(composed)) == refusal
+        assert search.refusal(network_cost(composed)) == refusal
 
 
 def test_a_design_of_the_space_is_what_hydra_composes() -> None:

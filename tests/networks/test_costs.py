@@ -10,10 +10,9 @@ import torch
 import torchvision
 from torch import nn
 
-from roadmap.config.build import build, design_cost
+from roadmap.config.build import build, measured_cost, network_cost
 from roadmap.config.compose import compose
-from roadmap.networks.flops import composed_flops
-from roadmap.networks.measured_flops import cost
+from roadmap.networks.flops import cost
 from roadmap.paper.published import EXCEPTIONS, published_steps
 from roadmap.steps.path import compose_path
 
@@ -23,10 +22,10 @@ GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "steps.json").read_t
 @pytest.mark.parametrize("regime", ["tiny", "base", "nano", "nano_base"])
 def test_golden_costs_of_every_step(regime: str) -> None:
     for step in compose_path([f"regime={regime}"]):
-        counted = design_cost(step.composed)
+        counted = measured_cost(step.composed)
         golden = GOLDEN[regime][step.name]
         assert (counted.macs, counted.params, counted.activations) == tuple(golden.values()), step.name
-        assert composed_flops(step.composed) == counted, step.name
+        assert network_cost(step.composed) == counted, step.name
 
 
 def test_32_of_the_34_published_cells_match_to_the_printed_digit() -> None:
@@ -62,7 +61,7 @@ def test_one_convolution_and_one_linear_layer_by_hand() -> None:
 )
 def test_both_ends_have_torchvisions_published_costs(name: str, overrides: list[str]) -> None:
     """torchvision publishes GFLOPs (counted as multiply-accumulates) and exact parameters with its weights."""
-    counted = design_cost(compose(overrides))
+    counted = measured_cost(compose(overrides))
     weights = torchvision.models.get_model_weights(name).DEFAULT.meta
     assert counted.params == weights["num_params"]
     assert counted.gmacs == pytest.approx(weights["_ops"], abs=0.002)
@@ -89,7 +88,7 @@ def test_all_34_networks_are_counted_in_seconds() -> None:
         "import time, roadmap.config.build as b, roadmap.steps.path as p\n"
         "start = time.perf_counter()\n"
         "steps = [s for r in ('tiny', 'base') for s in p.compose_path([f'regime={r}'])]\n"
-        "n = sum(b.design_cost(s.composed).macs > 0 for s in steps)\n"
+        "n = sum(b.measured_cost(s.composed).macs > 0 for s in steps)\n"
         "print(n, time.perf_counter() - start)"
     )
     count, seconds = subprocess.run(
