@@ -17,7 +17,7 @@ def follow(screen: Callable[[], tuple[str, bool]], seconds: float) -> int:
     ``screen`` gives the text and whether anything is running.
     """
     if not seconds > 0:
-        raise RequestError(f"--watch {seconds:g} is out of range; it wants seconds above 0")
+        raise RequestError(f"--watch must be above 0 (got {seconds:g})")
     shown, ran = None, time.monotonic()
     # noted rather than raised: a KeyboardInterrupt that comes while a destructor runs is lost
     with StopRequest() as stop:

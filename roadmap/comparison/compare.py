@@ -42,7 +42,7 @@ def compare(runs: Folders | pd.DataFrame, path: Parents | None = None, *, force:
         raise RequestError("there is no run to compare")
     if isinstance(path, Baseline) and path.variant not in set(runs["variant"]):
         raise RequestError(
-            f"no variant '{path.variant}' among these runs; choose {listed(sorted(set(runs['variant'])))}"
+            f"no variant '{path.variant}' among these runs (choose {listed(sorted(set(runs['variant'])))})"
         )
     unequal = check_equal(runs, path, force=force)
     table = with_paper(summarise(runs, path))

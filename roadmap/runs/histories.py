@@ -81,7 +81,8 @@ def _exported(source: str, number_of: dict[str, int]) -> Iterator[tuple[pd.DataF
 
 def _array(values: list[Any], kind: type) -> np.ndarray:
     with suppress(TypeError, ValueError, OverflowError):
-        if (array := np.array(values, kind)).ndim == 1:  # None is NaN
+        array: np.ndarray = np.array(values, kind)  # None is NaN
+        if array.ndim == 1:
             return array
     return pd.Series(values, dtype=object).to_numpy()
 

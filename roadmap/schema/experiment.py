@@ -9,6 +9,7 @@ from msgspec import Meta
 
 from roadmap.errors import RequestError
 from roadmap.schema.baseline_model import BaselineModel
+from roadmap.schema.corruptions import Severity
 from roadmap.schema.design import Design
 from roadmap.schema.recipe import Recipe
 from roadmap.schema.weights_file import file_digest, weights_file
@@ -58,7 +59,7 @@ class Data(Record):
     eval_crop_ratio: Share | None = None  # of images that are published cropped, before the network's own
     class_names: Literal["wnids", "numbers"] = "wnids"  # what class folders are called
     corruptions: tuple[str, ...] = ()
-    severities: tuple[int, ...] = ()
+    severities: tuple[Severity, ...] = ()
     labels_file: str | None = None  # under root: ReaL's
 
     def __post_init__(self) -> None:

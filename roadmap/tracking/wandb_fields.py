@@ -13,7 +13,9 @@ from urllib.parse import parse_qsl
 from roadmap.errors import RequestError
 from roadmap.flatten_dict import flatten_dict
 from roadmap.formatting import listed
+from roadmap.schema.summary import Summary
 from roadmap.untrusted_io import parse_json
+from roadmap.validation import converted
 
 NAMES = ("regime", "step", "variant")
 DEFINITION = "definition"
@@ -21,12 +23,7 @@ RECIPE_NAME = "recipe.name"  # not part of a definition, which has the recipe's 
 # by W&B's state; any other state ("crashed", "killed", …) is "interrupted"
 STATUS = {"finished": "finished", "failed": "failed", "running": "running", "pending": "running"}
 # the columns of a run of another project
-COLUMNS = (
-    *("run_id", "status", *NAMES, "design", "seed", "data", "recipe", "pretrained", "epochs", "batch_size"),
-    *("image_size", "gmacs", "params_m", "activations_m", "top1", "top5", "best_top1", "train_seconds"),
-    *("images_per_second", "peak_memory_gb", "device", "precision", "git_commit", "versions", "started", "ended"),
-    *("error", "definition"),
-)
+COLUMNS = (*Summary.__struct_fields__, "pretrained")
 UNITS = ("percent", "fraction")
 
 
@@ -82,7 +79,7 @@ def is_ours(config: Mapping[str, Any]) -> bool:
 
 
 def our_summary(run_id: str, state: str, config: Mapping[str, Any], summary: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of ``summary.json`` of a run that we logged. Raises ValueError if its definition is broken."""
+    """Return the fields of ``summary.json`` of a run that we logged. Raises ValueError if a field is broken."""
     definition = parse_json(config[DEFINITION])
     if not isinstance(definition, dict) or not isinstance(definition.get("design"), dict):
         raise ValueError("its definition has no design")
@@ -93,8 +90,10 @@ def our_summary(run_id: str, state: str, config: Mapping[str, Any], summary: Map
     # a run that died never logged its final status
     if status == "running":
         status = STATUS.get(state, "interrupted")
-    known = dict.fromkeys(COLUMNS) | plain | {"design": definition["design"], "pretrained": None} | logged | named
-    return known | {"run_id": run_id, "status": status, "definition": definition}
+    known = dict.fromkeys(COLUMNS) | {"schema": 1} | plain | {"design": definition["design"]} | logged | named
+    known |= {"run_id": run_id, "status": status, "definition": definition}
+    converted(known, Summary)
+    return known
 
 
 def their_summary(run_id: str, state: str, config: Mapping[str, Any]) -> dict[str, Any]:

@@ -110,7 +110,7 @@ def test_unequal_runs_are_refused_and_forced_with_a_warning(tmp_path: Path, caps
         ([str(EXAMPLES), "--sort", "accuracy"], "--sort: unknown field 'accuracy' (choose activations_m, batch_size"),
         ([str(EXAMPLES), "--baseline", "gulu"], "no variant 'gulu' among these runs"),
         ([str(EXAMPLES), "--csv", "/dev/null/t.csv"], "cannot write /dev/null/t.csv: Not a directory"),
-        ([str(EXAMPLES), "--watch", "-1"], "--watch -1 is out of range"),
+        ([str(EXAMPLES), "--watch", "-1"], "--watch must be above 0 (got -1)"),
         (["wandb://us/x", "--watch"], "--watch follows run folders, and wandb://us/x is none"),
         ([str(EXAMPLES), "path=nosuch"], "unknown path 'nosuch' (choose paper)"),
         ([str(Path(__file__).parent)], "no run in "),

@@ -182,7 +182,7 @@ def test_a_baseline_is_compared_with_all_of_its_conditions(tmp_path: Path) -> No
     table = roadmap.compare(runs, Baseline("kernel_7")).table.set_index("variant")
     assert table.loc[["kernel_7", "gelu", "layer_norm"], "delta"].tolist()[1:] == [1.0, 3.5]
     assert np.isnan(table.loc["kernel_7", "delta"])
-    with pytest.raises(RequestError, match="no variant 'gulu' among these runs; choose gelu, kernel_7 or layer_norm"):
+    with pytest.raises(RequestError, match=r"no variant 'gulu' among these runs \(choose gelu, kernel_7"):
         roadmap.compare(runs, Baseline("gulu"))
 
 

@@ -236,8 +236,12 @@ def broken_layouts(tmp_path: Path) -> dict[str, tuple[str, dict, str]]:
             r"five severities of labels below 3",
         ),
         "arrays/.": ("cifar10_c", {"corruptions": ("frost",)}, r"has 6 images, but data=cifar10_c was published"),
-        "./none": ("imagenet_c", {"severities": (0, 1)}, r"data\.severities=\[0, 1\] holds 0; choose among 1 to 5"),
-        "././none": ("imagenet_c", {"corruptions": ()}, r"data\.corruptions is empty"),
+        "./none": (
+            "imagenet_c",
+            {"severities": (0, 1)},
+            r"data\.severities\[0\] must be at least 1 and at most 5",
+        ),
+        "././none": ("imagenet_c", {"corruptions": ()}, r"data\.corruptions must not be empty"),
         "./short": ("imagenet_real", {}, r"cannot read folder \S+val"),
     }
 

@@ -94,7 +94,7 @@ def test_lists_and_json(runs_dir: Path, capsys: pytest.CaptureFixture[str]) -> N
             "no sweep and no run in {runs}/..; name the runs_dir of a sweep, or its folder there",
         ),
         (["{runs}", "--list", "gone"], "unknown state 'gone' in --list (choose done, running, interrupted"),
-        (["{runs}", "--watch", "0"], "--watch 0 is out of range"),
+        (["{runs}", "--watch", "0"], "--watch must be above 0 (got 0)"),
         (["{runs}", "--watch", "--json"], "--watch shows the table; leave out --json and --list"),
         (["{runs}", "--lots"], "unrecognized arguments: --lots"),
         (["nonsense=1"], "unknown setting 'nonsense'"),
