@@ -4,9 +4,9 @@ import altair as alt
 import pandas as pd
 
 from roadmap.attribution.attribution import Attribution
+from roadmap.comparison.groups import seeds_words
 from roadmap.errors import RequestError
-from roadmap.plots.charts import framed, inline
-from roadmap.plots.matplotlib_charts import seeds_words
+from roadmap.plots.charts import framed, inline, points, tooltips
 from roadmap.plots.rows import Column, Rows, cells, gap_axis, gap_limit, one_line
 from roadmap.plots.theme import BLUE, SKY, VERMILLION, WIDTH, YELLOW
 
@@ -34,7 +34,9 @@ def attribution_chart(found: Attribution, *, title: str, subtitle: str) -> alt.V
     ends = [f"{name}_{end}" for name in MARKS for end in ("low", "high")]
     limit, cut = gap_limit(table[list(MARKS)], table[ends])
     rows = Rows(labels, one_line(table["section"]), ROW, WIDTH, _columns(table))
-    marks = _marks(rows, _long(table, _names(found), limit), list(_names(found).items()), limit)
+    names = _names(found)
+    kinds = {words: MARKS[name][1:] for name, words in names.items()}
+    marks = _marks(rows, _long(table, names, limit), kinds, limit)
     return framed(rows.chart(*marks), title, subtitle, _caption(found, cut), rows.total_width)
 
 
@@ -68,26 +70,15 @@ def _long(table: pd.DataFrame, names: dict[str, str], limit: float) -> pd.DataFr
     return long.assign(start=long["low"].clip(-limit, limit), end=long["high"].clip(-limit, limit))
 
 
-def _marks(rows: Rows, long: pd.DataFrame, names: list[tuple[str, str]], limit: float) -> list[alt.Chart]:
+def _marks(rows: Rows, long: pd.DataFrame, kinds: dict[str, tuple[str, str]], limit: float) -> list[alt.Chart]:
     base = alt.Chart(inline(long))
-    domain = [words for _, words in names]
-    shape = alt.Scale(domain=domain, range=[MARKS[name][1] for name, _ in names])
-    fill = alt.Scale(domain=domain, range=[MARKS[name][2] for name, _ in names])
-    numbers = [alt.Tooltip(f"{name}:Q", format="+.2f") for name in ("value", "low", "high")]
-    tooltip = [alt.Tooltip("label:N", title="change"), alt.Tooltip("way:N"), *numbers]
-    legend = alt.Legend(columns=2)
+    tooltip = tooltips({"label": "change", "way": "estimate"}, {"value": "Δ", "low": "95 % from", "high": "to"}, "+.2f")
     zero = alt.Chart(inline([{"zero": 0}])).mark_rule(style="zero")
     intervals = base.transform_filter("datum.start != null").mark_rule(style="interval")
     return [
         zero.encode(x=gap_axis("zero", limit, TITLE)),
         intervals.encode(x=gap_axis("start", limit, TITLE), x2="end:Q", y=rows.y("y")),
-        base.mark_point(style="mark").encode(
-            x=gap_axis("value", limit, TITLE),
-            y=rows.y("y"),
-            shape=alt.Shape("way:N", scale=shape, legend=legend),
-            fill=alt.Fill("way:N", scale=fill, legend=legend),
-            tooltip=tooltip,
-        ),
+        points(base, kinds, "way", x=gap_axis("value", limit, TITLE), y=rows.y("y"), tooltip=tooltip),
     ]
 
 

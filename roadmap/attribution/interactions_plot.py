@@ -12,7 +12,7 @@ from roadmap.attribution.attribution import Attribution
 from roadmap.attribution.interactions import Interactions
 from roadmap.attribution.text import interactions_of, mac_unit
 from roadmap.comparison.statistics import ALPHA
-from roadmap.plots.charts import framed, inline
+from roadmap.plots.charts import framed, inline, tooltips
 from roadmap.plots.rows import Rows, one_line
 from roadmap.plots.theme import SMALL
 
@@ -66,7 +66,7 @@ def _cells(rows: Rows, table: pd.DataFrame, title: str) -> list[alt.Chart]:
     color = alt.Color(
         "share:Q", scale=alt.Scale(domain=[-1.6, 0, 1.6], range="diverging", interpolate="rgb"), legend=None
     )
-    tooltip = [alt.Tooltip("one:N"), alt.Tooltip("two:N"), alt.Tooltip("value:Q", format="+.4f")]
+    tooltip = tooltips({"one": "one", "two": "other"}, {"value": "beyond each alone"}, "+.4f")
     rectangles = base.transform_filter("datum.value != null").mark_rect()
     form: dict[str, Any] = {"style": "label", "align": "center", "fontSize": SMALL}
     plain = base.transform_filter("!datum.told").mark_text(**form)

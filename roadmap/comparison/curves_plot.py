@@ -7,13 +7,14 @@ from dataclasses import dataclass
 import altair as alt
 import pandas as pd
 
+from roadmap.comparison.groups import group_names
 from roadmap.comparison.step_table import data_words
 from roadmap.errors import RequestError
 from roadmap.formatting import listed
-from roadmap.plots.charts import framed, inline, wrapped
-from roadmap.plots.matplotlib_charts import check_one_comparison
-from roadmap.plots.matplotlib_labels import group_key, group_names
+from roadmap.plots.charts import framed, inline, tooltips, wrapped
 from roadmap.plots.theme import BLUE, GREY, SKY, VERMILLION
+from roadmap.runs.identity import check_one_comparison
+from roadmap.runs.reading import definition_keys
 from roadmap.steps.path_file import paper_parents
 
 LABELS = {
@@ -72,7 +73,7 @@ def _curves(runs: pd.DataFrame, history: pd.DataFrame, metric: str) -> list[Curv
     runs = runs[runs["run_id"].isin(list(logged))]
     order = runs["step"].map(place).fillna(len(place)) + 0.5 * (runs["variant"] != runs["step"])
     runs = runs.assign(place=order).sort_values(["regime", "place", "variant"], kind="stable")
-    keys = runs["definition"].map(group_key)
+    keys = pd.Series(definition_keys(runs), runs.index)
     firsts = runs[~keys.duplicated()]
     curves = []
     for key, name in zip(keys[firsts.index], group_names(firsts), strict=True):
@@ -130,13 +131,8 @@ def _layers(label: str, scale: alt.Scale, unfinished: bool) -> list[alt.Chart]:
     legend = alt.Legend(symbolType="stroke") if unfinished else None
     color = alt.Color("kind:N", scale=alt.Scale(domain=kinds, range=[BLUE, VERMILLION]), legend=legend)
     dash = alt.StrokeDash("kind:N", scale=alt.Scale(domain=kinds, range=[[1, 0], [4, 3]]), legend=legend)
-    tooltip = [
-        alt.Tooltip("name:N", title="design"),
-        alt.Tooltip("epoch:Q"),
-        alt.Tooltip("value:Q", title=label, format=".5~g"),
-        alt.Tooltip("low:Q", title="lowest", format=".5~g"),
-        alt.Tooltip("high:Q", title="highest", format=".5~g"),
-    ]
+    numbers = {"epoch": "epoch", "value": label, "low": "lowest", "high": "highest"}
+    tooltip = tooltips({"name": "design"}, numbers, ".5~g")
     base = alt.Chart()
     everything = base.transform_filter("datum.lowest != null").mark_area(color=GREY, opacity=0.25)
     band = base.transform_filter("datum.low != null").mark_area(color=SKY, opacity=0.5)

@@ -5,7 +5,7 @@ import pandas as pd
 
 from roadmap.comparison.statistics import ALPHA
 from roadmap.errors import RequestError
-from roadmap.plots.charts import framed
+from roadmap.plots.charts import framed, tooltips
 from roadmap.plots.rows import Column, Rows, cells, gap_kinds, gap_limit, gap_marks, one_line
 from roadmap.plots.theme import WIDTH
 
@@ -30,15 +30,11 @@ def deltas_chart(
     rows = Rows(one_line(table["label"]), one_line(table["section"]), 26, width, _columns(table))
     shown = table[["row", "label", "kind", "delta", "delta_low", "delta_high", "delta_n", "delta_p_holm"]]
     shown = shown.assign(paper_delta=table["paper_delta"])
-    marks = gap_marks(rows, shown, limit, TITLE, "paper_delta", _tooltip())
+    numbers = {"delta": "Δ", "delta_low": "95 % from", "delta_high": "to", "delta_n": "seeds"}
+    numbers |= {"delta_p_holm": "p (Holm)", "paper_delta": "paper Δ"}
+    tooltip = tooltips({"label": "change", "kind": "kind"}, numbers, ".3~f")
+    marks = gap_marks(rows, shown, limit, TITLE, "paper_delta", tooltip)
     return framed(rows.chart(*marks), title, subtitle, _caption(table, cut, paper), rows.total_width)
-
-
-def _tooltip() -> list[alt.Tooltip]:
-    numbers = {"delta": ("Δ", "+.2f"), "delta_low": ("95 % from", "+.2f"), "delta_high": ("to", "+.2f")}
-    numbers |= {"delta_n": ("seeds", "d"), "delta_p_holm": ("p (Holm)", ".3f"), "paper_delta": ("paper Δ", "+.2f")}
-    formats = [alt.Tooltip(f"{name}:Q", title=title, format=form) for name, (title, form) in numbers.items()]
-    return [alt.Tooltip("label:N", title="change"), *formats]
 
 
 def _columns(table: pd.DataFrame) -> list[Column]:

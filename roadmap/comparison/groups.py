@@ -19,6 +19,8 @@ IDENTITY = (
     *("design", "definition"),
 )
 COSTS = ("gmacs", "params_m", "activations_m")
+# what distinguishes two groups of one variant, in the order in which their names say it
+DISTINGUISHING = ("regime", "recipe", "epochs", "batch_size", "image_size", "precision")
 MEASURED = ("top5", "images_per_second", "peak_memory_gb", "train_seconds")
 
 
@@ -62,6 +64,29 @@ def gaps_to(parents: Sequence[int | None], samples: Sequence[Sample]) -> pd.Data
     return gaps(
         [None if parent is None else (sample, samples[parent]) for sample, parent in zip(samples, parents, strict=True)]
     )
+
+
+def group_names(groups: pd.DataFrame) -> list[str]:
+    """Return a name for each row of ``groups``: its variant, and what distinguishes it from others of that variant.
+
+    Rows that differ in none of regime, recipe, epochs and the like are numbered.
+    """
+    names = groups["variant"].astype(str)
+    for key in DISTINGUISHING:
+        twice = names.duplicated(keep=False)
+        if twice.any() and groups[key].nunique() > 1:
+            word = groups[key].astype(str) if key in ("regime", "recipe") else key + " " + groups[key].astype(str)
+            names = names.where(~twice, names + ", " + word)
+    number = names.groupby(names).cumcount() + 1
+    return list(names.where(~names.duplicated(keep=False), names + " (" + number.astype(str) + ")"))
+
+
+def seeds_words(counts: pd.Series) -> str:
+    """Return how many seeds means are over, in words."""
+    low, high = int(counts.min()), int(counts.max())
+    if high == 1:
+        return "one seed each"
+    return f"mean over {low} to {high} seeds" if low < high else f"mean over {high} seeds"
 
 
 def _identities(runs: pd.DataFrame) -> tuple[np.ndarray, list[int]]:

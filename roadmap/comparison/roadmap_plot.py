@@ -11,7 +11,7 @@ import pandas as pd
 
 from roadmap.comparison.step_table import mac_factor, mac_header
 from roadmap.errors import RequestError
-from roadmap.plots.charts import framed, inline
+from roadmap.plots.charts import framed, inline, tooltips
 from roadmap.plots.rows import Column, Rows, cells, diamonds, one_line
 from roadmap.plots.theme import BLUE, GREY, VERMILLION, WIDTH
 
@@ -112,6 +112,7 @@ def _layers(
     fill = alt.Scale(domain=kinds, range=[color if filled else "transparent" for color, filled in bars])
     stroke = alt.Scale(domain=kinds, range=[color for color, _ in bars])
     legend = alt.Legend(columns=len(kinds) if lanes == 1 else 2, symbolType="square")
+    numbers = {"top1": "top-1 (%)", "top1_std": "± std", "delta": "Δ", "n": "seeds", "gmacs": "GMACs"}
     rectangles = base.transform_filter("datum.drawn != null").mark_rect(strokeWidth=1.2)
     layers = [
         rectangles.encode(
@@ -121,7 +122,7 @@ def _layers(
             y2="bottom:Q",
             fill=alt.Fill("kind:N", scale=fill, legend=legend),
             stroke=alt.Stroke("kind:N", scale=stroke),
-            tooltip=_tooltip(),
+            tooltip=tooltips({"label": "change", "kind": "kind"}, numbers, ".4~g"),
         ),
         base.transform_filter("datum.top1_std != null")
         .mark_rule(style="interval")
@@ -136,13 +137,6 @@ def _layers(
             diamonds(rows, base.transform_filter("!datum.reference"), "paper_top1", "bottom", x("paper_top1"))
         )
     return layers
-
-
-def _tooltip() -> list[alt.Tooltip]:
-    formats = {"top1": ".2f", "top1_std": ".2f", "delta": "+.2f", "n": "d", "gmacs": ".4~g"}
-    titles = {"top1": "top-1 (%)", "top1_std": "± std", "delta": "Δ", "n": "seeds", "gmacs": "GMACs"}
-    numbers = [alt.Tooltip(f"{name}:Q", title=titles[name], format=form) for name, form in formats.items()]
-    return [alt.Tooltip("label:N", title="change"), alt.Tooltip("kind:N", title="kind"), *numbers]
 
 
 def _columns(tables: Sequence[pd.DataFrame]) -> list[Column]:

@@ -8,15 +8,14 @@ import numpy as np
 import pandas as pd
 
 from roadmap.bench.reading import with_speeds
-from roadmap.comparison.groups import summarise
+from roadmap.comparison.groups import group_names, seeds_words, summarise
 from roadmap.comparison.step_table import data_words, mac_factor, mac_header
 from roadmap.errors import RequestError
 from roadmap.formatting import listed
-from roadmap.plots.charts import framed, inline, text_width
+from roadmap.plots.charts import framed, inline, points, text_width, tooltips
 from roadmap.plots.labels import leader_ends, place_labels
-from roadmap.plots.matplotlib_charts import check_one_comparison, seeds_words
-from roadmap.plots.matplotlib_labels import group_names
 from roadmap.plots.theme import BLUE, GREY, SKY, SMALL
+from roadmap.runs.identity import check_one_comparison
 
 
 @dataclass(frozen=True)
@@ -205,30 +204,17 @@ def _layers(
 
     columns = ["name", "x", "top1", "low", "high", "mark", "n"]
     base, texts = alt.Chart(inline(table[columns])), alt.Chart(inline(labels))
-    present = [mark for mark in MARKS if (table["mark"] == mark).any()]
-    shape = alt.Scale(domain=present, range=[MARKS[mark][0] for mark in present])
-    fill = alt.Scale(domain=present, range=[MARKS[mark][1] for mark in present])
+    kinds = {mark: form for mark, form in MARKS.items() if (table["mark"] == mark).any()}
     steps = base.transform_filter(f"datum.mark == '{FRONT}'").mark_line(
         color=SKY, strokeWidth=1.3, interpolate="step-after" if cost.better < 0 else "step-before"
     )
-    points = base.mark_point(style="mark").encode(
-        x=x(),
-        y=y(),
-        shape=alt.Shape("mark:N", scale=shape),
-        fill=alt.Fill("mark:N", scale=fill),
-        tooltip=[
-            alt.Tooltip("name:N", title="design"),
-            alt.Tooltip("x:Q", title=title_x, format=".4~g"),
-            alt.Tooltip("top1:Q", title="top-1 (%)", format=".2f"),
-            alt.Tooltip("n:Q", title="seeds"),
-            alt.Tooltip("mark:N", title="among these"),
-        ],
-    )
+    numbers = {"x": title_x, "top1": "top-1 (%)", "n": "seeds"}
+    tooltip = tooltips({"name": "design", "mark": "among these"}, numbers, ".4~g")
     leaders = texts.transform_filter("datum.far").mark_rule(style="leader")
     return [
         steps.encode(x=x(), y=y()),
         base.transform_filter("datum.low != null").mark_rule(style="interval").encode(x=x(), y=y("low"), y2="high:Q"),
         leaders.encode(x=x("from_x"), y=y("from_y"), x2="end_x:Q", y2="end_y:Q"),
-        points,
+        points(base, kinds, "mark", x=x(), y=y(), tooltip=tooltip),
         texts.mark_text(style="label", fontSize=SMALL, align="center").encode(x=x(), y=y("y"), text="label:N"),
     ]

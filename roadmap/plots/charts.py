@@ -1,7 +1,7 @@
 """Building blocks of all charts: inline data, titles and captions, and writing to a file."""
 
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
@@ -22,6 +22,25 @@ def inline(table: pd.DataFrame | Iterable[dict[str, Any]]) -> alt.InlineData:
     table = table if isinstance(table, pd.DataFrame) else pd.DataFrame(list(table))
     rows: list[dict[str, Any]] = table.astype(object).where(table.notna(), None).to_dict("records")  # type: ignore[assignment]
     return alt.InlineData(values=rows)
+
+
+def tooltips(text: Mapping[str, str], numbers: Mapping[str, str], form: str = ".2f") -> list[alt.Tooltip]:
+    """Return tooltips of columns by their titles: texts, then numbers in a format."""
+    texts = [alt.Tooltip(f"{column}:N", title=title) for column, title in text.items()]
+    return [*texts, *(alt.Tooltip(f"{column}:Q", title=title, format=form) for column, title in numbers.items())]
+
+
+def points(base: alt.Chart, kinds: Mapping[str, tuple[str, str]], column: str, **channels: Any) -> alt.Chart:
+    """Return points whose shape and colour tell the kinds in ``column`` apart; ``kinds`` has both by name."""
+    shape = alt.Scale(domain=list(kinds), range=[shape for shape, _ in kinds.values()])
+    fill = alt.Scale(domain=list(kinds), range=[color for _, color in kinds.values()])
+    legend = alt.Legend(columns=4 if sum(map(len, kinds)) < 90 else 2)
+    marks = base.mark_point(style="mark")
+    return marks.encode(
+        shape=alt.Shape(f"{column}:N", scale=shape, legend=legend),
+        fill=alt.Fill(f"{column}:N", scale=fill, legend=legend),
+        **channels,
+    )
 
 
 def text_width(texts: Iterable[str], size: int = TEXT) -> float:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import altair as alt
 import pandas as pd
 
-from roadmap.plots.charts import inline, text_width
+from roadmap.plots.charts import inline, points, text_width
 from roadmap.plots.theme import BLUE, GREY, SMALL, VERMILLION, YELLOW
 
 GAP, BETWEEN = 14, 28  # pixels between columns, and between plots in a row
@@ -152,7 +152,7 @@ def gap_axis(column: str, limit: float, title: str) -> alt.X:
 
 
 def gap_marks(
-    rows: Rows, table: pd.DataFrame, limit: float, title: str, paper: str, tooltip: Sequence[alt.Tooltip]
+    rows: Rows, table: pd.DataFrame, limit: float, title: str, paper: str, tooltip: list[alt.Tooltip]
 ) -> list[alt.Chart]:
     """Draw changes of accuracy with their intervals, and a diamond for the column ``paper`` below each.
 
@@ -161,22 +161,14 @@ def gap_marks(
     ends = {end: table[f"delta_{end}"].clip(-limit, limit) for end in ("low", "high")}
     data = inline(table.assign(**ends, own=table["row"] - 0.12, below=table["row"] + 0.24))
     base = alt.Chart(data)
-    present = [kind for kind in GAP_KINDS if (table["kind"] == kind).any()]
-    shape = alt.Scale(domain=present, range=[GAP_KINDS[kind][0] for kind in present])
-    fill = alt.Scale(domain=present, range=[GAP_KINDS[kind][1] for kind in present])
+    kinds = {kind: mark for kind, mark in GAP_KINDS.items() if (table["kind"] == kind).any()}
     zero = alt.Chart(inline([{"zero": 0}])).mark_rule(style="zero").encode(x=gap_axis("zero", limit, title))
     intervals = base.transform_filter("datum.low != null").mark_rule(style="interval")
-    points = base.transform_filter("datum.kind != ''").mark_point(style="mark")
+    known = base.transform_filter("datum.kind != ''")
     layers = [
         zero,
         intervals.encode(x=gap_axis("low", limit, title), x2="high:Q", y=rows.y("own")),
-        points.encode(
-            x=gap_axis("delta", limit, title),
-            y=rows.y("own"),
-            shape=alt.Shape("kind:N", scale=shape),
-            fill=alt.Fill("kind:N", scale=fill),
-            tooltip=list(tooltip),
-        ),
+        points(known, kinds, "kind", x=gap_axis("delta", limit, title), y=rows.y("own"), tooltip=tooltip),
     ]
     if table[paper].notna().any():
         layers.insert(1, diamonds(rows, base, paper, "below", gap_axis(paper, limit, title)))

@@ -9,7 +9,7 @@ import pandas as pd
 
 from roadmap.comparison.statistics import ALPHA
 from roadmap.errors import RequestError
-from roadmap.plots.charts import framed, inline
+from roadmap.plots.charts import framed, inline, tooltips
 from roadmap.plots.rows import BETWEEN, Column, Rows, cells, diamonds, gap_kinds, gap_limit, gap_marks, one_line
 from roadmap.plots.theme import BLUE, SMALL
 
@@ -53,9 +53,9 @@ _SHOWN = ["row", "label", "kind", "delta", "delta_low", "delta_high", "delta_p_h
 
 
 def _tooltip(own: str, clean: str) -> list[alt.Tooltip]:
-    numbers = {own: "corrupted", f"{own}_low": "95 % from", f"{own}_high": "to", clean: "clean"}
-    formats = [alt.Tooltip(f"{name}:Q", title=title, format=".2f") for name, title in numbers.items()]
-    return [alt.Tooltip("label:N", title="change"), *formats]
+    return tooltips(
+        {"label": "change"}, {own: "corrupted", f"{own}_low": "95 % from", f"{own}_high": "to", clean: "clean"}
+    )
 
 
 def _accuracies(rows: Rows, table: pd.DataFrame) -> list[alt.Chart]:
@@ -107,7 +107,7 @@ def _heat(rows: Rows, change: pd.DataFrame) -> list[alt.Chart]:
     color = alt.Color(
         "change:Q", scale=alt.Scale(domain=[-limit, 0, limit], range="diverging", interpolate="rgb"), legend=None
     )
-    tooltip = [alt.Tooltip("label:N", title="change"), "corruption:N", alt.Tooltip("change:Q", format="+.2f")]
+    tooltip = tooltips({"label": "change", "corruption": "corruption"}, {"change": "from the first step"}, "+.2f")
     texts: dict[str, Any] = {"align": "center", "fontSize": SMALL}
     return [
         base.mark_rect().encode(x=x, y=rows.y("top"), y2="bottom:Q", color=color, tooltip=tooltip),

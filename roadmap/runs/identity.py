@@ -52,6 +52,20 @@ def check_comparable(runs: pd.DataFrame) -> None:
         )
 
 
+def check_one_comparison(runs: pd.DataFrame) -> None:
+    """Raise RequestError, naming what differs, for runs of one or more regimes whose accuracies cannot be compared.
+
+    Recipes may differ between regimes; the data must be the same.
+    """
+    for _, group in runs.groupby("regime"):
+        check_comparable(group)
+    if found := differences(runs, EVERYWHERE):
+        raise RequestError(
+            f"these runs differ in {found[0]}, so one picture of them would compare what is not equal; "
+            "name the folders of one kind only, or choose with regime= and data="
+        )
+
+
 def differences(runs: pd.DataFrame, keys: Sequence[str]) -> list[Difference]:
     """What differs among ``keys`` of the definitions, in their order: between runs of one recipe, or between any.
 

@@ -7,9 +7,9 @@ from charts import drawn, texts, words
 
 from roadmap.comparison.curves_plot import Curve, curves_chart, draw_curves
 from roadmap.comparison.deltas_plot import deltas_chart
+from roadmap.comparison.groups import group_names
 from roadmap.comparison.tradeoff_plot import COSTS, draw_tradeoff, pareto, tradeoff_chart
 from roadmap.errors import RequestError
-from roadmap.plots.matplotlib_labels import group_names
 
 NAN = float("nan")
 WORDS = {"title": "A title", "subtitle": "data digits: 358 images to train on"}
