@@ -30,6 +30,7 @@ NOT_OURS = {
     "flock": "a file system's locks on two machines",
     "time": "the same",
     "cat": "shows a log",
+    "zcat": "shows an exported file, for jq",
     "wandb": "W&B's own client; needs an account",
     "pip": "installs",
     "uv": "installs",
