@@ -138,7 +138,7 @@ def points_chart(table: pd.DataFrame, cost: Cost, *, title: str, subtitle: str, 
     x = [table["x"].min() / 1.4, table["x"].max() * 1.4] if log else [table["x"].min() - room, table["x"].max() + room]
     x = x if log or table["x"].min() < 0 else [max(x[0], 0.0), x[1]]
     scales = (
-        alt.Scale(domain=x, type="log" if log else "linear", nice=False, zero=False),
+        alt.Scale(domain=x, type="log" if log else "linear", nice=False, zero=alt.Undefined if log else False),
         alt.Scale(domain=y, nice=False, zero=False),
     )
     labels = _labels(table, x, y, log, cost.better)

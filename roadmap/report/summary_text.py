@@ -97,7 +97,7 @@ def _values(values: Iterable[float]) -> str:
 
 
 def _range(values: pd.Series, unit: str) -> str:
-    low, high = f"{values.min():.2f}", f"{values.max():.2f}"
+    low, high = f"{values.min():.3g}", f"{values.max():.3g}"
     return "" if values.isna().all() else f"{low} {unit}" if low == high else f"{low} to {high} {unit}"
 
 
