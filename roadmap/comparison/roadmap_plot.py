@@ -15,6 +15,7 @@ from roadmap.plots.charts import framed, inline, tooltips
 from roadmap.plots.rows import Column, Rows, cells, diamonds, one_line
 from roadmap.plots.theme import BLUE, GREY, VERMILLION, WIDTH
 
+_SHOWN = ["label", "kind", "reference", "n", "top1", "top1_std", "delta", "gmacs", "paper_top1", "drawn", "low", "high"]
 XAxis = Callable[[str], alt.X]
 
 
@@ -106,7 +107,8 @@ def _layers(
     """Bars from the left edge, whiskers of one standard deviation, the paper's values as diamonds, reference lines."""
     top = table["row"] - 0.36 + 0.37 * lane
     bottom = top + (0.72 if lanes == 1 else 0.35)
-    base = alt.Chart(inline(table.assign(top=top, bottom=bottom, middle=(top + bottom) / 2)))
+    shown = table[_SHOWN].assign(top=top, bottom=bottom, middle=(top + bottom) / 2)
+    base = alt.Chart(inline(shown))
     kinds = sorted(colors, key=lambda kind: (colors[kind][0] == VERMILLION, not colors[kind][1]))
     bars = [colors[kind] for kind in kinds]
     fill = alt.Scale(domain=kinds, range=[color if filled else "transparent" for color, filled in bars])

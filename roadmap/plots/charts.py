@@ -18,8 +18,9 @@ _NARROW, _WIDE = "iljtfrI.,:;'|!()[] ", "mwMW%@→±"
 
 
 def inline(table: pd.DataFrame | Iterable[dict[str, Any]]) -> alt.InlineData:
-    """Return rows as the inline data of a chart; NaN becomes null."""
+    """Return rows as the inline data of a chart; NaN and infinity become null."""
     table = table if isinstance(table, pd.DataFrame) else pd.DataFrame(list(table))
+    table = table.replace([float("inf"), -float("inf")], float("nan"))
     rows: list[dict[str, Any]] = table.astype(object).where(table.notna(), None).to_dict("records")  # type: ignore[assignment]
     return alt.InlineData(values=rows)
 

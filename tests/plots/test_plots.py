@@ -67,7 +67,8 @@ def test_the_theme_is_the_only_thing_that_a_background_changes(chart: alt.VConca
 
 
 def test_missing_numbers_are_null_in_the_data() -> None:
-    assert inline(pd.DataFrame({"x": [1.5, float("nan")]})).to_dict() == {"values": [{"x": 1.5}, {"x": None}]}
+    table = pd.DataFrame({"x": [1.5, float("nan"), float("inf")], "name": ["a", "b", "c"]})
+    assert [row["x"] for row in inline(table).to_dict()["values"]] == [1.5, None, None]
 
 
 def test_text_is_wrapped_to_about_the_width() -> None:
