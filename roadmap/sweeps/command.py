@@ -9,7 +9,7 @@ from roadmap.config.compose import launcher_of
 from roadmap.runs.sweep_plan import write_sweep
 from roadmap.runtime.launching import check_gpus, launch
 from roadmap.sweeps.planning import PlannedSweep, described, planned
-from roadmap.sweeps.search_command import is_search, search
+from roadmap.sweeps.search import is_search
 
 logger = logging.getLogger(__name__)
 
@@ -20,6 +20,8 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_intermixed_args(arguments)
     overrides = checked_overrides(options.overrides)
     if is_search(overrides, options.config_dir):
+        from roadmap.sweeps.search_command import search
+
         return search(overrides, options.config_dir, options.dry_run)
     plan = planned(overrides, options.config_dir)
     train_images, val_images = images(plan)

@@ -1,10 +1,13 @@
 """The settings of a search for designs: objectives, sampler, bounds of cost, pruning."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from typing import Annotated, Any, ClassVar, Literal
 
 from msgspec import Meta
 
+from roadmap.config.compose import options_of
+from roadmap.config.overrides import key_of
 from roadmap.errors import RequestError
 from roadmap.networks.flops import Cost
 from roadmap.validation import PositiveInt, Record
@@ -71,3 +74,13 @@ def search_of(values: Mapping[str, Any]) -> Search | None:
     if not isinstance(study, Mapping) or study.get("name") != "search":
         return None
     return Search.from_mapping({key: value for key, value in study.items() if key != "space"})
+
+
+def is_search(overrides: Sequence[str], config_dirs: Sequence[str]) -> bool:
+    """Whether the study that ``overrides`` choose is a search. Raises RequestError where Optuna is not installed."""
+    chosen = [override for override in overrides if key_of(override) == "study"]
+    if not chosen or search_of(options_of(chosen, config_dirs)[0]) is None:
+        return False
+    if find_spec("optuna") is None:
+        raise RequestError("study=search needs Optuna; pip install 'convnext-roadmap[search]'")
+    return True

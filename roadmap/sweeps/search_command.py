@@ -4,39 +4,28 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 from functools import partial
-from importlib.util import find_spec
-from typing import TYPE_CHECKING
 
-from roadmap.config.compose import launcher_of, options_of
-from roadmap.config.overrides import key_of
-from roadmap.errors import PrunedError, RequestError, WorkError
+from optuna.trial import FrozenTrial, TrialState
+
+from roadmap.comparison.pareto import draw_pareto, front, text
+from roadmap.config.compose import launcher_of
+from roadmap.errors import PrunedError, WorkError
 from roadmap.formatting import printable
+from roadmap.plots.charts import save
+from roadmap.runs.reading import read_runs
+from roadmap.runtime.device import choose_device, share_gpus
+from roadmap.runtime.distributed import World, join, launched, local_device
 from roadmap.runtime.launching import check_gpus, launch
-from roadmap.sweeps.search import search_of
-
-if TYPE_CHECKING:
-    from optuna.trial import FrozenTrial, TrialState
-
-    from roadmap.runtime.distributed import World
-    from roadmap.sweeps.search_space import SearchSpace
-    from roadmap.sweeps.trials import SearchTrials
+from roadmap.sweeps.pruning import median_rule
+from roadmap.sweeps.search_space import SearchSpace
+from roadmap.sweeps.trials import SearchTrials
+from roadmap.training.run_queue import carry_out
 
 logger = logging.getLogger(__name__)
 
 
-def is_search(overrides: Sequence[str], config_dirs: Sequence[str]) -> bool:
-    """Whether the study that ``overrides`` choose is a search, whose runs are not planned ahead."""
-    chosen = [override for override in overrides if key_of(override) == "study"]
-    return bool(chosen) and search_of(options_of(chosen, config_dirs)[0]) is not None
-
-
 def search(overrides: list[str], config_dirs: list[str], dry_run: bool = False) -> int:
     """Train the missing trials of a search, then show its Pareto front; ``dry_run``: only say what it varies."""
-    if find_spec("optuna") is None:
-        raise RequestError("study=search needs Optuna; pip install 'convnext-roadmap[search]'")
-    from roadmap.sweeps.search_space import SearchSpace
-    from roadmap.sweeps.trials import SearchTrials
-
     space = SearchSpace.of(overrides, config_dirs)
     if dry_run:
         varied = "".join(f"\n  {key}={sweep}" for key, sweep in space.sweeps.items())
@@ -53,11 +42,6 @@ def search(overrides: list[str], config_dirs: list[str], dry_run: bool = False) 
 
 def work(overrides: Sequence[str], config_dirs: Sequence[str], worker: int, since: str) -> None:
     """One worker: trains one trial after another until none is missing."""
-    from roadmap.runtime.device import choose_device, share_gpus
-    from roadmap.runtime.distributed import join, launched, local_device
-    from roadmap.sweeps.search_space import SearchSpace
-    from roadmap.sweeps.trials import SearchTrials
-
     space = SearchSpace.of(overrides, config_dirs)
     device = space.values["device"]
     if launched().size == 1:
@@ -77,15 +61,8 @@ def work(overrides: Sequence[str], config_dirs: Sequence[str], worker: int, sinc
             trials.study.tell(trial.number, values, state)
 
 
-def train(
-    space: "SearchSpace", trial: "FrozenTrial", world: "World", since: str
-) -> "tuple[list[float] | None, TrialState]":
+def train(space: SearchSpace, trial: FrozenTrial, world: World, since: str) -> tuple[list[float] | None, TrialState]:
     """Train the run of a trial; returns its values, None unless it was trained to the end, and its state."""
-    from optuna.trial import TrialState
-
-    from roadmap.sweeps.pruning import median_rule
-    from roadmap.training.run_queue import carry_out
-
     request, judge = space.composed(trial.params), None
     if world.first:
         print(f"trial {trial.number}: {request.variant}", flush=True)
@@ -101,12 +78,8 @@ def train(
     return [summaries[0][name] for name in space.search.objectives], TrialState.COMPLETE
 
 
-def report(space: "SearchSpace", trials: "SearchTrials") -> int:
+def report(space: SearchSpace, trials: SearchTrials) -> int:
     """Print how many trials ended in which way, and the front. Raises WorkError where none was trained to the end."""
-    from roadmap.comparison.pareto import draw_pareto, front, text
-    from roadmap.plots.charts import save
-    from roadmap.runs.reading import read_runs
-
     counts = Counter(trial.state.name for trial in trials.all())
     print(
         f"search {space.name}: {counts.total()} trials: {counts['COMPLETE']} trained to the end, {counts['PRUNED']} "

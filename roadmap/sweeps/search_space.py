@@ -66,13 +66,7 @@ class SearchSpace:
             )
         sweeps = _sweeps(values["study"]["space"], asked, list(map(key_of, fixed)))
         distributions = {key: distribution(f"{key}={sweep}") for key, sweep in sweeps.items()}
-        listed = {key: distributions[key].choices for key in sweeps if key in AXES}  # type: ignore[attr-defined]
-        options: dict[tuple[str, str], Any] = {}
-        for row in zip_longest(*listed.values()):
-            chosen = {key: option for key, option in zip(listed, row, strict=True) if option is not None}
-            words = [f"{key}={option}" for key, option in chosen.items()]
-            design = options_of([*composing, *words], config_dirs)[0]["design"]
-            options |= {(key, option): design[AXES[key]] for key, option in chosen.items()}
+        options = _options(composing, distributions, config_dirs)
         return cls(search, values, fixed, tuple(config_dirs), sweeps, distributions, options)
 
     @property
@@ -140,6 +134,21 @@ def _sweeps(space: Any, asked: Mapping[str, str], fixed: Sequence[str]) -> dict[
         raise RequestError("study.space has nothing left to vary; vary an axis, as kernel=choice(k3,k7)")
     # sorted, since the sampler draws them in this order
     return dict(sorted(sweeps.items()))
+
+
+def _options(
+    fixed: Sequence[str], distributions: Mapping[str, BaseDistribution], config_dirs: Sequence[str]
+) -> dict[tuple[str, str], Any]:
+    """The value of the design's field for each option of a varied axis; an option of every axis is composed at once."""
+    listed = {key: kind.choices for key, kind in distributions.items() if isinstance(kind, CategoricalDistribution)}
+    axes = [key for key in listed if key in AXES]
+    options: dict[tuple[str, str], Any] = {}
+    for row in zip_longest(*(listed[axis] for axis in axes)):
+        chosen = {axis: str(option) for axis, option in zip(axes, row, strict=True) if option is not None}
+        words = [f"{axis}={option}" for axis, option in chosen.items()]
+        design = options_of([*fixed, *words], config_dirs)[0]["design"]
+        options |= {(axis, option): design[AXES[axis]] for axis, option in chosen.items()}
+    return options
 
 
 def distribution(word: str) -> BaseDistribution:

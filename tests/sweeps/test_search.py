@@ -21,8 +21,7 @@ from roadmap.config.compose import compose
 from roadmap.errors import PrunedError, RequestError
 from roadmap.runs.run_folder import timeless_metrics
 from roadmap.sweeps.pruning import check_median, peers
-from roadmap.sweeps.search import Prune, search_of
-from roadmap.sweeps.search_command import is_search
+from roadmap.sweeps.search import Prune, is_search, search_of
 from roadmap.sweeps.search_space import SearchSpace, distribution
 from roadmap.sweeps.trials import SearchTrials
 from roadmap.training.run import execute

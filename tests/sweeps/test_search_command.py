@@ -116,7 +116,7 @@ def test_a_search_trains_prunes_and_shows_the_front(
 
         return judge
 
-    monkeypatch.setattr("roadmap.sweeps.pruning.median_rule", median_rule)
+    monkeypatch.setattr("roadmap.sweeps.search_command.median_rule", median_rule)
     words = ["sweep", *SEARCH, "study.n_trials=2", f"runs_dir={tmp_path}"]
     assert main(words) == 0
     out, err = capfd.readouterr()
