@@ -17,7 +17,7 @@ import roadmap
 from roadmap.__main__ import COMMANDS, MODULES, main
 from roadmap.cli.arguments import Parser
 from roadmap.config.compose import compose, launcher_of, options_of
-from roadmap.evaluation.request import evaluation_request, of_evaluation
+from roadmap.evaluation.request import evaluation_request, is_evaluation_only
 from tests.records import EXAMPLES
 
 ROOT = Path(__file__).parent.parent
@@ -159,8 +159,8 @@ def test_a_documented_command_is_taken(command: Command, monkeypatch: pytest.Mon
     overrides = [word for word in given if "=" in word and "://" not in word and word not in NOT_INSTALLED]
     folders = [my_conf() if folder == "my_conf" else folder for folder in _listed(options.get("config_dir"))]
     if ours[0] == "evaluate":
-        evaluation_request([word for word in overrides if of_evaluation(word) or word.startswith("data")])
-        overrides = [word for word in overrides if not of_evaluation(word)]
+        evaluation_request([word for word in overrides if is_evaluation_only(word) or word.startswith("data")])
+        overrides = [word for word in overrides if not is_evaluation_only(word)]
     if "pretrained" in command.line:
         overrides = [word for word in overrides if not word.startswith("pretrained=")]
     for some in alternatives(overrides):

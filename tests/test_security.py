@@ -21,7 +21,7 @@ from roadmap.config import trust
 from roadmap.config.compose import compose
 from roadmap.data.robustness_sets import _array
 from roadmap.errors import RequestError, WorkError
-from roadmap.evaluation.load_trained import trained_run
+from roadmap.evaluation.load_trained import load_run
 from roadmap.networks.library_weights import library_weights
 from roadmap.networks.models import make_model
 from roadmap.report import rerun_commands
@@ -172,7 +172,7 @@ def test_checkpoints_of_others_are_no_programs(weights: Path, ran: Path) -> None
     (run / "checkpoints").mkdir()
     weights.rename(run / "checkpoints" / "last.pt")
     with pytest.raises(RequestError, match="cannot read checkpoint"):
-        trained_run(run)
+        load_run(run)
     with pytest.raises(WorkError, match="cannot read checkpoint"):
         Checkpoints(run / "checkpoints", "0123456789").mend()
     with pytest.raises(WorkError, match="cannot read checkpoint"):

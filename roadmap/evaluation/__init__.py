@@ -1,1 +1,1 @@
-"""Trained networks evaluated on data sets and corruptions."""
+"""TrainedModel networks evaluated on data sets and corruptions."""

@@ -1,28 +1,28 @@
-"""What one evaluation's answers, image by image, add up to: calibration, and the accuracy on each class."""
+"""Metrics of one evaluation's predictions: expected calibration error and class accuracies."""
 
 import numpy as np
 
 BINS = 15
 
 
-def calibration_error(confidence: np.ndarray, right: np.ndarray, bins: int = BINS) -> float:
-    """Expected calibration error in percent: how far confidence is from accuracy, averaged over the images.
+def calibration_error(confidence: np.ndarray, correct: np.ndarray, bins: int = BINS) -> float:
+    """Expected calibration error in percent (Guo et al., arXiv:1706.04599, equations 1 to 3).
 
-    Of n images ``confidence`` (n,) from 0 to 1 and ``right`` (n,) bool. ``bins`` of equal width, each open below and
-    closed above; Guo et al., arXiv:1706.04599, equations 1 to 3.
+    ``confidence`` (n,) is in 0..1 and ``correct`` (n,) is bool. The ``bins`` have equal width and are open below and
+    closed above.
     """
     confidence = np.asarray(confidence, np.float64)
-    place = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
-    # the bin's size over n times the gap of its means is the gap of its sums over n
-    gaps = np.bincount(place, confidence, bins) - np.bincount(place, right, bins)
+    index = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    # a bin's size / n times the difference of its means is the difference of its sums / n
+    gaps = np.bincount(index, confidence, bins) - np.bincount(index, correct, bins)
     return float(100 * np.abs(gaps).sum() / len(confidence))
 
 
-def class_accuracies(labels: np.ndarray, right: np.ndarray, num_classes: int) -> tuple[list[int], list[float | None]]:
-    """Of each class how many of n images are of it, and how many percent of these are right; None of none.
+def class_accuracies(labels: np.ndarray, correct: np.ndarray, num_classes: int) -> tuple[list[int], list[float | None]]:
+    """The number of images and the accuracy in percent of each class; None for a class without images.
 
-    ``labels`` (n,) are class numbers below ``num_classes``, ``right`` (n,) bool.
+    ``labels`` (n,) are class indices and ``correct`` (n,) is bool.
     """
     images = np.bincount(labels, minlength=num_classes).tolist()
-    hits = np.bincount(labels, right, num_classes).tolist()
-    return images, [100 * hit / of if of else None for hit, of in zip(hits, images, strict=True)]
+    hits = np.bincount(labels, correct, num_classes).tolist()
+    return images, [100 * hit / count if count else None for hit, count in zip(hits, images, strict=True)]

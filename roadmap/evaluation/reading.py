@@ -1,4 +1,4 @@
-"""Records of ``roadmap evaluate`` as a pandas table. Reads records only; never imports torch."""
+"""Records of ``roadmap evaluate`` as a pandas table, without importing torch."""
 
 import os
 import warnings
@@ -15,7 +15,7 @@ from roadmap.runs.records import files_below, is_file, is_place
 from roadmap.untrusted_io import reason
 
 Folder = str | os.PathLike[str]
-# of a record, what each of its rows repeats
+# fields of a record that each of its rows repeats
 SHARED = (
     *("key", "conditions", "label", "run_id", "regime", "step", "variant", "recipe", "seed", "epochs"),
     *("data", "image_size", "crop_ratio", "interpolation", "precision", "num_classes", "device", "ended"),
@@ -25,13 +25,13 @@ COLUMNS = (*SHARED, "checkpoint", "epoch", "weights", "part", "corruption", "sev
 
 
 def load_evaluations(folders: Folders) -> pd.DataFrame:
-    """One row a part of an evaluation under ``folders``, searched recursively; a file of ``-o`` may be named too.
+    """One row per part of each evaluation in ``folders``, searched recursively, or in files written with ``-o``.
 
-    ``part`` is empty for a whole data set, else as "gaussian_noise/3", with its ``corruption`` and ``severity`` apart;
-    ``top1``, ``top5`` and ``ece`` in percent, ``loss`` the mean, over ``images``. ``conditions`` is equal for
-    evaluations on the same images at the same size, crop and precision, ``key`` for those of the same weights too.
-    ``path`` is the record's file. What cannot be read is named in a warning and skipped. Raises RequestError for a
-    folder that does not exist.
+    ``part`` is empty for a whole data set, otherwise such as "gaussian_noise/3"; ``corruption`` and ``severity`` split
+    it. ``top1``, ``top5`` and ``ece`` are in percent, and ``loss`` is the mean over ``images``. ``conditions`` is equal
+    for evaluations on the same images at the same size, crop and precision; ``key`` is equal if the weights are too.
+    ``path`` is the record's file. Unreadable records are skipped with a warning. Raises RequestError for a folder that
+    does not exist.
     """
     table, skipped = read_evaluations(folders)
     for sentence in skipped:
@@ -40,7 +40,7 @@ def load_evaluations(folders: Folders) -> pd.DataFrame:
 
 
 def read_evaluations(folders: Folders) -> tuple[pd.DataFrame, list[str]]:
-    """The table of ``load_evaluations``, and a sentence about each record that was skipped."""
+    """The table of ``load_evaluations``, and why records were skipped."""
     rows: list[dict[str, Any]] = []
     skipped: list[str] = []
     for file in _files([folders] if isinstance(folders, str | os.PathLike) else folders, skipped):
@@ -54,36 +54,35 @@ def read_evaluations(folders: Folders) -> tuple[pd.DataFrame, list[str]]:
 
 
 def evaluation_rows(record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """A record's rows, one a part, without ``path``."""
+    """One row per part of a record, without ``path``."""
     shared = {name: record.get(name) for name in SHARED}
     checkpoint = record.get("checkpoint") or {}
-    shared |= {"checkpoint": checkpoint.get("file"), "epoch": checkpoint.get("epoch")}
-    shared |= {"weights": checkpoint.get("weights")}
+    shared |= {"checkpoint": checkpoint.get("file")} | {key: checkpoint.get(key) for key in ("epoch", "weights")}
     for part in record["parts"]:
         corruption, _, severity = part["part"].partition("/")
-        apart = {"corruption": corruption or None, "severity": int(severity) if severity else None}
-        yield shared | {"part": part["part"]} | apart | {name: part.get(name) for name in PART}
+        split = {"corruption": corruption or None, "severity": int(severity) if severity else None}
+        yield shared | {"part": part["part"]} | split | {name: part.get(name) for name in PART}
 
 
 def paired_files(first: Folder, second: Folder) -> Iterator[tuple[str, Path, Path]]:
-    """The files of predictions of two runs' evaluations on the same images in the same way, and what these are."""
+    """Pairs of prediction files from two runs' evaluations under the same conditions, each with a description."""
     ours, theirs = (_predictions(folder) for folder in (first, second))
-    for way, (words, file) in ours.items():
-        if way in theirs:
-            yield words, file, theirs[way][1]
+    for key, (description, file) in ours.items():
+        if key in theirs:
+            yield description, file, theirs[key][1]
 
 
 def _predictions(folder: Folder) -> dict[tuple[Any, ...], tuple[str, Path]]:
-    """Of a run's evaluations with predictions, by how they were made: what was evaluated, and the file."""
+    """Description and file of a run's predictions, by conditions and checkpoint."""
     found = {}
     for file in _files([folder], []):
         record, predictions = read_record(file), file.with_suffix(".npz")
         if record is not None and is_file(predictions):
             checkpoint = record["checkpoint"]
-            words = (
+            description = (
                 f"{record['data']} at {record['image_size']} pixels, {checkpoint['weights']} of {checkpoint['file']}"
             )
-            found[record["conditions"], checkpoint["file"], checkpoint["weights"]] = words, predictions
+            found[record["conditions"], checkpoint["file"], checkpoint["weights"]] = description, predictions
     return found
 
 

@@ -1,4 +1,4 @@
-"""Evaluations as a terminal shows them."""
+"""Tables of evaluation records for a terminal."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,17 +12,17 @@ from roadmap.schema.corruptions import GROUPS, SYNTHETIC_FROST
 
 Record = dict[str, Any]
 Columns = dict[str, list[str]]
-LOWEST = 3  # classes that are named
-SEEN = ("data", "image_size", "crop_ratio", "interpolation", "precision")
+LOWEST = 3  # classes shown
+CONDITIONS = ("data", "image_size", "crop_ratio", "interpolation", "precision")
 
 
 def text(records: Sequence[Record]) -> str:
-    """What was evaluated, a row a network, and what is to be known of it."""
-    shared = [name for name in SEEN if len({record[name] for record in records}) == 1]
+    """A table with one row per network, then corruptions, then notes."""
+    shared = [name for name in CONDITIONS if len({record[name] for record in records}) == 1]
     lines = [", ".join(f"{name} {records[0][name]}" for name in shared)] if shared else []
     whole = pd.DataFrame([row for record in records for row in evaluation_rows(record) if not row["part"]])
     if len(whole):
-        lines.append(_table(_whole_columns(whole, [name for name in SEEN if name not in shared])))
+        lines.append(_table(_whole_columns(whole, [name for name in CONDITIONS if name not in shared])))
     if len(records) == len(whole) == 1:
         lines.append(_lowest_classes(records[0]))
     corrupted = [record for record in records if any("/" in part["part"] for part in record["parts"])]
@@ -31,8 +31,7 @@ def text(records: Sequence[Record]) -> str:
     elif corrupted:
         lines += ["", *_by_group(corrupted)]
     lines += [
-        f"caution: {record['label']}: this checkpoint was chosen as the best on these very images, so its accuracy is "
-        "better than it would be on others"
+        f"caution: {record['label']}: this checkpoint was selected on these images, so its accuracy is optimistic"
         for record in records
         if record["chosen_on_these_images"]
     ]
@@ -64,7 +63,7 @@ def _weights(file: str, epoch: float, weights: str) -> str:
 def _lowest_classes(record: Record) -> str:
     accuracies = [(top1, name) for name, top1 in enumerate(record["class_top1"]) if top1 is not None]
     lowest = ", ".join(f"class {name} {top1:.2f} %" for top1, name in sorted(accuracies)[:LOWEST])
-    return f"lowest of {len(accuracies)} classes: {lowest}"
+    return f"lowest accuracies of {len(accuracies)} classes: {lowest}"
 
 
 def _errors(record: Record) -> dict[str, dict[int, float]]:
@@ -72,18 +71,18 @@ def _errors(record: Record) -> dict[str, dict[int, float]]:
 
 
 def _by_severity(record: Record) -> list[str]:
-    """One network's accuracy on each corruption at each severity, and the means."""
+    """One network's accuracy on each corruption at each severity, with means."""
     errors = _errors(record)
     severities = sorted({severity for values in errors.values() for severity in values})
     columns = {"top-1 (%) at severity": list(errors)}
     for severity in severities:
         columns[str(severity)] = [_number(_accuracy(values.get(severity))) for values in errors.values()]
     columns["mean"] = [_number(_accuracy(_mean(values))) for values in errors.values()]
-    return [_table(columns), *_means_words([record])]
+    return [_table(columns), *_mean_notes([record])]
 
 
 def _by_group(records: Sequence[Record]) -> list[str]:
-    """Several networks' accuracies on the groups of corruptions, and the means."""
+    """The accuracies of several networks on groups of corruptions, with means."""
     columns: Columns = {"network": [record["label"] for record in records]}
     errors = [{name: _mean(values) for name, values in _errors(record).items()} for record in records]
     columns["corrupted (%)"] = [_number(_accuracy(_mean(own))) for own in errors]
@@ -93,12 +92,12 @@ def _by_group(records: Sequence[Record]) -> list[str]:
         if all(inside):
             columns[f"{group} (%)"] = [_number(_accuracy(_mean(own))) for own in inside]
     if all(map(_is_imagenet_c, records)):
-        columns["mCE"] = [_number(_mce(record)) for record in records]
-    return [_table(columns), *_means_words(records)]
+        columns["mCE"] = [_number(mce(_errors(record))) for record in records]
+    return [_table(columns), *_mean_notes(records)]
 
 
-def _means_words(records: Sequence[Record]) -> list[str]:
-    """What the means are of, with their values for a single network."""
+def _mean_notes(records: Sequence[Record]) -> list[str]:
+    """What the means are over, with their values for a single network."""
     first = _errors(records[0])
     severities = sorted({severity for values in first.values() for severity in values})
     count = f"{len(first)} corruption{'s' * (len(first) > 1)}"
@@ -108,21 +107,17 @@ def _means_words(records: Sequence[Record]) -> list[str]:
         error = _mean({name: _mean(values) for name, values in first.items()})
         lines.append(f"mean corruption error {over}: {error:.2f} %, not normalised (no mCE)")
         if _is_imagenet_c(records[0]):
-            lines.append(f"mCE, normalised by AlexNet's errors: {_mce(records[0]):.1f}")
+            lines.append(f"mCE, normalised by AlexNet's errors: {mce(first):.1f}")
     else:
         lines.append(f"corrupted: the mean {over}, not normalised")
     if SYNTHETIC_FROST in first:
-        lines.append(f"{SYNTHETIC_FROST} is drawn; the published frost takes photographs: frost=FOLDER")
+        lines.append(f"{SYNTHETIC_FROST} is generated; the published frost requires photographs: frost=FOLDER")
     return lines
 
 
 def _is_imagenet_c(record: Record) -> bool:
-    """Whether AlexNet's errors are of the same images: the published ones, all of them."""
+    """Whether mCE is defined: all corruptions of the published images, as for AlexNet."""
     return record["data"] == "imagenet_c" and not missing(_errors(record))
-
-
-def _mce(record: Record) -> float:
-    return mce({name: [values[s] for s in sorted(values)] for name, values in _errors(record).items()}).mean
 
 
 def _mean(values: Mapping[Any, float]) -> float:

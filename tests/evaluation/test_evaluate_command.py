@@ -1,4 +1,4 @@
-"""``roadmap evaluate`` as it is called: what it prints, writes and refuses."""
+"""The command ``roadmap evaluate``: output, files and errors."""
 
 import json
 import shutil
@@ -16,7 +16,7 @@ QUICK = ["step=patchify_stem", "epochs=1"]
 
 @pytest.fixture(scope="module")
 def runs_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two finished runs, one that failed, and one whose checkpoints were thrown away."""
+    """Two finished runs, a failed one, and one without checkpoints."""
     folder = tmp_path_factory.mktemp("runs")
     for seed in (0, 1):
         execute(compose([*QUICK, f"seed={seed}", f"runs_dir={folder}"]))
@@ -29,7 +29,7 @@ def evaluated(runs_dir: Path) -> list[Path]:
     return sorted(runs_dir.glob("*/evaluations/*.json"))
 
 
-def test_a_folder_of_runs_is_every_finished_run_in_it(runs_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_folder_of_runs_evaluates_each_finished_run(runs_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", str(runs_dir)]) == 0
     out, err = capsys.readouterr()
     summaries = [json.loads((file.parent.parent / "summary.json").read_text()) for file in evaluated(runs_dir)]
@@ -38,13 +38,13 @@ def test_a_folder_of_runs_is_every_finished_run_in_it(runs_dir: Path, capsys: py
     for summary in summaries:
         assert f"patchify_stem seed {summary['seed']}" in out
         assert f"{summary['top1']:.2f}" in out
-    assert err.count("skipped") == 1, "the failed one is no finished run, and the example has no checkpoint"
+    assert err.count("skipped") == 1, "only the finished run without a checkpoint"
     assert "no checkpoint" in err
     assert main(["evaluate", str(runs_dir)]) == 0
-    assert "2 of 2 evaluations were there already; --force makes them anew" in capsys.readouterr().out
+    assert "2 of 2 evaluations already existed; --force evaluates again" in capsys.readouterr().out
 
 
-def test_json_is_the_records(runs_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_prints_the_records(runs_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = evaluated(runs_dir)[0].parent.parent
     assert main(["evaluate", str(run), "corruptions=[contrast,fog]", "severities=[1,4]", "--json"]) == 0
     (record,) = json.loads(capsys.readouterr().out)
@@ -59,7 +59,7 @@ def test_json_is_the_records(runs_dir: Path, capsys: pytest.CaptureFixture[str])
     assert f"{accuracies[1]:.2f}  {accuracies[2]:.2f}  {(accuracies[1] + accuracies[2]) / 2:.2f}" in out
 
 
-def test_a_checkpoint_and_weights_without_a_run(
+def test_checkpoint_files_and_weights_without_a_run(
     runs_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = evaluated(runs_dir)[0].parent.parent
@@ -67,7 +67,7 @@ def test_a_checkpoint_and_weights_without_a_run(
     assert main(["evaluate", str(run / "checkpoints" / "best.pt")]) == 0
     out = capsys.readouterr().out
     assert "best.pt, epoch 1" in out
-    assert "caution: patchify_stem seed 0: this checkpoint was chosen as the best on these very images" in out
+    assert "caution: patchify_stem seed 0: this checkpoint was selected on these images" in out
     file = tmp_path / "record.json"
     weights = f"pretrained={run / 'checkpoints' / 'last.pt'}"
     assert main(["evaluate", *QUICK, weights, "-o", str(file)]) == 0
@@ -80,20 +80,20 @@ def test_a_checkpoint_and_weights_without_a_run(
     ("arguments", "sentence"),
     [
         (["nowhere"], "no folder or checkpoint nowhere"),
-        ([], "name runs' folders or a checkpoint, as in `roadmap evaluate runs/`, or weights"),
-        (["{run}", "step=gelu"], "step= is none of evaluation's settings"),
+        ([], "name run folders or a checkpoint (roadmap evaluate runs/), or weights"),
+        (["{run}", "step=gelu"], "step= is not a setting of an evaluation"),
         (["{run}", "data=foo"], "unknown data 'foo' (choose"),
-        (["{runs}", "-o", "one.json"], "-o is for one record, and these are 2 networks"),
-        (["step=patchify_stem", "pretrained={run}"], "name a file for it: -o FILE.json"),
-        (["step=patchify_stem", "pretrained={run}", "weights=averaged"], "weights=averaged chooses among a run's"),
-        (["{run}", "weights=averaged"], "has no averaged weights: its recipe has none; choose weights=network"),
-        (["{run}/summary.json"], "is neither a run's folder nor a checkpoint (.pt)"),
-        (["{failed}"], "is failed, not finished; name its checkpoint to evaluate it as it is"),
-        (["{run}", "data=imagenet_c", "data.root={runs}", "crop_ratio=0.9"], "crop_ratio=0.9 does not go with"),
+        (["{runs}", "-o", "one.json"], "-o takes one record, not 2"),
+        (["step=patchify_stem", "pretrained={run}"], "require a file for the record: -o FILE.json"),
+        (["step=patchify_stem", "pretrained={run}", "weights=averaged"], "weights=averaged selects weights of a run"),
+        (["{run}", "weights=averaged"], "has no averaged weights (its recipe has no EMA); choose weights=network"),
+        (["{run}/summary.json"], "is not a run folder or a checkpoint (.pt)"),
+        (["{failed}"], "is failed, not finished; to evaluate it anyway, name its checkpoint"),
+        (["{run}", "data=imagenet_c", "data.root={runs}", "crop_ratio=0.9"], "crop_ratio=0.9 conflicts with"),
         (["{run}", "data.root=x", "corruptions=[rain]"], "unknown corruption 'rain'"),
     ],
 )
-def test_wrong_requests(
+def test_invalid_commands_are_refused(
     runs_dir: Path, arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = next(folder for folder in sorted(runs_dir.glob("*patchify*-s0-*")))

@@ -1,4 +1,4 @@
-"""Evaluation: the numbers are those of independent implementations, of the trainer, and of a count by hand."""
+"""Evaluation, compared with scikit-learn, with the trainer and with values computed by hand."""
 
 import json
 import math
@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torchvision
 from PIL import Image
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import accuracy_score, log_loss, recall_score, top_k_accuracy_score
@@ -20,10 +21,10 @@ from roadmap.config.compose import compose
 from roadmap.data import open_loaders
 from roadmap.errors import RequestError
 from roadmap.evaluation.calibration import calibration_error, class_accuracies
-from roadmap.evaluation.evaluate import Competing, examine
-from roadmap.evaluation.load_trained import Trained, trained_checkpoint, trained_file, trained_run
+from roadmap.evaluation.evaluate import MaskedLogits, evaluate_tasks
+from roadmap.evaluation.load_trained import TrainedModel, load_checkpoint, load_library_model, load_pretrained, load_run
 from roadmap.evaluation.request import EvaluationRequest, evaluation_request
-from roadmap.evaluation.task import EvaluationTask, exam
+from roadmap.evaluation.task import EvaluationTask, evaluation_task
 from roadmap.runs.evaluation_record import read_record
 from roadmap.runs.predictions import read_predictions
 from roadmap.runtime.distributed import ALONE
@@ -55,7 +56,7 @@ def plain() -> EvaluationRequest:
 
 
 def record_of(one: EvaluationTask, force: bool = False) -> dict:
-    ((record, _),) = examine([one], CPU, ALONE, force)
+    ((record, _),) = evaluate_tasks([one], CPU, ALONE, force)
     return record
 
 
@@ -76,15 +77,15 @@ def logits_of(run: Path, part: str = "network") -> tuple[np.ndarray, np.ndarray]
     )
 
 
-def calibration_by_sklearn(confidence: np.ndarray, right: np.ndarray, bins: int) -> float:
+def calibration_by_sklearn(confidence: np.ndarray, correct: np.ndarray, bins: int) -> float:
     """The error from scikit-learn's reliability curve and a histogram of its own."""
-    accuracy, mean_confidence = calibration_curve(right, confidence, n_bins=bins)
+    accuracy, mean_confidence = calibration_curve(correct, confidence, n_bins=bins)
     counts, _ = np.histogram(confidence, np.linspace(0, 1, bins + 1))
     return float(100 * np.sum(counts[counts > 0] * np.abs(accuracy - mean_confidence)) / len(confidence))
 
 
-def test_the_numbers_are_sklearns(run: Path, plain: EvaluationRequest) -> None:
-    record = record_of(exam(trained_run(run), plain))
+def test_metrics_equal_sklearns(run: Path, plain: EvaluationRequest) -> None:
+    record = record_of(evaluation_task(load_run(run), plain))
     (part,) = record["parts"]
     probabilities, labels = logits_of(run)
     predicted = probabilities.argmax(1)
@@ -99,41 +100,41 @@ def test_the_numbers_are_sklearns(run: Path, plain: EvaluationRequest) -> None:
     assert part["ece"] == pytest.approx(expected, abs=1e-3)
 
 
-def test_a_runs_last_checkpoint_gives_what_the_run_logged_to_the_last_bit(run: Path, plain: EvaluationRequest) -> None:
+def test_last_checkpoint_reproduces_the_logged_metrics_exactly(run: Path, plain: EvaluationRequest) -> None:
     summary_before = (run / "summary.json").read_bytes()
-    record = record_of(exam(trained_run(run), plain))
+    record = record_of(evaluation_task(load_run(run), plain))
     last = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
     (part,) = record["parts"]
     assert (part["top1"], part["top5"], part["loss"]) == (last["top1"], last["top5"], last["val_loss"])
-    averaged = record_of(exam(trained_run(run, averaged=True), plain))["parts"][0]
+    averaged = record_of(evaluation_task(load_run(run, averaged=True), plain))["parts"][0]
     assert (averaged["top1"], averaged["loss"]) == (last["ema_top1"], last["ema_val_loss"])
     assert averaged["top1"] != part["top1"], "two sets of weights"
     assert (run / "summary.json").read_bytes() == summary_before
 
 
-def test_the_records_are_one_file_a_way_of_evaluating_and_are_kept(run: Path, plain: EvaluationRequest) -> None:
-    one = exam(trained_run(run), plain)
+def test_each_task_has_one_record_that_is_reused(run: Path, plain: EvaluationRequest) -> None:
+    one = evaluation_task(load_run(run), plain)
     record_of(one)
     written = one.file.read_bytes()
     assert one.file.parent == run / "evaluations"
-    ((_, kept),) = examine([one], CPU, ALONE, force=False)
-    assert kept
+    ((_, existed),) = evaluate_tasks([one], CPU, ALONE, force=False)
+    assert existed
     assert one.file.read_bytes() == written
-    larger = exam(trained_run(run), plain.replace(image_size=40, crop_ratio=0.8))
-    ((record, kept),) = examine([larger], CPU, ALONE, force=False)
-    assert not kept
+    larger = evaluation_task(load_run(run), plain.replace(image_size=40, crop_ratio=0.8))
+    ((record, existed),) = evaluate_tasks([larger], CPU, ALONE, force=False)
+    assert not existed
     assert (record["image_size"], record["crop_ratio"]) == (40, 0.8)
     assert larger.file != one.file
     one.file.write_text(one.file.read_text()[:100])
-    ((_, kept),) = examine([one], CPU, ALONE, force=False)
-    assert not kept, "a record cut short is none"
+    ((_, existed),) = evaluate_tasks([one], CPU, ALONE, force=False)
+    assert not existed, "a truncated record is ignored"
     assert read_record(one.file) is not None
 
 
-def test_what_is_no_part_of_the_result_is_no_part_of_the_key(run: Path, plain: EvaluationRequest) -> None:
-    trained = trained_run(run)
+def test_key_depends_only_on_what_defines_the_result(run: Path, plain: EvaluationRequest) -> None:
+    trained = load_run(run)
     keys = {
-        name: exam(trained, request).key
+        name: evaluation_task(trained, request).key
         for name, request in {
             "plain": plain,
             "placed": plain.replace(channels_last=False, batch_size=100, num_workers=0, save_predictions=True),
@@ -144,14 +145,16 @@ def test_what_is_no_part_of_the_result_is_no_part_of_the_key(run: Path, plain: E
     }
     assert keys.pop("placed") == keys["plain"]
     assert len(set(keys.values())) == len(keys)
-    assert exam(trained_run(run, averaged=True), plain).key != keys["plain"]
+    assert evaluation_task(load_run(run, averaged=True), plain).key != keys["plain"]
     twice = [plain.replace(corruptions=names) for names in (("fog", "snow"), ("snow", "fog", "snow"))]
-    assert len({exam(trained, request).key for request in twice}) == 1, "the same corruptions in another order"
+    assert len({evaluation_task(trained, request).key for request in twice}) == 1, (
+        "the same corruptions in another order"
+    )
 
 
-def test_predictions_are_saved_for_the_paired_tests(run: Path, plain: EvaluationRequest) -> None:
+def test_predictions_are_saved_and_required(run: Path, plain: EvaluationRequest) -> None:
     request = plain.replace(corruptions=("contrast",), severities=(5,), save_predictions=True)
-    one = exam(trained_run(run), request)
+    one = evaluation_task(load_run(run), request)
     whole, corrupted = record_of(one, force=True)["parts"]
     predictions = read_predictions(one.file.with_suffix(".npz"))
     assert predictions.top1 == whole["top1"]
@@ -159,37 +162,39 @@ def test_predictions_are_saved_for_the_paired_tests(run: Path, plain: Evaluation
     harder = read_predictions(one.file.with_suffix("") / "contrast-5.npz")
     assert harder.top1 == corrupted["top1"]
     assert harder.images.data == "digits/contrast/5"
-    assert whole["top1"] == record_of(exam(trained_run(run), plain))["parts"][0]["top1"]
-    assert one.kept()
+    assert whole["top1"] == record_of(evaluation_task(load_run(run), plain))["parts"][0]["top1"]
+    assert one.existing_record()
     shutil.rmtree(one.file.with_suffix(""))
-    assert not one.kept(), "the predictions that are asked for are to be made"
-    assert one.replace(save_predictions=False).kept()
+    assert not one.existing_record(), "missing predictions are written again"
+    assert replace(one, save_predictions=False).existing_record()
 
 
-def test_many_networks_share_the_images(run: Path, plain: EvaluationRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_networks_share_one_pass_over_the_images(
+    run: Path, plain: EvaluationRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import roadmap.data.eval_splits as parts
 
     opened = []
     loader = parts._loader
     monkeypatch.setattr(parts, "_loader", lambda *given: opened.append(given) or loader(*given))
     request = plain.replace(corruptions=("pixelate",), severities=(3,))
-    exams = [exam(trained_run(run), request), exam(trained_run(run, averaged=True), request)]
-    together = [record for record, _ in examine(exams, CPU, ALONE, force=True)]
+    tasks = [evaluation_task(load_run(run), request), evaluation_task(load_run(run, averaged=True), request)]
+    together = [record for record, _ in evaluate_tasks(tasks, CPU, ALONE, force=True)]
     assert len(opened) == 2, "the images as they are and corrupted, once each"
-    alone = [record_of(one, force=True) for one in exams]
+    alone = [record_of(one, force=True) for one in tasks]
     for ours, own in zip(together, alone, strict=True):
         assert [[part[name] for name in FIGURES] for part in ours["parts"]] == [
             [part[name] for name in FIGURES] for part in own["parts"]
         ]
 
 
-def test_the_best_checkpoint_is_said_to_be_chosen_on_the_images_of_its_run(run: Path, plain: EvaluationRequest) -> None:
-    record = record_of(exam(trained_checkpoint(run / "checkpoints" / "best.pt"), plain))
+def test_best_checkpoint_is_marked_as_chosen_on_these_images(run: Path, plain: EvaluationRequest) -> None:
+    record = record_of(evaluation_task(load_checkpoint(run / "checkpoints" / "best.pt"), plain))
     assert record["checkpoint"]["file"] == "best.pt"
     assert record["chosen_on_these_images"]
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert record["parts"][0]["top1"] == max(row["top1"] for row in rows)
-    elsewhere = record_of(exam(trained_run(run, "best"), plain.replace(data={"holdout": 0.5})))
+    elsewhere = record_of(evaluation_task(load_run(run, "best"), plain.replace(data={"holdout": 0.5})))
     assert not elsewhere["chosen_on_these_images"]
     assert elsewhere["parts"][0]["images"] == 179
 
@@ -198,87 +203,107 @@ def test_weights_without_a_run(run: Path, plain: EvaluationRequest, tmp_path: Pa
     weights = tmp_path / "weights.pt"
     torch.save(torch.load(run / "checkpoints" / "last.pt", weights_only=True)["network"], weights)
     composed = compose([*QUICK, f"pretrained={weights}"])
-    loose = record_of(exam(trained_file(composed), plain, tmp_path / "out" / "record.json"))
+    loose = record_of(evaluation_task(load_pretrained(composed), plain, tmp_path / "out" / "record.json"))
     assert (tmp_path / "out" / "record.json").is_file()
     assert loose["parts"][0]["top1"] == json.loads((run / "summary.json").read_text())["top1"]
     with pytest.raises(RequestError, match=r"no checkpoint .*train it again"):
-        trained_checkpoint(tmp_path / "checkpoints" / "last.pt")
+        load_checkpoint(tmp_path / "checkpoints" / "last.pt")
     with pytest.raises(RequestError, match="pretrained="):
-        record_of(exam(trained_file(compose(["step=resnet50", f"pretrained={weights}"])), plain, tmp_path / "no.json"))
+        record_of(
+            evaluation_task(
+                load_pretrained(compose(["step=resnet50", f"pretrained={weights}"])), plain, tmp_path / "no.json"
+            )
+        )
+
+
+def test_library_weights_use_their_own_transform(
+    plain: EvaluationRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path))
+    monkeypatch.setattr("roadmap.networks.library_weights.file_digest", lambda file: "f707e7126e")
+    (tmp_path / "checkpoints").mkdir()
+    network = torchvision.models.shufflenet_v2_x0_5()
+    torch.save(network.state_dict(), tmp_path / "checkpoints" / "shufflenetv2_x0.5-f707e7126e.pth")
+    words = ["model=torchvision", "name=shufflenet_v2_x0_5", "pretrained=library"]
+    model = load_library_model(compose(words))
+    assert (model.settings.image_size, model.settings.crop_ratio, model.num_classes) == (224, 0.875, 1000)
+    images = torch.rand(2, 3, 64, 64)
+    assert torch.equal(model.make(64, 1000).eval()(images), network.eval()(images))
+    assert load_library_model(compose([*words, "image_size=160"])).settings.image_size == 160
 
 
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["step=gelu"], "step= is none of evaluation's settings"),
-        (["data.mean=[0,0,0]"], "data.mean is the network's own"),
+        (["step=gelu"], "step= is not a setting of an evaluation (choose"),
+        (["data.mean=[0,0,0]"], "data.mean cannot be changed"),
         (["crop_ratio=1.5"], "crop_ratio must be above 0 and at most 1 (got 1.5)"),
         (["image_size=0"], "image_size must be at least 1 (got 0)"),
         (["weights=ema"], "unknown weights 'ema' (choose averaged or network)"),
         (["corruptions=[rain]"], "unknown corruption 'rain'"),
         (["corruptions=[fog]", "severities=[6]"], "severities[0] must be at least 1 and at most 5 (got 6)"),
         (["corruptions=[frost]"], "frost=FOLDER"),
-        (["severities=[1]"], "severities= goes with corruptions="),
+        (["severities=[1]"], "severities= requires corruptions="),
     ],
 )
-def test_a_wrong_request_is_one_sentence(words: list[str], sentence: str) -> None:
+def test_invalid_requests_are_refused(words: list[str], sentence: str) -> None:
     with pytest.raises(RequestError) as met:
         _ = evaluation_request(words).corrupted
     assert sentence in str(met.value)
     assert "\n" not in str(met.value)
 
 
-def test_data_of_other_classes_and_sizes_that_do_not_fit_are_refused(
+def test_other_classes_and_too_small_images_are_refused(
     run: Path, plain: EvaluationRequest, photo_folder: Path
 ) -> None:
-    trained = trained_run(run)
+    trained = load_run(run)
     photographs = evaluation_request(["data=imagefolder", f"data.root={photo_folder}"])
-    with pytest.raises(RequestError, match="tells 10 classes apart, and imagefolder has 2"):
-        record_of(exam(trained, photographs))
+    with pytest.raises(RequestError, match="has 10 classes, but imagefolder has 2"):
+        record_of(evaluation_task(trained, photographs))
     with pytest.raises(RequestError, match=r"image_size=8: .*cannot take images of this size"):
-        record_of(exam(trained, plain.replace(image_size=8)))
+        record_of(evaluation_task(trained, plain.replace(image_size=8)))
 
 
-def test_averaged_weights_that_are_not_there_are_asked_for(run: Path, tmp_path: Path) -> None:
+def test_unusable_checkpoints_are_refused(run: Path, tmp_path: Path) -> None:
     copied = tmp_path / "run"
     shutil.copytree(run, copied)
     file = copied / "checkpoints" / "last.pt"
     shutil.move(copied / "summary.json", tmp_path)
-    with pytest.raises(RequestError, match="is in no run's folder"):
-        trained_checkpoint(file)
+    with pytest.raises(RequestError, match="is not in a run's folder"):
+        load_checkpoint(file)
     shutil.move(tmp_path / "summary.json", copied)
     state = torch.load(file, weights_only=True)
     torch.save(state | {"ema": None}, file)
-    with pytest.raises(RequestError, match="has no averaged weights: its recipe has none"):
-        trained_run(copied, averaged=True)
+    with pytest.raises(RequestError, match=r"has no averaged weights \(its recipe has no EMA\)"):
+        load_run(copied, averaged=True)
     torch.save(state | {"run_id": "0123456789"}, file)
     with pytest.raises(RequestError, match="belongs to run 0123456789"):
-        trained_run(copied)
+        load_run(copied)
     file.write_bytes(file.read_bytes()[:1000])
     with pytest.raises(RequestError, match="cannot read checkpoint"):
-        trained_run(copied)
+        load_run(copied)
     summary = json.loads((copied / "summary.json").read_text())
     (copied / "summary.json").write_text(json.dumps(summary | {"status": "interrupted"}))
-    with pytest.raises(RequestError, match="is interrupted, not finished; name its checkpoint"):
-        trained_run(copied)
+    with pytest.raises(RequestError, match="is interrupted, not finished; to evaluate it anyway"):
+        load_run(copied)
 
 
-def test_calibration_by_hand() -> None:
+def test_calibration_error_equals_hand_computation() -> None:
     confidence = np.array([0.95, 0.95, 0.95, 0.95, 0.54, 0.58])
-    right = np.array([True, True, True, False, False, True])
+    correct = np.array([True, True, True, False, False, True])
     # two bins of fifteen: |0.95 - 0.75| for four of six, |0.56 - 0.5| for two of six
-    assert calibration_error(confidence, right) == pytest.approx(100 * (4 / 6 * 0.20 + 2 / 6 * 0.06))
+    assert calibration_error(confidence, correct) == pytest.approx(100 * (4 / 6 * 0.20 + 2 / 6 * 0.06))
     assert calibration_error(np.ones(5), np.ones(5, bool)) == 0
     assert calibration_error(np.ones(4), np.array([True, False, False, False])) == pytest.approx(75)
     # a bin is open below and closed above
     assert calibration_error(np.array([0.5, 0.500001]), np.array([True, False]), bins=2) == pytest.approx(50, abs=1e-3)
 
 
-def test_calibration_is_sklearns_curve_weighted_by_its_bins() -> None:
+def test_calibration_error_equals_sklearns_weighted_curve() -> None:
     rng = np.random.default_rng(0)
     confidence = rng.uniform(0.1, 1, 5000)
-    right = rng.random(5000) < confidence**2
-    assert calibration_error(confidence, right) == pytest.approx(calibration_by_sklearn(confidence, right, 15))
+    correct = rng.random(5000) < confidence**2
+    assert calibration_error(confidence, correct) == pytest.approx(calibration_by_sklearn(confidence, correct, 15))
 
 
 def test_classes_without_images_have_no_accuracy() -> None:
@@ -286,8 +311,8 @@ def test_classes_without_images_have_no_accuracy() -> None:
     assert (images, accuracies) == ([2, 0, 1, 0], [50.0, None, 100.0, None])
 
 
-class Listed:
-    """Batches that were made up."""
+class FixedBatches:
+    """A loader of given batches."""
 
     def __init__(self, batches: list[tuple[Tensor, Tensor]], left_out: list[int] | None = None):
         self.made, self.left_out = batches, left_out or []
@@ -299,15 +324,15 @@ class Listed:
 def evaluated(network: nn.Module, batches: list[tuple[Tensor, Tensor]]) -> tuple[dict, Answered]:
     answers = PredictionWriter()
     evaluator = Evaluator(nullcontext, CPU, ALONE)
-    (record,) = evaluator.run([network], Listed(batches), [answers])  # type: ignore[arg-type]
+    (record,) = evaluator.run([network], FixedBatches(batches), [answers])  # type: ignore[arg-type]
     return record, answers.gathered(ALONE)
 
 
-def test_only_competing_classes_can_win() -> None:
+def test_masked_classes_are_never_predicted() -> None:
     logits = torch.tensor([[9.0, 1.0, 2.0, 0.0, 0.0, 0.0, 0.0], [0.0, 9.0, 0.0, 5.0, 0.0, 0.0, 0.0]])
     labels = torch.tensor([2, 3])
     whole, _ = evaluated(nn.Identity(), [(logits, labels)])
-    record, answered = evaluated(Competing(nn.Identity(), (1, 2, 3)), [(logits, labels)])
+    record, answered = evaluated(MaskedLogits(nn.Identity(), (1, 2, 3)), [(logits, labels)])
     assert whole["top1"] == 0
     assert record["top1"] == 50
     assert answered.predicted.tolist() == [2, 1]
@@ -326,9 +351,9 @@ class Shades(nn.Module):
 
 
 @pytest.fixture(scope="module")
-def shades() -> Trained:
+def shades() -> TrainedModel:
     """A network that was not trained, for ImageNet's classes."""
-    view = EvalSettings(
+    settings = EvalSettings(
         image_size=32,
         crop_ratio=1.0,
         interpolation="bilinear",
@@ -339,7 +364,7 @@ def shades() -> Trained:
         num_workers=0,
         batch_size=4,
     )
-    return Trained("shades", lambda size, classes: Shades(), 1000, None, view, {"file": "none", "epoch": None})
+    return TrainedModel("shades", lambda size, classes: Shades(), 1000, None, settings, {"file": "none", "epoch": None})
 
 
 def class_folders(root: Path, levels: dict[str, int]) -> None:
@@ -349,31 +374,31 @@ def class_folders(root: Path, levels: dict[str, int]) -> None:
         Image.fromarray(np.full((40, 40, 3), level, np.uint8)).save(root / name / "one.png")
 
 
-def test_a_published_set_in_parts(shades: Trained, tmp_path: Path) -> None:
+def test_published_corruptions_are_evaluated_in_parts(shades: TrainedModel, tmp_path: Path) -> None:
     # classes 0, 1 and 6 by their WordNet ids; the last is too bright for its class
     for severity in (1, 2):
         levels = {"n01440764": 0, "n01443537": 1, "n01498041": 6 + 200 * (severity == 2)}
         class_folders(tmp_path / "c" / "fog" / str(severity), levels)
     fields = ["data=imagenet_c", f"data.root={tmp_path / 'c'}", "data.corruptions=[fog]", "data.severities=[1,2]"]
     request = evaluation_request([*fields, "data.images=null"])
-    record = record_of(exam(shades, request, tmp_path / "c.json"))
+    record = record_of(evaluation_task(shades, request, tmp_path / "c.json"))
     assert [(part["part"], part["images"], round(part["top1"])) for part in record["parts"]] == [
         ("fog/1", 3, 100),
         ("fog/2", 3, 67),
     ]
     assert record["crop_ratio"] == 1.0
-    with pytest.raises(RequestError, match="does not go with data=imagenet_c, whose images are published as they are"):
-        exam(shades, request.replace(crop_ratio=0.5))
+    with pytest.raises(RequestError, match="conflicts with data=imagenet_c, whose images are published cropped"):
+        evaluation_task(shades, request.replace(crop_ratio=0.5))
 
 
-def test_of_class_folders_those_to_evaluate_on_are_enough(shades: Trained, tmp_path: Path) -> None:
+def test_class_folders_need_only_val(shades: TrainedModel, tmp_path: Path) -> None:
     class_folders(tmp_path / "val", {"a": 0, "b": 1, "c": 7})
     request = evaluation_request(["data=imagefolder", f"data.root={tmp_path}"])
-    record = record_of(exam(replace(shades, num_classes=3), request, tmp_path / "folder.json"))
+    record = record_of(evaluation_task(replace(shades, num_classes=3), request, tmp_path / "folder.json"))
     assert record["class_top1"] == [100.0, 100.0, 0.0]
 
 
-def test_any_of_the_accepted_labels_is_right() -> None:
+def test_any_accepted_label_is_correct() -> None:
     logits = torch.eye(6)[[0, 1, 2, 3]]
     _, answered = evaluated(nn.Identity(), [(logits, torch.tensor([0, 0, 0, 0]))])
     assert answered.right().tolist() == [True, False, False, False]
@@ -382,7 +407,7 @@ def test_any_of_the_accepted_labels_is_right() -> None:
 
 
 @pytest.mark.parametrize("cut", [[7], [3, 4], [1, 1, 5]])
-def test_how_images_are_cut_into_batches_is_nothing_to_the_means(cut: list[int]) -> None:
+def test_batch_sizes_do_not_change_the_means(cut: list[int]) -> None:
     generator = torch.Generator().manual_seed(0)
     logits, labels = torch.randn(7, 8, generator=generator), torch.arange(7)
     batches = list(zip(logits.split(cut), labels.split(cut), strict=True))
@@ -398,12 +423,12 @@ def test_two_processes_count_each_image_once(run: Path, plain: EvaluationRequest
     def work() -> None:
         from roadmap.runtime.distributed import join
 
-        one = exam(trained_run(run), request, tmp_path / "two.json")
-        examine([one], CPU, join(CPU), force=True)
+        one = evaluation_task(load_run(run), request, tmp_path / "two.json")
+        evaluate_tasks([one], CPU, join(CPU), force=True)
 
     assert in_processes(2, work) == [0, 0]
     two = json.loads((tmp_path / "two.json").read_text())
-    one = record_of(exam(trained_run(run), request, tmp_path / "one.json"))
+    one = record_of(evaluation_task(load_run(run), request, tmp_path / "one.json"))
     assert two["processes"] == 2
     for ours, theirs in zip(two["parts"], one["parts"], strict=True):
         assert [ours[name] for name in ("images", "top1", "top5")] == [
