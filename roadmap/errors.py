@@ -1,12 +1,12 @@
-"""The ways a command can end badly; each reaches the user as one sentence."""
+"""Errors that reach the user as one sentence."""
 
 import signal
 
 
 class RoadmapError(Exception):
-    """Base of the errors whose message is meant for the user; ``exit_status`` is the command's.
+    """Base class of errors whose message is for the user; ``exit_status`` is the command's.
 
-    ``everywhere`` says that every process of a run raises it, so that the first alone need tell.
+    ``everywhere``: every process of a run raises the error, so only the first reports it.
     """
 
     exit_status = 1
@@ -17,7 +17,7 @@ class RequestError(RoadmapError, ValueError):
     """The request was wrong: unknown option, impossible combination, missing data (exit status 2)."""
 
     exit_status = 2
-    everywhere = True  # the processes of a run are asked for the same
+    everywhere = True  # every process of a run gets the same request
 
 
 class WorkError(RoadmapError, RuntimeError):
@@ -25,30 +25,30 @@ class WorkError(RoadmapError, RuntimeError):
 
 
 class PrunedError(RoadmapError):
-    """A design that a search left without a result: not to be trained, or not to the end."""
+    """A search does not train this design, or not to the end."""
 
     everywhere = True
 
 
 class StoppedError(RoadmapError):
-    """Asked to stop by a signal, to this process or another of its run, with a checkpoint written.
+    """A signal stopped the run after a checkpoint was written.
 
-    Exit status 75, sysexits' "try again later", says that the same command would go on; after Ctrl-C it is 1, so that
-    a loop that starts it again ends.
+    The exit status is 75 (EX_TEMPFAIL: the same command resumes), or 1 after Ctrl-C, so that a loop that restarts the
+    command ends.
     """
 
     everywhere = True
 
     def __init__(self, by: signal.Signals, place: str):
-        super().__init__(f"stopped by {by.name} after {place}; the same command goes on from there")
+        super().__init__(f"stopped by {by.name} after {place}; the same command resumes there")
         self.by, self.place = by, place
         self.exit_status = 1 if by == signal.SIGINT else 75
 
     def __reduce__(self) -> tuple[type, tuple[signal.Signals, str]]:
-        # from a launcher's worker to the process that started it
+        # pickled on the way from a launcher's worker
         return type(self), (self.by, self.place)
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, or is called, in one line."""
+    """Return the first line of an error's message, or the name of its class."""
     return (str(error).splitlines() or [type(error).__name__])[0]

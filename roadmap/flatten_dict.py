@@ -1,11 +1,11 @@
-"""Nested records as flat ones."""
+"""Flattening nested dictionaries."""
 
 from collections.abc import Mapping
 from typing import Any
 
 
 def flatten_dict(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Entries of nested mappings by dotted keys; lists stay, and so does an empty mapping."""
+    """Return the entries of nested mappings under dotted keys; lists and empty mappings are kept as values."""
     entries: dict[str, Any] = {}
     for key, value in nested.items():
         name = f"{prefix}{key}"

@@ -1,4 +1,4 @@
-"""Making many small objects at once without Python's search for cyclic garbage among all that are there."""
+"""Pausing Python's cyclic garbage collector while many small objects are made."""
 
 import gc
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def gc_paused() -> Iterator[None]:
-    """While it lasts, nothing searches for garbage: with torch or 10,000 records in memory that is most of the time."""
+    """Pause garbage collection: with 10,000 records in memory it would take most of the time."""
     enabled = gc.isenabled()
     gc.disable()
     try:

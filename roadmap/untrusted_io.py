@@ -1,6 +1,6 @@
-"""Reading of files that others may have written or damaged: JSON and YAML as plain values, never more.
+"""Reading JSON and YAML that somebody else may have written or damaged: plain values only, nothing is executed.
 
-Everything raises ValueError, whose message goes into a sentence that names the file.
+Functions raise ValueError; the caller's error names the file.
 """
 
 import json
@@ -10,17 +10,17 @@ import msgspec
 
 
 def reason(error: OSError | ValueError) -> str:
-    """Why a file cannot be read, for a sentence that names it already."""
+    """Return why a file cannot be read, for an error that names the file."""
     return str(error.strerror if isinstance(error, OSError) else error)
 
 
 def parse_json(text: str | bytes) -> Any:
-    """The value of a JSON text; it holds no infinite number, and none of its strings half a character."""
+    """Return the value of a JSON text. Infinite numbers and lone surrogates are refused; NaN is accepted."""
     try:
         try:
             return msgspec.json.decode(text)
         except (msgspec.DecodeError, UnicodeEncodeError):
-            # Python's own parser takes NaN, which Python's own writer makes of a loss that is none
+            # Python's parser takes NaN, which Python's writer produces for a loss that is not a number
             value = json.loads(text, parse_constant=_finite, parse_float=_finite)
             json.dumps(value, ensure_ascii=False).encode()
             return value
@@ -36,7 +36,7 @@ def _finite(text: str) -> float:
 
 
 def parse_yaml(text: str) -> Any:
-    """The value of a YAML text: plain values, none of them twice by an alias, as our configs are written."""
+    """Return the plain value of a YAML text. Aliases are refused, since they can grow without bound."""
     import yaml
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

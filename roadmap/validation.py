@@ -1,4 +1,4 @@
-"""Records that msgspec checks, and its errors as one sentence: what is wrong, where, and what is accepted."""
+"""Base classes of records checked by msgspec, and its errors as sentences: what is wrong, where, what is accepted."""
 
 import re
 import sys
@@ -17,10 +17,10 @@ PositiveFloat = Annotated[float, Meta(gt=0)]
 NonNegativeFloat = Annotated[float, Meta(ge=0)]
 Probability = Annotated[float, Meta(ge=0, le=1)]
 BelowOne = Annotated[float, Meta(ge=0, lt=1)]
-Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]  # as tables hold them
-Share = Annotated[float, Meta(gt=0, le=1)]  # of what is never left out altogether
+Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]  # fits a table's column
+Fraction = Annotated[float, Meta(gt=0, le=1)]
 
-SCHEMA = 2  # of the files written now
+SCHEMA = 2  # version of the files written now
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True)
@@ -33,50 +33,50 @@ class RecordMeta(msgspec.StructMeta):
 
 
 class Record(msgspec.Struct, metaclass=RecordMeta, forbid_unknown_fields=True):
-    """Base of the config's records: frozen, hashable and checked when they are made from a mapping.
+    """Base class of the config's records: frozen, hashable, and checked when made from a mapping.
 
-    Types and ranges are declared in annotations; ``__post_init__`` raises RequestError for fields that do not go
-    together. ``place`` is the record's node in the config, empty at the top.
+    Annotations declare types and ranges; ``__post_init__`` raises RequestError for fields that exclude each other.
+    ``place`` is the record's node in the config, empty at the top level.
     """
 
     place: ClassVar[str] = ""
 
     @classmethod
     def full_key(cls, field: str) -> str:
-        """The field's full key in the config."""
+        """Return the field's full key in the config."""
         return f"{cls.place}.{field}".lstrip(".")
 
     @classmethod
     def from_mapping(cls, mapping: Any) -> Self:
-        """The record of a config node. Raises RequestError for an unknown or missing key, and a value out of range."""
+        """Return the record of a config node. Raises RequestError for unknown or missing keys and invalid values."""
         _refuse_unset(mapping, cls.place)
         return converted(mapping, cls, cls.place)
 
     @classmethod
     def check_field(cls, name: str, value: Any) -> Any:
-        """A value as the record holds it in one of its fields. Raises RequestError."""
+        """Return a value as one of the record's fields holds it. Raises RequestError."""
         (kind,) = (field.type for field in msgspec.structs.fields(cls) if field.name == name)
         return converted(value, kind, cls.full_key(name))
 
     def replace(self, **changes: Any) -> Self:
-        """A copy with some fields changed, checked as a whole. Raises RequestError."""
+        """Return a checked copy with some fields changed. Raises RequestError."""
         return self.from_mapping(msgspec.structs.asdict(self) | changes)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, as they are logged and hashed: nested records as dicts, tuples as lists."""
+        """Return plain values, as logged and hashed: nested records as dicts, tuples as lists."""
         plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(self))
         return plain
 
 
 class FileRecord(Record, forbid_unknown_fields=False):
-    """Base of what files hold: fields of newer versions are tolerated.
+    """Base class of records read from files: unknown fields, which newer versions may write, are ignored.
 
-    Each declares ``schema: Int64 = 1``, the version of its format, which files from before versions do not have.
+    A file record declares ``schema: Int64 = 1``, the version of its format; the oldest files do not name it.
     """
 
 
 def converted(value: Any, kind: Any, place: str = "") -> Any:
-    """A plain value as a record or another type. Raises RequestError, whose sentence names keys below ``place``."""
+    """Return a plain value converted to ``kind``. Raises RequestError, which names the key below ``place``."""
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
@@ -86,8 +86,8 @@ def converted(value: Any, kind: Any, place: str = "") -> Any:
 
 
 def sentence(error: msgspec.ValidationError, value: Any, kind: Any, place: str = "") -> str:
-    """What msgspec refused of a value, in a sentence that names the key, the value and what is accepted."""
-    if isinstance(error.__cause__, ValueError):  # a record's own rule
+    """Return a msgspec error as a sentence with the key, the value and what is accepted."""
+    if isinstance(error.__cause__, ValueError):  # raised by a __post_init__
         return str(error.__cause__)
     reason, _, path = str(error).partition(" - at `")
     info, where = msgspec.inspect.type_info(kind), place
@@ -112,7 +112,7 @@ def sentence(error: msgspec.ValidationError, value: Any, kind: Any, place: str =
 
 
 def _refuse_unset(value: Any, place: str) -> None:
-    """Raises RequestError for ???, OmegaConf's mark of a value that the user must give."""
+    """Raise RequestError for ???, OmegaConf's mark of a value that must be set."""
     if value == "???":
         raise RequestError(f"{place} is not set (add {place}=…)")
     if isinstance(value, Mapping):
@@ -121,7 +121,7 @@ def _refuse_unset(value: Any, place: str) -> None:
 
 
 def _only(info: Any, value: Any) -> Any:
-    """Of a union the type that the value is meant for."""
+    """Return the member of a union that the value is meant for."""
     inspect = msgspec.inspect
     if not isinstance(info, inspect.UnionType):
         return info
@@ -137,7 +137,7 @@ def _item(info: Any, index: int) -> Any:
 
 
 def _refusal(where: str, value: Any, info: Any) -> str:
-    """A sentence for a value that is not of a type, or is out of its range."""
+    """Return a sentence for a value of the wrong type or out of range."""
     inspect, kind = msgspec.inspect, _only(info, value)
     nullable = isinstance(info, inspect.UnionType) and info.includes_none
     got = f"(got {shown(value)})"
@@ -160,8 +160,8 @@ def _refusal(where: str, value: Any, info: Any) -> str:
 def _limits(kind: Any) -> str:
     words = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below", "multiple_of": "a multiple of"}
     bounds = {word: getattr(kind, key, None) for key, word in words.items()}
-    told = {word: bound for word, bound in bounds.items() if bound is not None and abs(bound) < 2**62}
-    return " and ".join(f"{word} {bound:.15g}" for word, bound in told.items())
+    stated = {word: bound for word, bound in bounds.items() if bound is not None and abs(bound) < 2**62}
+    return " and ".join(f"{word} {bound:.15g}" for word, bound in stated.items())
 
 
 def _described(kind: Any) -> str:
@@ -182,7 +182,7 @@ def _described(kind: Any) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value as a config file has it, shortened."""
+    """Return a value as written in a config file, shortened."""
     words = {None: "null", True: "true", False: "false"}
     text = words[value] if value is None or isinstance(value, bool) else repr(value)
     return text if len(text) <= 60 else text[:57] + "…"

@@ -9,7 +9,7 @@ from roadmap.config.overrides import key_of
 from roadmap.errors import RequestError
 from roadmap.formatting import listed
 from roadmap.schema.corruptions import CORRUPTIONS, SYNTHETIC_FROST, WITHOUT_PHOTOGRAPHS, Corruptions
-from roadmap.validation import NonNegativeInt, PositiveInt, Record, Share
+from roadmap.validation import Fraction, NonNegativeInt, PositiveInt, Record
 
 # ImageNet-C's order, with the synthetic frost after the published one
 ORDER = [name for one in CORRUPTIONS for name in ((one, SYNTHETIC_FROST) if one == "frost" else (one,))]
@@ -25,7 +25,7 @@ class EvaluationRequest(Record):
     checkpoint: Literal["last", "best"]
     weights: Literal["network", "averaged"]
     image_size: PositiveInt | None
-    crop_ratio: Share | None
+    crop_ratio: Fraction | None
     interpolation: Literal["bilinear", "bicubic"] | None
     precision: Literal["fp32", "bf16", "fp16"] | None
     device: str

@@ -1,1 +1,1 @@
-"""Networks: ours from a design's rows, every other from its library; what they cost, and weights for them."""
+"""Networks: from a design's rows or from a library; their costs and their weights."""

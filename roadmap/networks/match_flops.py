@@ -1,4 +1,4 @@
-"""Designs at equal cost: the width or the depth of a design that brings it nearest to so many GMACs."""
+"""Designs of equal cost: scaling the width or depth of a design to a number of GMACs."""
 
 from bisect import bisect_left
 from collections.abc import Callable
@@ -11,22 +11,22 @@ from roadmap.networks.flops import count_flops
 from roadmap.schema.design import Design
 from roadmap.validation import Record
 
-TOLERANCE = 0.1  # of the cost that is asked for
+TOLERANCE = 0.1  # relative to the requested cost
 Scale = Literal["width", "depth"]
 
 
 class Matching(Record):
-    """The config's ``match_gmacs`` and ``match_by``; without the first, designs are taken as they are."""
+    """The settings ``match_gmacs`` and ``match_by``; ``match_gmacs=null`` leaves designs unchanged."""
 
     match_gmacs: Annotated[float, Meta(gt=0, le=1_000_000)] | None
     match_by: Scale
 
 
 def matched(design: Design, gmacs: float, by: Scale, image_size: int, num_classes: int) -> Design:
-    """The design with the width, or the number of blocks in the third stage, whose cost is nearest to ``gmacs`` (×10⁹).
+    """Return the design scaled by width, or by the blocks in stage 3, to the cost nearest to ``gmacs`` (×10⁹).
 
-    The third stage's is the depth that tells the paper's sizes apart. Any whole number from 1 is tried, whatever the
-    design has; of two as near the smaller is taken. Raises RequestError where none comes within a tenth.
+    Stage 3 is where the paper's larger networks are deeper. Any integer from 1 on is considered; ties go to the
+    smaller. Raises RequestError if none comes within 10 %.
     """
 
     def scaled(value: int) -> Design:
@@ -42,20 +42,20 @@ def matched(design: Design, gmacs: float, by: Scale, image_size: int, num_classe
         what, other = ("width", "depth") if by == "width" else ("third-stage depth", "width")
         costs = " and ".join(f"{what} {value} costs {spent:.4g}" for value, spent in tried.items())
         raise RequestError(
-            f"match_gmacs={gmacs:g} is not to be had within 10 %: {costs} GMACs; "
+            f"match_gmacs={gmacs:g} cannot be matched within 10 %: {costs} GMACs; "
             f"choose another match_gmacs or match_by={other}"
         )
     return scaled(nearest)
 
 
 def scale(design: Design, by: Scale, value: int) -> Design:
-    """The design with another width, or with so many blocks in its third stage."""
+    """Return the design with another width or number of blocks in its third stage."""
     first, second, _, last = design.depths
     return design.replace(width=value) if by == "width" else design.replace(depths=(first, second, value, last))
 
 
 def _first_from(gmacs: float, cost: Callable[[int], float]) -> int:
-    """The first whole number from 1 that costs at least so much; each costs more than the one before."""
+    """Return the smallest integer from 1 on that costs at least ``gmacs``; the cost increases with it."""
     most = 1
     while cost(most) < gmacs:
         most *= 2

@@ -1,4 +1,4 @@
-"""Modules that torch does not have, or not as the networks here need them."""
+"""Modules that torch lacks."""
 
 import torch
 import torch.nn.functional as F
@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 
 class LayerNorm2d(nn.LayerNorm):
-    """LayerNorm over the channels of each pixel, (N, C, H, W) -> (N, C, H, W); free of copies in channels_last."""
+    """LayerNorm over the channels of each pixel, (N, C, H, W) -> (N, C, H, W); copies nothing in channels_last."""
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.layer_norm(x.permute(0, 2, 3, 1), self.normalized_shape, self.weight, self.bias, self.eps)
@@ -14,7 +14,7 @@ class LayerNorm2d(nn.LayerNorm):
 
 
 class LayerScale(nn.Module):
-    """A learned factor per channel; its weight is (C,) as in the official code, so that it counts as a vector."""
+    """A learned factor per channel. Its weight is (C,), as in the official code, so that it counts as a vector."""
 
     def __init__(self, channels: int, initial: float):
         super().__init__()
@@ -25,7 +25,7 @@ class LayerScale(nn.Module):
 
 
 class ScalableConv2d(nn.Conv2d):
-    """A convolution that takes a layer scale's factors (out,) into its weights: the same sum, a pass over x less."""
+    """A convolution that can fold a layer scale (out,) into its weights, which saves a pass over the output."""
 
     def forward(self, x: Tensor, factors: Tensor | None = None) -> Tensor:
         if factors is None:

@@ -1,4 +1,4 @@
-"""The one network of the roadmap, built from a Design's rows."""
+"""The network of the roadmap, built from a design's rows."""
 
 from collections import OrderedDict
 
@@ -13,7 +13,7 @@ from roadmap.schema.recipe import NetworkRecipe
 
 
 def sequence(design: Design, layers: Layers) -> nn.Module:
-    """The layers as modules under their names; of none the identity."""
+    """Return the layers as a module with their names; the identity if there are none."""
     if not layers:
         return nn.Identity()
     return nn.Sequential(OrderedDict((layer.name, layer.module(design)) for layer in layers))
@@ -33,18 +33,18 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y, x = self.drop(self.scaled(x)), self.shortcut(x)
-        # in place, unless that would round the shortcut to the branch's precision
+        # not in place if that would round the shortcut to the branch's precision
         y = y.add_(x) if y.dtype == x.dtype else y + x
         return self.act(y)
 
     def scaled(self, x: Tensor) -> Tensor:
-        """scale(branch(x)), with the scale in a last convolution's weights where they are fewer than its outputs."""
+        """Return scale(branch(x)), with the scale folded into the last convolution if that takes fewer operations."""
         *layers, last = self.branch.children()
         for layer in layers:
             x = layer(x)
         if isinstance(self.scale, LayerScale) and isinstance(last, ScalableConv2d):
             pixels = x.numel() // x.shape[1]
-            # fp16 has no weight times 1e-6, where layer scale starts
+            # weights times layer scale's initial 1e-6 underflow in fp16
             if pixels >= last.in_channels and not _in_fp16(x):
                 return last(x, self.scale.weight)
         return self.scale(last(x))
@@ -52,38 +52,34 @@ class Block(nn.Module):
 
 def _in_fp16(x: Tensor) -> bool:
     kind = x.device.type
-    there = torch.amp.is_autocast_available(kind)  # not on the meta device
-    return there and torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) == torch.float16
+    available = torch.amp.is_autocast_available(kind)  # not on the meta device
+    return available and torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) == torch.float16
 
 
 class Network(nn.Module):
     """Every network of the roadmap, images (N, 3, H, W) to logits (N, num_classes); arXiv:2201.03545, section 2.
 
-    ``design`` is the architecture. ``recipe`` is what a training recipe asks of a network (layer scale, stochastic
-    depth, initial weights; Table 5): it reaches the network here and nowhere else, and the enhanced recipe therefore
-    adds one vector per block to the parameters, ConvNeXt's own layer scale at the end of the road.
+    ``design`` is the architecture. ``recipe`` sets layer scale, stochastic depth and initial weights (Table 5). With
+    the enhanced recipe every step has layer scale, one vector per block.
 
-    Where the paper is silent about a step in between, one rule holds for all of them:
+    The paper does not specify every intermediate network. These rules hold for all of them:
 
-    - Bias: a convolution has one unless BN follows it directly, since BN would subtract it again. LN would not.
-    - The stem and a projection shortcut are followed by a norm always: both change the resolution, where the paper
-      found norms to be needed (section 2.6). ``norms`` is about the residual branch: ``every_layer`` has one after each
-      of its convolutions, ``one_per_block`` removes two and leaves the one that feeds the first 1x1 layer.
-      ``downsampling=separate`` brings its own before each downsampling convolution and after global pooling.
-    - ``activations=every_layer`` is ResNet's habit: after the stem's norm, after a block's first two convolutions, and
-      after the addition. ``one_per_block`` leaves the one that feeds the last 1x1 layer; with the depthwise
-      convolution moved up, that is the one between the two 1x1 layers. The stem's goes with the others, as it is not
-      in ConvNeXt.
-    - ``hierarchy=isotropic`` (section 3.3): one stage of all the blocks, at a sixteenth of the resolution after a stem
-      that is one convolution with a bias and neither norm nor activation, as in ViT.
-    - Shortcut: the identity where shapes allow it, else a strided 1x1 projection. With ``downsampling=separate`` only
-      a standard bottleneck's first block needs one, for the channels (``width`` from the stem, 4 ``width`` after).
-    - ``depthwise_position=first``: a stage's first block filters its input's channels, at the stride; the hidden width
-      is reckoned from the output's. The published FLOPs settle this.
-    - Stochastic depth rises linearly from 0 at the first block to the recipe's rate at the last.
-    - Initial weights follow the recipe, as the paper lists them there: Kaiming (fan-out) as in torchvision's ResNet, or
-      a normal of std 0.02 (cut off at -2 and 2, as the official code has it). Biases of convolutions start at zero. For
-      fine-tuning the recipe scales the classifier's weights and biases down (``head_init_scale``).
+    - Bias: every convolution has one unless BN follows directly.
+    - Norms: the stem and projection shortcuts always have one, since they change the resolution (section 2.6). In the
+      residual branch, ``norms=every_layer`` has one after each convolution; ``one_per_block`` keeps only the one before
+      the first 1×1 layer. ``downsampling=separate`` adds one before each downsampling convolution and one after global
+      pooling.
+    - Activations: ``every_layer`` has one after the stem's norm, after a block's first two convolutions, and after the
+      addition, as ResNet does. ``one_per_block`` keeps only the one before the last 1×1 layer, and none in the stem.
+    - ``hierarchy=isotropic`` (section 3.3): all blocks in one stage at 1/16 of the resolution, after a stem of one
+      convolution with a bias and neither norm nor activation, as in ViT.
+    - Shortcut: the identity if shapes allow it, else a strided 1×1 projection. With ``downsampling=separate`` only the
+      first block of a standard bottleneck needs one.
+    - ``depthwise_position=first``: a stage's first block filters its input channels, at the stride; the hidden width
+      follows the output channels. The published FLOPs confirm this.
+    - Stochastic depth increases linearly from 0 at the first block to the recipe's rate at the last.
+    - Initial weights: Kaiming (fan-out) as in torchvision's ResNet, or truncated normal (std 0.02) as in the official
+      code; biases are zero. ``head_init_scale`` scales the classifier down for fine-tuning.
     """
 
     def __init__(self, design: Design, recipe: NetworkRecipe, num_classes: int):
@@ -113,11 +109,11 @@ class Network(nn.Module):
 
 
 def initialise(network: nn.Module, scheme: str) -> None:
-    """Draw a network's initial weights: ``kaiming`` as torchvision's ResNet (arXiv:1502.01852), or ``trunc_normal``.
+    """Initialize weights by ``kaiming`` (arXiv:1502.01852) or ``trunc_normal``.
 
-    Kaiming leaves the classifier at torch's own start, as torchvision does.
+    Kaiming keeps torch's default for the classifier, as torchvision does.
     """
-    if next(network.parameters()).is_meta:  # nothing to draw
+    if next(network.parameters()).is_meta:
         return
     for module in network.modules():
         if isinstance(module, nn.Conv2d) and scheme == "kaiming":

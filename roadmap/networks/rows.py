@@ -1,4 +1,4 @@
-"""A design as rows of layers, without torch until one of them is built."""
+"""A design as rows of layers. Costs need no torch; it is imported when a row becomes a module."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,14 +10,14 @@ from roadmap.schema.design import Design
 if TYPE_CHECKING:
     from torch import nn
 
-PATCH = 16  # pixels a side of an isotropic network's patches
-EXPANSION = 4  # between a bottleneck's narrow and wide side, in ResNet and ConvNeXt alike
+PATCH = 16  # patch size of isotropic networks, in pixels
+EXPANSION = 4  # ratio of a bottleneck's wide and narrow sides, in ResNet and ConvNeXt
 
 
 class LayerCost(NamedTuple):
-    """What a layer costs for one image: multiply-accumulates, trainable parameters, and elements that it puts out.
+    """The cost of a layer for one image: multiply-accumulates, trainable parameters and output elements.
 
-    Only what convolutions and linear layers put out is counted, as pycls does (arXiv:2003.13678).
+    Output elements are those of convolutions and linear layers, as in pycls (arXiv:2003.13678).
     """
 
     macs: int = 0
@@ -27,29 +27,29 @@ class LayerCost(NamedTuple):
 
 @dataclass(slots=True)
 class Layer:
-    """A layer to be: its name in the network, its shapes, its cost, and the module that it becomes.
+    """A row: a layer's name in the network, its shapes, its cost, and its module.
 
-    Images pass through it at one resolution and cost nothing unless a kind of layer says otherwise.
+    By default a layer keeps the resolution and costs nothing.
     """
 
     name: str
 
     def resized(self, resolution: int) -> int:
-        """Pixels a side that come out of so many."""
+        """Return the output resolution in pixels for an input resolution."""
         return resolution
 
     def cost(self, resolution: int) -> LayerCost:
-        """The cost of one image of so many pixels a side."""
+        """Return the cost at an input resolution in pixels."""
         return LayerCost()
 
     def module(self, design: Design) -> "nn.Module":
-        """What it is in the network of a design, (N, C, H, W) to the same layout."""
+        """Return the layer as a module of the design's network, (N, C, H, W) to (N, C', H', W')."""
         raise NotImplementedError
 
 
 @dataclass(slots=True)
 class Conv(Layer):
-    """A convolution, padded to keep the resolution when the stride is 1 and the kernel odd."""
+    """A convolution; an odd kernel is padded so that stride 1 keeps the resolution."""
 
     in_channels: int
     out_channels: int
@@ -79,7 +79,7 @@ class Conv(Layer):
 
 @dataclass(slots=True)
 class Norm(Layer):
-    """BN or LN, each with the epsilon of the end of the road it comes from."""
+    """BatchNorm with ResNet's epsilon, or LayerNorm with ConvNeXt's."""
 
     channels: int
 
@@ -106,7 +106,7 @@ class Act(Layer):
 
 @dataclass(slots=True)
 class Pool(Layer):
-    """A 3x3 max-pool of stride 2."""
+    """A 3×3 max-pool with stride 2."""
 
     def resized(self, resolution: int) -> int:
         return (resolution - 1) // 2 + 1
@@ -117,11 +117,11 @@ class Pool(Layer):
         return nn.MaxPool2d(3, stride=2, padding=1)
 
 
-Layers = tuple[Layer, ...]  # one after the other; none: the identity
+Layers = tuple[Layer, ...]  # in sequence; empty: the identity
 
 
 class BlockLayout(NamedTuple):
-    """A residual block: its branch, and what its input passes through to be added to it."""
+    """A residual block: its branch and its shortcut."""
 
     branch: Layers
     shortcut: Layers
@@ -129,7 +129,7 @@ class BlockLayout(NamedTuple):
 
 
 class StageLayout(NamedTuple):
-    """Blocks of equal width; only the first may differ from the others, which all are ``other``."""
+    """Blocks of one width. The first may differ from the others, which are all ``other``."""
 
     downsampling: Layers
     first: BlockLayout
@@ -137,13 +137,13 @@ class StageLayout(NamedTuple):
     depth: int
 
     def blocks(self) -> Iterator[BlockLayout]:
-        """Each block in order."""
+        """Yield each block in order."""
         for index in range(self.depth):
             yield self.other if index else self.first
 
 
 class Layout(NamedTuple):
-    """A whole network: stem, stages, mean over all pixels, ``norm``, and a linear head on ``features`` channels."""
+    """A network: stem, stages, global average pooling, ``norm``, and a linear head on ``features`` channels."""
 
     stem: Layers
     stages: tuple[StageLayout, ...]
@@ -152,7 +152,7 @@ class Layout(NamedTuple):
 
 
 def layout(design: Design) -> Layout:
-    """The rows of a design's network; what they mean is told at ``roadmap.networks.network.Network``."""
+    """Return the rows of a design's network; ``roadmap.networks.network.Network`` explains the rules."""
     separate = design.downsampling == "separate"
     if design.hierarchy == "isotropic":
         stage = isotropic_stage(design)
@@ -175,7 +175,7 @@ def layout(design: Design) -> Layout:
 
 
 def isotropic_stage(design: Design) -> StageLayout:
-    """All blocks as one stage of equal width, none of which changes the resolution."""
+    """Return all blocks as one stage of one width and resolution."""
     first = block(design, design.width, design.width, stride=1)
     depth = sum(design.depths)
     other = block(design, block_out_channels(design, design.width), design.width, stride=1) if depth > 1 else first
@@ -183,7 +183,7 @@ def isotropic_stage(design: Design) -> StageLayout:
 
 
 def stem(design: Design) -> Layers:
-    """3 channels to ``width`` at a quarter of the resolution, or a sixteenth without any norm for an isotropic one."""
+    """Return the stem: stride 4, or for an isotropic network a stride-16 convolution without norm or activation."""
     if design.hierarchy == "isotropic":
         return (Conv("conv", 3, design.width, PATCH, PATCH),)
     patchify = design.stem == "patchify"
@@ -197,7 +197,7 @@ def stem(design: Design) -> Layers:
 
 
 def block(design: Design, in_channels: int, width: int, stride: int) -> BlockLayout:
-    """A block of a stage of this width; its shortcut is the identity where shapes allow it."""
+    """Return a block of a stage of this width; its shortcut is the identity if the shapes allow it."""
     out_channels = block_out_channels(design, width)
     shortcut: Layers = ()
     if stride != 1 or in_channels != out_channels:
@@ -207,12 +207,12 @@ def block(design: Design, in_channels: int, width: int, stride: int) -> BlockLay
 
 
 def block_out_channels(design: Design, width: int) -> int:
-    """Channels that leave a block of a stage of this width."""
+    """Return the output channels of a block in a stage of this width."""
     return width * EXPANSION if design.bottleneck == "standard" else width
 
 
 def branch(design: Design, in_channels: int, width: int, stride: int) -> list[Layer]:
-    """The residual branch as rows: 1x1, spatial kxk, 1x1, each axis of the design editing one column of them."""
+    """Return the residual branch: 1×1, spatial k×k, 1×1. Each axis of the design edits one column of these rows."""
     standard = design.bottleneck == "standard"
     hidden, out_channels = (width, width * EXPANSION) if standard else (width * EXPANSION, width)
     first = design.depthwise_position == "first"
@@ -238,7 +238,7 @@ def branch(design: Design, in_channels: int, width: int, stride: int) -> list[La
 
 
 def with_biases(design: Design, layers: list[Layer]) -> Layers:
-    """The rows with their biases settled: a convolution directly before BN has none. Here, and only here."""
+    """Return the rows without the bias of each convolution that BatchNorm follows directly."""
     if design.norm == "batch":
         for layer, following in pairwise(layers):
             if isinstance(layer, Conv) and isinstance(following, Norm):

@@ -1,4 +1,4 @@
-"""RVT-S* and RVT-B*, two rivals of Table 8: "Towards Robust Vision Transformer" (arXiv:2105.07926)."""
+"""RVT-S* and RVT-B*, baseline models of Table 8: "Towards Robust Vision Transformer" (arXiv:2105.07926)."""
 
 from typing import Annotated, Any, ClassVar
 
@@ -17,24 +17,22 @@ STEM_STRIDE = 4  # of its first convolution and its pooling together
 
 
 class Shape(Record):
-    """The sizes of an RVT of one stage; ``options`` of a model change them, for small images for instance."""
+    """The sizes of a one-stage RVT; ``model.options`` can change them."""
 
     place: ClassVar[str] = "model.options"
 
-    width: PositiveInt  # channels of a token
+    width: PositiveInt  # channels per token
     heads: PositiveInt
-    scaled_blocks: NonNegativeInt  # how many blocks, from the first on, scale their attention by position
-    convolutional: bool  # whether the feed-forward layers have a depthwise convolution between them
+    scaled_blocks: NonNegativeInt  # number of first blocks with position-aware attention scaling
+    convolutional: bool  # feed-forward layers with a depthwise convolution
     depth: PositiveInt = 12
-    patch_size: Annotated[int, Meta(ge=STEM_STRIDE, multiple_of=STEM_STRIDE)] = (
-        16  # pixels a side that become one token
-    )
+    patch_size: Annotated[int, Meta(ge=STEM_STRIDE, multiple_of=STEM_STRIDE)] = 16  # pixels per side of a token
 
     def __post_init__(self) -> None:
         if self.width % self.heads:
             raise RequestError(
-                f"{self.full_key('width')}={self.width} does not go with {self.full_key('heads')}={self.heads}: "
-                "each head takes as many channels; choose a multiple of it"
+                f"{self.full_key('width')}={self.width} does not divide among {self.full_key('heads')}={self.heads}; "
+                f"choose a multiple of {self.heads}"
             )
 
 
@@ -45,11 +43,11 @@ SHAPES = {
 
 
 def rvt(name: str, num_classes: int, image_size: int, drop_path: float, **options: Any) -> "RVT":
-    """RVT-S* (``rvt_s_plus``) or RVT-B* (``rvt_b_plus``) for images of ``image_size``, with weights from torch's seed.
+    """Return an RVT-S* (``rvt_s_plus``) or RVT-B* (``rvt_b_plus``) with random weights.
 
-    ``drop_path`` is the drop rate of the last block, rising to it linearly from 0 at the first. ``options`` change the
-    published sizes: ``rvt("rvt_s_plus", 10, 32, 0.0, depth=4, width=96, heads=3, patch_size=4)``. Raises RequestError
-    for an unknown name or option, or a value that does not fit.
+    ``drop_path`` is the drop rate of the last block, linear from 0 at the first. ``options`` change the published
+    sizes: ``rvt("rvt_s_plus", 10, 32, 0.0, depth=4, width=96, heads=3, patch_size=4)``. Raises RequestError for an
+    unknown name or option, or an invalid value.
     """
     if name not in SHAPES:
         raise RequestError(f"unknown RVT '{name}' (choose {listed(SHAPES)})")
@@ -60,11 +58,10 @@ def rvt(name: str, num_classes: int, image_size: int, drop_path: float, **option
 
 
 class PositionScaling(nn.Module):
-    """Position-aware attention scaling: each logit of attention times a learned factor of its head and two positions.
+    """Position-aware attention scaling: a learned factor on the attention logits per head, query and key.
 
     ``weight`` is (heads, tokens, tokens), queries before keys; the factor is its sigmoid. It starts at 0, a factor of
-    one half everywhere. At another image size the weights are resampled bilinearly, over the grid of the keys and over
-    that of the queries, before the sigmoid.
+    0.5. For another image size the weights are interpolated bilinearly before the sigmoid.
     """
 
     def __init__(self, heads: int, grid: tuple[int, int]):
@@ -74,7 +71,7 @@ class PositionScaling(nn.Module):
         self.weight = nn.Parameter(torch.zeros(heads, tokens, tokens))
 
     def forward(self, grid: tuple[int, int]) -> Tensor:
-        """The factors for a grid of tokens (rows, columns): (heads, tokens, tokens)."""
+        """Return the factors for a grid of tokens (rows, columns): (heads, tokens, tokens)."""
         weight: Tensor = self.weight
         if grid != self.grid:
             for _ in range(2):  # the keys, then the queries
@@ -84,7 +81,7 @@ class PositionScaling(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention on (N, tokens, width), its logits scaled by position where ``scaled``."""
+    """Multi-head self-attention on (N, tokens, width), optionally with position-aware scaling."""
 
     def __init__(self, shape: Shape, grid: tuple[int, int], scaled: bool):
         super().__init__()
@@ -99,14 +96,14 @@ class Attention(nn.Module):
         if self.scaling is None:
             y = F.scaled_dot_product_attention(query, key, value)
         else:
-            # torch's fused attention can add to the logits but not multiply them
+            # torch's fused attention cannot multiply the logits
             logits = query * query.shape[-1] ** -0.5 @ key.transpose(2, 3)
             y = (logits * self.scaling(grid)).softmax(dim=-1) @ value
         return self.proj(y.transpose(1, 2).flatten(2))
 
 
 class ConvFeedForward(nn.Module):
-    """Feed-forward layers that see their neighbours: 1×1, depthwise 3×3, 1×1, each with BN, on (N, tokens, width)."""
+    """Convolutional feed-forward layers: 1×1, depthwise 3×3, 1×1, each with BN, on (N, tokens, width)."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -127,7 +124,7 @@ class ConvFeedForward(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """A Transformer's plain feed-forward layers, on (N, tokens, width)."""
+    """Feed-forward layers of a Transformer, on (N, tokens, width)."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -156,18 +153,16 @@ class RVTBlock(nn.Module):
 class RVT(nn.Module):
     """Images (N, 3, H, W) to logits (N, num_classes): a convolutional stem, one stage of blocks, mean, LN, linear.
 
-    No class token and no position embedding; S and B keep one resolution (only RVT-Ti, which Table 8 does not have,
-    pools between two stages). The star stands for position-aware attention scaling, which is here, and for patch-wise
-    augmentation, which is not: it is a way of training (each patch of an image is augmented on its own), and this the
-    network alone. Layers start as torch starts them, as in the public code, which leaves the position weights unset.
+    There is no class token and no position embedding. The star stands for position-aware attention scaling, which is
+    implemented, and for patch-wise augmentation in training, which is not. Initial weights are torch's defaults, as in
+    the public code.
 
-    What the published 23.3 M and 91.8 M parameters settle where the text leaves it open: in S* the first 5 blocks scale
-    their attention and feed-forward layers have the depthwise convolution. In B* all 12 blocks scale it and the
-    feed-forward layers are plain: with the convolution it would have 92.3 M, with 5 scaled blocks, as in the last
-    version of the public code, 88.5 M. Heads have factors of their own; sharing them would give S* 22.3 M.
+    The text leaves two choices open, which the published 23.3 M and 91.8 M parameters settle. In S* the first 5 blocks
+    have attention scaling, and the feed-forward layers have the depthwise convolution. In B* all 12 blocks have it, and
+    the feed-forward layers are plain (with the convolution: 92.3 M; with 5 scaled blocks, as in the last version of the
+    public code: 88.5 M). Each head has factors of its own (shared, S* would have 22.3 M).
 
-    The published 4.7 and 17.7 GMACs are not met: the same layers have 4.645 and 17.491, each 1.2 % less (B* with the
-    depthwise convolution has 17.556). How they were counted is not told.
+    The GMACs, 4.645 and 17.491, are 1.2 % below the published 4.7 and 17.7; it is unknown how those were counted.
     """
 
     def __init__(self, shape: Shape, num_classes: int, image_size: int, drop_path: float):

@@ -1,4 +1,4 @@
-"""Weights from elsewhere: torchvision's, timm's and the official repositories' names into ours."""
+"""Loading state dicts with the names of torchvision, timm or the official repositories."""
 
 import re
 from collections.abc import Callable, Collection, Mapping
@@ -15,11 +15,11 @@ from roadmap.networks.network import Network
 
 @dataclass(frozen=True)
 class Naming:
-    """How a code base names a network's tensors: prefixes outside the blocks, and the parts of a block."""
+    """A code base's tensor names: prefixes outside the blocks, and the parts of a block."""
 
     name: str
     outside: dict[str, str]
-    stage: Callable[[int], str]  # what stands before a block's number
+    stage: Callable[[int], str]  # prefix of a block's number
     block: dict[str, str]
 
 
@@ -32,7 +32,7 @@ NAMINGS = (
         {name: name for name in ("branch", "scale", "shortcut")},
     ),
     Naming(
-        # one set of names in torchvision, timm and the original code
+        # torchvision, timm and the original code use the same names
         "torchvision's ResNet",
         {"conv1": "stem.conv", "bn1": "stem.norm", "fc": "head"},
         lambda stage: f"layer{stage + 1}",
@@ -81,29 +81,27 @@ NAMINGS = (
 
 
 def load_weights(network: nn.Module, state_dict: Mapping[str, Any], *, new_head: bool = False) -> bool:
-    """Copy ``state_dict`` into ``network``, strictly: every tensor must have its place and every place its tensor.
+    """Copy ``state_dict`` into ``network``; every key must match.
 
-    Our network takes ResNets (50 to 200) and ConvNeXts in torchvision's, timm's or the official repositories' names
-    (the last also as they are handed out, under a key ``model``), and our own; a rival takes its library's. DDP's and
-    torch.compile's prefixes may be there. Only BatchNorm's counters may be absent, as in old checkpoints. Linear layers
-    become 1x1 convolutions, layer scales of shape (C, 1, 1) become (C,). Device, dtype and memory format stay the
-    network's.
+    Our own networks accept ResNets (50 to 200) and ConvNeXts with the names of torchvision, timm, the official
+    repositories (also nested under a key ``model``) or this package. A baseline model accepts its library's names.
+    Prefixes of DDP and torch.compile are removed. Only BatchNorm's ``num_batches_tracked`` may be missing. Linear
+    layers are reshaped to 1×1 convolutions, layer scales of shape (C, 1, 1) to (C,). The network keeps its device,
+    dtype and memory format.
 
-    With ``new_head`` a head of another number of classes is left out, and the network's stays as it is; returns whether
-    that was so.
+    With ``new_head``, a head with another number of classes is not loaded. Returns True if that was the case.
 
-    Raises RequestError naming the keys that are missing, unexpected or of another shape, or where the names are no
-    known ones; nothing is loaded then.
+    Raises RequestError, before anything is copied, for missing or unexpected keys, other shapes, or unknown names.
     """
     nested = state_dict.get("model")
     given = nested if isinstance(nested, Mapping) else state_dict
-    strangers = [str(key) for key, value in given.items() if not (isinstance(key, str) and isinstance(value, Tensor))]
-    if strangers or not given:
-        reason = f"it wants a tensor under each name, which {_some(strangers)} lacks" if strangers else "it is empty"
-        raise RequestError(f"no state dict: {reason}")
+    others = [str(key) for key, value in given.items() if not (isinstance(key, str) and isinstance(value, Tensor))]
+    if others or not given:
+        reason = f"values must be tensors (not so: {_some(others)})" if others else "it is empty"
+        raise RequestError(f"not a state dict: {reason}")
     naming = _recognised(given) if isinstance(network, Network) else None
     head = "head" if naming else head_name(network)
-    misfit = f"these weights (names of {naming.name if naming else 'its library'}) do not fit the network"
+    mismatch = f"these weights (names of {naming.name if naming else 'its library'}) do not match the network"
 
     own = network.state_dict()
     placed: dict[str, tuple[str, Tensor]] = {}
@@ -114,23 +112,23 @@ def load_weights(network: nn.Module, state_dict: Mapping[str, Any], *, new_head:
             placed[ours] = (key, tensor)
         else:
             unexpected[key] = ours
-    # counters that old checkpoints lack
+    # old checkpoints lack these counters
     missing = [key for key in own if key not in placed and not key.endswith("num_batches_tracked")]
     if missing or unexpected:
         parts = [f"missing {_some(missing)}"] if missing else []
         parts += [f"unexpected {_some(unexpected)}"] if unexpected else []
         hint = _layer_scale_hint(missing, unexpected.values(), placed)
-        raise RequestError(f"{misfit}: {'; '.join(parts)}{hint}")
+        raise RequestError(f"{mismatch}: {'; '.join(parts)}{hint}")
     other_head = new_head and placed[f"{head}.weight"][1].shape[:1] != own[f"{head}.weight"].shape[:1]
     if other_head:
         placed = {ours: found for ours, found in placed.items() if not ours.startswith(f"{head}.")}
     misshapen = [
-        f"{key} has shape {tuple(tensor.shape)} where {tuple(own[ours].shape)} is wanted"
+        f"{key} has shape {tuple(tensor.shape)}, expected {tuple(own[ours].shape)}"
         for ours, (key, tensor) in placed.items()
         if _squeezed(tensor.shape) != _squeezed(own[ours].shape)
     ]
     if misshapen:
-        raise RequestError(f"{misfit}: {_some(misshapen)}")
+        raise RequestError(f"{mismatch}: {_some(misshapen)}")
     with torch.no_grad():
         for ours, (_, tensor) in placed.items():
             own[ours].copy_(tensor.reshape(own[ours].shape))
@@ -138,15 +136,15 @@ def load_weights(network: nn.Module, state_dict: Mapping[str, Any], *, new_head:
 
 
 def _recognised(given: Mapping[str, Any]) -> Naming:
-    """The naming that most keys follow; the others are mistakes in it."""
+    """Return the naming that most keys follow."""
 
     def followers(naming: Naming) -> int:
         return sum(_our_name(key, naming) is not None for key in given)
 
     naming = max(NAMINGS, key=followers)
-    if followers(naming) <= len(given) / 2:  # other networks have a norm and a head too
+    if followers(naming) <= len(given) / 2:  # some names, such as head, are in every network
         known = ", ".join(naming.name for naming in NAMINGS)
-        raise RequestError(f"{_some(given)} follow no known names; the known ones are those of {known}")
+        raise RequestError(f"unknown names {_some(given)} (known are those of {known})")
     return naming
 
 
@@ -160,7 +158,7 @@ def _our_name(key: str, naming: Naming) -> str | None:
 
 
 def _without_prefix(key: str) -> str:
-    """A name without what DDP and torch.compile put before it."""
+    """Return a name without the prefixes of DDP and torch.compile."""
     return re.sub(r"^((module|_orig_mod)\.)+", "", key)
 
 
@@ -181,10 +179,10 @@ def _some(keys: Collection[str]) -> str:
 
 
 def _layer_scale_hint(missing: Collection[str], unexpected: Collection[str | None], placed: Collection[str]) -> str:
-    """A way out where one side has layer scale, the other has none, and nothing else is between them."""
+    """Return a hint if layer scale is the only difference."""
     if not all((key or "").endswith("scale.weight") for key in (*missing, *unexpected)):
         return ""
     if any(key.endswith("scale.weight") for key in placed):
         return ""
     recipe = "original" if missing else "enhanced"
-    return f"; layer scale comes with recipe=enhanced: build the network with recipe={recipe}"
+    return f"; recipe=enhanced has layer scale: build the network with recipe={recipe}"

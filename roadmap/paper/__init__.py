@@ -1,1 +1,1 @@
-"""The published numbers, as the package ships them."""
+"""The paper's published numbers."""

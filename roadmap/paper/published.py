@@ -1,4 +1,4 @@
-"""The paper's numbers (arXiv:2201.03545), shipped in ``roadmap/paper/``: the roadmap's steps in both regimes."""
+"""The published numbers of the roadmap's steps in both regimes (arXiv:2201.03545, Tables 10 and 11)."""
 
 import csv
 from dataclasses import dataclass
@@ -6,13 +6,13 @@ from functools import cache
 from pathlib import Path
 
 PAPER = Path(__file__).parent
-# Regimes that the paper does not have, and the one whose numbers stand beside theirs.
+# Scaled-down regimes, and the paper's regime that they are compared with.
 SCALED_FROM = {"nano": "tiny", "nano_base": "base"}
 TABLES = {"tiny": "table10_resnet50_regime.csv", "base": "table11_resnet200_regime.csv"}
 TABLE_NAMES = {"tiny": "Table 10", "base": "Table 11"}
-REFERENCE = "swin"  # the Transformer that a regime ends beside: a row of its table and no step
+REFERENCE = "swin"  # a row of the tables that is not a step
 
-# The two cells of 34 that are not what the step's own definition computes, and why.
+# The two of 34 published FLOPs that differ from the step's definition, and why.
 EXCEPTIONS = {
     ("tiny", "layer_norm"): (
         "Table 10 prints 4.46 for BN → LN, but LN changes no convolution: Figure 2 of the same paper prints 4.2, and "
@@ -37,12 +37,12 @@ class Published:
 
 @cache
 def published_steps(regime: str) -> dict[str, Published]:
-    """The published rows of a regime by step name; empty for a regime that the paper does not have."""
+    """Return the published rows of a regime by step name; empty for a regime that is not in the paper."""
     if regime not in TABLES:
         return {}
     with open(PAPER / TABLES[regime], newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    # the first step has one name in every regime, the paper's row the network's
+    # the first step is called resnet50 in every regime
     return {
         "resnet50" if row["step"] == "resnet200" else row["step"]: Published(
             float(row["top1"]), float(row["top1_std"]) if row["top1_std"] else None, row["gflops"], row["label"]

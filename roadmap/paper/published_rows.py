@@ -1,4 +1,4 @@
-"""The networks of the paper's Tables 1, 2, 8 and 12: how each is made (``conf/rows/``) and the rows printed of it."""
+"""The networks of the paper's Tables 1, 2, 8 and 12: how to build them (``conf/rows/``) and their published numbers."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -13,14 +13,14 @@ from roadmap.paper.published import PAPER
 from roadmap.validation import PositiveInt, Record, shown
 
 TABLES = {1: "table1_imagenet.csv", 2: "table2_isotropic.csv", 8: "table8_robustness.csv", 12: "table12_a100.csv"}
-IMAGE_SIZE = 224  # of rows that do not say
+IMAGE_SIZE = 224  # of rows without one
 
 
 @dataclass(frozen=True)
 class PublishedRow:
-    """One printed row. Counts are as printed, since their digits matter; accuracies in percent; None: no such column.
+    """One row of a table: counts as printed, accuracies in percent; None if the table has no such column.
 
-    ``top1`` belongs to ``pretraining``; Table 12 prints both of a network in one row.
+    ``top1`` belongs to ``pretraining``; Table 12 has both values of a network in one row.
     """
 
     table: int
@@ -42,18 +42,18 @@ class PublishedRow:
 
 
 class NetworkRow(Record):
-    """A network at an image size: one entry of a file in ``conf/rows/``, however many printed rows it has."""
+    """A network at an image size: one entry of a file in ``conf/rows/``."""
 
     place: ClassVar[str] = "rows.rows"
 
-    label: str  # what the tables call it
-    change: tuple[str, ...]  # overrides that make it
+    label: str  # name in the tables
+    change: tuple[str, ...]  # overrides that build it
     image_size: PositiveInt = IMAGE_SIZE
-    why: str | None = None  # where a printed count is not what the network has, the reason in one line
+    why: str | None = None  # why a published count differs from ours
 
     @classmethod
     def from_entry(cls, entry: Any) -> "NetworkRow":
-        """An entry of the file; one override needs no list."""
+        """Return the row of an entry; ``change`` may be a single string."""
         if not isinstance(entry, Mapping):
             raise RequestError(
                 f"{cls.place} must be mappings such as {{label: Swin-T, change: model=swin_t}} (got {shown(entry)})"
@@ -63,24 +63,24 @@ class NetworkRow(Record):
 
     @property
     def overrides(self) -> tuple[str, ...]:
-        """What composes it."""
+        """Return the overrides that compose it."""
         return (*self.change, f"image_size={self.image_size}")
 
     @property
     def title(self) -> str:
-        """Its label, and its image size where that is not the usual one."""
+        """Return the label, with the image size unless it is 224."""
         return self.label if self.image_size == IMAGE_SIZE else f"{self.label} {self.image_size}"
 
 
 def network_rows(node: Mapping[str, Any]) -> list[tuple[NetworkRow, tuple[PublishedRow, ...]]]:
-    """The rows of a composed ``rows`` group in their order, each with what the group's ``tables`` print of it.
+    """Return the networks of a ``rows`` group in order, each with its rows in the group's ``tables``.
 
-    A group that names tables has only the networks that are in them; without, as in a user's own file, it has all and
-    nothing printed. Raises RequestError for an entry or a table that does not fit, or two rows of one title.
+    A group with ``tables`` is restricted to their networks. Raises RequestError for an invalid entry, an unknown table,
+    or two rows with the same title.
     """
-    strangers = [key for key in node if key not in ("name", "tables", "rows")]
-    if strangers:
-        raise RequestError(f"unknown key rows.{strangers[0]} (choose name, tables or rows)")
+    unknown_keys = [key for key in node if key not in ("name", "tables", "rows")]
+    if unknown_keys:
+        raise RequestError(f"unknown key rows.{unknown_keys[0]} (choose name, tables or rows)")
     tables = node.get("tables")
     unknown = [table for table in tables or () if table not in TABLES]
     if unknown:
@@ -91,7 +91,7 @@ def network_rows(node: Mapping[str, Any]) -> list[tuple[NetworkRow, tuple[Publis
     titles = [row.title for row in rows]
     for title in titles:
         if titles.count(title) > 1:
-            raise RequestError(f"rows={node.get('name')} has two rows '{title}'; give one a label of its own")
+            raise RequestError(f"rows={node.get('name')} has two rows '{title}'; give them different labels")
     published = [row for table in tables or () for row in published_rows(table)]
     found = [
         (row, tuple(p for p in published if (p.model, p.image_size) == (row.label, row.image_size))) for row in rows
@@ -101,7 +101,7 @@ def network_rows(node: Mapping[str, Any]) -> list[tuple[NetworkRow, tuple[Publis
 
 @cache
 def published_rows(table: int) -> tuple[PublishedRow, ...]:
-    """The printed rows of Table 1, 2, 8 or 12 of the paper, in its order."""
+    """Return the rows of Table 1, 2, 8 or 12 of the paper, in order."""
     with open(PAPER / TABLES[table], newline="", encoding="utf-8") as file:
         return tuple(_published(table, row) for row in csv.DictReader(file))
 
@@ -114,7 +114,7 @@ def _published(table: int, cells: Mapping[str, str]) -> PublishedRow:
         table=table,
         model=cells["model"],
         image_size=int(cells.get("image_size", IMAGE_SIZE)),
-        # Table 2 is of ImageNet-1K alone and Table 12 has a column for each
+        # Table 2 is ImageNet-1K only, Table 12 has a column for each
         pretraining=cells.get("pretraining", None if table == 12 else "1k"),
         gflops=cells["gflops"],
         params_m=cells.get("params_m"),
@@ -132,12 +132,12 @@ def _published(table: int, cells: Mapping[str, str]) -> PublishedRow:
 
 
 def printed(rows: Sequence[PublishedRow], field: str) -> str | None:
-    """What a network's rows print in a column, each different cell once: '45.0, 45.1'; None where none has it."""
+    """Return the distinct published values of a column, such as '45.0, 45.1'; None if there are none."""
     cells = [getattr(row, field) for row in rows]
     return ", ".join(dict.fromkeys(f"{cell}" for cell in cells if cell is not None)) or None
 
 
 def matches(value: float, cell: str) -> bool:
-    """Whether a number is a printed one to the digits that are printed: half a unit of the last, either way."""
+    """Return whether a number rounds to a printed one: within half a unit of its last digit."""
     unit = Decimal(1).scaleb(int(Decimal(cell).as_tuple().exponent))
     return abs(Decimal(value) - Decimal(cell)) <= unit / 2

@@ -1,1 +1,1 @@
-"""Records: what is asked for, checked and frozen."""
+"""Frozen, checked records of configs and files."""

@@ -1,4 +1,4 @@
-"""The record of a network that is not ours: which library has it, under which name, made with which options."""
+"""The record of a baseline model: a classifier from another library."""
 
 from typing import Any, ClassVar, Literal
 
@@ -7,14 +7,14 @@ from roadmap.validation import Record
 
 
 class BaselineModel(Record):
-    """A classifier of torchvision's, of timm's, or one that neither has; ``conf/model/`` has those of the tables.
+    """A classifier of torchvision or timm, or the RVT of this package; ``conf/model/`` has those of the paper.
 
-    ``options`` are arguments of the library's own for it (``{depths: [1, 1, 3, 1]}``); number of classes, image size
-    and stochastic depth come from data and recipe. Stands in a config in the place of a Design.
+    ``options`` are the library's own arguments (``{depths: [1, 1, 3, 1]}``). The number of classes, image size and
+    stochastic depth come from the data and the recipe. A config has either a baseline model or a Design.
     """
 
     place: ClassVar[str] = "model"
-    # of the libraries' makers: what would have weights or configs read from elsewhere, by readers of their own
+    # arguments with which a library would load weights or configs by itself
     elsewhere: ClassVar[tuple[str, ...]] = (
         "pretrained",
         "pretrained_cfg",
@@ -29,10 +29,12 @@ class BaselineModel(Record):
     options: dict[str, Any]
 
     def __post_init__(self) -> None:
-        if strangers := [key for key in self.options if not key.isidentifier()]:
-            raise RequestError(f"model.options has {strangers[0]!r}; its keys must name {self.library}'s arguments")
+        if invalid := [key for key in self.options if not key.isidentifier()]:
+            raise RequestError(
+                f"model.options has {invalid[0]!r}; its keys must be names of {self.library}'s arguments"
+            )
         if loaders := [key for key in self.options if key in self.elsewhere]:
-            raise RequestError(f"model.options.{loaders[0]} would load weights past all checks; write pretrained=FILE")
+            raise RequestError(f"model.options.{loaders[0]} would load weights without our checks; use pretrained=FILE")
 
     def __hash__(self) -> int:
         return hash((self.library, self.name))  # options are a dict

@@ -1,4 +1,4 @@
-"""ImageNet-C's fifteen corruptions (Hendrycks & Dietterich, arXiv:1903.12261): their names, and a request for some."""
+"""The corruptions of ImageNet-C (Hendrycks & Dietterich, arXiv:1903.12261) and a selection of them."""
 
 from typing import Annotated, ClassVar
 
@@ -18,11 +18,11 @@ GROUPS = {
 CORRUPTIONS = tuple(name for group in GROUPS.values() for name in group)
 SEVERITIES = (1, 2, 3, 4, 5)
 Severity = Annotated[int, Meta(ge=1, le=5)]
-# the published frost is made of photographs that are not ours to hand out; this one is drawn, and is not the published
+# the published frost uses photographs that we may not distribute; this one is drawn, and differs from it
 SYNTHETIC_FROST = "frost_synthetic"
 WITHOUT_PHOTOGRAPHS = tuple(SYNTHETIC_FROST if name == "frost" else name for name in CORRUPTIONS)
 
-# ImageNet-C-bar's (Mintun et al., arXiv:2102.11273), as its release spells them
+# of ImageNet-C-bar (Mintun et al., arXiv:2102.11273), as spelled in its release
 C_BAR = (
     "blue_noise_sample",
     "brownish_noise",
@@ -38,7 +38,7 @@ C_BAR = (
 
 
 class Corruptions(Record):
-    """Which corruptions at which severities, drawn from ``seed``; ``frost`` is a folder of photographs of frost."""
+    """Corruptions and severities to evaluate. ``seed`` fixes their noise; ``frost`` is a folder of photographs."""
 
     place: ClassVar[str] = "corruptions"
 
@@ -53,6 +53,6 @@ class Corruptions(Record):
                 raise RequestError(f"unknown corruption '{name}' (choose {listed((*CORRUPTIONS, SYNTHETIC_FROST))})")
         if "frost" in self.names and self.frost is None:
             raise RequestError(
-                "corruption frost is made of photographs of frost, which are not ours to ship: set "
-                f"frost=FOLDER, or choose {SYNTHETIC_FROST}, which is drawn and not the published one"
+                "corruption frost needs the photographs of its authors: set frost=FOLDER, or choose "
+                f"{SYNTHETIC_FROST}, which is drawn and differs from the published corruption"
             )

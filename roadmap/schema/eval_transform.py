@@ -1,10 +1,10 @@
-"""How images are shown to a network, which is the network's own affair: as it, or its weights, were trained to see."""
+"""How images are preprocessed for evaluation; it belongs to the network and its weights."""
 
 from roadmap.validation import Record
 
 
 class EvalTransform(Record):
-    """The pixels that an image becomes: resized, cropped in the middle, and normalised from values scaled to 0..1."""
+    """Resize, centre crop, and normalization of values scaled to 0..1."""
 
     image_size: int
     crop_ratio: float
@@ -14,7 +14,7 @@ class EvalTransform(Record):
 
 
 class EvalSettings(EvalTransform):
-    """How a network is evaluated on them; ``batch_size`` is that of one process."""
+    """The transform with the settings of an evaluation; ``batch_size`` is per process."""
 
     precision: str
     channels_last: bool

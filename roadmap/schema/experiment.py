@@ -1,4 +1,4 @@
-"""One run as it is asked for: what defines its result, and how it is carried out."""
+"""The record of a run: what defines its result, and how it is carried out."""
 
 import hashlib
 import json
@@ -13,16 +13,16 @@ from roadmap.schema.corruptions import Severity
 from roadmap.schema.design import Design
 from roadmap.schema.recipe import Recipe
 from roadmap.schema.weights_file import file_digest, weights_file
-from roadmap.validation import BelowOne, NonNegativeInt, PositiveFloat, PositiveInt, Record, Share
+from roadmap.validation import BelowOne, Fraction, NonNegativeInt, PositiveFloat, PositiveInt, Record
 
-TOTAL_STRIDE = 32  # of every design: a smaller image would be less than a pixel in the last stage
+TOTAL_STRIDE = 32  # of every design: a smaller image would have no pixel left in the last stage
 ImageSize = Annotated[int, Meta(ge=TOTAL_STRIDE)]
-MEMORY_SOURCES = ("digits", "cifar10", "cifar100", "cifar_c")  # kept on the device; all others are encoded images
-EVALUATION_SOURCES = ("corruption_folders", "class_folders", "real_labels", "cifar_c")  # never trained on
+MEMORY_SOURCES = ("digits", "cifar10", "cifar100", "cifar_c")  # kept on the device; the others are image files
+EVALUATION_SOURCES = ("corruption_folders", "class_folders", "real_labels", "cifar_c")  # for evaluation only
 
 
 class Data(Record):
-    """Where images come from; ``mean`` and ``std`` normalise values scaled to 0..1, per channel."""
+    """A data set. ``mean`` and ``std``, per channel, normalize values scaled to 0..1."""
 
     place: ClassVar[str] = "data"
 
@@ -42,25 +42,21 @@ class Data(Record):
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     root: str | None
-    num_classes: PositiveInt | None  # None: as many as the folder has
-    holdout: BelowOne  # share of the training images evaluated on instead of the test images
-    classes: Annotated[int, Meta(ge=2)] | None = (
-        None  # image files: of num_classes so many, evenly spaced in their order; None: all
-    )
-    max_corrupt: NonNegativeInt = 0  # images that may be unreadable before the run stops
+    num_classes: PositiveInt | None  # None: as many as there are class folders
+    holdout: BelowOne  # fraction of the training images to evaluate on instead of the test images
+    classes: Annotated[int, Meta(ge=2)] | None = None  # image files: train on this many classes, evenly spaced
+    max_corrupt: NonNegativeInt = 0  # unreadable images to tolerate before the run fails
     train_files: str | None = None  # parquet and webdataset: patterns under root
     val_files: str | None = None
     image_column: str = "image"  # parquet
     label_column: str = "label"
-    # sets that are only evaluated on
-    images: PositiveInt | None = (
-        None  # of the whole set, or of each of its parts, as published; None: as many as there are
-    )
-    eval_crop_ratio: Share | None = None  # of images that are published cropped, before the network's own
-    class_names: Literal["wnids", "numbers"] = "wnids"  # what class folders are called
+    # evaluation sets
+    images: PositiveInt | None = None  # published number of images of the set, or of each part; None: not checked
+    eval_crop_ratio: Fraction | None = None  # of images published already cropped; overrides the recipe's
+    class_names: Literal["wnids", "numbers"] = "wnids"  # how class folders are named
     corruptions: tuple[str, ...] = ()
     severities: tuple[Severity, ...] = ()
-    labels_file: str | None = None  # under root: ReaL's
+    labels_file: str | None = None  # ReaL labels, under root
 
     def __post_init__(self) -> None:
         if self.classes is not None and self.source in MEMORY_SOURCES:
@@ -68,11 +64,11 @@ class Data(Record):
         if self.source in EVALUATION_SOURCES:
             for key, unset in (("classes", None), ("holdout", 0)):
                 if getattr(self, key) != unset:
-                    raise RequestError(f"data.{key} does not go with data={self.name}, which is only evaluated on")
+                    raise RequestError(f"data.{key} does not go with data={self.name}, which is for evaluation only")
 
 
 class Logger(Record):
-    """Where metrics go besides the run's own folder."""
+    """Where metrics are logged, in addition to the run folder."""
 
     place: ClassVar[str] = "logger"
 
@@ -80,11 +76,11 @@ class Logger(Record):
     project: str = "roadmap"
     entity: str | None = None
     mode: Literal["online", "offline"] | None = None
-    group: str | None = None  # under which runs stand together
+    group: str | None = None  # W&B's run group
 
 
 class Settings(Record):
-    """How a run is carried out: where, how fast. None of it is part of the run's identity."""
+    """How a run is carried out: device, speed, checkpoints. Not part of the run's identity."""
 
     runs_dir: str
     device: str
@@ -103,14 +99,14 @@ class Settings(Record):
 if TYPE_CHECKING:
     Network = Design | BaselineModel
 else:
-    Network = Any  # msgspec takes no union of two records; each is checked when it is made
+    Network = Any  # msgspec does not accept a union of two records; each is checked when it is made
 
 
 class Experiment(Record):
-    """A design, or a rival, trained with a recipe on data from a seed.
+    """One run: a design, or a baseline model, trained with a recipe on a data set from a seed.
 
-    ``step`` is the step of the roadmap it starts from, or the rival, and ``variant`` the same in words with what was
-    toggled.
+    ``step`` is the name of the roadmap's step, or of the baseline model. ``variant`` is the step with its toggles, such
+    as ``separate_downsampling norm=batch``.
     """
 
     regime: str
@@ -126,22 +122,23 @@ class Experiment(Record):
     batch_size: PositiveInt
     image_size: ImageSize
     precision: Literal["fp32", "bf16", "fp16"]
-    pretrained: str | None  # file of weights, checkpoint or run folder to start from
+    pretrained: str | None  # weights file, checkpoint or run folder to start from
 
     def __post_init__(self) -> None:
         self.micro_batch_size(1)
         if self.data.source in EVALUATION_SOURCES:
             raise RequestError(
-                f"data={self.data.name} is only evaluated on (roadmap evaluate RUN data={self.data.name}); "
-                "choose data to train on, such as imagenet or cifar10"
+                f"data={self.data.name} is for evaluation only (roadmap evaluate RUN data={self.data.name}); "
+                "choose a training set such as imagenet or cifar10"
             )
 
     def micro_batch_size(self, processes: int) -> int:
-        """Images of one forward and backward pass of one of ``processes``; RequestError where they do not add up."""
+        """Return the images per forward pass of each process. Raises RequestError if the batch does not divide."""
         micro = self.settings.micro_batch_size
         if self.batch_size % processes:
             raise RequestError(
-                f"batch_size={self.batch_size} does not divide among {processes} processes; choose a multiple of them"
+                f"batch_size={self.batch_size} does not divide among {processes} processes; "
+                f"choose a multiple of {processes}"
             )
         share = self.batch_size // processes
         if micro is not None and (micro < 1 or share % micro):
@@ -154,10 +151,10 @@ class Experiment(Record):
 
     @property
     def definition(self) -> dict[str, Any]:
-        """Everything that defines the result, and nothing that does not: two runs with equal definitions are one.
+        """Return everything that defines the result, and nothing else: equal definitions are the same run.
 
-        The data's folder is known by its absolute path, the weights to start from by what the file holds. Recipe and
-        step are known by what they set, not by name. Raises RequestError where there is no such file.
+        The data's folder counts by its absolute path, initial weights by the file's content, recipe and step by their
+        settings rather than their names. Raises RequestError if the weights file is missing.
         """
         root = self.data.root if self.data.source not in MEMORY_SOURCES else None
         definition: dict[str, Any] = {
@@ -183,9 +180,9 @@ class Experiment(Record):
         return definition
 
     def _recipe_definition(self) -> dict[str, Any]:
-        """What the recipe sets; a setting that does nothing is left out, as runs were defined before there was one."""
+        """Return the recipe's settings, without those that have no effect, which older definitions lack."""
         recipe = self.recipe.to_dict()
-        # superseded by the run's own
+        # the run's own settings replace these
         del recipe["name"], recipe["batch_size"], recipe["image_size"]
         if self.recipe.optimizer.layer_decay is None:
             del recipe["optimizer"]["layer_decay"], recipe["optimizer"]["layer_group"]
@@ -195,6 +192,6 @@ class Experiment(Record):
 
     @property
     def run_id(self) -> str:
-        """Ten hexadecimal digits of the definition's hash."""
+        """Return ten hexadecimal digits of the definition's SHA-256."""
         text = json.dumps(self.definition, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:10]

@@ -1,4 +1,4 @@
-"""Training recipes as records; the values, and the tables of the paper they come from, are in ``conf/recipe/``."""
+"""Records of training recipes; ``conf/recipe/`` has the values and the tables of the paper they come from."""
 
 from typing import Annotated, ClassVar, Literal
 
@@ -7,47 +7,47 @@ from msgspec import Meta
 from roadmap.errors import RequestError
 from roadmap.validation import (
     BelowOne,
+    Fraction,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     Probability,
     Record,
-    Share,
 )
 
 
 class NetworkRecipe(Record):
-    """What a recipe asks of the network itself: where its weights start and how residual branches are regularised."""
+    """Initial weights, and regularization of the residual branches."""
 
     weight_init: Literal["kaiming", "trunc_normal"]
-    layer_scale: float | None  # initial value; null: none
+    layer_scale: float | None  # initial value; null: no layer scale
     stochastic_depth: BelowOne  # drop rate of the last block
     head_init_scale: PositiveFloat  # multiplies the classifier's initial weights and biases
 
 
 class OptimizerRecipe(Record):
-    """SGD reads ``momentum``, AdamW reads ``betas``; the learning rate is absolute, never scaled by the batch."""
+    """SGD uses ``momentum``, AdamW uses ``betas``. The learning rate is absolute; it does not scale with the batch."""
 
     name: Literal["sgd", "adamw"]
     lr: PositiveFloat
     weight_decay: NonNegativeFloat
-    decay: Literal["all", "matrices"]  # matrices: not on vectors (biases, norms, layer scale)
-    layer_decay: Share | None  # each layer's share of the learning rate of the one above it; null: one rate for all
-    layer_group: PositiveInt  # blocks that make a layer of layer_decay
+    decay: Literal["all", "matrices"]  # matrices: no weight decay on vectors (biases, norms, layer scale)
+    layer_decay: Fraction | None  # factor on the learning rate from each layer to the one below; null: one rate
+    layer_group: PositiveInt  # blocks per layer of layer_decay
     momentum: BelowOne = 0.0
     betas: tuple[BelowOne, BelowOne] = (0.9, 0.999)
 
 
 class ScheduleRecipe(Record):
-    """How the learning rate moves over ``epochs``; another number of epochs stretches or shrinks the whole of it."""
+    """The learning-rate schedule over ``epochs``; a run of another length stretches or shrinks all of it."""
 
     name: Literal["step", "cosine"]
     epochs: PositiveInt
     warmup_epochs: NonNegativeFloat = 0.0  # linear, from 0
-    step_epochs: PositiveFloat = 1.0  # step: the rate is multiplied by step_factor this often
+    step_epochs: PositiveFloat = 1.0  # step: multiply the rate by step_factor after this many epochs
     step_factor: float = 1.0
-    min_lr: float = 0.0  # cosine: where it ends
+    min_lr: float = 0.0  # cosine: final rate
 
     def __post_init__(self) -> None:
         if self.warmup_epochs > self.epochs:
@@ -58,9 +58,9 @@ class ScheduleRecipe(Record):
 
 
 class RandAugmentRecipe(Record):
-    """RandAugment (arXiv:1909.13719): ``ops`` an image, each with a probability.
+    """RandAugment (arXiv:1909.13719): ``ops`` operations per image, each applied with a probability.
 
-    Their strength is on a scale of 0 to 10, spread by a normal.
+    Magnitudes are drawn from a normal distribution on a scale of 0 to 10.
     """
 
     ops: NonNegativeInt
@@ -70,9 +70,9 @@ class RandAugmentRecipe(Record):
 
 
 class AugmentRecipe(Record):
-    """What happens to a training batch; MixUp and CutMix take turns, one of them in each batch."""
+    """Augmentation of training images. Each batch gets either MixUp or CutMix."""
 
-    crop_scale: tuple[Share, Share]  # random resized crop: share of the image's area
+    crop_scale: tuple[Fraction, Fraction]  # random resized crop: fraction of the image's area
     crop_aspect: tuple[PositiveFloat, PositiveFloat]
     horizontal_flip: Probability
     interpolation: Literal["bilinear", "bicubic"]  # in evaluation too
@@ -88,17 +88,17 @@ class AugmentRecipe(Record):
 
 
 class Recipe(Record):
-    """A whole training recipe; arXiv:2201.03545, section 2.1 and Tables 5 and 6."""
+    """A complete training recipe; arXiv:2201.03545, section 2.1 and Tables 5 and 6."""
 
     place: ClassVar[str] = "recipe"
 
     name: str
     batch_size: PositiveInt  # of one update, over all devices and accumulation steps
-    image_size: PositiveInt  # the regime's, unless the recipe is for another
+    image_size: PositiveInt  # the regime's, unless the recipe sets another
     optimizer: OptimizerRecipe
     schedule: ScheduleRecipe
     augment: AugmentRecipe
     network: NetworkRecipe
     label_smoothing: BelowOne
     ema_decay: BelowOne | None  # per update; null: no averaged weights
-    eval_crop_ratio: Share  # share of the resized image's side that the centre crop keeps
+    eval_crop_ratio: Fraction  # side of the centre crop relative to the resized image

@@ -1,4 +1,4 @@
-"""A regime: the pair of networks at the ends of the road, as far as more than a design's axes is read of it."""
+"""The record of a regime: the two networks at the ends of a roadmap."""
 
 from typing import Any, ClassVar
 
@@ -6,9 +6,9 @@ from roadmap.validation import PositiveInt, Record
 
 
 class Regime(Record):
-    """``baseline`` and ``result`` are what figures call the ends; ``image_size`` is a side in pixels.
+    """``baseline`` and ``result`` name the two ends in figures; ``image_size`` is in pixels.
 
-    ``size`` is what recipes choose their rates by. ``depths`` and ``widths`` are by the option of their axis.
+    Recipes look up size-dependent rates by ``size``. ``depths`` and ``widths`` map the options of their axes to values.
     """
 
     place: ClassVar[str] = "regime"

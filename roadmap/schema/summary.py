@@ -1,4 +1,4 @@
-"""What a run's files hold: ``summary.json``, and the lines of ``metrics.jsonl``."""
+"""Records of a run's files: ``summary.json`` and the lines of ``metrics.jsonl``."""
 
 from typing import Any, Literal
 
@@ -10,7 +10,7 @@ Status = Literal["finished", "running", "failed", "interrupted"]
 
 
 class Summary(FileRecord):
-    """``summary.json``. Older versions did not write every field; docs/runs.md says what each is."""
+    """``summary.json``; docs/runs.md describes the fields, not all of which older versions wrote."""
 
     run_id: str
     status: Status
@@ -51,7 +51,7 @@ NUMBERS = tuple(field.name for field in msgspec.structs.fields(Summary) if field
 
 
 class EpochRow(FileRecord):
-    """A line of ``metrics.jsonl``: accuracies in percent, times in seconds."""
+    """One line of ``metrics.jsonl``: accuracies in percent, times in seconds."""
 
     epoch: Int64
     train_loss: float | None = None

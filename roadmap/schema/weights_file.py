@@ -1,4 +1,4 @@
-"""The file of weights that a run starts from: where it is, and what it holds as a short text."""
+"""The weights file that a run starts from: its path and its digest."""
 
 import hashlib
 from functools import cache
@@ -8,17 +8,17 @@ from roadmap.errors import RequestError
 
 
 def weights_file(pretrained: str) -> Path:
-    """The file itself, or the last checkpoint of a run's folder. Raises RequestError where there is none."""
+    """Return the file, or the last checkpoint of a run folder. Raises RequestError if there is none."""
     path = Path(pretrained)
     file = path / "checkpoints" / "last.pt" if path.is_dir() else path
     if not file.is_file():
-        wanted = "a run's folder has its checkpoint there" if path.is_dir() else "it wants weights or a run's folder"
-        raise RequestError(f"pretrained={pretrained}: no file {file}; {wanted}")
+        hint = "a run folder has its checkpoint there" if path.is_dir() else "choose a weights file or a run folder"
+        raise RequestError(f"pretrained={pretrained}: no file {file}; {hint}")
     return file
 
 
 def file_digest(file: Path) -> str:
-    """SHA-256 of a file in hexadecimal digits; read once in a process. Raises RequestError where it cannot be read."""
+    """Return the SHA-256 of a file in hexadecimal; cached. Raises RequestError if the file cannot be read."""
     return _digest(file.resolve())
 
 

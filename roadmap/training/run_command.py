@@ -56,21 +56,14 @@ def report(steps: list[Step], summaries: list[dict[str, Any]]) -> None:
         return
     import pandas as pd
 
-    from roadmap.comparison.regimes_plot import Regime, draw_roadmap
-    from roadmap.comparison.step_table import render, step_table
-    from roadmap.plots.charts import save
+    from roadmap.comparison.step_table import render
+    from roadmap.plots.command import draw_roadmap
 
     values = steps[0].composed.values
     regime = values["regime"]["name"]
     name = one_name(regime, values["data"]["name"], str(values["path"]["name"]))
-    runs = pd.DataFrame(summaries)
-    table = step_table(runs, steps)
-    chart = draw_roadmap([Regime(runs, steps, table)])
-    for suffix in ("png", "svg"):
-        file = Path(values["runs_dir"], f"{name}.{suffix}")
-        save(chart, file)
-        print(f"figure: {file}")
-    print(render(table, regime))
+    files = [Path(values["runs_dir"]) / f"{name}.{suffix}" for suffix in ("png", "svg")]
+    print(render(draw_roadmap(pd.DataFrame(summaries), steps, files), regime))
     print(f"`roadmap compare {values['runs_dir']}` says which of these gaps are more than the noise of the seeds")
 
 

@@ -111,7 +111,7 @@ def test_configs_name_the_published_parts(configs: dict[str, Data]) -> None:
 
 @pytest.mark.parametrize("name", ["imagenet_c", "imagenet_real", "cifar10_c"])
 def test_training_on_them_is_refused(name: str) -> None:
-    with pytest.raises(RequestError, match=rf"data={name} is only evaluated on .*; choose data to train on"):
+    with pytest.raises(RequestError, match=rf"data={name} is for evaluation only .*; choose a training set"):
         compose([f"data={name}", "data.root=x"]).experiment()
 
 

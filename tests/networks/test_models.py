@@ -107,7 +107,7 @@ def test_what_a_rival_is_called_and_costs(swin: Composed) -> None:
         (["model=nano_swin", "step=gelu"], "step=gelu does not go with model=: it changes our own network"),
         (["model=nano_swin", "design.width=3"], "design.width=3 does not go with model="),
         (["model=nano_swin", "match_gmacs=1"], "match_gmacs=1 does not go with model="),
-        (["model=timm", "name=resnet10t", "+model.options.depht=3"], "timm cannot make resnet10t so: "),
+        (["model=timm", "name=resnet10t", "+model.options.depht=3"], "timm cannot make resnet10t with these options: "),
         (
             ["model=torchvision", "name=resnet18", "recipe.network.stochastic_depth=0.1"],
             "recipe.network.stochastic_depth=0.1 does not go with torchvision's resnet18, which has none",

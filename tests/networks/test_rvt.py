@@ -138,7 +138,7 @@ def test_stochastic_depth_rises_from_nothing_to_the_rate_of_the_last_block() -> 
     [
         ("rvt_ti", 32, {}, r"unknown RVT 'rvt_ti' \(choose rvt_s_plus or rvt_b_plus\)"),
         ("rvt_s_plus", 32, {"dept": 3}, r"unknown key model.options.dept \(choose width, heads"),
-        ("rvt_s_plus", 32, {"width": 100}, r"model.options.width=100 does not go with model.options.heads=6"),
+        ("rvt_s_plus", 32, {"width": 100}, r"model.options.width=100 does not divide among model.options.heads=6"),
         (
             "rvt_s_plus",
             32,

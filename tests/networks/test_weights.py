@@ -163,7 +163,7 @@ def test_partial_weights_are_refused_by_name(convnext: dict[str, Tensor]) -> Non
     refused(
         CONVNEXT_T,
         partial,
-        r"torchvision's ConvNeXt\) do not fit .*missing norm\.weight, norm\.bias, head\.weight and 1",
+        r"torchvision's ConvNeXt\) do not match .*missing norm\.weight, norm\.bias, head\.weight and 1",
     )
 
 
@@ -185,7 +185,7 @@ def test_names_are_not_mixed() -> None:
 @pytest.mark.parametrize("key", ["conv1.weight", "layer1.0.conv1.weight", "fc.bias"])
 def test_one_missing_key_leaves_the_naming_recognised(key: str) -> None:
     partial = {name: tensor for name, tensor in torchvision.models.resnet50().state_dict().items() if name != key}
-    refused(RESNET50, partial, r"names of torchvision's ResNet\) do not fit the network: missing [a-z0-9._]+$")
+    refused(RESNET50, partial, r"names of torchvision's ResNet\) do not match the network: missing [a-z0-9._]+$")
 
 
 def test_other_shapes_are_refused_by_name(convnext: dict[str, Tensor]) -> None:
@@ -193,7 +193,7 @@ def test_other_shapes_are_refused_by_name(convnext: dict[str, Tensor]) -> None:
     refused(
         CONVNEXT_T,
         convnext | head,
-        r"classifier\.2\.weight has shape \(10, 768\) where \(1000, 768\) is wanted, classifier\.2\.bias has shape",
+        r"classifier\.2\.weight has shape \(10, 768\), expected \(1000, 768\), classifier\.2\.bias has shape",
     )
     # as many numbers, in another arrangement
     refused(CONVNEXT_T, convnext | {"classifier.2.weight": torch.zeros(768, 1000)}, r"has shape \(768, 1000\)")
@@ -217,12 +217,12 @@ def test_layer_scale_is_explained(convnext: dict[str, Tensor]) -> None:
 
 @pytest.mark.parametrize("state_dict", [{}, {"epoch": 3}, {"model": {}}, {3: torch.zeros(1)}])
 def test_what_is_no_state_dict_is_refused(state_dict: dict) -> None:
-    refused(["regime=nano"], state_dict, "no state dict: ")
+    refused(["regime=nano"], state_dict, "not a state dict: ")
 
 
 def test_unknown_names_are_refused() -> None:
     other = timm.create_model("vit_tiny_patch16_224").state_dict()
-    refused(["regime=nano"], other, "cls_token, pos_embed, .* and 149 more follow no known names; the known ones are")
+    refused(["regime=nano"], other, "unknown names cls_token, pos_embed, .* and 149 more")
 
 
 def test_the_officially_wrapped_and_our_own_round_trip() -> None:

@@ -86,7 +86,7 @@ SWIN = {"label": "Swin-T", "change": "model=swin_t"}
     ("node", "message"),
     [
         ({"rows": []}, "rows=mine has no rows"),
-        ({"rows": [SWIN, SWIN]}, "rows=mine has two rows 'Swin-T'; give one a label of its own"),
+        ({"rows": [SWIN, SWIN]}, "rows=mine has two rows 'Swin-T'; give them different labels"),
         ({"rows": [SWIN], "table": [1]}, "unknown key rows.table (choose name, tables or rows)"),
         ({"rows": [SWIN], "tables": [3]}, "unknown table 3 in rows.tables (choose 1, 2, 8 or 12)"),
         (

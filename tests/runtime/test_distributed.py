@@ -140,7 +140,7 @@ def test_batch_norm_statistics_of_the_first_process_are_everybodys(tmp_path: Pat
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["batch_size=33"], "batch_size=33 does not divide among 2 processes; choose a multiple of them"),
+        (["batch_size=33"], "batch_size=33 does not divide among 2 processes; choose a multiple of 2"),
         (["micro_batch_size=32"], "micro_batch_size=32 does not divide batch_size=32 / 2 processes; choose a divisor"),
         (["sync_batchnorm=true", "step=kernel_7"], "sync_batchnorm=true wants GPUs"),
     ],

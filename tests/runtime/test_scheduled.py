@@ -66,7 +66,7 @@ if __name__ == "__main__":
 def test_a_stop_goes_from_a_worker_to_the_process_that_started_it() -> None:
     error = pickle.loads(pickle.dumps(StoppedError(SIGUSR2, "update 3 of epoch 2")))
     assert (error.by, error.exit_status) == (SIGUSR2, 75)
-    assert str(error) == "stopped by SIGUSR2 after update 3 of epoch 2; the same command goes on from there"
+    assert str(error) == "stopped by SIGUSR2 after update 3 of epoch 2; the same command resumes there"
 
 
 @pytest.fixture

@@ -168,15 +168,15 @@ def test_the_run_id_follows_the_content_and_not_the_path(trained: Path, weights:
 @pytest.mark.parametrize(
     ("file", "overrides", "message"),
     [
-        ("nowhere.pt", [], r"pretrained=\S+/nowhere\.pt: no file \S+/nowhere\.pt; it wants weights or a run's folder"),
-        ("folder", [], r"pretrained=\S+/folder: no file \S+/last\.pt; a run's folder has its checkpoint there"),
+        ("nowhere.pt", [], r"pretrained=\S+/nowhere\.pt: no file \S+/nowhere\.pt; choose a weights file or a run"),
+        ("folder", [], r"pretrained=\S+/folder: no file \S+/last\.pt; a run folder has its checkpoint there"),
         ("text.pt", [], r"pretrained=\S+: \S+/text\.pt is no file of weights, or a damaged one"),
         ("list.pt", [], r"pretrained=\S+: \S+/list\.pt holds a list; it wants a state dict"),
         ("code.pt", [], r"pretrained=\S+: \S+/code\.pt is no file of weights, or a damaged one"),
-        ("dict.pt", [], r"pretrained=\S+: no state dict: it wants a tensor under each name, which epoch lacks"),
-        ("digits.pt", ["norm=batch"], r"pretrained=\S+: these weights .* do not fit the network: missing .*running"),
-        ("digits.pt", ["design.width=32"], r"pretrained=\S+: these weights .* has shape \(24, 3, 4, 4\) where"),
-        ("digits.pt", ["kernel=k5"], r"pretrained=\S+: these weights .* has shape \(24, 1, 7, 7\) where"),
+        ("dict.pt", [], r"pretrained=\S+: not a state dict: values must be tensors \(not so: epoch"),
+        ("digits.pt", ["norm=batch"], r"pretrained=\S+: these weights .* do not match the network: missing .*running"),
+        ("digits.pt", ["design.width=32"], r"pretrained=\S+: these weights .* has shape \(24, 3, 4, 4\), expected"),
+        ("digits.pt", ["kernel=k5"], r"pretrained=\S+: these weights .* has shape \(24, 1, 7, 7\), expected"),
     ],
 )
 def test_what_does_not_fit_is_one_sentence_and_leaves_no_folder(
