@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from roadmap.attribution.attribution import Attribution
+    from roadmap.config.compose import Composed
 
 logger = logging.getLogger(__name__)
 
@@ -109,8 +110,8 @@ def attributed(
     if runs is not None:
         runs, overrides = one_kind(runs, overrides)
     steps = compose_path(overrides, config_dirs)
-    values = steps[0].composed.values
-    names, others = _chosen_changes(values.get("study"))
+    first = steps[0].composed
+    names, others = _chosen_changes(first.study)
     lattice = Lattice.of(steps, names, others, config_dirs)
     from roadmap.attribution.attribution import attribute, count
     from roadmap.attribution.change_subsets import Sets
@@ -118,12 +119,12 @@ def attributed(
     sets = Sets.of(lattice, network_cost)
     if runs is None:
         return count(sets), steps, []
-    here = [header for header in _plans(folders) if _is_on(header, values)]
+    here = [header for header in _plans(folders) if _is_on(header, first)]
     ours = [header for header in here if not _of_other_sets(header, sets.names, others)]
     variants = {step.name: step.composed.variant for step in steps}
     parents = {step.name: variants[step.parent] if step.parent else "" for step in steps}
     pairs = [(variants[name], parents[name]) for name in sets.names]
-    return attribute(runs, sets, ours, values["regime"]["name"], pairs), steps, _hints(here, ours)
+    return attribute(runs, sets, ours, first.regime.name, pairs), steps, _hints(here, ours)
 
 
 def _chosen_changes(study: Mapping[str, Any] | None) -> tuple[list[str] | None, bool]:
@@ -141,7 +142,7 @@ def _chosen_changes(study: Mapping[str, Any] | None) -> tuple[list[str] | None, 
 
 def _restriction(steps: list[Step]) -> str:
     """That only some of the path's changes were asked for, after a semicolon; nothing where all were."""
-    names, others = _chosen_changes(steps[0].composed.values.get("study"))
+    names, others = _chosen_changes(steps[0].composed.study)
     return (
         "" if names is None else f"; {len(names)} of the path's changes, all others {'there' if others else 'absent'}"
     )
@@ -152,9 +153,10 @@ def _plans(folders: Sequence[str]) -> list[dict[str, Any]]:
     return [sweep.header for folder in folders if "://" not in folder for sweep in read_sweeps(folder)]
 
 
-def _is_on(header: Mapping[str, Any], values: Mapping[str, Any]) -> bool:
+def _is_on(header: Mapping[str, Any], composed: "Composed") -> bool:
     """Whether a sweep is on the regime, data and path of a config."""
-    return all(header.get(key) == values[key]["name"] for key in ("regime", "data", "path"))
+    planned = tuple(header.get(key) for key in ("regime", "data", "path"))
+    return planned == (composed.regime.name, composed.data_name, composed.path_name)
 
 
 def _of_other_sets(header: Mapping[str, Any], names: Sequence[str], others: bool) -> bool:

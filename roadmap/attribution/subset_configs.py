@@ -142,11 +142,11 @@ class Lattice:
         origin, overrides = min(named, key=lambda pair: self._variant(pair[0], pair[1], options).count(" "))
         if not self._independent:
             return compose(overrides, self.config_dirs)
-        values |= {"step": origin.composed.values["step"], "design": design}
+        values |= {"step": origin.composed.step_option, "design": design}
         return derived(self.steps[0].composed, values, options, overrides, self._variant(origin, overrides, options))
 
     def _variant(self, origin: Step, overrides: Sequence[str], options: Mapping[str, str]) -> str:
-        return variant_name(origin.composed.values["step"], options, origin.composed.plain, overrides)
+        return variant_name(origin.composed.step_option, options, origin.composed.plain, overrides)
 
     def _overrides(self, origin: Step, inside: Sequence[Step], options: Mapping[str, str]) -> list[str] | None:
         """What makes a set out of ``origin``; None where the origin has set a value that no option takes back."""

@@ -27,11 +27,11 @@ def main(arguments: list[str]) -> int:
     overrides = checked_overrides(options.overrides)
     bench = compose_bench(overrides, options.config_dir)
     say_choices(contender.composed for contender in bench.contenders)
-    values = bench.contenders[0].composed.values
-    if values["device"] == "meta":
+    settings = bench.contenders[0].composed.settings
+    if settings.device == "meta":
         show(counted(bench), options)
         return 0
-    record = carry_out(bench, overrides, values["device"], values["runs_dir"])
+    record = carry_out(bench, overrides, settings.device, settings.runs_dir)
     show(record, options)
     failed = sum(any("error" in row[mode] for mode in bench.settings.measure) for row in record["rows"])
     if failed:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from roadmap.bench.settings import BenchSettings
-from roadmap.config.compose import Composed, compose, options_of
+from roadmap.config.compose import Composed, Options, compose, options_of
 from roadmap.config.overrides import key_of
 from roadmap.errors import RequestError
 from roadmap.formatting import listed
@@ -58,20 +58,20 @@ def compose_bench(overrides: Sequence[str], config_dirs: Sequence[str] = ()) -> 
     given = {key_of(override) for override in overrides}
     if "batch_size" not in given:
         overrides = ["batch_size=${bench.batch_size}", *overrides]
-    values = options_of(overrides, config_dirs)[0]
-    settings = BenchSettings.from_mapping(values["bench"])
+    asked = options_of(overrides, config_dirs)
+    settings = BenchSettings.from_mapping(asked.values["bench"])
     with gc_paused():
-        name, contenders = _contenders(overrides, config_dirs, values, settings.only)
+        name, contenders = _contenders(overrides, config_dirs, asked, settings.only)
     if settings.reference:
         _chosen([contender.name for contender in contenders], (settings.reference,), name)
     return Bench(name, tuple(contenders), settings)
 
 
 def _contenders(
-    overrides: Sequence[str], config_dirs: Sequence[str], values: dict[str, Any], only: tuple[str, ...] | None
+    overrides: Sequence[str], config_dirs: Sequence[str], asked: Options, only: tuple[str, ...] | None
 ) -> tuple[str, list[BenchEntry]]:
     single = [override for override in overrides if key_of(override) in ONE]
-    if rows := values.get("rows"):
+    if rows := asked.values.get("rows"):
         single += [override for override in overrides if key_of(override) in ("size", "path")]
         if single:
             raise RequestError(f"{single[0]} does not go with rows=, which names its networks; leave one of them out")
@@ -81,7 +81,7 @@ def _contenders(
         (name,) = _chosen([composed.variant], only, "this bench of one network")
         return name, [_of_step(name, composed)]
     steps = {step.name: step for step in compose_path(overrides, config_dirs)}
-    name = f"path {values['path']['name']}"
+    name = f"path {asked.path_name}"
     return name, [_of_step(step, steps[step].composed) for step in _chosen(list(steps), only, name)]
 
 
@@ -94,7 +94,7 @@ def _chosen(names: Sequence[str], only: tuple[str, ...] | None, place: str) -> l
 
 def _of_step(name: str, composed: Composed) -> BenchEntry:
     """A step with its row of Table 10 or 11, unless it is toggled and no longer the published one."""
-    regime = composed.values["regime"]["name"]
+    regime = composed.regime.name
     row = published_steps(regime).get(composed.variant)
     if row is None:
         return BenchEntry(name, composed)

@@ -19,7 +19,6 @@ from roadmap.bench.summaries import summarised
 from roadmap.bench.timing import Clock, clock
 from roadmap.config.build import build_network, network_cost
 from roadmap.runs.run_folder import now, one_name, write_whole
-from roadmap.schema.experiment import Experiment
 from roadmap.training.summary import git_commit
 from roadmap.validation import SCHEMA
 
@@ -34,16 +33,15 @@ def counted(bench: Bench) -> Record:
 
 def _row(contender: BenchEntry) -> Record:
     composed, count = contender.composed, network_cost(contender.composed)
-    values = composed.values
+    settings = composed.settings
     return {
         "name": contender.name,
         "variant": composed.variant,
-        "regime": values["regime"]["name"],
+        "regime": composed.regime.name,
         "design": composed.design.to_dict(),
         "layer_scale": composed.recipe.network.layer_scale is not None,
-        "num_classes": values["regime"]["num_classes"],
-        **{key: Experiment.check_field(key, values[key]) for key in ("image_size", "precision")},
-        **{key: values[key] for key in ("channels_last", "compile")},
+        "num_classes": composed.regime.num_classes,
+        **{key: getattr(settings, key) for key in ("image_size", "precision", "channels_last", "compile")},
         "params": count.params,
         "gmacs": count.gmacs,
         "params_m": count.params_m,
@@ -63,7 +61,7 @@ def measured(
     device's memory is not what it was.
     """
     started, found, settings = now(), counted(bench), bench.settings
-    batch_size = bench.contenders[0].composed.values["batch_size"]
+    batch_size = bench.contenders[0].composed.settings.batch_size
     for mode in settings.measure:
         turns = {}
         for contender, row in zip(bench.contenders, found["rows"], strict=True):

@@ -147,8 +147,8 @@ def spot_records(
     for request in {id(ordered[place]): ordered[place] for place in (0, len(ordered) // 2, -1)}.values():
         count, (training, evaluation) = network_cost(request), image_seconds(request, device)
         records.append(
-            {"status": "finished", "regime": request.values["regime"]["name"], "variant": request.variant}
-            | {"gmacs": count.gmacs, "params_m": count.params_m, "data": request.values["data"]["name"], "epochs": 1}
+            {"status": "finished", "regime": request.regime.name, "variant": request.variant}
+            | {"gmacs": count.gmacs, "params_m": count.params_m, "data": request.data_name, "epochs": 1}
             | {"train_seconds": train_images * training + val_images * evaluation, "train_images": train_images}
             | {"device": device.type, "started": None, "ended": None}
         )
@@ -157,12 +157,12 @@ def spot_records(
 
 def image_seconds(composed: Composed, device: torch.device, repeats: int = 3) -> tuple[float, float]:
     """Seconds that an image takes in training and in evaluation, of a config's network on random images."""
-    values = composed.values
-    batch = values["micro_batch_size"] or values["batch_size"]
+    settings = composed.settings
+    batch = settings.micro_batch_size or settings.batch_size
     if device.type == "cpu":
         batch = min(batch, max(1, int(CPU_GMACS / network_cost(composed).gmacs)))
-    images = random_images(batch, values["image_size"], device)
-    network, precision, seconds = build_network(composed), values["precision"], clock(device)
+    images = random_images(batch, settings.image_size, device)
+    network, precision, seconds = build_network(composed), settings.precision, clock(device)
     # one after the other: each sets the network's mode
     training = _median(training_step(network, images, precision), seconds, repeats)
     return training / batch, _median(inference_step(network, images, precision), seconds, repeats) / batch

@@ -27,7 +27,7 @@ class Regime:
 
     @property
     def name(self) -> str:
-        return str(self.steps[0].composed.values["regime"]["name"])
+        return self.steps[0].composed.regime.name
 
     @property
     def published(self) -> bool:
@@ -39,8 +39,8 @@ class Regime:
         """Whether its accuracies are of what the paper's are: ImageNet-1K's validation images at the regime's size."""
         if self.published:
             return True
-        definition, values = self.runs.iloc[0]["definition"], self.steps[0].composed.values
-        data, size = definition.get("data"), values["regime"]["image_size"]
+        definition = self.runs.iloc[0]["definition"]
+        data, size = definition.get("data"), self.steps[0].composed.regime.image_size
         # older records have but its name
         whole = isinstance(data, Mapping) and "classes" not in data and not held_out(definition)
         return whole and data.get("name") in IMAGENET and definition.get("image_size") == size
@@ -137,7 +137,7 @@ def _joined_labels(front: pd.Series, behind: pd.Series, regimes: Sequence[Regime
     for one, other in zip(front, behind, strict=True):
         joined = one
         for end in ("baseline", "result"):
-            mine, theirs = (regime.steps[0].composed.values["regime"][end] for regime in regimes)
+            mine, theirs = (getattr(regime.steps[0].composed.regime, end) for regime in regimes)
             if one != other and one.replace(mine, theirs) == other:
                 joined = one.replace(mine, f"{mine} / {theirs}")
         labels.append(joined if one == other or joined != one else f"{one} / {other}")

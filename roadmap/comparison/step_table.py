@@ -24,7 +24,7 @@ def step_table(runs: pd.DataFrame, steps: Sequence[Step]) -> pd.DataFrame:
     finished = (runs[runs["status"] == "finished"] if len(runs) else runs).reset_index(drop=True)
     check_comparable(finished)
     own_runs = members(finished, steps)
-    regime = steps[0].composed.values["regime"]["name"]
+    regime = steps[0].composed.regime.name
     paper = published_steps(SCALED_FROM.get(regime, regime))
     variants = {step.name: step.composed.variant for step in steps}
     rows, samples = [], []
@@ -121,8 +121,8 @@ def title(steps: Sequence[Step]) -> str:
 
 def way(steps: Sequence[Step], arrow: str = " → ") -> str:
     """A regime by the networks it goes from and to."""
-    regime = steps[0].composed.values["regime"]
-    return f"{regime['baseline']}{arrow}{regime['result']}"
+    regime = steps[0].composed.regime
+    return f"{regime.baseline}{arrow}{regime.result}"
 
 
 def subtitle(runs: pd.DataFrame, steps: Sequence[Step]) -> str:

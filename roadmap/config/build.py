@@ -6,8 +6,6 @@ from roadmap.config.compose import Composed, compose
 from roadmap.errors import RequestError
 from roadmap.networks.flops import Cost, cost, count_flops
 from roadmap.schema.design import Design
-from roadmap.schema.experiment import ImageSize
-from roadmap.validation import converted
 
 if TYPE_CHECKING:
     from torch import nn
@@ -26,8 +24,8 @@ def build_network(composed: Composed, num_classes: int | None = None) -> "nn.Mod
     """Return the network of a composed config; ``num_classes`` as in ``build``."""
     from roadmap.networks.models import make_model
 
-    classes = composed.values["regime"]["num_classes"] if num_classes is None else num_classes
-    return make_model(composed.design, composed.recipe.network, classes, composed.values["image_size"])
+    classes = composed.regime.num_classes if num_classes is None else num_classes
+    return make_model(composed.design, composed.recipe.network, classes, composed.settings.image_size)
 
 
 def network_cost(composed: Composed) -> Cost:
@@ -37,17 +35,15 @@ def network_cost(composed: Composed) -> Cost:
     """
     if not isinstance(composed.design, Design):
         return measured_cost(composed)
-    values = composed.values
     layer_scale = composed.recipe.network.layer_scale is not None
-    return count_flops(composed.design, values["image_size"], values["regime"]["num_classes"], layer_scale)
+    return count_flops(composed.design, composed.settings.image_size, composed.regime.num_classes, layer_scale)
 
 
 def measured_cost(composed: Composed) -> Cost:
     """Return the same cost, counted by torch on the network built on the meta device."""
     import torch
 
-    image_size = composed.values["image_size"]
-    converted(image_size, ImageSize, "image_size")
+    image_size = composed.settings.image_size
     with torch.device("meta"):
         network = build_network(composed)
     try:

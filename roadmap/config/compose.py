@@ -5,30 +5,32 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Any, cast
 
 from hydra import compose as hydra_compose
 from hydra.core.config_store import ConfigStore
-from msgspec import Meta
+from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from roadmap.config.cached_files import initialized
 from roadmap.config.conf_dir import group_options
 from roadmap.config.hydra_errors import OTHER_GROUPS, hydra_errors, near
-from roadmap.config.overrides import MATCHING, SETTINGS, is_network, is_toggle, key_of, variant_name
+from roadmap.config.overrides import is_network, is_toggle, key_of, variant_name
+from roadmap.config.settings import MATCHING, ConfigSettings
 from roadmap.errors import RequestError
 from roadmap.formatting import listed
 from roadmap.networks.flops import count_flops
-from roadmap.networks.match_flops import Matching, matched
+from roadmap.networks.match_flops import matched
 from roadmap.schema.baseline_model import BaselineModel
 from roadmap.schema.design import ADDED_AXES, AXES, Design
-from roadmap.schema.experiment import Experiment, Settings
+from roadmap.schema.experiment import Data, Experiment, Settings
 from roadmap.schema.recipe import Recipe
 from roadmap.schema.regime import Regime
 from roadmap.validation import Record, converted
 
-Seeds = Annotated[tuple[int, ...], Meta(min_length=1)]
 # Hydra's own groups that only its application uses: a sixth of the time of a composition without one.
 UNUSED = ("sweeper", "launcher", "help", "hydra_help", "output", "hydra_logging", "job_logging")
 
@@ -53,16 +55,52 @@ ConfigStore.instance().store("added_axes", {"defaults": [{name: axis.default} fo
 
 
 @dataclass(frozen=True)
-class Composed:
-    """A composed config: its values, the option chosen in each group, and the records that are checked already.
-
-    ``variant`` is the step's name and what differs from it in words: ``separate_downsampling norm=batch``; ``plain``
-    has the options that the step chooses by itself. ``asked`` is the design before ``match_gmacs`` brought it to the
-    width or depth that ``design`` and ``values`` have. With ``model=`` both are the rival, which has no step.
-    """
+class Options:
+    """The plain values of a config, and the option chosen in each group, whether or not they go together."""
 
     values: dict[str, Any]
     choices: dict[str, str]
+
+    @cached_property
+    def settings(self) -> ConfigSettings:
+        """The settings at the top level."""
+        return ConfigSettings.of(self.values)
+
+    @cached_property
+    def regime(self) -> Regime:
+        """The regime."""
+        return Regime.from_mapping(self.values["regime"])
+
+    @property
+    def data(self) -> Data:
+        """The data. Raises RequestError if its root is missing."""
+        return Data.from_mapping(self.values["data"])
+
+    @property
+    def study(self) -> dict[str, Any] | None:
+        """The node ``study`` before each study checks its own keys; None if no study is chosen."""
+        return cast(dict[str, Any] | None, self.values.get("study"))
+
+    @property
+    def data_name(self) -> str:
+        """The name of the data, whose root may be unset."""
+        return str(self.values["data"]["name"])
+
+    @property
+    def path_name(self) -> str:
+        """The name of the path."""
+        return str(self.values["path"]["name"])
+
+
+@dataclass(frozen=True)
+class Composed(Options):
+    """A composed config whose records have been checked.
+
+    ``variant`` is the step's name and what differs from it in words: ``separate_downsampling norm=batch``; ``plain``
+    has the options that the step itself chooses. ``asked`` is the design before ``match_gmacs`` set its width or depth,
+    ``design`` the one after. With ``model=`` both are the baseline model, which has no step.
+    """
+
     overrides: tuple[str, ...]
     design: Design | BaselineModel
     recipe: Recipe
@@ -78,27 +116,36 @@ class Composed:
     @property
     def step(self) -> str:
         """The step of the roadmap that the config starts from, or the rival that it has instead."""
-        return str(self.values["step"]) if isinstance(self.design, Design) else self.variant.split(" ")[0]
+        return self.step_option if isinstance(self.design, Design) else self.variant.split(" ")[0]
+
+    @property
+    def step_option(self) -> str:
+        """The option chosen in the group ``step``, with ``model=`` too."""
+        return str(self.values["step"])
 
     @property
     def choice(self) -> str | None:
         """What ``match_gmacs`` made of the design, in words; None without it."""
-        wanted = self.values["match_gmacs"]
+        wanted = self.settings.match_gmacs
         if wanted is None or isinstance(self.asked, BaselineModel) or isinstance(self.design, BaselineModel):
             return None
         name = " ".join(word for word in self.variant.split() if key_of(word) not in MATCHING)
         what, before, after = "width", self.asked.width, self.design.width
-        if self.values["match_by"] == "depth":
+        if self.settings.match_by == "depth":
             what, before, after = "blocks in the third stage", self.asked.depths[2], self.design.depths[2]
         change = f"{before} → {after}" if before != after else str(after)
-        image_size, classes = self.values["image_size"], self.values["regime"]["num_classes"]
-        gmacs = count_flops(self.design, image_size, classes, self.recipe.network.layer_scale is not None).gmacs
+        gmacs = count_flops(
+            self.design,
+            self.settings.image_size,
+            self.regime.num_classes,
+            self.recipe.network.layer_scale is not None,
+        ).gmacs
         return f"{name}: {what} {change} for {gmacs:.4g} GMACs (asked for {wanted:g})"
 
     @property
     def seeds(self) -> list[int]:
-        """The different ``seeds``, in their order. Raises RequestError where they are no list of whole numbers."""
-        return list(dict.fromkeys(converted(self.values["seeds"], Seeds, "seeds")))
+        """The distinct ``seeds``, in their order."""
+        return list(dict.fromkeys(self.settings.seeds))
 
     def with_seed(self, seed: int) -> "Composed":
         """The same config with another seed."""
@@ -106,19 +153,18 @@ class Composed:
 
     def experiment(self) -> Experiment:
         """The checked record of the run that this config asks for; RequestError where something does not fit."""
-        values = self.values
+        shared = ("seed", "epochs", "batch_size", "image_size", "precision", "pretrained")
         return Experiment.from_mapping(
-            {key: values[key] for key in ("seed", "epochs", "batch_size", "image_size", "precision")}
+            {key: getattr(self.settings, key) for key in shared}
             | {
                 "step": self.step,
-                "pretrained": values["pretrained"],
-                "regime": values["regime"]["name"],
+                "regime": self.regime.name,
                 "variant": self.variant,
                 "design": self.design,
                 "recipe": self.recipe,
-                "data": values["data"],
-                "logger": values["logger"],
-                "settings": {key: values[key] for key in SETTINGS},
+                "data": self.data,
+                "logger": self.values["logger"],
+                "settings": {key: getattr(self.settings, key) for key in Settings.__struct_fields__},
             }
         )
 
@@ -149,10 +195,10 @@ def check_words(overrides: Sequence[str], config_dirs: Sequence[str]) -> None:
             raise RequestError(f"'{word}' adds folders of configs unseen; name each by --config-dir")
 
 
-def options_of(overrides: Sequence[str], config_dirs: Sequence[str] = ()) -> tuple[dict[str, Any], dict[str, str]]:
-    """The values and the chosen options of a config whether they go together or not; else as ``compose``."""
+def options_of(overrides: Sequence[str], config_dirs: Sequence[str] = ()) -> Options:
+    """Compose as ``compose`` does, without checking whether the options go together."""
     with _hydra_composed(overrides, config_dirs) as (config, choices):
-        return _plain_values(config), choices
+        return Options(_plain_values(config), choices)
 
 
 def launcher_of(overrides: Sequence[str], config_dirs: Sequence[str] = ()) -> dict[str, Any]:
@@ -202,8 +248,7 @@ def composed(
     options = {str(group): str(option) for group, option in choices.items()}
     _check_added(config, overrides, config_dirs)
     converted(values["step"], str, "step")
-    for name in SETTINGS:
-        Settings.check_field(name, values[name])
+    ConfigSettings.of(values)
     Regime.from_mapping(values["regime"])
     for axis in AXES:
         if axis in values:  # where Hydra puts what no header places
@@ -213,11 +258,20 @@ def composed(
             )
     plain = options
     if any(map(is_toggle, overrides)):
-        _, plain = options_of([override for override in overrides if not is_toggle(override)], config_dirs)
+        plain = group_choices([override for override in overrides if not is_toggle(override)], config_dirs)
     asked = _rival(values["model"], overrides) if values.get("model") else Design.from_mapping(values["design"])
     variant = variant_name(values["step"], options, plain, overrides)
     recipe = Recipe.from_mapping(values["recipe"])
     return _at_equal_cost(Composed(values, options, tuple(overrides), asked, recipe, variant, plain, asked))
+
+
+def group_choices(overrides: Sequence[str], config_dirs: Sequence[str]) -> dict[str, str]:
+    """Return the option chosen in each group, from the defaults lists alone."""
+    with hydra_errors(overrides), initialized():
+        loader = GlobalHydra.instance().config_loader()
+        words = [*overrides, *searchpath(config_dirs)]
+        choices = loader.compute_defaults_list("config", words, RunMode.RUN).overrides.known_choices
+        return {group: str(option) for group, option in choices.items()}
 
 
 def _check_added(config: DictConfig, overrides: Sequence[str], config_dirs: Sequence[str]) -> None:
@@ -226,7 +280,7 @@ def _check_added(config: DictConfig, overrides: Sequence[str], config_dirs: Sequ
     added = {name: word for name, word in added.items() if name in config}
     if not added:
         return
-    known = options_of([], config_dirs)[0]
+    known = options_of([], config_dirs).values
     text = OmegaConf.to_yaml(config)
     for name, word in added.items():
         read = name in (*known, *AXES, *OTHER_GROUPS) or re.search(rf"\$\{{[^}}]*\b{name}\b", text)
@@ -236,13 +290,12 @@ def _check_added(config: DictConfig, overrides: Sequence[str], config_dirs: Sequ
 
 def _at_equal_cost(asked: Composed) -> Composed:
     """The config with its design at the cost that it asks for by ``match_gmacs``."""
-    values = asked.values
-    matching = Matching.from_mapping({key: values[key] for key in MATCHING})
-    if matching.match_gmacs is None or isinstance(asked.asked, BaselineModel):
+    settings = asked.settings
+    if settings.match_gmacs is None or isinstance(asked.asked, BaselineModel):
         return asked
-    image_size, classes = values["image_size"], values["regime"]["num_classes"]
-    design = matched(asked.asked, matching.match_gmacs, matching.match_by, image_size, classes)
-    return replace(asked, values=values | {"design": Record.to_dict(design)}, design=design)
+    classes = asked.regime.num_classes
+    design = matched(asked.asked, settings.match_gmacs, settings.match_by, settings.image_size, classes)
+    return replace(asked, values=asked.values | {"design": Record.to_dict(design)}, design=design)
 
 
 def _rival(model: Mapping[str, Any], overrides: Sequence[str]) -> BaselineModel:

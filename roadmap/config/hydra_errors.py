@@ -10,23 +10,13 @@ from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
 from yaml import YAMLError
 
 from roadmap.config.conf_dir import group_options
-from roadmap.config.overrides import SETTINGS, key_of
+from roadmap.config.overrides import key_of
+from roadmap.config.settings import ConfigSettings
 from roadmap.config.trust import trusted
 from roadmap.errors import RequestError, first_line
 from roadmap.formatting import listed
 from roadmap.schema.design import AXES
 
-RUN_KEYS = (
-    "epochs",
-    "batch_size",
-    "image_size",
-    "precision",
-    "seed",
-    "seeds",
-    "pretrained",
-    "match_gmacs",
-    "match_by",
-)
 OTHER_GROUPS = ("regime", "step", "recipe", "size", "model", "data", "logger", "path", "rows", "study", "experiment")
 WITHIN_A_LIST = re.compile(r"invalid literal for int\(\) with base 10: '(.*)'|^Index '(.*)' \(str\) is not an int")
 # Hydra's plugins that come with our extras.
@@ -80,7 +70,7 @@ def near(key: str, error: BaseException | None = None) -> str:
         # of a.b.c it may be b that there is not
         place = key.rpartition(f".{getattr(error, 'key', '')}")[0] or key.rpartition(".")[0]
         return f"{place} has {', '.join(map(str, beside))}"
-    known = [] if "." in key else [*SETTINGS, *RUN_KEYS, *OTHER_GROUPS, *AXES]
+    known = [] if "." in key else [*ConfigSettings.__struct_fields__, *OTHER_GROUPS, *AXES]
     alike = get_close_matches(key, known, n=1)
     return f"did you mean {alike[0]}?" if alike else "`roadmap train --cfg job` shows every setting"
 

@@ -2,12 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 
-from roadmap.networks.match_flops import Matching
+from roadmap.config.settings import MATCHING
 from roadmap.schema.design import AXES
-from roadmap.schema.experiment import Settings
 
-SETTINGS = tuple(Settings.__struct_fields__)
-MATCHING = tuple(Matching.__struct_fields__)
 # Overrides that change what a network is or how it is trained: what a variant is named by.
 TOGGLES = (*AXES, "size", "recipe")
 

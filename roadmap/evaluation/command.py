@@ -143,13 +143,13 @@ def _weights_task(overrides: list[str], options: argparse.Namespace) -> "tuple[l
     if chosen := [word for word in words if key_of(word) in ("checkpoint", "weights")]:
         raise RequestError(f"{chosen[0]} selects weights of a run; pretrained= names a weights file")
     composed = compose([word for word in words if not is_evaluation_only(word)], options.config_dir)
-    if composed.values["pretrained"] is None:
+    if composed.settings.pretrained is None:
         raise RequestError(
             "name run folders or a checkpoint (roadmap evaluate runs/), or weights: step=… pretrained=FILE"
         )
     if options.output is None:
         raise RequestError("weights without a run require a file for the record: -o FILE.json")
     request = evaluation_request([word for word in words if is_evaluation_only(word)], options.config_dir)
-    library = str(composed.values["pretrained"]).split("/")[0] == "library"
+    library = str(composed.settings.pretrained).split("/")[0] == "library"
     model = load_library_model(composed) if library else load_pretrained(composed)
-    return [evaluation_task(model, request, Path(options.output))], str(composed.values["device"])
+    return [evaluation_task(model, request, Path(options.output))], composed.settings.device

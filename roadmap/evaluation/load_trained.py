@@ -99,11 +99,10 @@ def load_checkpoint(file: Path, averaged: bool = False) -> TrainedModel:
 
 def load_pretrained(composed: Composed) -> TrainedModel:
     """A config's network with the weights of its ``pretrained`` file. Raises RequestError if they do not fit."""
-    values, recipe = composed.values, composed.recipe
-    pretrained = str(values["pretrained"])
+    settings, recipe, data = composed.settings, composed.recipe, composed.data
+    pretrained = str(settings.pretrained)
     weights, averaged, file = read_weights(pretrained)
-    data = Data.from_mapping(values["data"])
-    batch_size = values["micro_batch_size"] or min(values["batch_size"], 256)
+    batch_size = settings.micro_batch_size or min(settings.batch_size, 256)
 
     def make(image_size: int, num_classes: int) -> nn.Module:
         network = make_model(composed.design, recipe.network, num_classes, image_size)
@@ -114,7 +113,7 @@ def load_pretrained(composed: Composed) -> TrainedModel:
         make=make,
         num_classes=None,
         data=data,
-        settings=_eval_settings(values, recipe, data, batch_size),
+        settings=_eval_settings(settings.to_dict(), recipe, data, batch_size),
         checkpoint={"file": str(file), "epoch": None, "weights": _kind(averaged)},
         run=_run_of_config(composed),
         digest=weights_digest(weights),
@@ -125,23 +124,23 @@ def load_library_model(composed: Composed) -> TrainedModel:
     """A baseline model with its library's weights (``pretrained=library``) and their transform."""
     if not isinstance(composed.design, BaselineModel):
         raise RequestError("pretrained=library requires model=torchvision or model=timm; otherwise name a weights file")
-    values, model = composed.values, composed.design
-    weights = library_weights(model, str(values["pretrained"]).partition("/")[2])
+    asked, model = composed.settings, composed.design
+    weights = library_weights(model, str(asked.pretrained).partition("/")[2])
     settings = EvalSettings(
         **msgspec.structs.asdict(weights.shown),
-        precision=values["precision"],
-        channels_last=values["channels_last"],
-        num_workers=values["num_workers"],
-        batch_size=values["micro_batch_size"] or 256,
+        precision=asked.precision,
+        channels_last=asked.channels_last,
+        num_workers=asked.num_workers,
+        batch_size=asked.micro_batch_size or 256,
     )
     # the config's default image size is the regime's
     if any(key_of(word) == "image_size" for word in composed.overrides):
-        settings = settings.replace(image_size=values["image_size"])
+        settings = settings.replace(image_size=asked.image_size)
     return TrainedModel(
         label=f"{model.library}'s {model.name}, {weights.name}",
         make=lambda image_size, num_classes: weights.make(image_size),
         num_classes=weights.num_classes,
-        data=Data.from_mapping(values["data"]),
+        data=composed.data,
         settings=settings,
         checkpoint={"file": str(weights.file), "epoch": None, "weights": _kind(averaged=False)},
         run=_run_of_config(composed),
@@ -154,7 +153,7 @@ def _kind(averaged: bool) -> str:
 
 
 def _run_of_config(composed: Composed) -> dict[str, Any]:
-    regime = composed.values["regime"]["name"]
+    regime = composed.regime.name
     return {"regime": regime, "variant": composed.variant, "design": composed.design.to_dict()}
 
 

@@ -2,24 +2,14 @@
 
 from bisect import bisect_left
 from collections.abc import Callable
-from typing import Annotated, Literal
-
-from msgspec import Meta
+from typing import Literal
 
 from roadmap.errors import RequestError
 from roadmap.networks.flops import count_flops
 from roadmap.schema.design import Design
-from roadmap.validation import Record
 
 TOLERANCE = 0.1  # relative to the requested cost
 Scale = Literal["width", "depth"]
-
-
-class Matching(Record):
-    """The settings ``match_gmacs`` and ``match_by``; ``match_gmacs=null`` leaves designs unchanged."""
-
-    match_gmacs: Annotated[float, Meta(gt=0, le=1_000_000)] | None
-    match_by: Scale
 
 
 def matched(design: Design, gmacs: float, by: Scale, image_size: int, num_classes: int) -> Design:

@@ -161,7 +161,7 @@ def _deltas(runs: pd.DataFrame | None, overrides: list[str], config_dirs: list[s
     from roadmap.comparison.step_table import step_table, subtitle, way
 
     runs, steps = on_path(_needed(runs, "deltas"), overrides, config_dirs)
-    regime = steps[0].composed.values["regime"]["name"]
+    regime = steps[0].composed.regime.name
     paper = f"regime {SCALED_FROM.get(regime, regime)} on ImageNet-1K, for orientation"
     title = f"What each change is worth, from {way(steps, ' to ')}"
     return deltas_chart(step_table(runs, steps), title=title, subtitle=subtitle(runs, steps), paper=paper)
@@ -273,7 +273,7 @@ def on_path(runs: pd.DataFrame, overrides: list[str], config_dirs: list[str]) ->
     steps = compose_path(overrides, config_dirs)
     runs = runs[belongs(runs, steps)]
     if not len(runs):
-        raise RequestError(f"none of these runs is a step of path {steps[0].composed.values['path']['name']}")
+        raise RequestError(f"none of these runs is a step of path {steps[0].composed.path_name}")
     return runs, steps
 
 

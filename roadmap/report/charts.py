@@ -34,7 +34,7 @@ def _charts(section: Section, table: pd.DataFrame) -> Iterator[Any]:
         steps = step_table(section.runs, section.steps).drop(columns="more_seeds")  # may be infinite, unlike JSON
         yield roadmap_chart(steps, title="Accuracy, one change at a time", subtitle="", width=WIDTH)
         if steps["delta"].notna().any():
-            regime = section.steps[0].composed.values["regime"]["name"]
+            regime = section.steps[0].composed.regime.name
             paper = f"regime {SCALED_FROM.get(regime, regime)} on ImageNet-1K, for orientation"
             yield deltas_chart(steps, title="What each step changed", subtitle="", paper=paper, width=WIDTH)
     run = run.assign(label=run["variant"], **({TRADEOFF_SPEED: run[SPEED]} if SPEED in run else {}))

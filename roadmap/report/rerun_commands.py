@@ -6,7 +6,7 @@ from functools import lru_cache
 
 from roadmap.config.overrides import key_of
 from roadmap.errors import RequestError
-from roadmap.steps.path import PathRow, Step, compose_path
+from roadmap.steps.path import Step, compose_path
 
 
 def train_command(overrides: Sequence[str], config_dirs: Sequence[str]) -> str:
@@ -29,14 +29,15 @@ def run_command(
 
 def _shared(logged: Sequence[Sequence[str]], steps: Sequence[Step]) -> list[str]:
     """The overrides that all runs were started with, and those that choose regime, data and path."""
-    values = steps[0].composed.values
-    first = PathRow.from_entry(values["path"]["steps"][0]).change  # in every run, without having been given
+    composed = steps[0].composed
+    first = steps[0].change  # in every run, without having been given
     shared = [word for word in logged[0] if all(word in other for other in logged)]
     shared = [word for word in shared if word not in first and key_of(word) not in ("step", "seed", "seeds")]
     kept = {key_of(word): word for word in shared}
-    kept |= {key: f"{key}={values[key]['name']}" for key in ("regime", "data") if key not in kept}
-    if "path" not in kept and values["path"]["name"] != "paper":
-        kept["path"] = f"path={steps[0].composed.choices['path']}"
+    for key, name in (("regime", composed.regime.name), ("data", composed.data_name)):
+        kept.setdefault(key, f"{key}={name}")
+    if "path" not in kept and composed.path_name != "paper":
+        kept["path"] = f"path={composed.choices['path']}"
     return list(kept.values())
 
 

@@ -26,7 +26,7 @@ def describe(overrides: list[str], config_dirs: list[str]) -> tuple[list[dict[st
     """Each step as it is printed by ``--json``, and the regime's name. GMACs of one image, parameters in millions."""
     steps = compose_path(overrides, config_dirs)
     say_choices(step.composed for step in steps)
-    regime = steps[0].composed.values["regime"]["name"]
+    regime = steps[0].composed.regime.name
     rows = []
     for step in steps:
         count = network_cost(step.composed)

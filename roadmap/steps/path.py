@@ -38,7 +38,7 @@ def compose_path(overrides: Sequence[str], config_dirs: Sequence[str] = ()) -> l
 
 
 def _compose_rows(overrides: Sequence[str], config_dirs: Sequence[str]) -> list[Step]:
-    path = PathFile.of(options_of(overrides, config_dirs)[0]["path"])
+    path = PathFile.of(options_of(overrides, config_dirs).values["path"])
     rows = [
         *path.steps,
         *(PathRow(change=(f"model={name}",), section=BESIDE, adopted=False) for name in path.beside or ()),
@@ -64,9 +64,7 @@ def _compose_row(row: PathRow, overrides: list[str], parent: Step | None, config
     except RequestError as error:
         raise RequestError(f"step {row.title}: {error}") from error
     name = parent.name if parent else None
-    label = row.label or (
-        composed.values["regime"]["result"] if isinstance(composed.design, BaselineModel) else row.title
-    )
+    label = row.label or (composed.regime.result if isinstance(composed.design, BaselineModel) else row.title)
     return Step(row.title, label, row.section, row.adopted, name, changes, row.change, composed)
 
 

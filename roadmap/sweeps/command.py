@@ -39,7 +39,7 @@ def main(arguments: list[str]) -> int:
     sweep = write_sweep(sweep.runs_dir, sweep.header, sweep.runs)
     print(f"{sweep.path}: {len(plan.study.members)} designs × {len(plan.asked.seeds)} seeds = {len(sweep.runs)} runs")
     job = partial(work, overrides, options.config_dir)
-    launch(job, overrides, options.config_dir, plan.asked.values["workers"])
+    launch(job, overrides, options.config_dir, plan.asked.settings.workers)
     from roadmap.sweeps.sweep_report import report
 
     report(plan, sweep, options.config_dir)
@@ -64,5 +64,5 @@ def work(overrides: Sequence[str], config_dirs: Sequence[str], worker: int, sinc
 
     plan = planned(overrides, config_dirs)
     if launched().size == 1:
-        share_gpus(plan.asked.values["device"], worker)
-    carry_out(plan.requests, plan.asked.values["retries"], since)
+        share_gpus(plan.asked.settings.device, worker)
+    carry_out(plan.requests, plan.asked.settings.retries, since)

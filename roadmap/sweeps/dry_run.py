@@ -20,14 +20,14 @@ def show(plan: PlannedSweep, sweep: Sweep, train_images: int, val_images: int) -
     runs = read_records(str(sweep.runs_dir), [sweep])[0] if os.path.isdir(sweep.runs_dir) else pd.DataFrame()
     status = dict(zip(runs["run_id"], runs["status"], strict=True)) if len(runs) else {}
     print(aligned(("run_id", "run", "GMACs", "GMACs × images", "record"), [_cells(run, status) for run in sweep.runs]))
-    values = plan.asked.values
-    like = {"data": values["data"]["name"], "precision": values["precision"], "image_size": values["image_size"]}
+    settings = plan.asked.settings
+    like = {"data": plan.asked.data_name, "precision": settings.precision, "image_size": settings.image_size}
     told = estimate(sweep.runs, runs, like) if len(runs) else None
     if told is None or pd.isna(told.seconds).any():
         told = estimate(sweep.runs, measured(plan, train_images, val_images))
         told = replace(told, basis="from a few steps of three of the designs, measured now: expect it to be rough")
     done = {run_id for run_id, recorded in status.items() if recorded == "finished"}
-    print("\n".join([f"{sweep.name}:", *words(sweep.runs, done, told, values["workers"])]))
+    print("\n".join([f"{sweep.name}:", *words(sweep.runs, done, told, settings.workers)]))
 
 
 def _cells(run: dict[str, Any], status: dict[str, str]) -> Sequence[str]:
@@ -43,5 +43,5 @@ def measured(plan: PlannedSweep, train_images: int, val_images: int) -> Any:
     from roadmap.bench.timing import spot_records
     from roadmap.runtime.device import choose_device
 
-    device = choose_device(plan.asked.values["device"])
+    device = choose_device(plan.asked.settings.device)
     return pd.DataFrame(spot_records(plan.requests, device, train_images, val_images))

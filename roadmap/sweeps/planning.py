@@ -1,6 +1,6 @@
 """What a sweep consists of: every run of its study × seeds, decided and checked before the first of them starts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from roadmap.gc_paused import gc_paused
 from roadmap.runs.run_folder import now
 from roadmap.runs.sweep_plan import Sweep, folder_of, sweep_name
 from roadmap.sweeps.studies import Member, Study, study_of
-from roadmap.validation import SCHEMA, NonNegativeInt, PositiveInt, converted
+from roadmap.validation import SCHEMA
 
 # What is about the sweep and no part of a run.
 OF_SWEEPS = ("study", "engine", "workers", "worker", "retries", "seeds")
@@ -34,8 +34,7 @@ def planned(overrides: Sequence[str], config_dirs: Sequence[str]) -> PlannedSwee
         raise RequestError("seed= belongs to `roadmap train`; a sweep takes seeds=[…]")
     with gc_paused():
         asked = compose([word for word in overrides if not key_of(word).startswith("hydra")], config_dirs)
-        check_workers(asked.values)
-        study = study_of(asked.values.get("study"), [word for word in overrides if of_runs(word)], config_dirs)
+        study = study_of(asked.study, [word for word in overrides if of_runs(word)], config_dirs)
         runs: dict[str, tuple[Composed, Member]] = {}
         for seed in asked.seeds:
             for member in study.members:
@@ -46,12 +45,6 @@ def planned(overrides: Sequence[str], config_dirs: Sequence[str]) -> PlannedSwee
     )
 
 
-def check_workers(values: Mapping[str, Any]) -> None:
-    """Raises RequestError where ``workers`` or ``retries`` of a config is out of range."""
-    for key, kind in (("workers", PositiveInt), ("retries", NonNegativeInt)):
-        converted(values[key], kind, key)
-
-
 def of_runs(word: str) -> bool:
     """Whether an override is about the runs of a sweep, rather than about the sweep."""
     key = key_of(word).replace("/", ".").split(".")[0]
@@ -60,25 +53,24 @@ def of_runs(word: str) -> bool:
 
 def described(plan: PlannedSweep, overrides: Sequence[str], images: int) -> Sweep:
     """A plan as it is written, not yet on disk; ``images`` is how many an epoch has."""
-    values = plan.asked.values
+    asked, study = plan.asked, plan.asked.study or {}
     rows = [_row(request, member, images) for request, member in zip(plan.requests, plan.members, strict=True)]
-    regime, data = values["regime"]["name"], values["data"]["name"]
     header = {
         "schema": SCHEMA,
-        "name": sweep_name(values["study"]["name"], regime, data, [row["run_id"] for row in rows]),
-        "study": values["study"],
-        "regime": regime,
-        "data": data,
-        "path": values["path"]["name"],
+        "name": sweep_name(study["name"], asked.regime.name, asked.data_name, [row["run_id"] for row in rows]),
+        "study": study,
+        "regime": asked.regime.name,
+        "data": asked.data_name,
+        "path": asked.path_name,
         "overrides": list(overrides),
-        "seeds": plan.asked.seeds,
-        "retries": values["retries"],
+        "seeds": asked.seeds,
+        "retries": asked.settings.retries,
         "planned": now(),
         "runs": len(rows),
         "changes": None if plan.study.changes is None else list(plan.study.changes),
         "orders": plan.study.orders,
     }
-    return Sweep(folder_of(values["runs_dir"], str(header["name"])), header, rows)
+    return Sweep(folder_of(asked.settings.runs_dir, str(header["name"])), header, rows)
 
 
 def _row(request: Composed, member: Member, images: int) -> dict[str, Any]:

@@ -68,9 +68,8 @@ class Search(Record):
         return None
 
 
-def search_of(values: Mapping[str, Any]) -> Search | None:
-    """The search that a composed config asks for, if any."""
-    study = values.get("study")
+def search_of(study: Any) -> Search | None:
+    """Return the search that a config's node ``study`` asks for; None if it is another study."""
     if not isinstance(study, Mapping) or study.get("name") != "search":
         return None
     return Search.from_mapping({key: value for key, value in study.items() if key != "space"})
@@ -79,7 +78,7 @@ def search_of(values: Mapping[str, Any]) -> Search | None:
 def is_search(overrides: Sequence[str], config_dirs: Sequence[str]) -> bool:
     """Whether the study that ``overrides`` choose is a search. Raises RequestError where Optuna is not installed."""
     chosen = [override for override in overrides if key_of(override) == "study"]
-    if not chosen or search_of(options_of(chosen, config_dirs)[0]) is None:
+    if not chosen or search_of(options_of(chosen, config_dirs).study) is None:
         return False
     if find_spec("optuna") is None:
         raise RequestError("study=search needs Optuna; pip install 'convnext-roadmap[search]'")

@@ -36,14 +36,14 @@ def search(overrides: list[str], config_dirs: list[str], dry_run: bool = False) 
     missing = space.search.n_trials - sum(trial.state.is_finished() for trial in trials.all())
     print(f"search {space.name}: {max(missing, 0)} of {space.search.n_trials} trials to do; {space.folder}", flush=True)
     if missing > 0:
-        launch(partial(work, overrides, config_dirs), space.fixed, config_dirs, space.values["workers"])
+        launch(partial(work, overrides, config_dirs), space.fixed, config_dirs, space.base.settings.workers)
     return report(space, trials)
 
 
 def work(overrides: Sequence[str], config_dirs: Sequence[str], worker: int, since: str) -> None:
     """One worker: trains one trial after another until none is missing."""
     space = SearchSpace.of(overrides, config_dirs)
-    device = space.values["device"]
+    device = space.base.settings.device
     if launched().size == 1:
         share_gpus(device, worker)
     world, trials = join(local_device(choose_device(device))), None
@@ -68,7 +68,7 @@ def train(space: SearchSpace, trial: FrozenTrial, world: World, since: str) -> t
         print(f"trial {trial.number}: {request.variant}", flush=True)
         judge = median_rule(request, space.search)
     try:
-        summaries, failures = carry_out([request], request.values["retries"], since, judge)
+        summaries, failures = carry_out([request], request.settings.retries, since, judge)
     except PrunedError as pruned:
         logger.info(f"trial {trial.number} {pruned}")
         return None, TrialState.PRUNED
@@ -89,7 +89,7 @@ def report(space: SearchSpace, trials: SearchTrials) -> int:
         print("no other design of study.space was found that is valid and within the bounds")
     if not counts["COMPLETE"]:
         raise WorkError(f"no trial of search {space.name} was trained to the end")
-    runs, _ = read_runs(space.values["runs_dir"])
+    runs, _ = read_runs(space.base.settings.runs_dir)
     experiment = space.composed(trials.all()[0].params).experiment()
     run_ids = {experiment.replace(design=space.design(trial.params)).run_id for trial in trials.all()}
     found = front(runs[runs["run_id"].isin(run_ids)], "params" if space.search.cost == "params_m" else "gmacs")

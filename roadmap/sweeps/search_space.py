@@ -14,14 +14,15 @@ from hydra.core.override_parser.types import Transformer
 from hydra.errors import HydraException
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 
-from roadmap.config.compose import Composed, compose, options_of
+from roadmap.config.compose import Composed, Options, compose, options_of
 from roadmap.config.hydra_errors import hydra_errors
 from roadmap.config.overrides import key_of
 from roadmap.errors import RequestError
 from roadmap.networks.flops import count_flops
 from roadmap.runs.run_folder import one_name
 from roadmap.schema.design import AXES, Design
-from roadmap.sweeps.planning import check_workers, of_runs
+from roadmap.schema.recipe import Recipe
+from roadmap.sweeps.planning import of_runs
 from roadmap.sweeps.search import Search, search_of
 
 GROUPS = {f"design.{field}": group for group, field in AXES.items()}
@@ -30,13 +31,13 @@ DEFINED_BY = ("regime", "recipe", "data", "seed", "epochs", "batch_size", "image
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """``fixed`` are the overrides of every trial, ``values`` the config that they compose, ``sweeps`` what is varied.
+    """``fixed`` are the overrides of every trial, ``base`` the config that they compose, ``sweeps`` what is varied.
 
     ``options`` holds the value of the design's field for each option of a varied axis.
     """
 
     search: Search
-    values: dict[str, Any]
+    base: Options
     fixed: tuple[str, ...]
     config_dirs: tuple[str, ...]
     sweeps: dict[str, str]
@@ -54,36 +55,35 @@ class SearchSpace:
             if key in ("seeds", "match_gmacs"):
                 raise RequestError(f"{key}= does not go with study=search; choose seed= and study.gmacs=[least,most]")
         composing = [word for word in fixed if not key_of(word).startswith("hydra")]
-        values, _ = options_of(composing, config_dirs)
-        search = search_of(values)
-        if search is None:
+        base = options_of(composing, config_dirs)
+        search = search_of(base.study)
+        if base.study is None or search is None:
             raise RequestError("these overrides choose no search; add study=search")
-        check_workers(values)
-        if not values["data"]["holdout"]:
+        if not base.data.holdout:
             raise RequestError(
                 "data.holdout=0 would make the search choose designs by the test images; "
                 "hold out a share of the training images, as data.holdout=0.2"
             )
-        sweeps = _sweeps(values["study"]["space"], asked, list(map(key_of, fixed)))
+        sweeps = _sweeps(base.study["space"], asked, list(map(key_of, fixed)))
         distributions = {key: distribution(f"{key}={sweep}") for key, sweep in sweeps.items()}
         options = _options(composing, distributions, config_dirs)
-        return cls(search, values, fixed, tuple(config_dirs), sweeps, distributions, options)
+        return cls(search, base, fixed, tuple(config_dirs), sweeps, distributions, options)
 
     @property
     def name(self) -> str:
         """Regime, data, and a hash of everything that defines the search except the number of trials."""
-        values = self.values
+        values = self.base.values
         varied = {AXES.get(key, key.removeprefix("design.")) for key in self.sweeps}
         design = {field: value for field, value in values["design"].items() if field not in varied}
         settings = {key: value for key, value in self.search.to_dict().items() if key != "n_trials"}
         text = dumps([design, self.sweeps, settings, *(values[key] for key in DEFINED_BY)], sort_keys=True)
         digest = sha256(text.encode()).hexdigest()[:6]
-        return one_name("search", values["regime"]["name"], values["data"]["name"], digest)
+        return one_name("search", self.base.regime.name, self.base.data_name, digest)
 
     @property
     def folder(self) -> Path:
         """Where the search's journal and figure are."""
-        return Path(self.values["runs_dir"]) / "searches" / self.name
+        return Path(self.base.settings.runs_dir) / "searches" / self.name
 
     def composed(self, params: Mapping[str, Any]) -> Composed:
         """The config of a trial's run, with the overrides that ``roadmap train`` takes."""
@@ -93,7 +93,7 @@ class SearchSpace:
 
     def design(self, params: Mapping[str, Any]) -> Design:
         """The design of a trial's parameters, as ``composed`` has it. RequestError where they do not go together."""
-        design = dict(self.values["design"])
+        design = dict(self.base.values["design"])
         for key, option in params.items():
             if key in AXES:
                 design[AXES[key]] = self.options[key, option]
@@ -103,15 +103,13 @@ class SearchSpace:
 
     def refusal(self, params: Mapping[str, Any]) -> str | None:
         """Why the design of a trial's parameters is not trained, if so."""
-        values = self.values
         try:
             design = self.design(params)
         except RequestError as error:
             return str(error)
-        layer_scale = values["recipe"]["network"]["layer_scale"] is not None
-        return self.search.refusal(
-            count_flops(design, values["image_size"], values["regime"]["num_classes"], layer_scale)
-        )
+        base = self.base
+        layer_scale = Recipe.from_mapping(base.values["recipe"]).network.layer_scale is not None
+        return self.search.refusal(count_flops(design, base.settings.image_size, base.regime.num_classes, layer_scale))
 
 
 def _sweeps(space: Any, asked: Mapping[str, str], fixed: Sequence[str]) -> dict[str, str]:
@@ -146,7 +144,7 @@ def _options(
     for row in zip_longest(*(listed[axis] for axis in axes)):
         chosen = {axis: str(option) for axis, option in zip(axes, row, strict=True) if option is not None}
         words = [f"{axis}={option}" for axis, option in chosen.items()]
-        design = options_of([*fixed, *words], config_dirs)[0]["design"]
+        design = options_of([*fixed, *words], config_dirs).values["design"]
         options |= {(axis, option): design[AXES[axis]] for axis, option in chosen.items()}
     return options
 

@@ -38,7 +38,7 @@ def main(arguments: list[str]) -> int:
     if overrides or not places:
         from roadmap.config.compose import compose
 
-        places.append(compose(overrides, options.config_dir).values["runs_dir"])
+        places.append(compose(overrides, options.config_dir).settings.runs_dir)
     if options.watch is not None:
         if options.json or options.list:
             raise RequestError("--watch shows the table; leave out --json and --list")

@@ -196,25 +196,26 @@ def factorial(asked: Mapping[str, Any], overrides: Sequence[str], config_dirs: S
 
 def drawn(space: Space, base: Composed) -> Study:
     """Designs of a space around the chosen step's. RequestError where ``match_gmacs`` would take back what it draws."""
-    if base.values["match_gmacs"] is not None:
-        by_width = base.values["match_by"] == "width"
+    if base.settings.match_gmacs is not None:
+        by_width = base.settings.match_by == "width"
         if space.gmacs is not None or (by_width and space.space.get("width") is not None):
             key = "gmacs" if space.gmacs is not None else "space.width"
             raise RequestError(f"study.{key} does not go with match_gmacs, which decides it; add study.{key}=null")
     if isinstance(base.asked, BaselineModel):
         raise RequestError(f"study={space.name} does not go with model=: it draws designs of our own network")
-    size, classes = base.values["image_size"], base.values["regime"]["num_classes"]
+    size, classes = base.settings.image_size, base.regime.num_classes
     designs = sample(space, base.asked, size, classes, base.recipe.network.layer_scale is not None)
     members = []
     for design in designs:
         overrides = _with(base.overrides, space.overrides(design))
-        variant = variant_name(base.values["step"], base.choices, base.plain, overrides)
+        variant = variant_name(base.step_option, base.choices, base.plain, overrides)
         members.append(Member(derived(base, {"design": design.to_dict()}, base.choices, overrides, variant)))
     return Study(members)
 
 
 def _patch(base: Composed, word: str, config_dirs: Sequence[str]) -> Patch:
-    return Patch.between(base, *options_of(_with(base.overrides, [word]), config_dirs))
+    options = options_of(_with(base.overrides, [word]), config_dirs)
+    return Patch.between(base, options.values, options.choices)
 
 
 def _with(overrides: Sequence[str], words: Sequence[str]) -> list[str]:
@@ -230,7 +231,7 @@ def _combined(base: Composed, patches: Sequence[Patch], overrides: Sequence[str]
         values |= patch.values
         values["design"] |= patch.design
         choices |= patch.options
-    variant = variant_name(base.values["step"], choices, base.plain, overrides)
+    variant = variant_name(base.step_option, choices, base.plain, overrides)
     return derived(base, values, choices, overrides, variant)
 
 

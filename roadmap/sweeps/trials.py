@@ -69,7 +69,7 @@ class SearchTrials:
             return self.all()[-1]
 
     def _claimed(self, number: int) -> bool:
-        claim = RunLock(self.space.values["runs_dir"], f"{self.space.name}-{number}")
+        claim = RunLock(self.space.base.settings.runs_dir, f"{self.space.name}-{number}")
         with suppress(RunLockedError):
             claim.take()
             self.claim = claim

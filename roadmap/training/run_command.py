@@ -59,12 +59,13 @@ def report(steps: list[Step], summaries: list[dict[str, Any]]) -> None:
     from roadmap.comparison.step_table import render
     from roadmap.plots.command import draw_roadmap
 
-    values = steps[0].composed.values
-    regime = values["regime"]["name"]
-    name = one_name(regime, values["data"]["name"], str(values["path"]["name"]))
-    files = [Path(values["runs_dir"]) / f"{name}.{suffix}" for suffix in ("png", "svg")]
+    composed = steps[0].composed
+    regime = composed.regime.name
+    name = one_name(regime, composed.data_name, composed.path_name)
+    runs_dir = composed.settings.runs_dir
+    files = [Path(runs_dir) / f"{name}.{suffix}" for suffix in ("png", "svg")]
     print(render(draw_roadmap(pd.DataFrame(summaries), steps, files), regime))
-    print(f"`roadmap compare {values['runs_dir']}` says which of these gaps are more than the noise of the seeds")
+    print(f"`roadmap compare {runs_dir}` says which of these gaps are more than the noise of the seeds")
 
 
 def say_time(summaries: list[dict[str, Any]], seconds: float) -> None:

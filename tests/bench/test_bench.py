@@ -360,11 +360,11 @@ def test_a_wrong_request_is_one_sentence(overrides: str, sentence: str, conf: Pa
 
 def test_all_get_one_batch_whatever_their_recipes_say(conf: Path) -> None:
     bench = compose_bench(["path=short"], [str(conf)])
-    assert [contender.composed.values["batch_size"] for contender in bench.contenders] == [32, 32]
+    assert [contender.composed.settings.batch_size for contender in bench.contenders] == [32, 32]
     assert bench.reference == "gelu"
     for overrides, wanted in ((["batch_size=5"], 5), (["bench.batch_size=7"], 7)):
         (alone,) = compose_bench(["step=gelu", *overrides]).contenders
-        assert (alone.name, alone.composed.values["batch_size"]) == ("gelu", wanted)
+        assert (alone.name, alone.composed.settings.batch_size) == ("gelu", wanted)
 
 
 def test_no_bench_takes_anothers_place(record: dict[str, Any], tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ def test_an_experiment_is_the_whole_path_at_the_stated_cost(name: str) -> None:
     runs = [step.composed.experiment() for step in steps]
     assert [step.name for step in steps] == list(GOLDEN[regime])
     assert all(run.variant == step.name for run, step in zip(runs, steps, strict=True))
-    assert all(step.composed.values["seeds"] == seeds for step in steps)
+    assert all(step.composed.seeds == seeds for step in steps)
     assert [run.epochs for run in runs] == [epochs[0], *[epochs[1]] * 16]
     assert {(run.regime, run.image_size) for run in runs} == {(regime, image_size)}
     # at 224 pixels the golden costs are these networks'
@@ -52,4 +52,4 @@ def test_an_experiment_is_the_whole_path_at_the_stated_cost(name: str) -> None:
 def test_the_command_line_wins_over_an_experiment() -> None:
     first, *_ = compose_path(["experiment=cifar100", "epochs=2", "regime=nano", "seeds=[5]"])
     assert first.composed.experiment().epochs == 2
-    assert (first.composed.values["regime"]["name"], first.composed.values["seeds"]) == ("nano", [5])
+    assert (first.composed.regime.name, first.composed.seeds) == ("nano", [5])

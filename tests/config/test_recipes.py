@@ -218,7 +218,7 @@ def test_a_size_is_a_toggle_over_any_step() -> None:
     request = compose(["step=gelu", "size=s", "kernel=k3"])
     assert request.variant == "gelu kernel=k3 size=s"
     assert (request.design.depths, request.design.width) == ((3, 3, 27, 3), 96)
-    assert (request.values["regime"]["name"], request.values["image_size"]) == ("tiny", 224)
-    assert compose(["size=xl"]).values["regime"]["name"] == "base"
+    assert (request.regime.name, request.settings.image_size) == ("tiny", 224)
+    assert compose(["size=xl"]).regime.name == "base"
     # a regime on the command line has the last word: 32 pixels
-    assert compose(["size=t", "regime=nano"]).values["image_size"] == 32
+    assert compose(["size=t", "regime=nano"]).settings.image_size == 32

@@ -18,7 +18,7 @@ MODELS = sorted(file.stem for file in (config_dir() / "model").glob("*.yaml") if
 
 @pytest.fixture(scope="module")
 def paper() -> dict[str, tuple[NetworkRow, tuple[PublishedRow, ...]]]:
-    return {row.title: (row, group) for row, group in network_rows(options_of(["rows=paper"])[0]["rows"])}
+    return {row.title: (row, group) for row, group in network_rows(options_of(["rows=paper"]).values["rows"])}
 
 
 def test_every_printed_count_is_met_or_its_row_says_why_not(

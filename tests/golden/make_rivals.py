@@ -29,13 +29,13 @@ def rows() -> dict[str, dict[str, Any]]:
             "published_gflops": printed(published, "gflops"),
             "published_params_m": printed(published, "params_m"),
         }
-        for row, published in network_rows(options_of(["rows=paper"])[0]["rows"])
+        for row, published in network_rows(options_of(["rows=paper"]).values["rows"])
     }
 
 
 def other_models() -> dict[str, dict[str, int]]:
     """The ready files of conf/model/ that no row uses, each at its own image size."""
-    used = {word for row, _ in network_rows(options_of(["rows=paper"])[0]["rows"]) for word in row.change}
+    used = {word for row, _ in network_rows(options_of(["rows=paper"]).values["rows"]) for word in row.change}
     names = sorted(file.stem for file in (config_dir() / "model").glob("*.yaml"))
     return {name: cost_of((f"model={name}",)) for name in names if name not in BASES and f"model={name}" not in used}
 

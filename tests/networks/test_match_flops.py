@@ -117,7 +117,7 @@ def test_what_cannot_be_is_said_in_one_sentence(overrides: list[str], message: s
 
 
 def test_designs_of_a_space_are_matched_too_and_what_that_decides_is_not_drawn() -> None:
-    asked = compose(["study=random", "study.n=4"]).values["study"]
+    asked = compose(["study=random", "study.n=4"]).study
     base = ["step=separate_downsampling", "match_gmacs=0.00225"]
     for key in ("gmacs", "space.width"):
         with pytest.raises(RequestError, match=f"study.{key} does not go with match_gmacs.*; add study.{key}=null"):

@@ -22,7 +22,7 @@ from roadmap.paper.published_rows import (
 
 @pytest.fixture(scope="module")
 def paper() -> dict[str, Any]:
-    return options_of(["rows=paper"])[0]["rows"]
+    return options_of(["rows=paper"]).values["rows"]
 
 
 def of(rows: list[tuple[NetworkRow, tuple[PublishedRow, ...]]], title: str) -> tuple[PublishedRow, ...]:
@@ -40,7 +40,7 @@ def test_every_printed_row_has_its_network_once(paper: dict[str, Any], table: in
 
 
 def test_a_tables_file_is_the_papers_with_other_tables(paper: dict[str, Any]) -> None:
-    table1 = options_of(["rows=table1"])[0]["rows"]
+    table1 = options_of(["rows=table1"]).values["rows"]
     assert table1 == paper | {"name": "table1", "tables": [1, 2, 12]}
     rows = network_rows(table1)
     assert sum(len(group) for _, group in rows) == 35 + 6 + 14

@@ -112,7 +112,7 @@ def test_designs_outside_the_bounds_are_refused() -> None:
         ("[0.0018,0.002]", None),
     ):
         composed = compose(["study=search", "step=gelu", f"study.gmacs={bounds}"])
-        search = search_of(composed.values)
+        search = search_of(composed.study)
         assert search is not None
         assert search.refusal(network_cost(composed)) == refusal
 

@@ -29,7 +29,7 @@ SMALL = ["gelu", "depthwise_conv", "move_up_depthwise"]
 
 def study(*overrides: str) -> Study:
     chosen = [word for word in overrides if not word.startswith("study")]
-    return study_of(compose(overrides).values["study"], chosen)
+    return study_of(compose(overrides).study, chosen)
 
 
 def sets(found: Study) -> set[frozenset[str]]:
