@@ -198,7 +198,9 @@ def check_words(overrides: Sequence[str], config_dirs: Sequence[str]) -> None:
 def options_of(overrides: Sequence[str], config_dirs: Sequence[str] = ()) -> Options:
     """Compose as ``compose`` does, without checking whether the options go together."""
     with _hydra_composed(overrides, config_dirs) as (config, choices):
-        return Options(_plain_values(config), choices)
+        options = Options(_plain_values(config), choices)
+    ConfigSettings.of(options.values)
+    return options
 
 
 def launcher_of(overrides: Sequence[str], config_dirs: Sequence[str] = ()) -> dict[str, Any]:

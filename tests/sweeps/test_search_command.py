@@ -16,7 +16,7 @@ import pytest
 from optuna.distributions import CategoricalDistribution
 
 from roadmap.__main__ import main
-from roadmap.config.compose import Composed
+from roadmap.config.compose import Composed, Options
 from roadmap.errors import PrunedError
 from roadmap.runs.reading import read_runs
 from roadmap.sweeps.search import Search
@@ -35,7 +35,7 @@ def any_space() -> SearchSpace:
 
 @pytest.fixture
 def space(any_space: SearchSpace, tmp_path: Path) -> SearchSpace:
-    return replace(any_space, values=any_space.values | {"runs_dir": str(tmp_path / "runs")})
+    return replace(any_space, base=Options(any_space.base.values | {"runs_dir": str(tmp_path / "runs")}, {}))
 
 
 def test_the_front_in_a_table_for_other_programs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -71,7 +71,7 @@ def test_a_damaged_journal_is_a_sentence(
     file = space.folder / "journal.log"
     file.parent.mkdir(parents=True)
     file.write_bytes(journal)
-    assert main(["sweep", *SEARCH, f"runs_dir={space.values['runs_dir']}"]) == 2
+    assert main(["sweep", *SEARCH, f"runs_dir={space.base.settings.runs_dir}"]) == 2
     said = capsys.readouterr().err
     assert said.startswith(f"roadmap: {file} is damaged (")
     assert said.endswith("; move it away, and the same command starts the search again and keeps the finished runs\n")
@@ -81,7 +81,7 @@ def test_a_damaged_journal_is_a_sentence(
 def test_a_journal_of_another_search_is_a_sentence(space: SearchSpace, capsys: pytest.CaptureFixture[str]) -> None:
     other = SearchTrials(replace(space, distributions={"norm": CategoricalDistribution(["gelu"])}))
     other.study.ask(other.space.distributions)
-    assert main(["sweep", *SEARCH, f"runs_dir={space.values['runs_dir']}"]) == 2
+    assert main(["sweep", *SEARCH, f"runs_dir={space.base.settings.runs_dir}"]) == 2
     assert "journal.log is damaged (ValueError: its trials are of another search)" in capsys.readouterr().err
 
 
