@@ -1,9 +1,13 @@
 """Fixtures that several test modules share."""
 
 import logging
+import os
 from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
+
+# before numpy and torch are imported: pytest-xdist runs a worker per core, and tests' subprocesses inherit it
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
@@ -19,7 +23,7 @@ SLOW_SECONDS, LONG_SECONDS = 900, 3600
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What is long is slow, and has time; no test may hold the others for ever."""
+    """Mark long tests as slow, and give slow and long tests a longer time limit."""
     for item in items:
         if item.get_closest_marker("long"):
             item.add_marker("slow")
@@ -28,8 +32,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def one_thread_a_worker() -> None:
-    """pytest-xdist runs a worker a core."""
+def one_thread_per_worker() -> None:
+    """Keep torch to one thread where OMP_NUM_THREADS allows more."""
     torch.set_num_threads(1)
 
 
@@ -40,21 +44,21 @@ def messages_reach_caplog() -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def compositions_once() -> Iterator[None]:
-    """The same words are composed once a worker: Hydra would take two fifths of all tests' time.
+def cached_compositions() -> Iterator[None]:
+    """Compose the same overrides only once per worker: Hydra would take two fifths of all tests' time.
 
-    ``conf/`` stays as it is meanwhile; what a folder of a test's own has part in is composed each time.
+    Overrides with a config folder of the test's own are composed each time.
     """
-    known: dict[tuple[str, ...], DictConfig] = {}
+    cache: dict[tuple[str, ...], DictConfig] = {}
     plain = compose.hydra_compose
 
     def once(name: str, overrides: list[str], return_hydra_config: bool) -> DictConfig:
         words = (name, *overrides)
         if any(word.startswith("hydra.searchpath") for word in overrides):
             return plain(name, overrides, return_hydra_config=return_hydra_config)
-        if words not in known:
-            known[words] = plain(name, overrides, return_hydra_config=return_hydra_config)
-        return deepcopy(known[words])
+        if words not in cache:
+            cache[words] = plain(name, overrides, return_hydra_config=return_hydra_config)
+        return deepcopy(cache[words])
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(compose, "hydra_compose", once)

@@ -3,6 +3,7 @@
 import atexit
 import copy
 import gzip
+import hashlib
 import json
 import shutil
 import tempfile
@@ -58,7 +59,7 @@ def record(variant: str, seed: int, top1: float, **definition: Any) -> dict[str,
     made |= {"seed": seed, "top1": top1, "best_top1": top1 + 1}
     made["definition"] |= {"seed": seed} | definition
     made |= {key: value for key, value in definition.items() if key in made and key not in ("data", "recipe")}
-    made["run_id"] = f"{abs(hash(json.dumps(made['definition'], sort_keys=True))):x}"[:10]
+    made["run_id"] = hashlib.sha256(json.dumps(made["definition"], sort_keys=True).encode()).hexdigest()[:10]
     return made
 
 

@@ -5,13 +5,12 @@ import json
 import shutil
 import subprocess
 import sys
-import threading
-import time
 from pathlib import Path
 
 import pytest
 
 from roadmap.__main__ import main
+from tests.clock import FakeClock
 from tests.records import EXAMPLES, record, write
 
 COMPARE = ["compare", str(EXAMPLES)]
@@ -135,31 +134,32 @@ def test_what_cannot_be_read_is_named(tmp_path: Path, capsys: pytest.CaptureFixt
     assert lines[-1] == "roadmap: skipped 2 more; name fewer folders to see which"
 
 
-def test_watch_follows_a_roadmap_until_nothing_runs(
+def test_watch_shows_runs_until_nothing_has_run_for_a_minute(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("roadmap.cli.watch.QUIET_SECONDS", 1.0)
+    clock = FakeClock()
+    monkeypatch.setattr("roadmap.cli.watch.time", clock)
     runs = tmp_path / "runs"
     running = record("gelu", 0, 81.0) | {"status": "running", "top1": None}
 
-    def train() -> None:
-        time.sleep(0.3)
+    def start() -> None:
         write(runs, record("kernel_7", 0, 80.0), running)
         (folder,) = runs.glob("gelu*")
         (folder / "metrics.jsonl").write_text('{"epoch": 7, "top1": 55.5, "seconds": 2.0}\n{"epoch": 8, "to')
-        time.sleep(0.6)
+
+    def finish() -> None:
+        (folder,) = runs.glob("gelu*")
         (folder / "summary.json").write_text(json.dumps(record("gelu", 0, 81.0)))
 
-    trainer = threading.Thread(target=train)
-    trainer.start()
-    assert main(["compare", str(runs), "--watch", "0.1"]) == 0
-    trainer.join()
+    clock.at(30, start)
+    clock.at(90, finish)
+    assert main(["compare", str(runs), "--watch", "20"]) == 0
     text = capsys.readouterr().out
-    assert text.index("no run yet in") < text.index(
-        "running: nano gelu seed 0: epoch 7 of 30, top-1 55.50 %, 46 s left"
-    )
-    assert text.index("46 s left") < text.index("81.00") < text.index("nothing has run for 1")
+    progress = "running: nano gelu seed 0: epoch 7 of 30, top-1 55.50 %, 46 s left"
+    assert text.index("no run yet in") < text.index(progress) < text.index("81.00")
     assert text.count("46 s left") == 1
+    assert text.endswith("nothing has run for 60 seconds\n")
+    assert clock.now == pytest.approx(160, abs=20)
 
 
 def test_watch_ends_with_ctrl_c(tmp_path: Path) -> None:
@@ -170,7 +170,7 @@ def test_watch_ends_with_ctrl_c(tmp_path: Path) -> None:
         while "top-1 (%)" not in process.stdout.readline():
             pass
         process.send_signal(2)
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
 
 
 def example(name: str) -> str:

@@ -55,8 +55,9 @@ def test_an_image_too_small_is_refused_in_the_words_of_a_run() -> None:
         network_cost(compose(["image_size=31"]))
 
 
-def test_thousands_of_designs_are_counted_in_a_second() -> None:
-    """The bar is 5,000; processor time, since tests share their machine with others."""
+@pytest.mark.long
+def test_a_thousand_designs_are_counted_in_a_second() -> None:
+    """The bar is 5,000; processor time."""
     draw = random.Random(1)
     designs = [random_design(draw) for _ in range(1000)]
     start = time.process_time()

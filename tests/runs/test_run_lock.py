@@ -11,13 +11,15 @@ from roadmap.errors import RequestError
 from roadmap.runs.run_lock import RunLock, RunLockedError, held
 
 TAKES_IT = (
-    "import sys, time; from roadmap.runs.run_lock import RunLock\n"
-    "claim = RunLock(sys.argv[1], 'abc'); claim.take(); print('taken', flush=True); time.sleep(60)"
+    "import sys; from roadmap.runs.run_lock import RunLock\n"
+    "claim = RunLock(sys.argv[1], 'abc'); claim.take(); print('taken', flush=True); sys.stdin.read()"
 )
 
 
 def test_a_claim_is_one_processs_until_it_is_killed(tmp_path: Path) -> None:
-    other = subprocess.Popen([sys.executable, "-c", TAKES_IT, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    other = subprocess.Popen(
+        [sys.executable, "-c", TAKES_IT, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
     assert other.stdout is not None
     assert other.stdout.readline() == "taken\n"
     assert held(tmp_path, "abc")

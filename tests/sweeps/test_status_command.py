@@ -1,14 +1,13 @@
 """``roadmap status`` as a user types it."""
 
 import json
-import threading
-import time
 from pathlib import Path
 
 import pytest
 
 from roadmap.__main__ import main
 from roadmap.runs.run_lock import RunLock
+from tests.clock import FakeClock
 from tests.records import make_run, make_sweep, summary_of
 
 NAME = "leave_one_out-nano-digits-123456"
@@ -143,24 +142,22 @@ def test_a_plan_that_is_missing(runs_dir: Path, capsys: pytest.CaptureFixture[st
     )
 
 
-def test_watch_follows_a_sweep_until_nothing_runs(
+def test_watch_shows_each_change_until_nothing_has_run_for_a_minute(
     runs_dir: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("roadmap.cli.watch.QUIET_SECONDS", 2.5)
-    claim = RunLock(runs_dir, "0000000003")
+    clock = FakeClock()
+    monkeypatch.setattr("roadmap.cli.watch.time", clock)
+    lock = RunLock(runs_dir, "0000000003")
 
-    def work() -> None:
-        time.sleep(0.5)
-        claim.take()
-        time.sleep(1.5)
+    def finish() -> None:
         make_run(runs_dir / "nano-digits-gelu-s3-0000000003", seed=3)
-        claim.free()
+        lock.free()
 
-    worker = threading.Thread(target=work)
-    worker.start()
-    assert main(["status", str(runs_dir), "--watch", "0.05"]) == 0
-    worker.join()
+    clock.at(30, lock.take)
+    clock.at(90, finish)
+    assert main(["status", str(runs_dir), "--watch", "20"]) == 0
     text = capsys.readouterr().out
     rows = [line.split()[1:7] for line in text.splitlines() if line.startswith(f"{NAME} ")]
     assert rows == [["4", "1", "0", "1", "1", "1"], ["4", "1", "1", "1", "1", "0"], ["4", "2", "0", "1", "1", "0"]]
-    assert text.endswith("nothing has run for 2.5 seconds\n")
+    assert text.endswith("nothing has run for 60 seconds\n")
+    assert clock.now == pytest.approx(160, abs=20)

@@ -2,8 +2,8 @@
 
 import json
 import os
-import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -95,8 +95,11 @@ def took(seed: int, seconds: float) -> dict[str, Any]:
     return {"train_seconds": seconds, "started": None, "ended": f"2026-11-25T00:00:{seed:02}+00:00"}
 
 
-def test_the_time_left_is_that_of_what_is_missing_cut_and_running(tmp_path: Path) -> None:
+def test_the_time_left_is_that_of_what_is_missing_cut_and_running(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Runs of 30 epochs that take 60 s: two missing, one cut after 3 epochs, two running at a pace of their own."""
+    monkeypatch.setattr("roadmap.runs.run_progress.time", SimpleNamespace(time=lambda: 1002.0))
     _, sweep = plan(tmp_path, 7)
     for seed in (0, 1):
         leave(tmp_path, seed, **took(seed, 60.0))
@@ -104,14 +107,13 @@ def test_the_time_left_is_that_of_what_is_missing_cut_and_running(tmp_path: Path
     for seed, pace in ((3, 5.0), (4, 1.0)):
         file = leave(tmp_path, seed, status="running", top1=None) / "metrics.jsonl"
         file.write_text(json.dumps({"epoch": 10, "top1": 50.0, "seconds": pace}) + "\n")
-        before = time.time() - 2
-        os.utime(file, (before, before))
+        os.utime(file, (1000, 1000))
     alone = stand(tmp_path, sweep)
     assert alone.left.workers == 0
-    assert alone.left.seconds == pytest.approx(2 * 60 + 54 + 2 * 40, abs=0.5)
+    assert alone.left.seconds == pytest.approx(2 * 60 + 54 + 2 * 40)
     together = stand(tmp_path, sweep, {"0000000003": WORKER, "0000000004": WORKER})
     assert together.left.workers == 2
-    assert together.left.seconds == pytest.approx((2 * 60 + 54 + 98 + 18) / 2, abs=0.5)
+    assert together.left.seconds == pytest.approx((2 * 60 + 54 + 98 + 18) / 2)
     assert together.left.basis == "from 2 runs on digits (cpu), of the same designs"
 
 
@@ -122,13 +124,17 @@ def test_the_slowest_run_bounds_the_time_left(tmp_path: Path) -> None:
     assert found.left.seconds == pytest.approx(60.0)
 
 
-def test_before_any_run_has_finished_the_running_ones_say_how_long_the_others_take(tmp_path: Path) -> None:
+def test_before_any_run_has_finished_running_ones_give_the_pace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("roadmap.runs.run_progress.time", SimpleNamespace(time=lambda: 1000.0))
     _, sweep = plan(tmp_path, 2)
     assert stand(tmp_path, sweep).left.seconds != stand(tmp_path, sweep).left.seconds, "not known"
     file = leave(tmp_path, 0, status="running", top1=None, started=None, ended=None) / "metrics.jsonl"
     file.write_text('{"epoch": 10, "top1": 50.0, "seconds": 2.0}\n')
+    os.utime(file, (1000, 1000))
     found = stand(tmp_path, sweep, {"0000000000": WORKER})
-    assert found.left.seconds == pytest.approx(20 * 2 + 30 * 2, abs=0.5)
+    assert found.left.seconds == pytest.approx(20 * 2 + 30 * 2)
 
 
 def test_runs_on_other_data_say_nothing_of_the_time(tmp_path: Path) -> None:
