@@ -53,11 +53,13 @@ def words(text: str) -> list[str]:
 
 
 def outputs(notebook: nbformat.NotebookNode) -> Iterator[str]:
-    """What each cell says, in however many pieces; a picture as that."""
+    """Each cell's text, in however many pieces; a chart is the word "chart"."""
     for cell in notebook.cells:
-        yield "".join(map(said, cell.get("outputs", []))).strip()
+        yield "".join(map(text_of, cell.get("outputs", []))).strip()
 
 
-def said(output: nbformat.NotebookNode) -> str:
+def text_of(output: nbformat.NotebookNode) -> str:
     data = output.get("data", {})
-    return output.get("text") or ("picture" if "image/svg+xml" in data else data.get("text/plain", ""))
+    if any("vegalite" in kind for kind in data):
+        return "chart"
+    return output.get("text") or data.get("text/plain", "")
