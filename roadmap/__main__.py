@@ -24,7 +24,7 @@ COMMANDS = {
     "attribution": "what each change is worth given the others: leave-one-out, add-one-in, Shapley value",
     "export": "runs in one file, which every command reads like a folder of runs",
     "diff": "what two runs differ in: config, code, environment, result",
-    "bench": "GFLOPs (MACs), parameters, images/s, latency and memory of steps and rivals, measured here",
+    "bench": "GFLOPs (MACs), parameters, images/s, latency and memory of steps and baseline models, measured here",
     "doctor": "the environment and what this machine can do",
     "figure": "pictures of logged runs: the roadmap, --kind deltas, tradeoff, curves, … (png, svg, pdf)",
     "report": "one self-contained HTML page of logged runs: interactive roadmap, run table, differences",

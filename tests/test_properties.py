@@ -191,7 +191,10 @@ def say_or_refuse(*arguments: str) -> None:
 @given(st.data(), st.sampled_from(["sweep.json", "plan.jsonl"]))
 def test_a_strange_plan_is_a_sweep_or_a_sentence(data: st.DataObject, name: str) -> None:
     with tempfile.TemporaryDirectory() as place:
-        file = make_sweep(Path(place), "made-nano-digits-1", PLANNED, study={"name": "orders", "others": False}) / name
+        file = (
+            make_sweep(Path(place), "made-nano-digits-1", PLANNED, study={"name": "orders", "keep_others": False})
+            / name
+        )
         lines = [json.loads(line) for line in file.read_text().splitlines()] if name == "plan.jsonl" else []
         record = data.draw(odd_records(lines or json.loads(file.read_text())))
         text = "\n".join(map(json.dumps, record)) if lines else json.dumps(record)

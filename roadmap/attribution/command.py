@@ -137,7 +137,7 @@ def _chosen_changes(study: Mapping[str, Any] | None) -> tuple[list[str] | None, 
             "study=orders study.changes=[gelu,layer_norm]"
         )
     wanted = Orders.from_mapping(study)
-    return None if wanted.changes is None else list(wanted.changes), wanted.others
+    return None if wanted.changes is None else list(wanted.changes), wanted.keep_others
 
 
 def _restriction(steps: list[Step]) -> str:
@@ -162,14 +162,14 @@ def _is_on(header: Mapping[str, Any], composed: "Composed") -> bool:
 def _of_other_sets(header: Mapping[str, Any], names: Sequence[str], others: bool) -> bool:
     """Whether a sweep's orders are of other sets than those of the changes ``names`` with or without all others."""
     study = header["study"]
-    return study["name"] == "orders" and (sorted(header["changes"]) != sorted(names) or study["others"] != others)
+    return study["name"] == "orders" and (sorted(header["changes"]) != sorted(names) or study["keep_others"] != others)
 
 
 def _hints(here: Sequence[Mapping[str, Any]], ours: Sequence[Mapping[str, Any]]) -> list[str]:
     words = []
     for header in here:
         if header not in ours:
-            others = " study.others=true" if header["study"]["others"] else ""
+            others = " study.keep_others=true" if header["study"]["keep_others"] else ""
             chosen = f"study=orders study.changes=[{','.join(header['changes'])}]{others}"
             words.append(f"sweep {header['name']} is of the orders of other sets; add {chosen} for those")
     return list(dict.fromkeys(words))

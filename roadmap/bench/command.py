@@ -1,4 +1,4 @@
-"""``roadmap bench``: what steps and rivals cost, counted and measured in turn, the paper's numbers beside them."""
+"""``roadmap bench``: counted and measured costs of steps and baseline models, with the paper's numbers."""
 
 import argparse
 import gc
@@ -17,7 +17,9 @@ logger = logging.getLogger(__name__)
 
 
 def main(arguments: list[str]) -> int:
-    parser = override_parser("bench", "GFLOPs (MACs), parameters, images/s, latency and memory of steps and rivals")
+    parser = override_parser(
+        "bench", "GFLOPs (MACs), parameters, images/s, latency and memory of steps and baseline models"
+    )
     output = parser.add_mutually_exclusive_group()
     output.add_argument("--json", action="store_true", help="the record instead of the table")
     output.add_argument("--csv", action="store_true", help="a line a row instead of the table")

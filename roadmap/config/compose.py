@@ -115,7 +115,7 @@ class Composed(Options):
 
     @property
     def step(self) -> str:
-        """The step of the roadmap that the config starts from, or the rival that it has instead."""
+        """The step of the roadmap that the config starts from, or the baseline model that it has instead."""
         return self.step_option if isinstance(self.design, Design) else self.variant.split(" ")[0]
 
     @property
@@ -261,7 +261,9 @@ def composed(
     plain = options
     if any(map(is_toggle, overrides)):
         plain = group_choices([override for override in overrides if not is_toggle(override)], config_dirs)
-    asked = _rival(values["model"], overrides) if values.get("model") else Design.from_mapping(values["design"])
+    asked = (
+        _baseline_model(values["model"], overrides) if values.get("model") else Design.from_mapping(values["design"])
+    )
     variant = variant_name(values["step"], options, plain, overrides)
     recipe = Recipe.from_mapping(values["recipe"])
     return _at_equal_cost(Composed(values, options, tuple(overrides), asked, recipe, variant, plain, asked))
@@ -300,7 +302,7 @@ def _at_equal_cost(asked: Composed) -> Composed:
     return replace(asked, values=asked.values | {"design": Record.to_dict(design)}, design=design)
 
 
-def _rival(model: Mapping[str, Any], overrides: Sequence[str]) -> BaselineModel:
+def _baseline_model(model: Mapping[str, Any], overrides: Sequence[str]) -> BaselineModel:
     """What ``model=`` asks for. Raises RequestError for overrides that change our own network."""
     for word in overrides:
         if is_network(key_of(word)):

@@ -19,8 +19,8 @@ def is_network(key: str) -> bool:
     return key in (*AXES, *MATCHING, "step", "size") or key.startswith("design.")
 
 
-def is_rival(key: str) -> bool:
-    """Whether an override of this key chooses or changes a rival."""
+def is_baseline_model(key: str) -> bool:
+    """Whether an override of this key chooses or changes a baseline model."""
     return key in ("model", "name") or key.startswith("model.")
 
 
@@ -38,8 +38,8 @@ def variant_name(step: str, choices: Mapping[str, str], plain: Mapping[str, str]
 
 
 def _origin(step: str, choices: Mapping[str, str], overrides: Sequence[str]) -> str:
-    """What a variant starts from: its step, or a rival with the words that make it."""
+    """What a variant starts from: its step, or a baseline model with the words that make it."""
     if choices.get("model", "None") == "None":
         return step
-    words = [word.lstrip("+") for word in overrides if is_rival(key_of(word)) and key_of(word) != "model"]
+    words = [word.lstrip("+") for word in overrides if is_baseline_model(key_of(word)) and key_of(word) != "model"]
     return " ".join([f"model={choices['model']}", *sorted(words, key=lambda word: key_of(word) != "name")])

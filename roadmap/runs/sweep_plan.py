@@ -20,7 +20,7 @@ class PlannedStudy(FileRecord):
     """A header's ``study``: the config's node."""
 
     name: str
-    others: bool | None = None
+    keep_others: bool | None = None
 
 
 class SweepHeader(FileRecord):
@@ -38,8 +38,8 @@ class SweepHeader(FileRecord):
     schema: Int64 = 1
 
     def __post_init__(self) -> None:
-        if self.study.name == "orders" and (self.changes is None or self.study.others is None):
-            raise ValueError("changes and study.others must not be null for study.name 'orders'")
+        if self.study.name == "orders" and (self.changes is None or self.study.keep_others is None):
+            raise ValueError("changes and study.keep_others must not be null for study.name 'orders'")
 
 
 class PlannedRun(FileRecord):

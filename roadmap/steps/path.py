@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from roadmap.config.compose import Composed, compose, options_of
-from roadmap.config.overrides import TOGGLES, is_network, is_rival, key_of
+from roadmap.config.overrides import TOGGLES, is_baseline_model, is_network, key_of
 from roadmap.errors import RequestError
 from roadmap.gc_paused import gc_paused
 from roadmap.schema.baseline_model import BaselineModel
 from roadmap.schema.design import AXES, Design
 from roadmap.steps.path_file import PathFile, PathRow, with_parents
 
-BESIDE = "beside"  # the section of rows that end no path: rivals, each set beside the last adopted step
+BASELINES = "baselines"  # the section of the baseline models after the last adopted step
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def _compose_rows(overrides: Sequence[str], config_dirs: Sequence[str]) -> list[
     path = PathFile.of(options_of(overrides, config_dirs).values["path"])
     rows = [
         *path.steps,
-        *(PathRow(change=(f"model={name}",), section=BESIDE, adopted=False) for name in path.beside or ()),
+        *(PathRow(change=(f"model={name}",), section=BASELINES, adopted=False) for name in path.baselines or ()),
     ]
     if not rows:
         raise RequestError(f"path {path.name} has no steps")
@@ -69,19 +69,18 @@ def _compose_row(row: PathRow, overrides: list[str], parent: Step | None, config
 
 
 def _on_top(trunk: dict[str, str], change: dict[str, str]) -> dict[str, str]:
-    """A row's overrides over those above it: a rival takes the place of our network, a step that of a rival."""
+    """Return the trunk's overrides with a row's; a baseline model replaces our network, and a step a baseline model."""
     if "model" in change:
         trunk = {key: word for key, word in trunk.items() if not is_network(key)}
     elif "step" in change:
-        trunk = {key: word for key, word in trunk.items() if not is_rival(key)}
+        trunk = {key: word for key, word in trunk.items() if not is_baseline_model(key)}
     return trunk | change
 
 
 def differences(before: Composed, after: Composed) -> dict[str, str]:
-    """Config group -> option, for each group in which the designs or recipes of two configs really differ.
+    """Return group -> option for each group in which the designs or recipes of two configs differ.
 
-    What ``match_gmacs`` changes is no option's doing, and what it takes back again is no difference. To or from a rival
-    the network as a whole is what differs.
+    Changes of width or depth by ``match_gmacs`` do not count. To or from a baseline model, the whole network differs.
     """
     if isinstance(before.design, BaselineModel) or isinstance(after.design, BaselineModel):
         recipe = {"recipe": after.choices["recipe"]} if before.recipe != after.recipe else {}

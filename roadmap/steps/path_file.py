@@ -36,13 +36,13 @@ class PathRow(Record):
 
 
 class PathFile(Record):
-    """A path: its rows in order, and the files of ``model/`` that stand beside its last adopted step."""
+    """A path: its rows in order, and the files of ``model/`` to compare with its last adopted step."""
 
     place: ClassVar[str] = "path"
 
     name: str
     steps: tuple[PathRow, ...]
-    beside: tuple[str, ...] | None = None
+    baselines: tuple[str, ...] | None = None
 
     @classmethod
     def of(cls, node: Any) -> "PathFile":

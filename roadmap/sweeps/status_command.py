@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 class Look:
     """Where sweeps stand, the runs beside them (folder → status → number), and what could not be read, in sentences."""
 
-    standings: "list[SweepStatus]" = field(default_factory=list)
+    statuses: "list[SweepStatus]" = field(default_factory=list)
     beside: dict[str, dict[str, int]] = field(default_factory=dict)
     broken: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
@@ -47,9 +47,9 @@ def main(arguments: list[str]) -> int:
     found = look(places)
     say_skipped(found.skipped)
     if options.json:
-        print(json.dumps([_object(standing) for standing in found.standings], indent=1, ensure_ascii=False))
+        print(json.dumps([_object(status) for status in found.statuses], indent=1, ensure_ascii=False))
     elif states:
-        _print_list(found.standings, states)
+        _print_list(found.statuses, states)
     else:
         print(printable(text(found)))
     for sentence in found.broken:
@@ -82,7 +82,7 @@ def look(places: Sequence[str]) -> Look:
 
     Raises RequestError for what is no folder, and for one with neither sweep nor run.
     """
-    from roadmap.sweeps.sweep_status import others, read_records, standing
+    from roadmap.sweeps.sweep_status import others, read_records, status_of
 
     found = Look()
     for place in dict.fromkeys(Path(place) for place in places):
@@ -91,7 +91,7 @@ def look(places: Sequence[str]) -> Look:
         runs, skipped = read_records(str(runs_dir), sweeps)
         if not (folders or len(runs) or skipped):
             raise RequestError(f"no sweep and no run in {place}; name the runs_dir of a sweep, or its folder there")
-        found.standings += [standing(sweep, runs, partial(_holder, runs_dir)) for sweep in sweeps]
+        found.statuses += [status_of(sweep, runs, partial(_holder, runs_dir)) for sweep in sweeps]
         found.broken += broken
         found.skipped += skipped
         if runs_dir == place and not broken:
@@ -133,36 +133,36 @@ def _screen(places: Sequence[str]) -> tuple[str, bool]:
         found = look(places)
     except RequestError as error:
         return str(error), False
-    return "\n".join([text(found), *found.broken]), any(standing.left.workers for standing in found.standings)
+    return "\n".join([text(found), *found.broken]), any(status.left.workers for status in found.statuses)
 
 
 def text(found: Look) -> str:
     """The table of the sweeps, and a line about the runs beside them."""
     from roadmap.sweeps.status_text import beside, table
 
-    parts = [table(found.standings)] if found.standings else []
+    parts = [table(found.statuses)] if found.statuses else []
     for place, statuses in found.beside.items():
         parts += [beside(statuses, place)] if statuses else []
     return "\n\n".join(parts)
 
 
-def _print_list(standings: "Sequence[SweepStatus]", states: Sequence[str]) -> None:
+def _print_list(statuses: "Sequence[SweepStatus]", states: Sequence[str]) -> None:
     from roadmap.sweeps.status_text import listed_runs
 
-    if rows := list(listed_runs(standings, states)):
+    if rows := list(listed_runs(statuses, states)):
         print(aligned(["state", "run_id", "run", "folder", "error"], rows))
 
 
-def _object(standing: "SweepStatus") -> dict[str, Any]:
+def _object(status: "SweepStatus") -> dict[str, Any]:
     """A sweep as --json has it; seconds that are not known are null."""
-    left = {name: None if value != value else value for name, value in asdict(standing.left).items()}
+    left = {name: None if value != value else value for name, value in asdict(status.left).items()}
     return {
-        "name": standing.sweep.name,
-        "folder": str(standing.sweep.path),
-        "planned": standing.sweep.header.get("planned"),
-        **standing.counts,
+        "name": status.sweep.name,
+        "folder": str(status.sweep.path),
+        "planned": status.sweep.header.get("planned"),
+        **status.counts,
         "left": left,
-        "runs": [_run_object(run) for run in standing.runs],
+        "runs": [_run_object(run) for run in status.runs],
     }
 
 

@@ -10,17 +10,17 @@ from roadmap.sweeps.sweep_status import FAILED, INTERRUPTED, RUNNING, PlannedRun
 SHOWN = 10  # runs of a state, or sentences
 
 
-def table(standings: Sequence[SweepStatus]) -> str:
+def table(statuses: Sequence[SweepStatus]) -> str:
     """A row a sweep, and below what is to be said of its runs."""
-    counts = [standing.counts for standing in standings]
+    counts = [status.counts for status in statuses]
     rows = [
-        [standing.sweep.name, str(len(standing.runs)), *map(str, count.values()), left_words(standing.left)]
-        for standing, count in zip(standings, counts, strict=True)
+        [status.sweep.name, str(len(status.runs)), *map(str, count.values()), left_words(status.left)]
+        for status, count in zip(statuses, counts, strict=True)
     ]
     lines = [aligned(["sweep", "runs", *counts[0], "time left"], rows)]
-    for standing in standings:
-        if said := [*_time(standing.left), *_running(standing), *_interrupted(standing), *_failed(standing)]:
-            lines += ["", *([f"{standing.sweep.name}:"] if len(standings) > 1 else []), *said]
+    for status in statuses:
+        if said := [*_time(status.left), *_running(status), *_interrupted(status), *_failed(status)]:
+            lines += ["", *([f"{status.sweep.name}:"] if len(statuses) > 1 else []), *said]
     return "\n".join(lines)
 
 
@@ -50,33 +50,33 @@ def label(run: PlannedRunStatus) -> str:
     return f"{run.plan['regime']} {run.plan['variant']} seed {run.plan['seed']}"
 
 
-def listed_runs(standings: Iterable[SweepStatus], states: Sequence[str]) -> Iterator[list[str]]:
+def listed_runs(statuses: Iterable[SweepStatus], states: Sequence[str]) -> Iterator[list[str]]:
     """State, run_id, name, folder and sentence of each run in one of the states."""
-    for standing in standings:
-        for run in standing.runs:
+    for status in statuses:
+        for run in status.runs:
             if run.state in states:
                 yield [run.state, run.plan["run_id"], label(run), run.path or "", run.error or ""]
 
 
-def _running(standing: SweepStatus) -> list[str]:
+def _running(status: SweepStatus) -> list[str]:
     return _some(
         f"running: {label(run)}: {in_words(run.progress, run.plan['epochs'])}, by {run.holder}"
-        for run in standing.of(RUNNING)
+        for run in status.of(RUNNING)
     )
 
 
-def _interrupted(standing: SweepStatus) -> list[str]:
+def _interrupted(status: SweepStatus) -> list[str]:
     return _some(
         f"interrupted: {label(run)}: "
         + (reached(run.progress) if run.progress else f"in its first epoch of {run.plan['epochs']}")
-        for run in standing.of(INTERRUPTED)
+        for run in status.of(INTERRUPTED)
     )
 
 
-def _failed(standing: SweepStatus) -> list[str]:
+def _failed(status: SweepStatus) -> list[str]:
     return _some(
         f"failed: {label(group[0])}{f' and {len(group) - 1} more alike' if group[1:] else ''}: {group[0].error}"
-        for group in alike(standing.of(FAILED))
+        for group in alike(status.of(FAILED))
     )
 
 

@@ -53,7 +53,7 @@ class Orders(Record):
 
     name: Literal["orders"]
     changes: tuple[str, ...] | None
-    others: bool
+    keep_others: bool
     orders: Literal["random", "all"] | tuple[tuple[str, ...], ...]
     n: PositiveInt
     seed: int
@@ -104,7 +104,7 @@ def _reason(lattice: Lattice, name: str, leaving: bool) -> str:
 
 def orders(wanted: Orders, steps: Sequence[Step], config_dirs: Sequence[str]) -> Study:
     """Every beginning of every order, each once."""
-    lattice = Lattice.of(steps, wanted.changes, wanted.others, config_dirs)
+    lattice = Lattice.of(steps, wanted.changes, wanted.keep_others, config_dirs)
     names = lattice.names(lattice.full)
     if wanted.orders == "all":
         if len(names) > MOST_CHANGES:

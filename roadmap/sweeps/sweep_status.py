@@ -89,15 +89,15 @@ def read_records(runs_dir: str, sweeps: Sequence["Sweep"]) -> tuple[pd.DataFrame
     return read_runs(folders)
 
 
-def standing(sweep: "Sweep", runs: pd.DataFrame, holder: Holder) -> SweepStatus:
+def status_of(sweep: "Sweep", runs: pd.DataFrame, holder: Holder) -> SweepStatus:
     """Where a sweep stands by the records of ``read_records``; ``holder`` names the process that has claimed a run_id.
 
     A run that a process holds is running, whatever its record says. One whose record says so and which nobody holds was
     killed: it counts as interrupted, and the sweep goes on with it when it is entered again.
     """
     records = dict(zip(runs["run_id"], zip(*(runs[name] for name in RECORD), strict=True), strict=True))
-    standings = [_run(plan, records.get(plan["run_id"]), holder) for plan in sweep.runs]
-    return SweepStatus(sweep, standings, _left(sweep, standings, runs))
+    statuses = [_run(plan, records.get(plan["run_id"]), holder) for plan in sweep.runs]
+    return SweepStatus(sweep, statuses, _left(sweep, statuses, runs))
 
 
 def others(sweeps: Sequence["Sweep"], runs: pd.DataFrame) -> dict[str, int]:
@@ -130,9 +130,9 @@ def _run(plan: Mapping[str, Any], record: tuple[Any, ...] | None, holder: Holder
     return PlannedRunStatus(plan, INTERRUPTED, path, progress=progress(path, plan["epochs"]))
 
 
-def _left(sweep: "Sweep", standings: Sequence[PlannedRunStatus], runs: pd.DataFrame) -> TimeLeft:
-    open_runs = [run for run in standings if run.state in (RUNNING, INTERRUPTED, MISSING)]
-    told = estimate([run.plan for run in open_runs], _measured(sweep, standings, runs))
+def _left(sweep: "Sweep", statuses: Sequence[PlannedRunStatus], runs: pd.DataFrame) -> TimeLeft:
+    open_runs = [run for run in statuses if run.state in (RUNNING, INTERRUPTED, MISSING)]
+    told = estimate([run.plan for run in open_runs], _measured(sweep, statuses, runs))
     workers = sum(run.state == RUNNING for run in open_runs)
 
     def together(seconds: Array) -> float:
@@ -150,7 +150,7 @@ def _rest(run: PlannedRunStatus, seconds: float) -> float:
     return seconds * (1 - run.progress.epoch / run.progress.epochs)
 
 
-def _measured(sweep: "Sweep", standings: Sequence[PlannedRunStatus], runs: pd.DataFrame) -> pd.DataFrame:
+def _measured(sweep: "Sweep", statuses: Sequence[PlannedRunStatus], runs: pd.DataFrame) -> pd.DataFrame:
     """The runs to estimate the others from: the sweep's own if they are enough; running ones if none has finished."""
     same = runs[runs["data"] == sweep.header["data"]]
     own = same[same["run_id"].isin({run["run_id"] for run in sweep.runs})]
@@ -158,6 +158,6 @@ def _measured(sweep: "Sweep", standings: Sequence[PlannedRunStatus], runs: pd.Da
         return own
     if (same["status"] == "finished").any():
         return same
-    paces = {run.plan["run_id"]: run.progress.seconds for run in standings if run.progress is not None}
+    paces = {run.plan["run_id"]: run.progress.seconds for run in statuses if run.progress is not None}
     pace = same["run_id"].map(paces)
     return same.assign(status=np.where(pace > 0, "finished", same["status"]), train_seconds=pace * same["epochs"])

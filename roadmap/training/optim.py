@@ -17,9 +17,9 @@ from roadmap.schema.recipe import OptimizerRecipe, ScheduleRecipe
 def build_optimizer(network: nn.Module, recipe: OptimizerRecipe) -> torch.optim.Optimizer:
     """SGD or AdamW, each of its groups with a ``name``.
 
-    ``decay=matrices`` keeps weight decay off vectors (biases, norms, layer scale: one dimension) and off a rival's
+    ``decay=matrices`` keeps weight decay off vectors (biases, norms, layer scale: one dimension) and off baseline models'
     tables of positions and tokens. With ``layer_decay`` a layer's learning rate is that share of the one above it, from
-    the start of the schedule to its end. Raises RequestError for ``layer_decay`` on a rival.
+    the start of the schedule to its end. Raises RequestError for ``layer_decay`` on a baseline model.
     """
     layer, layers = _layers(network, recipe)
     kept = undecayed(network) if recipe.decay == "matrices" else set()

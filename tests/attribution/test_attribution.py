@@ -71,7 +71,7 @@ def loaded(folder: Path, *records: dict[str, Any]) -> pd.DataFrame:
 
 def header(orders: list[list[str]] | None, how: Any = "random") -> dict[str, Any]:
     """What a sweep of orders leaves of its plan."""
-    study = {"name": "orders", "changes": None, "others": False, "orders": how}
+    study = {"name": "orders", "changes": None, "keep_others": False, "orders": how}
     return {"study": study, "seeds": [0, 1], "changes": NAMES, "orders": orders}
 
 

@@ -40,7 +40,7 @@ def plan(folder: Path, name: str, changes: list[str]) -> None:
     study: dict[str, Any] = {
         "name": "orders",
         "changes": changes,
-        "others": False,
+        "keep_others": False,
         "orders": "random",
         "n": 1,
         "seed": 0,
@@ -65,7 +65,9 @@ def test_runs_make_a_table(runs: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert main(["attribution", str(runs), *path(runs)]) == 0
     printed = capsys.readouterr().out
     # the gap of the two steps in the README
-    assert "+0.94  +0.71 to +1.18  3" in next(line for line in printed.splitlines() if line.startswith("gelu"))
+    assert "+0.94 +0.71 to +1.18 3" in next(
+        " ".join(line.split()) for line in printed.splitlines() if line.startswith("gelu")
+    )
     assert "Shapley: mean over 1 of 2 orders, from 9 runs" in printed
     assert "missing: 3 runs (3 of leave-one-out, 3 of add-one-in)" in printed
     assert "sweep other is of the orders of other sets; add study=orders study.changes=[gelu] for those" in printed

@@ -72,7 +72,7 @@ def test_rows_of_the_tables_stand_beside_what_is_printed_of_them(capsys: pytest.
     assert count == "2 printed rows of the paper's Table 2: 2 networks"
 
 
-def test_a_rival_alone_is_measured_like_a_step(tmp_path: Path) -> None:
+def test_a_baseline_model_alone_is_measured_like_a_step(tmp_path: Path) -> None:
     alone = ["model=nano_vit", "bench.measure=[training]", f"runs_dir={tmp_path}", "device=cpu"]
     assert main(["bench", *alone, *FAST]) == 0
     (file,) = tmp_path.glob("bench/*.json")

@@ -177,9 +177,9 @@ def compare(story: Story, sweep: Sweep, which: list[str]) -> list[str]:
     return found
 
 
-def standing(story: Story) -> str:
+def counts_of(story: Story) -> str:
     """What `roadmap status` says, as a line."""
-    counts = look([str(story.runs_dir)]).standings[0].counts
+    counts = look([str(story.runs_dir)]).statuses[0].counts
     return ", ".join(f"{count} {state}" for state, count in counts.items())
 
 
@@ -188,9 +188,9 @@ def try_sweep(kills: int, seed: int, compared: str, work: Path) -> list[str]:
     story, draw = Story(work / "runs"), random.Random(seed)
     for number in range(kills):
         kill_at_random(story, draw, most=100 // kills)
-        print(f"both killed, {number + 1} of {kills}: {standing(story)}", flush=True)
+        print(f"both killed, {number + 1} of {kills}: {counts_of(story)}", flush=True)
     finish(story)
-    print(f"entered again: {standing(story)}", flush=True)
+    print(f"entered again: {counts_of(story)}", flush=True)
     (sweep,) = read_sweeps(story.runs_dir)
     found = faults(story, [run["run_id"] for run in sweep.runs])
     counts = Counter(event["event"] for event in events(story))

@@ -54,7 +54,7 @@ SETTINGS = {
     "study.gmacs": ["[0.001,0.003]"],
     "bench.batch_size": ["4"],
     "bench.only": ["[resnet50]"],
-    "path.beside": ["[nano_vit]"],
+    "path.baselines": ["[nano_vit]"],
     "path.name": ["mine"],
     "corruptions": ["[fog]", "all"],
     "severities": ["[1]"],

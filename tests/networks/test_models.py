@@ -1,4 +1,4 @@
-"""Rivals: what torchvision and timm make, under our recipe, in our trainer; and the sentences for what they cannot."""
+"""Baseline models: what torchvision and timm make, under our recipe, in our trainer; and the sentences for what they cannot."""
 
 import sys
 from pathlib import Path
@@ -84,7 +84,7 @@ def test_weight_decay_leaves_tables_of_positions_alone(swin: Composed) -> None:
     assert undecayed(build("step=separate_downsampling")) == set()
 
 
-def test_what_a_rival_is_called_and_costs(swin: Composed) -> None:
+def test_what_a_baseline_model_is_called_and_costs(swin: Composed) -> None:
     assert (swin.variant, swin.step, swin.recipe.name) == ("model=nano_swin", "model=nano_swin", "enhanced")
     assert swin.design.to_dict()["name"] == "swin_tiny_patch4_window7_224"
     # by hand, linear layers alone: patches, then a width of 24 to 192 on 64, 16, 4 and 1 pixels
@@ -123,14 +123,14 @@ def test_what_cannot_be_made_is_one_sentence(overrides: list[str], message: str)
     assert "\n" not in str(error.value)
 
 
-def test_rivals_on_a_path(tmp_path: Path) -> None:
-    """A rival takes the place of our network; what comes after it is on top of the last step adopted."""
+def test_baseline_models_on_a_path(tmp_path: Path) -> None:
+    """A baseline model takes the place of our network; what comes after it is on top of the last step adopted."""
     (tmp_path / "path").mkdir()
     (tmp_path / "path" / "mine.yaml").write_text(
         "name: mine\nsteps:\n  - step=layer_norm\n  - {change: model=nano_swin, adopted: false}\n"
         "  - downsampling=separate\n"
     )
-    steps = compose_path(["path=mine", "+path.beside=[nano_vit]"], [str(tmp_path)])
+    steps = compose_path(["path=mine", "+path.baselines=[nano_vit]"], [str(tmp_path)])
     assert [step.composed.variant for step in steps] == [
         "layer_norm",
         "model=nano_swin",
@@ -142,7 +142,7 @@ def test_rivals_on_a_path(tmp_path: Path) -> None:
     assert (steps[3].label, steps[3].parent, steps[3].adopted) == ("nano ViT", "downsampling=separate", False)
 
 
-def test_a_rival_is_resumed_to_the_bit(tmp_path: Path) -> None:
+def test_a_baseline_model_is_resumed_to_the_bit(tmp_path: Path) -> None:
     overrides = ["model=nano_swin", "epochs=2", "recipe.network.stochastic_depth=0.2", "recipe.ema_decay=0.9"]
     whole = execute(compose([*overrides, f"runs_dir={tmp_path / 'whole'}"]))[1].path
     request = [*overrides, f"runs_dir={tmp_path / 'parts'}"]

@@ -136,8 +136,8 @@ def test_a_baseline_model_beside_two_recipes_has_no_conditions(tmp_path: Path) -
     for seed in (0, 1):
         for step in ("resnet50", "enhanced_recipe", "gelu"):
             make_run(tmp_path / f"{step}-s{seed}", step, seed)
-        rival = {"library": "timm", "name": "swin", "options": {}}
-        make_run(tmp_path / f"swin-s{seed}", "gelu", seed, variant="model=nano_swin", design=rival)
+        baseline = {"library": "timm", "name": "swin", "options": {}}
+        make_run(tmp_path / f"swin-s{seed}", "gelu", seed, variant="model=nano_swin", design=baseline)
     path, rest = sections(load_runs(tmp_path), [], [])
     assert [path.conditions, rest.conditions] == ["", ""]
     assert set(rest.runs["variant"]) == {"model=nano_swin"}

@@ -16,7 +16,7 @@ def header(name: str = "orders-nano-digits-123456") -> dict[str, object]:
     made: dict[str, object] = {"name": name, "runs": 2, "planned": "now", "regime": "nano", "data": "digits"}
     return made | {
         "seeds": [0],
-        "study": {"name": "orders", "others": False},
+        "study": {"name": "orders", "keep_others": False},
         "changes": ["gelu"],
         "orders": [["gelu"]],
     }
@@ -44,7 +44,7 @@ def test_the_name_tells_studies_and_lists_of_runs_apart() -> None:
     ("changes", "row", "words"),
     [
         ({"study": 2.5}, {}, "study must be a mapping (got 2.5)"),
-        ({"study": {"name": "orders"}}, {}, "changes and study.others must not be null for study.name 'orders'"),
+        ({"study": {"name": "orders"}}, {}, "changes and study.keep_others must not be null for study.name 'orders'"),
         ({"orders": ["gelu"]}, {}, "orders[0] must be a list of strings (got 'gelu')"),
         ({"data": {}}, {}, "data must be a string (got {})"),
         ({"runs": 3}, {}, "sweep.json counts 3 runs and plan.jsonl has 2"),

@@ -74,7 +74,7 @@ def test_random_orders_are_feasible_distinct_and_the_same_again() -> None:
 
 
 def test_all_orders_of_some_changes_are_all_their_sets() -> None:
-    found = study("study=orders", "study.orders=all", f"study.changes=[{','.join(SMALL)}]", "study.others=true")
+    found = study("study=orders", "study.orders=all", f"study.changes=[{','.join(SMALL)}]", "study.keep_others=true")
     assert sets(found) == {
         frozenset(names)
         for count in range(4)

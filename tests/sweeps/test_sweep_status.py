@@ -10,7 +10,7 @@ import pytest
 
 from roadmap.runs.sweep_plan import Sweep, read_sweep
 from roadmap.sweeps.status_text import listed_runs, table
-from roadmap.sweeps.sweep_status import SweepStatus, alike, others, read_records, standing
+from roadmap.sweeps.sweep_status import SweepStatus, alike, others, read_records, status_of
 from tests.records import make_run, make_sweep, summary_of
 
 WORKER = "process 7 on node3"
@@ -32,7 +32,7 @@ def leave(runs_dir: Path, seed: int, **changes: Any) -> Path:
 def stand(runs_dir: Path, sweep: Sweep, held: dict[str, str] | None = None) -> SweepStatus:
     runs, skipped = read_records(str(runs_dir), [sweep])
     assert not skipped
-    return standing(sweep, runs, (held or {}).get)
+    return status_of(sweep, runs, (held or {}).get)
 
 
 def test_every_state_by_record_and_claim(tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def test_a_folder_that_says_nothing_is_named_and_its_run_is_missing(tmp_path: Pa
     runs, skipped = read_records(str(tmp_path), [sweep])
     assert len(skipped) == 1
     assert str(tmp_path) in skipped[0]
-    assert standing(sweep, runs, {}.get).runs[0].state == "missing"
+    assert status_of(sweep, runs, {}.get).runs[0].state == "missing"
 
 
 def took(seed: int, seconds: float) -> dict[str, Any]:

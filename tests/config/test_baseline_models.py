@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torchvision
 import yaml
-from golden.make_rivals import BASES, FILE, cost_of, other_models, rows
+from golden.make_baseline_models import BASES, FILE, cost_of, other_models, rows
 
 from roadmap.config.compose import options_of
 from roadmap.config.conf_dir import config_dir

@@ -1,6 +1,6 @@
-"""Writes tests/golden/rivals.json: exact costs of the networks of Tables 1, 2, 8 and 12 beside the published ones.
+"""Write tests/golden/baseline_models.json: exact costs of the networks of Tables 1, 2, 8 and 12.
 
-python tests/golden/make_rivals.py
+python tests/golden/make_baseline_models.py
 """
 
 import json
@@ -12,7 +12,7 @@ from roadmap.config.compose import compose, options_of
 from roadmap.config.conf_dir import config_dir
 from roadmap.paper.published_rows import network_rows, printed
 
-FILE = Path(__file__).parent / "rivals.json"
+FILE = Path(__file__).parent / "baseline_models.json"
 BASES = ("timm", "torchvision", "roadmap")  # of conf/model/: any network of a library, so none to count
 
 
