@@ -1,4 +1,4 @@
-"""Fixtures of the GPU tests. Each test also runs with the CPU in the GPU's place, on smaller networks and images."""
+"""Fixtures of the GPU tests. Each test also runs on a CPU, with smaller networks and images."""
 
 from collections.abc import Iterator
 
@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from roadmap.runtime.device import tf32
-from tests.gpu.devices import GPU
+from tests.gpu.devices import GPU, SLOW_CPU
 
 
-@pytest.fixture(params=["cpu", GPU])
+@pytest.fixture(params=[SLOW_CPU, GPU])
 def device(request: pytest.FixtureRequest) -> Iterator[torch.device]:
     """The device under test, with fp32 in full precision."""
     if request.param == "cuda" and not torch.cuda.is_available():

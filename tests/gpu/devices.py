@@ -1,6 +1,6 @@
-"""Which devices a test of this folder runs on: `make test-gpu` takes the GPU's tests, `make test` the CPU's."""
+"""Which devices a test of this folder runs on: `make test-gpu` runs it on a GPU, the slow tests on a CPU."""
 
 import pytest
 
 GPU = pytest.param("cuda", marks=pytest.mark.gpu)
-slow_on_cpu = pytest.mark.parametrize("device", [pytest.param("cpu", marks=pytest.mark.slow), GPU], indirect=True)
+SLOW_CPU = pytest.param("cpu", marks=pytest.mark.slow)

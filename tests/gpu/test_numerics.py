@@ -21,7 +21,7 @@ from roadmap.runtime.distributed import ALONE
 from roadmap.runtime.stopping import StopRequest
 from roadmap.training.build import build_trainer
 from roadmap.training.trainer import Trainer
-from tests.gpu.devices import slow_on_cpu
+from tests.gpu.devices import GPU
 
 CPU = torch.device("cpu")
 RESNET, CONVNEXT = "step=resnet50", "step=separate_downsampling"
@@ -86,6 +86,7 @@ def check_against_cpu(
     assert (gradients - expected_gradients).norm() <= 2e-2 * expected_gradients.norm()
 
 
+@pytest.mark.parametrize("device", ["cpu", GPU], indirect=True)
 @pytest.mark.parametrize("step", STEPS)
 def test_every_step_in_channels_last(step: str, regime: str, device: torch.device) -> None:
     check_against_cpu((f"regime={regime}", f"step={step}"), device, torch.channels_last)
@@ -96,7 +97,6 @@ def test_contiguous_memory(step: str, regime: str, device: torch.device) -> None
     check_against_cpu((f"regime={regime}", step), device, torch.contiguous_format)
 
 
-@slow_on_cpu
 @pytest.mark.parametrize("step", [RESNET, CONVNEXT])
 def test_compiled(step: str, device: torch.device) -> None:
     torch.compiler.reset()
@@ -158,7 +158,6 @@ def test_ten_updates(
     assert (found - end).norm() <= weight_tolerance * (end - start).norm()
 
 
-@slow_on_cpu
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_ten_updates_in_lower_precision(precision: str, device: torch.device) -> None:
     """Losses within 2 % of those in fp32; on a CPU they were within 0.2 % in bf16 and 0.03 % in fp16."""
@@ -179,7 +178,6 @@ def floats(value: Any) -> list[Tensor]:
     return [value] if isinstance(value, Tensor) and value.is_floating_point() else []
 
 
-@slow_on_cpu
 @pytest.mark.parametrize("recipe", ["original", "enhanced"])
 def test_fp16_skips_an_update_that_overflows(recipe: str, device: torch.device) -> None:
     trainer = trainer_on(device, CONVNEXT, f"recipe={recipe}", "precision=fp16")

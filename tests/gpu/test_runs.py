@@ -13,7 +13,7 @@ from roadmap.config.compose import compose
 from roadmap.runs.run_folder import read_metrics
 from roadmap.training.run import execute
 from tests.faults.kill_and_resume import differences, run_folder
-from tests.gpu.devices import slow_on_cpu
+from tests.gpu.devices import GPU, SLOW_CPU
 from tests.gpu.test_numerics import floats, joined
 from tests.photos import make_photos
 from tests.training.test_faults import interrupt
@@ -50,7 +50,6 @@ def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(device: torch.dev
         assert distance(whole, resumed) <= max(0.01, 10 * distance(whole, again))
 
 
-@slow_on_cpu
 def test_two_processes_equal_one_with_two_accumulation_steps(device: torch.device, tmp_path: Path) -> None:
     """NCCL between two GPUs, gloo on a CPU."""
     if device.type == "cuda" and torch.cuda.device_count() < 2:
@@ -86,8 +85,8 @@ ON_GPU = ["precision=bf16", "precision=fp32", "precision=bf16 compile=true"]
 @pytest.mark.parametrize(
     ("device", "words"),
     [
-        pytest.param("cpu", ON_CPU, marks=pytest.mark.slow),
-        *(pytest.param("cuda", f"{words} batch_size=128", marks=pytest.mark.gpu) for words in ON_GPU),
+        pytest.param(*SLOW_CPU.values, ON_CPU, marks=SLOW_CPU.marks),
+        *(pytest.param(*GPU.values, f"{words} batch_size=128", marks=GPU.marks) for words in ON_GPU),
     ],
     indirect=["device"],
 )
