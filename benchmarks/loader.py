@@ -37,7 +37,7 @@ from torchvision.transforms import v2
 
 from roadmap.config.compose import compose
 from roadmap.data import open_loaders
-from roadmap.data.image import EvaluationImage, TrainingImage, decode
+from roadmap.data.image import EvalImageTransform, TrainImageTransform, decode
 from roadmap.schema.recipe import Recipe
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
@@ -128,7 +128,7 @@ def seconds_an_image(batches: Iterator[Any]) -> float:
 def stages(root: Path, recipe: Recipe) -> dict[str, float]:
     """Seconds an image of each part of ours."""
     files = [file.read_bytes() for file in sorted((root / "train").glob("*/*.jpg"))]
-    transform = TrainingImage(recipe.augment, 224)
+    transform = TrainImageTransform(recipe.augment, 224)
 
     def timed(act: Callable[[bytes], object]) -> float:
         began = time.perf_counter()
@@ -139,7 +139,7 @@ def stages(root: Path, recipe: Recipe) -> dict[str, float]:
     decoding, whole = timed(decode), timed(transform)
     transform.ops = []
     cropped = timed(transform)
-    evaluation = timed(EvaluationImage(224, recipe.eval_crop_ratio, recipe.augment.interpolation))
+    evaluation = timed(EvalImageTransform(224, recipe.eval_crop_ratio, recipe.augment.interpolation))
     return {
         "decode": decoding,
         "crop, resize, flip": cropped - decoding,

@@ -1,6 +1,6 @@
-"""What happens to training images, from a recipe's numbers, with torchvision's parts wherever it has them.
+"""Data augmentation of training batches, built on torchvision.
 
-Random numbers come from torch's global generators alone, which the trainer and the loaders seed.
+All random numbers come from torch's global generators, which the trainer and the loaders seed.
 """
 
 import math
@@ -15,17 +15,16 @@ from torchvision.transforms import v2
 
 from roadmap.schema.recipe import AugmentRecipe, RandAugmentRecipe
 
-STRENGTHS = 101  # steps of RandAugment's scale, a tenth of a magnitude each
-GROUPS = 8  # of images that share a draw of RandAugment
-TRIES = 10  # for a box that fits, as torchvision has it
+STRENGTHS = 101  # steps of RandAugment's scale, 0.1 each
+GROUPS = 8  # of images that share one RandAugment draw
+TRIES = 10  # for a box that fits, as in torchvision
 
 
 class RandAugment(v2.RandAugment):
-    """One of torchvision's 14 operations, with a probability; of strength N(magnitude, std) on a scale of 0 to 10.
+    """Applies one of torchvision's 14 operations with a probability and strength N(magnitude, std) on a scale of 0..10.
 
-    Magnitude 9 is nine tenths of each operation's range, and an operation is left out as often as not, as in timm's
-    code, which the paper used. In torchvision alone every operation is carried out, and of the 31 steps of its scale
-    9 is three tenths.
+    As in timm, which the paper used, magnitude 9 is 90 % of an operation's range and operations are skipped at random.
+    In torchvision every operation is applied, and 9 of 31 steps is 30 % of the range.
     """
 
     def __init__(self, recipe: RandAugmentRecipe, interpolation: str):
@@ -34,12 +33,12 @@ class RandAugment(v2.RandAugment):
 
     @classmethod
     def ops_of(cls, recipe: AugmentRecipe) -> list[Self]:
-        """One for each operation that an image gets, to be applied in turn."""
+        """The operations applied to each image, in order."""
         drawn = recipe.randaugment
         return [] if drawn is None else [cls(drawn, "bilinear") for _ in range(drawn.ops)]
 
     def forward(self, images: Tensor) -> Tensor:
-        """uint8 (..., 3, H, W) of the same shape; a batch shares a draw."""
+        """Augment uint8 (..., 3, H, W); a batch shares one draw."""
         if torch.rand(()) >= self.recipe.probability:
             return images
         name, (table, signed) = self._get_random_item(self._AUGMENTATION_SPACE)
@@ -53,16 +52,16 @@ class RandAugment(v2.RandAugment):
         return self.apply(images, name, magnitude)
 
     def apply(self, images: Tensor, name: str, magnitude: float) -> Tensor:
-        """An operation by torchvision's name."""
+        """Apply the operation that torchvision calls ``name``."""
         return self._apply_image_or_video_transform(images, name, magnitude, self.interpolation, self._fill)
 
 
 class BatchAugment:
-    """Crop, flip and RandAugment of batches on their device: uint8 (N, 3, H, W) -> uint8 (N, 3, S, S).
+    """Random resized crop, flip and RandAugment of a batch on its device: uint8 (N, 3, H, W) to uint8 (N, 3, S, S).
 
-    Each image has a crop and a flip of its own. For each op of RandAugment the batch is dealt anew into at most 8
-    groups, and the images of a group share a draw: the odds of each image are RandAugment's. Resizing does not
-    smooth first (no antialias), so images should not be much larger than ``image_size``.
+    Crops and flips are drawn per image. For each RandAugment operation the batch is split at random into at most 8
+    groups that share a draw, which does not change the distribution of a single image. Resizing has no antialiasing, so
+    images should not be much larger than ``image_size``.
     """
 
     def __init__(self, recipe: AugmentRecipe, image_size: int):
@@ -79,7 +78,7 @@ class BatchAugment:
         return images
 
     def crop_and_flip(self, images: Tensor) -> Tensor:
-        """Random resized crop and horizontal flip, one box an image, in one call of grid_sample."""
+        """Random resized crop and horizontal flip, one box per image, in one call of grid_sample."""
         count, (height, width) = len(images), images.shape[-2:]
         box = random_boxes(count, height, width, self.recipe.crop_scale, self.recipe.crop_aspect)
         whole_height, whole_width = whole_box(height, width, self.recipe.crop_aspect)
@@ -102,9 +101,9 @@ class BatchAugment:
 
 
 class RandomErasing:
-    """RandomErasing (arXiv:1708.04896) with per-pixel noise, a box an image, in place on normalised float (N, C, H, W).
+    """Random erasing (arXiv:1708.04896) with per-pixel noise, in place on normalised float (N, C, H, W).
 
-    A share of ``probability`` of the images loses a box of 2 to 33 % of its area, of aspect 0.3 to 3.3.
+    With ``probability``, an image loses a box of 2 to 33 % of its area and aspect 0.3 to 3.3.
     """
 
     def __init__(self, probability: float):
@@ -114,17 +113,17 @@ class RandomErasing:
         chosen = (torch.rand(len(images)) < self.probability).nonzero()[:, 0].tolist()
         channels, height, width = images.shape[1:]
         boxes = random_boxes(len(chosen), height, width, (0.02, 0.33), (0.3, 3.3), strictly_inside=True)
-        # noise is dear, so it is drawn for the boxes only
-        for image, (top, left, tall, wide, found) in zip(chosen, boxes.rows(), strict=True):
+        # noise is expensive: draw it only for the boxes
+        for image, (top, left, box_height, box_width, found) in zip(chosen, boxes.rows(), strict=True):
             if found:
-                noise = torch.randn(channels, tall, wide, device=images.device)
-                images[image, :, top : top + tall, left : left + wide] = noise
+                noise = torch.randn(channels, box_height, box_width, device=images.device)
+                images[image, :, top : top + box_height, left : left + box_width] = noise
         return images
 
 
 @dataclass(frozen=True)
 class Boxes:
-    """A box an image, in whole pixels, each field (N,); ``found`` is False where none of the tries fitted."""
+    """One box per image, in pixels, each field (N,); ``found`` is False if no try fitted."""
 
     top: Tensor
     left: Tensor
@@ -133,7 +132,7 @@ class Boxes:
     found: Tensor
 
     def rows(self) -> list[list[int]]:
-        """Top, left, height, width, found of each image."""
+        """Top, left, height, width and found of each image."""
         return torch.stack([self.top, self.left, self.height, self.width, self.found.long()], 1).tolist()
 
 
@@ -146,9 +145,9 @@ def random_boxes(
     *,
     strictly_inside: bool = False,
 ) -> Boxes:
-    """Boxes in images of height x width as torchvision draws them: a share of the area, log-uniform aspect, 10 tries.
+    """Boxes in images of height x width as in torchvision: uniform area, log-uniform aspect, 10 tries.
 
-    Drawn on the CPU, whose random numbers do not make a GPU wait and are the same for every device.
+    Drawn on the CPU: equal for every device, and without a GPU synchronisation.
     """
     area = height * width * torch.empty(count, TRIES).uniform_(*scale)
     ratio = torch.empty(count, TRIES).uniform_(math.log(aspect[0]), math.log(aspect[1])).exp()
@@ -163,12 +162,12 @@ def random_boxes(
 
 
 def whole_box(height: int, width: int, aspect: tuple[float, float]) -> tuple[int, int]:
-    """Height and width of the largest box of an allowed aspect: torchvision's crop where no try fits, centred."""
+    """Height and width of the largest box of an allowed aspect, which torchvision centres if no try fits."""
     return min(height, round(width / aspect[0])), min(width, round(height * aspect[1]))
 
 
 def mixer(recipe: AugmentRecipe, num_classes: int) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """MixUp and CutMix taking turns at even odds, whichever the recipe has: labels (N,) become (N, num_classes)."""
+    """MixUp or CutMix at random, whichever the recipe has; labels (N,) become (N, num_classes)."""
     mixes: list[v2.Transform] = []
     if recipe.mixup is not None:
         mixes.append(v2.MixUp(alpha=recipe.mixup, num_classes=num_classes))

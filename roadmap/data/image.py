@@ -1,4 +1,4 @@
-"""One encoded image into the pixels that a network is trained or evaluated on: uint8 (3, S, S)."""
+"""Decoding and per-image transforms: bytes to uint8 (3, S, S)."""
 
 import io
 import math
@@ -19,15 +19,15 @@ JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 
 
 class UndecodableError(ValueError):
-    """Bytes that are no whole image; the message says why in a few words."""
+    """Bytes that are not a complete image; the message says why."""
 
 
 def decode(data: bytes) -> Pixels:
-    """An encoded image as RGB, as Pillow reads it, without the rotation that a camera may have noted beside it.
+    """Decode an image as Pillow does, to RGB, ignoring EXIF orientation. Raises UndecodableError.
 
-    Whole JPEGs take the faster way, through the same libjpeg-turbo: they come out equal. Raises UndecodableError.
+    Complete JPEGs are decoded by OpenCV, which is faster and uses libjpeg-turbo as Pillow does, with equal results.
     """
-    # cv2 fills up a file that was cut off, where Pillow refuses it: what does not end as it should is Pillow's
+    # OpenCV fills in a truncated file, which Pillow refuses
     if data.startswith(JPEG_START) and data.endswith(JPEG_END) and not _needs_pillow(data):
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
         if pixels is not None:
@@ -35,27 +35,26 @@ def decode(data: bytes) -> Pixels:
     try:
         with Image.open(io.BytesIO(data)) as image:
             return np.array(image.convert("RGB"))
-    # what Pillow raises for damaged files
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UndecodableError(" ".join(str(error).split())) from error
 
 
 def _needs_pillow(data: bytes) -> bool:
-    """Whether a JPEG has another number of channels than one or three: CMYK, whose conversion differs."""
+    """Whether a JPEG has other than one or three channels: OpenCV converts CMYK differently."""
     place = 2
     while place + 9 < len(data) and data[place] == 0xFF:
         marker, length = data[place + 1], int.from_bytes(data[place + 2 : place + 4], "big")
-        # a start of frame, of any kind of compression
+        # start of frame
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             return data[place + 9] not in (1, 3)
         place += 2 + length
     return True
 
 
-class TrainingImage:
-    """Decoded, random resized crop, flip, RandAugment; bytes -> uint8 (3, S, S). Draws from torch's CPU generator.
+class TrainImageTransform:
+    """Decode, random resized crop, flip, RandAugment: bytes to uint8 (3, S, S). Uses torch's CPU generator.
 
-    The crop is resampled once, smoothed where it shrinks (antialias), by torch's kernels for uint8.
+    The crop is resized with antialiasing.
     """
 
     def __init__(self, recipe: AugmentRecipe, image_size: int):
@@ -75,10 +74,10 @@ class TrainingImage:
 
 
 def crop_box(height: int, width: int, recipe: AugmentRecipe, draws: list[float]) -> tuple[int, int, int, int]:
-    """Top, left, height, width of a random resized crop, as torchvision draws it, from ``draws`` in 0 to 1.
+    """Top, left, height and width of a random resized crop, distributed as torchvision's, from ``draws`` in 0..1.
 
-    The first two place the box, each pair after them is a try at its area and aspect. A fifth of the time of
-    torchvision's own, which calls torch for every number.
+    The first two draws place the box, and each further pair is an attempt at its area and aspect. It takes a fifth of
+    the time of torchvision's, which calls torch for each number.
     """
     (least, most), (low, high) = recipe.crop_scale, recipe.crop_aspect
     for first, second in zip(draws[2::2], draws[3::2], strict=True):
@@ -92,8 +91,8 @@ def crop_box(height: int, width: int, recipe: AugmentRecipe, draws: list[float])
     return (height - box_height) // 2, (width - box_width) // 2, box_height, box_width
 
 
-class EvaluationImage:
-    """Decoded, shorter side to size / crop_ratio, centre crop; bytes -> uint8 (3, S, S)."""
+class EvalImageTransform:
+    """Decode, resize the shorter side to size / crop_ratio, crop the centre: bytes to uint8 (3, S, S)."""
 
     def __init__(self, image_size: int, crop_ratio: float, interpolation: str):
         self.crop = v2.CenterCrop(image_size)
@@ -102,23 +101,26 @@ class EvaluationImage:
     def __call__(self, data: bytes) -> Tensor:
         image = as_batch(decode(data))
         height, width = image.shape[2:]
-        # the longer side is cut off to whole pixels, as torchvision's Resize does
-        tall = (self.resized, int(self.resized * width / height)) if height <= width else None
-        new_height, new_width = tall or (int(self.resized * height / width), self.resized)
+        # the longer side is rounded down, as by torchvision's Resize
+        new_height, new_width = self.resized, self.resized
+        if height <= width:
+            new_width = int(self.resized * width / height)
+        else:
+            new_height = int(self.resized * height / width)
         return self.crop(resized(image, new_height, new_width, self.interpolation))[0]
 
 
 def as_batch(pixels: Pixels) -> Tensor:
-    """uint8 (H, W, 3) -> (1, 3, H, W) on the same memory.
+    """uint8 (H, W, 3) to (1, 3, H, W) in the same memory.
 
-    With the first dimension's stride at its full value torch sees channels_last in crops too: its resampling takes two
-    thirds of the time and leaves pixels together, as OpenCV wants them.
+    The batch dimension keeps its full stride, so torch recognises channels_last in crops too. Resizing then takes two
+    thirds of the time and returns interleaved channels, as OpenCV requires.
     """
     return torch.from_numpy(pixels)[None].permute(0, 3, 1, 2)
 
 
 def resized(image: Tensor, height: int, width: int, interpolation: str) -> Tensor:
-    """uint8 (1, 3, H, W) -> (1, 3, height, width), antialiased: Pillow's resampling to a grey level."""
+    """Resize uint8 (1, 3, H, W) with antialiasing; within one grey level of Pillow's resize."""
     if image.shape[2:] == (height, width):
         return image
     return nn_functional.interpolate(image, (height, width), mode=interpolation, antialias=True)

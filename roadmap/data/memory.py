@@ -1,4 +1,4 @@
-"""Data sets that fit in memory: uint8 tensors on the device."""
+"""Data sets in memory: uint8 tensors on the device."""
 
 import hashlib
 from collections.abc import Iterable, Iterator
@@ -14,7 +14,7 @@ from roadmap.data.sampler import stratified_split
 from roadmap.errors import RequestError
 from roadmap.schema.experiment import Data
 
-DIGITS_TEST, DIGITS_CHOICE = 1200, 239  # of 1,797
+DIGITS_TEST, DIGITS_TUNING = 1200, 239  # of 1,797
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Images:
 def read_images(data: Data, image_size: int) -> tuple[Images, Images]:
     """Training and evaluation images of an in-memory source.
 
-    With ``data.holdout`` both come from the training images, so that choices can be made without the test images.
+    With ``data.holdout`` both come from the training images, so that tuning does not use the test images.
     """
     train, test = _digits(image_size) if data.source == "digits" else _cifar(data)
     if data.holdout:
@@ -47,19 +47,19 @@ def read_images(data: Data, image_size: int) -> tuple[Images, Images]:
 
 
 def _digits(image_size: int) -> tuple[Images, Images]:
-    """scikit-learn's 8x8 digits at ``image_size``: a fixed stratified split, 358 to train on and 1,200 to test.
+    """scikit-learn's 8x8 digits at ``image_size``, in a fixed stratified split: 358 for training and 1,200 for test.
 
-    The other 239 chose the numbers of ``conf/recipe/scaled/*/digits.yaml`` and are in neither.
+    The other 239 were used to tune ``conf/recipe/scaled/*/digits.yaml`` and are in neither.
     """
     from sklearn.datasets import load_digits
 
     digits = load_digits()
     pixels = torch.from_numpy(digits.images * (255 / 16)).round().to(torch.uint8)
-    # enlarged once, since crops of 8x8 pixels would be coarse
+    # enlarged before cropping: crops of 8x8 pixels would be coarse
     pixels = F.resize(pixels[:, None].expand(-1, 3, -1, -1).contiguous(), [image_size, image_size])
     images = Images(pixels, torch.from_numpy(digits.target).long())
     rest, test = stratified_split(images.labels.tolist(), DIGITS_TEST)
-    train, _ = stratified_split(images.labels[rest].tolist(), DIGITS_CHOICE)
+    train, _ = stratified_split(images.labels[rest].tolist(), DIGITS_TUNING)
     return images.subset(rest).subset(train), images.subset(test)
 
 
@@ -68,7 +68,7 @@ def _cifar(data: Data) -> tuple[Images, Images]:
 
     reader = CIFAR10 if data.source == "cifar10" else CIFAR100
     if data.root is None:
-        raise RequestError("data.root is not set (add data.root=…)")
+        raise RequestError("data.root is not set; add data.root=FOLDER")
     root = Path(data.root)
     missing = [folder for folder in (root, *root.parents) if not folder.exists()]
     parts = []
@@ -78,32 +78,35 @@ def _cifar(data: Data) -> tuple[Images, Images]:
         # torchvision raises RuntimeError for damaged files, urllib OSError without a network
         except (OSError, RuntimeError, EOFError) as error:
             reason = " ".join(str(error).split())
-            # torchvision makes the folder before it asks for what goes into it
+            # torchvision creates the folder before it downloads
             for folder in missing:
                 with suppress(OSError):
                     folder.rmdir()
             raise RequestError(
                 f"{data.name} is not in data.root={data.root} and could not be downloaded ({reason}); "
-                f"put {reader.filename} there, unpacked or not, or choose another data.root"
+                f"put {reader.filename} there (packed or unpacked), or choose another data.root"
             ) from error
         pixels = torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous()
         parts.append(Images(pixels, torch.tensor(part.targets)))
     return parts[0], parts[1]
 
 
-class MemorySource:
-    """Batches of ``images``, by number, on the device that holds them."""
+class InMemoryBatches:
+    """Batches of ``images`` by index, on their device."""
 
     def __init__(self, images: Images):
         self.images = images
         self.unread: tuple[int, ...] = ()
 
+    def __len__(self) -> int:
+        return len(self.images)
+
     def digest(self) -> str:
-        """SHA-256 of the labels in their order: the data's name says the rest."""
+        """SHA-256 of the labels in order; the images follow from the data's name."""
         return hashlib.sha256(self.images.labels.cpu().numpy().astype("<i8").tobytes()).hexdigest()
 
-    def batches(self, epoch: int, numbers: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        """A batch uint8 (n, 3, H, W) with labels (n,) for each tensor of images' numbers."""
-        for indices in numbers:
-            indices = indices.to(self.images.labels.device)
-            yield self.images.pixels[indices], self.images.labels[indices]
+    def batches(self, epoch: int, indices: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        """A batch uint8 (n, 3, H, W) with labels (n,) for each tensor of image indices."""
+        for batch in indices:
+            batch = batch.to(self.images.labels.device)
+            yield self.images.pixels[batch], self.images.labels[batch]

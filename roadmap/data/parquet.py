@@ -1,15 +1,14 @@
-"""Images in parquet files as the Hugging Face hub hands them out, through their `datasets` library."""
+"""Images in parquet files in the layout of the Hugging Face hub, read with the `datasets` library."""
 
-from pathlib import Path
 from typing import Any
 
-from roadmap.data.samples import Split
+from roadmap.data.samples import Split, labelled_split, matching_files
 from roadmap.errors import RequestError
 from roadmap.schema.experiment import Data
 
 
 class ParquetSamples:
-    """Rows of a memory-mapped table: images not decoded, labels read once."""
+    """Rows of a memory-mapped table; images are not decoded, and labels are read once."""
 
     def __init__(self, rows: Any, image: str, label: str):
         self.rows, self.image = rows, image
@@ -21,12 +20,12 @@ class ParquetSamples:
     def read(self, index: int) -> bytes:
         content = self.rows[index][self.image]["bytes"]
         if content is None:
-            raise OSError("the row holds no image")
+            raise OSError("the row has no image")
         return content
 
 
 def read_parquet(data: Data) -> Split:
-    """The files that ``data.train_files`` and ``data.val_files`` name under ``data.root``.
+    """The files in ``data.root`` that match ``data.train_files`` and ``data.val_files``.
 
     Raises RequestError for missing files or columns, labels beyond the number of classes, and without `datasets`.
     """
@@ -34,26 +33,16 @@ def read_parquet(data: Data) -> Split:
         import datasets
     except ImportError as error:
         raise RequestError(
-            "parquet files need the package datasets; pip install 'convnext-roadmap[parquet]'"
+            "parquet files require the package datasets: pip install 'convnext-roadmap[parquet]'"
         ) from error
-    splits = {}
-    for field in ("train_files", "val_files"):
-        pattern = getattr(data, field) or ""
-        files = sorted(map(str, Path(data.root or "").glob(pattern))) if pattern else []
-        if not files:
-            raise RequestError(f"no file {data.root}/{pattern}; data.{field} wants the pattern of the files' names")
-        splits[field] = files
+    splits = {field: list(map(str, matching_files(data, field))) for field in ("train_files", "val_files")}
     datasets.disable_progress_bars()
     try:
         tables = datasets.load_dataset("parquet", data_files=splits)
-    # what `datasets` raises for damaged files is its own, wrapped around arrow's
     except (datasets.exceptions.DatasetsError, OSError, ValueError) as error:
         raise RequestError(f"cannot read the parquet files of {data.root}: {' '.join(str(error).split())}") from error
     train, val = (_samples(tables[field], data) for field in splits)
-    highest = max(*train.labels, *val.labels)
-    if data.num_classes is not None and highest >= data.num_classes:
-        raise RequestError(f"{data.root} has label {highest}, but data.num_classes={data.num_classes}")
-    return Split(train, val, data.num_classes or highest + 1)
+    return labelled_split(train, val, data)
 
 
 def _samples(table: Any, data: Data) -> ParquetSamples:

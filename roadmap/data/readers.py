@@ -1,4 +1,4 @@
-"""Data sets of encoded images: which reader opens which source."""
+"""The readers of image files by source."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -17,13 +17,15 @@ READERS: dict[str, Callable[[Data], Split]] = {
 
 
 def read_files(data: Data) -> Split:
-    """Training and evaluation images of a source; RequestError where there are none or they do not fit."""
+    """Training and evaluation images of a data set. Raises RequestError if they are missing or inconsistent."""
     return READERS[data.source](data).with_classes(data.classes).held_out(data.holdout)
 
 
 def read_evaluated(data: Data) -> tuple[Samples, int]:
-    """What a run on this data evaluates on, and how many classes there are; of class folders ``val/`` is enough."""
+    """The evaluation images of a data set and its number of classes; class folders need only ``val/``."""
     root = Path(data.root or "")
-    alone = data.source == "folder" and not data.holdout and (root / "val").is_dir() and not (root / "train").is_dir()
-    split = read_val_folder(data).with_classes(data.classes) if alone else read_files(data)
+    val_only = (
+        data.source == "folder" and not data.holdout and (root / "val").is_dir() and not (root / "train").is_dir()
+    )
+    split = read_val_folder(data).with_classes(data.classes) if val_only else read_files(data)
     return split.val, split.num_classes

@@ -1,4 +1,4 @@
-"""Which images are taken, in which order and by which process; the same for every source."""
+"""The order of images and their distribution over processes, the same for every source."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -12,19 +12,18 @@ from roadmap.seeds import derived_seed
 
 
 def epoch_order(count: int, seed: int, epoch: int) -> Tensor:
-    """Indices of ``count`` images, int64, shuffled by a run's seed and the epoch."""
+    """A permutation of ``count`` indices, int64, from a run's seed and the epoch."""
     generator = torch.Generator().manual_seed(derived_seed(seed, "order", epoch))
     return torch.randperm(count, generator=generator)
 
 
 @dataclass(frozen=True)
-class TrainingShare:
-    """What one of ``processes`` trains on: in every update its share of the ``batch_size`` images.
+class DistributedBatchSampler:
+    """The micro batches of the process ``rank``.
 
-    An update takes the next ``batch_size`` images of the epoch's order, cut into micro batches; the processes take
-    these in turn: of two processes with two accumulation steps the first takes micro batches 0 and 2 of each update.
-    So every split of the batch into processes and steps sees the same images in the same update, and one into equal
-    micro batches the same micro batches. What fills no update is left out, other images in each epoch.
+    Each update takes the next ``batch_size`` images of the epoch's order, split into micro batches that the processes
+    take in turn: with two processes and two accumulation steps, process 0 takes micro batches 0 and 2. So an update has
+    the same images for any number of processes and accumulation steps. Images of an incomplete last update are dropped.
     """
 
     images: int
@@ -36,16 +35,16 @@ class TrainingShare:
 
     @property
     def updates(self) -> int:
-        """Updates in an epoch."""
+        """Updates per epoch."""
         return self.images // self.batch_size
 
     @property
     def accumulation(self) -> int:
-        """Micro batches of this process in an update."""
+        """Micro batches of this process per update."""
         return self.batch_size // (self.micro_batch_size * self.processes)
 
     def micro_batches(self, epoch: int, first_update: int) -> Iterator[tuple[int, Tensor]]:
-        """From ``first_update`` on, each micro batch's number in the epoch, over all processes, and its images."""
+        """Each micro batch's number in the epoch (over all processes) and its indices, from ``first_update`` on."""
         order = epoch_order(self.images, self.seed, epoch)
         per_update = self.batch_size // self.micro_batch_size
         for update in range(first_update, self.updates):
@@ -54,26 +53,26 @@ class TrainingShare:
                 yield number, order[number * self.micro_batch_size :][: self.micro_batch_size]
 
 
-def evaluation_share(images: int, batch_size: int, rank: int, processes: int) -> list[Tensor]:
-    """The batches that one of ``processes`` evaluates: together they hold every image once, none twice."""
+def eval_batches(images: int, batch_size: int, rank: int, processes: int) -> list[Tensor]:
+    """The batches of indices that the process ``rank`` evaluates; over all processes, each index occurs once."""
     begin, end = images * rank // processes, images * (rank + 1) // processes
     return list(torch.arange(begin, end).split(batch_size)) if end > begin else []
 
 
 def stratified_split(labels: list[int], held_out: float | int) -> tuple[list[int], list[int]]:
-    """Two lists of indices, the same at every call, each with the classes in equal shares; a share or a count.
+    """Kept and held-out indices, stratified and deterministic; ``held_out`` is a share or a count.
 
-    The image of a class that has no other, as some of ImageNet-22K's have not, stays in the first.
+    The only image of a class, as in ImageNet-22K, is kept.
     """
     from sklearn.model_selection import train_test_split
 
     counts = Counter(labels)
-    shared = [index for index, label in enumerate(labels) if counts[label] > 1]
+    several = [index for index, label in enumerate(labels) if counts[label] > 1]
     try:
         kept, out = train_test_split(
-            shared, test_size=held_out, stratify=[labels[index] for index in shared], random_state=0
+            several, test_size=held_out, stratify=[labels[index] for index in several], random_state=0
         )
     except ValueError as error:
         raise RequestError(f"cannot hold out {held_out} of {len(labels)} images: {error}") from error
-    alone = [index for index, label in enumerate(labels) if counts[label] == 1]
-    return sorted([*kept, *alone]), sorted(out)
+    single = [index for index, label in enumerate(labels) if counts[label] == 1]
+    return sorted([*kept, *single]), sorted(out)

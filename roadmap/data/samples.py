@@ -1,15 +1,17 @@
-"""Encoded images with labels, wherever they are stored: what a source of image files must offer."""
+"""Labelled encoded images: the interface that every source of image files implements."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from roadmap.data.sampler import stratified_split
 from roadmap.errors import RequestError
+from roadmap.schema.experiment import Data
 
 
 class Samples(Protocol):
-    """Images by number; cheap to copy into worker processes. ``read`` raises OSError where one cannot be read."""
+    """Images by index, cheap to copy into worker processes. ``read`` raises OSError if an image cannot be read."""
 
     @property
     def labels(self) -> Sequence[int]:
@@ -17,7 +19,7 @@ class Samples(Protocol):
         ...
 
     def name(self, index: int) -> str:
-        """What a person would call the image: its file, or its place in one."""
+        """The image's file, or its position in a file."""
         ...
 
     def read(self, index: int) -> bytes:
@@ -26,48 +28,68 @@ class Samples(Protocol):
 
 
 class Subset:
-    """Some of the images, numbered anew, and their classes too where ``labels`` are given."""
+    """The images at some ``indices``, optionally with other ``labels``."""
 
-    def __init__(self, whole: Samples, indices: Sequence[int], labels: Sequence[int] | None = None):
-        self.whole, self.indices = whole, indices
-        self.labels = [whole.labels[index] for index in indices] if labels is None else labels
+    def __init__(self, samples: Samples, indices: Sequence[int], labels: Sequence[int] | None = None):
+        self.samples, self.indices = samples, indices
+        self.labels = [samples.labels[index] for index in indices] if labels is None else labels
 
     def name(self, index: int) -> str:
-        return self.whole.name(self.indices[index])
+        return self.samples.name(self.indices[index])
 
     def read(self, index: int) -> bytes:
-        return self.whole.read(self.indices[index])
+        return self.samples.read(self.indices[index])
 
 
 @dataclass(frozen=True)
 class Split:
-    """What a run trains on and what it evaluates on."""
+    """The training and evaluation images of a data set."""
 
     train: Samples
     val: Samples
     num_classes: int
 
     def held_out(self, share: float) -> "Split":
-        """A ``share`` of the training images, stratified, in the place of the evaluation images; 0 changes nothing."""
+        """A stratified ``share`` of the training images becomes the evaluation images; 0 changes nothing."""
         if not share:
             return self
         kept, out = stratified_split(list(self.train.labels), share)
         return Split(Subset(self.train, kept), Subset(self.train, out), self.num_classes)
 
     def with_classes(self, count: int | None) -> "Split":
-        """``count`` of the classes, evenly spaced in their order and numbered anew; None changes nothing.
+        """Keep ``count`` evenly spaced classes and renumber them; None changes nothing.
 
-        Raises RequestError where there are fewer.
+        Raises RequestError if there are fewer.
         """
         if count is None:
             return self
         if count > self.num_classes:
-            raise RequestError(f"data.classes={count} is more than there are; choose at most {self.num_classes}")
-        numbers = {number * self.num_classes // count: number for number in range(count)}
-        train, val = (_of_classes(samples, numbers) for samples in (self.train, self.val))
+            raise RequestError(f"data.classes must be at most {self.num_classes} (got {count})")
+        new_labels = {new * self.num_classes // count: new for new in range(count)}
+        train, val = (_with_labels(samples, new_labels) for samples in (self.train, self.val))
         return Split(train, val, count)
 
 
-def _of_classes(samples: Samples, numbers: dict[int, int]) -> Subset:
-    indices = [index for index, label in enumerate(samples.labels) if label in numbers]
-    return Subset(samples, indices, [numbers[samples.labels[index]] for index in indices])
+def _with_labels(samples: Samples, new_labels: dict[int, int]) -> Subset:
+    indices = [index for index, label in enumerate(samples.labels) if label in new_labels]
+    return Subset(samples, indices, [new_labels[samples.labels[index]] for index in indices])
+
+
+def matching_files(data: Data, field: str) -> list[Path]:
+    """The files in ``data.root`` that match the pattern ``data.train_files`` or ``data.val_files``, sorted.
+
+    Raises RequestError if there is none.
+    """
+    pattern = getattr(data, field) or ""
+    files = sorted(Path(data.root or "").glob(pattern)) if pattern else []
+    if not files:
+        raise RequestError(f"no file {data.root}/{pattern}; data.{field} must be a pattern that matches files")
+    return files
+
+
+def labelled_split(train: Samples, val: Samples, data: Data) -> Split:
+    """A split with ``data.num_classes`` or the highest label + 1. Raises RequestError if a label exceeds the former."""
+    highest = max(max(train.labels), max(val.labels))
+    if data.num_classes is not None and highest >= data.num_classes:
+        raise RequestError(f"{data.root} has label {highest}, but data.num_classes={data.num_classes}")
+    return Split(train, val, data.num_classes or highest + 1)

@@ -1,7 +1,7 @@
-"""Images in WebDataset's tar shards, read by number: nothing is streamed, so nothing is read twice or left out.
+"""Images in WebDataset tar shards, read by index rather than streamed.
 
-A shard's members are found once, when the run starts; reading an image is then one seek, whatever process asks. Order
-and shares are those of every source, and as exact.
+Members are indexed once when a run starts, so any process can read any image with one seek, and shuffling is the same
+as for every other source.
 """
 
 import os
@@ -11,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from roadmap.data.samples import Split
+from roadmap.data.samples import Split, labelled_split, matching_files
 from roadmap.errors import RequestError
+from roadmap.formatting import listed
 from roadmap.schema.experiment import Data
 
 IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm")
@@ -21,18 +22,18 @@ LABEL = ".cls"
 
 @dataclass
 class TarSamples:
-    """Images by shard, offset and size in bytes; arrays, which workers share without copying."""
+    """Images by shard, offset and size in bytes, in arrays that workers share without copying."""
 
     shards: list[Path]
-    keys: np.ndarray  # of bytes
-    places: np.ndarray  # int64 (N, 3): shard, offset, size
+    names: np.ndarray  # bytes
+    locations: np.ndarray  # int64 (N, 3): shard, offset, size
     labels: list[int]
 
     def name(self, index: int) -> str:
-        return f"{self.shards[self.places[index, 0]]}:{os.fsdecode(self.keys[index])}"
+        return f"{self.shards[self.locations[index, 0]]}:{os.fsdecode(self.names[index])}"
 
     def read(self, index: int) -> bytes:
-        shard, offset, size = self.places[index].tolist()
+        shard, offset, size = self.locations[index].tolist()
         with open(self.shards[shard], "rb") as file:
             file.seek(offset)
             data = file.read(size)
@@ -42,37 +43,30 @@ class TarSamples:
 
 
 def read_shards(data: Data) -> Split:
-    """The shards that ``data.train_files`` and ``data.val_files`` name under ``data.root``.
+    """The shards in ``data.root`` that match ``data.train_files`` and ``data.val_files``.
 
     Raises RequestError for missing shards, an image without a label, and labels beyond the number of classes.
     """
-    train, val = (_indexed(data, pattern) for pattern in ("train_files", "val_files"))
-    highest = max(max(train.labels), max(val.labels))
-    if data.num_classes is not None and highest >= data.num_classes:
-        raise RequestError(f"{data.root} has label {highest}, but data.num_classes={data.num_classes}")
-    return Split(train, val, data.num_classes or highest + 1)
+    train, val = (_index(matching_files(data, field)) for field in ("train_files", "val_files"))
+    return labelled_split(train, val, data)
 
 
-def _indexed(data: Data, field: str) -> TarSamples:
-    pattern = getattr(data, field) or ""
-    shards = sorted(Path(data.root or "").glob(pattern)) if pattern else []
-    if not shards:
-        raise RequestError(f"no file {data.root}/{pattern}; data.{field} wants the pattern of the shards' names")
-    keys: list[bytes] = []
+def _index(shards: list[Path]) -> TarSamples:
+    names: list[bytes] = []
     labels: list[int] = []
-    places: list[tuple[int, int, int]] = []
+    locations: list[tuple[int, int, int]] = []
     for number, shard in enumerate(shards):
-        for key, (offset, size), label in _members(shard):
-            keys.append(os.fsencode(key))
+        for name, (offset, size), label in _members(shard):
+            names.append(os.fsencode(name))
             labels.append(label)
-            places.append((number, offset, size))
-    if not keys:
-        raise RequestError(f"{shards[0]} and the like hold no images; their names want one of {', '.join(IMAGES)}")
-    return TarSamples(shards, np.array(keys), np.array(places), labels)
+            locations.append((number, offset, size))
+    if not names:
+        raise RequestError(f"no images in {shards[0].parent}; names in its shards must end in {listed(IMAGES)}")
+    return TarSamples(shards, np.array(names), np.array(locations), labels)
 
 
 def _members(shard: Path) -> list[tuple[str, tuple[int, int], int]]:
-    """Name, place and label of each image of a shard, in its order; the parts of a sample share a key."""
+    """Name, offset and size, and label of each image of a shard, in order; the files of a sample share a key."""
     images: dict[str, tuple[str, int, int]] = {}
     labels: dict[str, int] = {}
     try:
@@ -89,5 +83,5 @@ def _members(shard: Path) -> list[tuple[str, tuple[int, int], int]]:
         raise RequestError(f"cannot read shard {shard}: {' '.join(str(error).split())}") from error
     missing = next((images[key][0] for key in images if key not in labels), None)
     if missing is not None:
-        raise RequestError(f"{shard}:{missing} has no label; WebDataset wants {LABEL} of the same name beside it")
+        raise RequestError(f"{shard}:{missing} has no label; a {LABEL} file of the same name is required")
     return [(name, (offset, size), labels[key]) for key, (name, offset, size) in images.items()]

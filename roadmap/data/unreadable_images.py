@@ -1,4 +1,4 @@
-"""The images of a run that could not be read."""
+"""The images of a run that cannot be read."""
 
 import logging
 
@@ -8,14 +8,14 @@ logger = logging.getLogger(__name__)
 
 
 class UnreadableImages:
-    """Names and reasons in ``found``; one more than ``limit`` is a WorkError."""
+    """Collects the names and reasons of unreadable images in ``found``; more than ``limit`` raise WorkError."""
 
     def __init__(self, limit: int):
         self.limit = limit
         self.found: dict[str, str] = {}
 
     def note(self, name: str, reason: str) -> None:
-        """Count an image, and say so the first time. Raises WorkError where it is one too many."""
+        """Record an image, with a warning the first time. Raises WorkError beyond the limit."""
         if name in self.found:
             return
         self.found[name] = reason
@@ -23,7 +23,7 @@ class UnreadableImages:
         logger.warning(f"cannot read image {name}: {reason}; continuing without it")
 
     def merge(self, found: dict[str, str]) -> None:
-        """Take over what other processes found, or a checkpoint holds."""
+        """Add the images that other processes, or a checkpoint, recorded. Raises WorkError beyond the limit."""
         self.found |= found
         if found:
             self._check(next(reversed(found)))
@@ -33,5 +33,5 @@ class UnreadableImages:
             others = f", after {len(self.found) - 1} others," if len(self.found) > 1 else ""
             raise WorkError(
                 f"cannot read image {name}{others}: {self.found[name]}; "
-                f"mend or remove it, or allow more than data.max_corrupt={self.limit}"
+                f"repair or remove it, or raise data.max_corrupt (now {self.limit})"
             )

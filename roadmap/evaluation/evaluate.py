@@ -82,7 +82,7 @@ def _evaluate_part(
     tasks: Sequence[EvaluationTask],
     records: list[EvaluationRecord],
 ) -> list[Record]:
-    """Return each network's row for a part; write predictions, and add a whole set's class accuracies to the records."""
+    """Return each network's row for a part; also write predictions, and a whole set's class accuracies."""
     world = evaluator.world
     with world.together():
         loader = part.open()

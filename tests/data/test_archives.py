@@ -59,7 +59,7 @@ def shards(photo_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 @pytest.mark.parametrize("source", ["parquet", "webdataset"])
-def test_the_same_images_with_the_same_labels(source: str, photo_folder: Path, request: pytest.FixtureRequest) -> None:
+def test_archives_equal_class_folders(source: str, photo_folder: Path, request: pytest.FixtureRequest) -> None:
     opened = loaders(source, request.getfixturevalue({"webdataset": "shards"}.get(source, source)))
     folder = loaders("imagefolder", photo_folder)
     assert (opened.train_images, opened.val_images, opened.num_classes) == (24, 10, 2)
@@ -72,7 +72,7 @@ def test_the_same_images_with_the_same_labels(source: str, photo_folder: Path, r
 
 @pytest.mark.parametrize("source", ["parquet", "webdataset"])
 @pytest.mark.parametrize("workers", [0, 2])
-def test_every_training_image_once_over_ranks_and_workers(
+def test_each_image_occurs_once_over_ranks_and_workers(
     source: str, workers: int, request: pytest.FixtureRequest
 ) -> None:
     """Told apart by their pixels, cropped not at all; and the same order with any number of workers and processes."""
@@ -92,14 +92,14 @@ def test_every_training_image_once_over_ranks_and_workers(
     assert together[0] == [image for start in range(0, 24, 6) for image in alone[start : start + 3]]
 
 
-def test_a_share_of_a_parquet_file_can_be_held_out(parquet: Path) -> None:
+def test_parquet_holdout_is_stratified(parquet: Path) -> None:
     held = loaders("parquet", parquet, "data.holdout=0.25")
     assert (held.train_images, held.val_images) == (18, 6)
     labels = torch.cat([labels for _, labels in held.val.batches()])
     assert torch.bincount(labels).tolist() == [3, 3]
 
 
-def test_a_damaged_image_in_a_shard_is_named_by_shard_and_key(shards: Path, tmp_path: Path) -> None:
+def test_damaged_image_in_a_shard_is_named(shards: Path, tmp_path: Path) -> None:
     for file in shards.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
     victim = tmp_path / "photos-train-0001.tar"
@@ -119,15 +119,15 @@ def test_a_damaged_image_in_a_shard_is_named_by_shard_and_key(shards: Path, tmp_
         (
             "webdataset",
             ["data.train_files=none-*.tar"],
-            r"no file .*/none-\*\.tar; data\.train_files wants the pattern",
+            r"no file .*/none-\*\.tar; data\.train_files must be a pattern",
         ),
-        ("parquet", ["data.val_files=none"], r"no file .*/none; data\.val_files wants the pattern"),
+        ("parquet", ["data.val_files=none"], r"no file .*/none; data\.val_files must be a pattern"),
         ("parquet", ["data.label_column=cls"], r"no column 'cls'; set data\.label_column to one of image, label"),
         ("webdataset", ["data.num_classes=1"], r"has label 1, but data\.num_classes=1"),
         ("parquet", ["data.num_classes=1"], r"has label 1, but data\.num_classes=1"),
     ],
 )
-def test_what_does_not_fit_gets_one_sentence(
+def test_inconsistent_archives_are_refused(
     source: str, overrides: list[str], message: str, request: pytest.FixtureRequest
 ) -> None:
     with pytest.raises(RequestError, match=message):
@@ -143,16 +143,16 @@ def tar_of(file: Path, **members: bytes) -> Path:
     return file
 
 
-def test_an_image_without_a_label_and_a_shard_cut_short(tmp_path: Path) -> None:
+def test_missing_labels_and_truncated_shards_are_refused(tmp_path: Path) -> None:
     shard = tar_of(tmp_path / "x-train.tar", a__jpg=b"1" * 600, a__cls=b"0", b__jpg=b"2")
-    with pytest.raises(RequestError, match=r"x-train\.tar:b\.jpg has no label; WebDataset wants \.cls"):
+    with pytest.raises(RequestError, match=r"x-train\.tar:b\.jpg has no label; a \.cls file"):
         loaders("webdataset", tmp_path)
     shard.write_bytes(shard.read_bytes()[:700])
     with pytest.raises(RequestError, match=r"cannot read shard .*x-train\.tar: unexpected end of data"):
         loaders("webdataset", tmp_path)
 
 
-def test_a_parquet_file_that_is_none(tmp_path: Path) -> None:
+def test_invalid_parquet_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     for name in ("train", "validation"):
         (tmp_path / "data" / f"{name}-0.parquet").write_bytes(b"nothing of the kind")
@@ -160,7 +160,7 @@ def test_a_parquet_file_that_is_none(tmp_path: Path) -> None:
         loaders("parquet", tmp_path)
 
 
-def test_worker_processes_share_names_without_copying_them(photo_folder: Path) -> None:
+def test_file_names_are_one_array(photo_folder: Path) -> None:
     files = read_folder(compose(["data=imagefolder", f"data.root={photo_folder}"]).experiment().data).train
     assert files.files.dtype.kind == "S"  # type: ignore[attr-defined]
     assert Path(files.name(0)).is_file()

@@ -35,14 +35,14 @@ def photos(count: int, size: int = 48) -> Tensor:
     return torch.stack([PHOTO[:, top : top + size, left : left + size] for top, left in places])
 
 
-def test_everything_off_leaves_images_alone() -> None:
+def test_no_augmentation_changes_nothing() -> None:
     assert torch.equal(BatchAugment(OFF, 48)(photos(8)), photos(8))
     images, labels = torch.randn(4, 3, 8, 8), torch.arange(4)
     assert all(a is b for a, b in zip(mixer(OFF, 10)(images, labels), (images, labels), strict=True))
 
 
 @pytest.mark.parametrize(("height", "width"), [(32, 32), (48, 30)])
-def test_crop_boxes_are_distributed_as_torchvisions(height: int, width: int) -> None:
+def test_crop_boxes_are_distributed_as_in_torchvision(height: int, width: int) -> None:
     torch.manual_seed(0)
     count, crop = 4000, v2.RandomResizedCrop(32, ENHANCED.crop_scale, ENHANCED.crop_aspect)
     boxes = random_boxes(count, height, width, ENHANCED.crop_scale, ENHANCED.crop_aspect)
@@ -64,7 +64,7 @@ def test_crop_boxes_are_distributed_as_torchvisions(height: int, width: int) -> 
         assert a.std() == pytest.approx(b.std(), rel=0.08)
 
 
-def test_a_crop_is_torchvisions_resized_crop(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_crop_equals_torchvisions_resized_crop(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same boxes through torchvision's function, enlarged so that neither smooths first."""
     torch.manual_seed(0)
     images = photos(16, size=32)
@@ -79,7 +79,7 @@ def test_a_crop_is_torchvisions_resized_crop(monkeypatch: pytest.MonkeyPatch) ->
         assert (ours[index][inside].int() - theirs[inside].int()).abs().max() <= 1
 
 
-def test_flips_mirror_the_whole_image_half_of_the_time() -> None:
+def test_half_of_the_images_are_flipped() -> None:
     torch.manual_seed(0)
     images = photos(400, size=16)
     flipped = BatchAugment(OFF.replace(horizontal_flip=0.5), 16)(images)
@@ -89,7 +89,7 @@ def test_flips_mirror_the_whole_image_half_of_the_time() -> None:
     assert mirrored.float().mean().item() == pytest.approx(0.5, abs=0.1)
 
 
-def test_randaugment_draws_every_op_and_its_strength_from_the_normal(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_randaugment_draws_all_operations_with_normal_strengths(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     drawn: list[tuple[str, float]] = []
     monkeypatch.setattr(
@@ -114,7 +114,9 @@ def test_randaugment_draws_every_op_and_its_strength_from_the_normal(monkeypatch
 
 
 @pytest.mark.parametrize("probability", [0.0, 0.5, 1.0])
-def test_randaugment_carries_out_an_op_as_often_as_asked(probability: float, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_randaugment_applies_operations_with_probability(
+    probability: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     torch.manual_seed(0)
     drawn: list[str] = []
     monkeypatch.setattr(RandAugment, "apply", lambda self, images, name, _: drawn.append(name) or images)
@@ -127,7 +129,7 @@ def test_randaugment_carries_out_an_op_as_often_as_asked(probability: float, mon
     assert len(drawn) == pytest.approx(2000 * probability, abs=110)  # five standard deviations
 
 
-def test_batches_get_two_ops_an_image_in_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_image_gets_two_operations_in_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
     monkeypatch.setattr(RandAugment, "forward", lambda self, images: sizes.append(len(images)) or images)
     augment = BatchAugment(ENHANCED, 16)
@@ -138,7 +140,7 @@ def test_batches_get_two_ops_an_image_in_groups(monkeypatch: pytest.MonkeyPatch)
         assert len(sizes) == 16, "calls do not grow with the batch"
 
 
-def test_same_seed_same_images_other_seed_others() -> None:
+def test_seed_determines_the_augmented_images() -> None:
     def augmented(seed: int) -> Tensor:
         torch.manual_seed(seed)
         return BatchAugment(ENHANCED, 32)(photos(32))
@@ -149,7 +151,7 @@ def test_same_seed_same_images_other_seed_others() -> None:
     assert augmented(0).shape == (32, 3, 32, 32)
 
 
-def test_erasing_is_torchvisions_in_frequency_area_and_noise() -> None:
+def test_random_erasing_is_distributed_as_in_torchvision() -> None:
     torch.manual_seed(0)
     images = torch.full((4000, 3, 32, 32), 9.0)
     ours = RandomErasing(0.25)(images.clone())
@@ -168,7 +170,7 @@ def test_erasing_is_torchvisions_in_frequency_area_and_noise() -> None:
 
 
 @pytest.mark.parametrize("size", [1, 2, 64])
-def test_mixes_take_turns_and_labels_stay_distributions(size: int) -> None:
+def test_mixup_and_cutmix_alternate_and_targets_sum_to_one(size: int) -> None:
     torch.manual_seed(0)
     mix = mixer(ENHANCED, 10)
     images, labels = torch.randn(size, 3, 16, 16), torch.randint(0, 10, (size,))
@@ -182,7 +184,7 @@ def test_mixes_take_turns_and_labels_stay_distributions(size: int) -> None:
         assert cut == pytest.approx(100, abs=35)
 
 
-def test_digits_survive_every_augmentation_of_their_recipe() -> None:
+def test_augmented_digits_are_not_degenerate() -> None:
     """Nothing degenerate: no NaN, and images that still differ from each other."""
     torch.manual_seed(0)
     out = BatchAugment(compose(["recipe=enhanced", "data=digits"]).recipe.augment, 32)(DIGITS[:256])

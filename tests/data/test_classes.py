@@ -61,7 +61,7 @@ def grey_level(content: bytes) -> int:
 @pytest.mark.parametrize(
     ("classes", "kept"), [(2, [0, 3]), (3, [0, 2, 4]), (5, [0, 1, 2, 4, 5]), (7, [0, 1, 2, 3, 4, 5, 6])]
 )
-def test_classes_are_evenly_spaced_and_numbered_anew(
+def test_selected_classes_are_evenly_spaced_and_renumbered(
     source: str, classes: int, kept: list[int], roots: dict[str, Path]
 ) -> None:
     chosen = split(source, roots[source], f"data.classes={classes}")
@@ -73,21 +73,21 @@ def test_classes_are_evenly_spaced_and_numbered_anew(
 
 
 @pytest.mark.parametrize("source", ["imagefolder", "parquet", "webdataset"])
-def test_a_holdout_is_taken_of_the_chosen_classes(source: str, roots: dict[str, Path]) -> None:
+def test_holdout_uses_the_selected_classes(source: str, roots: dict[str, Path]) -> None:
     chosen = split(source, roots[source], "data.classes=3", "data.holdout=0.5")
     assert sorted(chosen.train.labels) == sorted(chosen.val.labels) == [0, 0, 0, 1, 1, 1, 2, 2, 2]
     names = [{samples.name(index) for index in range(9)} for samples in (chosen.train, chosen.val)]
     assert not names[0] & names[1]
 
 
-def test_more_classes_than_there_are(roots: dict[str, Path]) -> None:
-    with pytest.raises(RequestError, match=r"data\.classes=8 is more than there are; choose at most 7"):
+def test_impossible_class_counts_are_refused(roots: dict[str, Path]) -> None:
+    with pytest.raises(RequestError, match=r"data\.classes must be at most 7 \(got 8\)"):
         split("imagefolder", roots["imagefolder"], "data.classes=8")
     with pytest.raises(RequestError, match=r"data\.classes must be at least 2 \(got 1\)"):
         split("imagefolder", roots["imagefolder"], "data.classes=1")
 
 
-def test_classes_define_a_run_only_where_they_are_chosen(roots: dict[str, Path]) -> None:
+def test_class_selection_changes_the_run_id(roots: dict[str, Path]) -> None:
     request = ["data=imagefolder", f"data.root={roots['imagefolder']}"]
     every, some = compose(request).experiment(), compose([*request, "data.classes=3"]).experiment()
     assert "classes" not in every.definition["data"]
@@ -95,12 +95,12 @@ def test_classes_define_a_run_only_where_they_are_chosen(roots: dict[str, Path])
     assert every.run_id != some.run_id
 
 
-def test_a_run_on_some_classes_of_a_folder_without_val(roots: dict[str, Path], tmp_path: Path) -> None:
+def test_run_on_some_classes_without_val(roots: dict[str, Path], tmp_path: Path) -> None:
     root = tmp_path / "images"
     root.mkdir()
     (root / "train").symlink_to(roots["imagefolder"] / "train")
     request = ["data=imagefolder", f"data.root={root}", "epochs=1", "batch_size=4", "image_size=32", "num_workers=0"]
-    with pytest.raises(RequestError, match=r"no folder \S+/val; .* \(or train/ alone and data\.holdout=0\.1\)"):
+    with pytest.raises(RequestError, match=r"no folder \S+/val; .* \(or train/ only, with data\.holdout=0\.1\)"):
         execute(compose([*request, f"runs_dir={tmp_path / 'runs'}"]))
     request += ["data.classes=4", "data.holdout=0.25", "step=separate_downsampling"]
     summary, folder = execute(compose([*request, f"runs_dir={tmp_path / 'runs'}"]))
@@ -109,7 +109,7 @@ def test_a_run_on_some_classes_of_a_folder_without_val(roots: dict[str, Path], t
     assert network["head.bias"].shape == (4,)
 
 
-def test_imagenets_hundred_classes_are_every_tenth() -> None:
+def test_imagenet100_has_every_tenth_class() -> None:
     data = compose(["data=imagenet100", "data.root=x"]).experiment().data
     assert (data.source, data.num_classes, data.classes) == ("folder", 1000, 100)
 
@@ -125,7 +125,7 @@ def test_imagenet_22k_holds_out_a_share() -> None:
     assert (data.source, data.num_classes, data.holdout) == ("folder", 21841, 0.005)
 
 
-def test_the_only_image_of_a_class_is_trained_on() -> None:
+def test_only_image_of_a_class_is_kept_for_training() -> None:
     labels = [0] * 10 + [1] + [2] * 10
     kept, out = stratified_split(labels, 0.2)
     assert 10 in kept

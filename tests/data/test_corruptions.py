@@ -1,4 +1,4 @@
-"""The corruptions against slower second implementations of their published definitions, on real images."""
+"""The corruptions, compared with slower reimplementations of their published definitions on real images."""
 
 import colorsys
 import io
@@ -12,10 +12,11 @@ from PIL import Image
 from scipy import ndimage
 from sklearn.datasets import load_sample_image
 
-from roadmap.data.corruptions.filters import CONSTANTS, in_motion, zoomed
-from roadmap.data.corruptions.weather import Corrupting, corrupt, plasma
+from roadmap.data.corruptions.filters import constants, directional_blur, zoom_in
+from roadmap.data.corruptions.weather import Corruption, corrupt, plasma
 from roadmap.errors import RequestError
 from roadmap.schema.corruptions import CORRUPTIONS, SYNTHETIC_FROST, WITHOUT_PHOTOGRAPHS, Corruptions
+from tests.data.published_corruptions import CIFAR10_C, IMAGENET_C
 
 EVERY = (*CORRUPTIONS, SYNTHETIC_FROST)
 NOT_DRAWN = ("defocus_blur", "zoom_blur", "brightness", "contrast", "pixelate", "jpeg_compression")
@@ -31,8 +32,8 @@ BOTH = pytest.mark.parametrize("image", [SMALL, LARGE], ids=["32", "224"])
 
 
 def published(name: str, severity: int, image: np.ndarray):
-    """The constants of the two sizes that there are published constants for."""
-    return CONSTANTS[name][{224: 0, 32: 1}[len(image)]][severity - 1]
+    """The published constants for an image's size."""
+    return {224: IMAGENET_C, 32: CIFAR10_C}[len(image)][name][severity - 1]
 
 
 def to_pixels(values: np.ndarray) -> np.ndarray:
@@ -47,7 +48,7 @@ def assert_alike(ours: np.ndarray, theirs: np.ndarray, most: int = 1, mean: floa
 
 @pytest.fixture(scope="module")
 def frost_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Two photographs in the place of the published five, one of them smaller than the images it is laid over."""
+    """Two photographs instead of the published five, one of them smaller than the largest image."""
     folder = tmp_path_factory.mktemp("frost")
     for name, size in (("a.png", 100), ("b.jpg", 300)):
         cv2.imwrite(str(folder / name), cv2.resize(load_sample_image("china.jpg"), (size, size)))
@@ -55,7 +56,7 @@ def frost_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_every_corruption_is_its_seeds_at_any_size(name: str, frost_folder: str) -> None:
+def test_seed_determines_every_corruption_at_any_size(name: str, frost_folder: str) -> None:
     for image in (photo(8, 8), photo(32, 32), photo(40, 64), photo(150, 100)):
         before = image.copy()
         for severity in (1, 5):
@@ -70,16 +71,25 @@ def test_every_corruption_is_its_seeds_at_any_size(name: str, frost_folder: str)
     assert drawn == (name not in NOT_DRAWN)
 
 
-def test_an_image_takes_the_constants_of_the_nearer_size() -> None:
-    for side, reference in ((84, 1), (85, 0), (64, 1), (299, 0)):
+@BOTH
+def test_constants_equal_the_published_ones(image: np.ndarray) -> None:
+    for name in CORRUPTIONS:
+        lengths = len(image) if name == "elastic_transform" else 1
+        for severity in range(1, 6):
+            expected = np.atleast_1d(published(name, severity, image))
+            assert lengths * np.array(constants(name, severity, image)) == pytest.approx(expected)
+
+
+def test_image_uses_the_constants_of_the_nearer_size() -> None:
+    for side, reference in ((84, CIFAR10_C), (85, IMAGENET_C), (64, CIFAR10_C), (299, IMAGENET_C)):
         image = np.full((side, 2 * side, 3), 128, np.uint8)
         noise = corrupt(image, "gaussian_noise", 3, np.random.default_rng(0)).astype(float) / 255
-        assert noise.std() == pytest.approx(CONSTANTS["gaussian_noise"][reference][2], rel=0.05)
+        assert noise.std() == pytest.approx(reference["gaussian_noise"][2], rel=0.05)
 
 
-def test_each_image_has_random_numbers_of_its_own() -> None:
-    first = Corrupting(Corruptions(), "gaussian_noise", 3)
-    again, seeded = Corrupting(Corruptions(), "gaussian_noise", 3), Corrupting(Corruptions(seed=1), "gaussian_noise", 3)
+def test_each_image_has_its_own_random_numbers() -> None:
+    first = Corruption(Corruptions(), "gaussian_noise", 3)
+    again, seeded = Corruption(Corruptions(), "gaussian_noise", 3), Corruption(Corruptions(seed=1), "gaussian_noise", 3)
     assert np.array_equal(first(SMALL, 5), again(SMALL, 5))
     assert not np.array_equal(first(SMALL, 5), first(SMALL, 6))
     assert not np.array_equal(first(SMALL, 5), seeded(SMALL, 5))
@@ -146,7 +156,7 @@ def test_glass_blur_moves_pixels_one_after_another(image: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("degrees", [-45, -120, 0, 33.3])
-def test_motion_is_half_a_gaussian_along_a_line(degrees: float) -> None:
+def test_directional_blur_is_half_a_gaussian(degrees: float) -> None:
     values, radius, deviation = photo(40, 60).astype(np.float32), 10, 3
     weights = np.exp(-(np.arange(21) ** 2) / (2 * deviation**2))
     theirs = np.zeros_like(values)
@@ -155,14 +165,14 @@ def test_motion_is_half_a_gaussian_along_a_line(degrees: float) -> None:
         x = math.ceil(step * math.cos(math.radians(degrees)) - 0.5)
         y = math.ceil(step * math.sin(math.radians(degrees)) - 0.5)
         theirs += weight * padded[21 + y : 61 + y, 21 + x : 81 + x]
-    np.testing.assert_allclose(in_motion(values, radius, deviation, degrees), theirs, atol=0.01)
+    np.testing.assert_allclose(directional_blur(values, radius, deviation, degrees), theirs, atol=0.01)
 
 
 @BOTH
 @pytest.mark.parametrize("severity", [1, 3])
-def test_elastic_transform_is_an_affine_and_a_smooth_one(image: np.ndarray, severity: int) -> None:
+def test_elastic_transform_equals_scipys(image: np.ndarray, severity: int) -> None:
     side, draws = len(image), np.random.default_rng(0)
-    strength, smoothness, move = (side * share for share in published("elastic_transform", severity, image))
+    strength, smoothness, move = published("elastic_transform", severity, image)
     centre, reach = side // 2, side // 3
     corners = np.float32([[centre + reach] * 2, [centre + reach, centre - reach], [centre - reach] * 2])
     moved = corners + draws.uniform(-move, move, (3, 2)).astype(np.float32)
@@ -187,7 +197,7 @@ def test_elastic_transform_is_an_affine_and_a_smooth_one(image: np.ndarray, seve
 
 @BOTH
 @pytest.mark.parametrize("severity", [1, 5])
-def test_brightness_and_contrast(image: np.ndarray, severity: int) -> None:
+def test_brightness_and_contrast_equal_hsv_definitions(image: np.ndarray, severity: int) -> None:
     hsv = np.apply_along_axis(lambda pixel: colorsys.rgb_to_hsv(*pixel), 2, image / 255)
     hsv[..., 2] = np.clip(hsv[..., 2] + published("brightness", severity, image), 0, 1)
     brighter = np.apply_along_axis(lambda pixel: colorsys.hsv_to_rgb(*pixel), 2, hsv)
@@ -202,7 +212,7 @@ def test_brightness_and_contrast(image: np.ndarray, severity: int) -> None:
 
 @BOTH
 @pytest.mark.parametrize("severity", [1, 5])
-def test_pixelate_and_jpeg_are_pillows(image: np.ndarray, severity: int) -> None:
+def test_pixelate_and_jpeg_equal_pillows(image: np.ndarray, severity: int) -> None:
     side = len(image)
     small = int(side * published("pixelate", severity, image))
     boxes = Image.fromarray(image).resize((small, small), Image.Resampling.BOX)
@@ -214,7 +224,7 @@ def test_pixelate_and_jpeg_are_pillows(image: np.ndarray, severity: int) -> None
     assert_alike(corrupt(image, "jpeg_compression", severity, np.random.default_rng(0)), theirs)
 
 
-def test_clouds_are_made_by_diamonds_and_squares() -> None:
+def test_plasma_equals_the_diamond_square_algorithm() -> None:
     size, fading = 16, 2.5
     draws, heights = np.random.default_rng(0), np.zeros((size, size))
     step, noise = size, 100.0
@@ -236,8 +246,8 @@ def test_clouds_are_made_by_diamonds_and_squares() -> None:
     np.testing.assert_allclose(plasma(size, fading, np.random.default_rng(0)), heights / heights.max(), atol=1e-6)
 
 
-def test_fog_keeps_to_its_formula() -> None:
-    thickness, fading = CONSTANTS["fog"][1][2]
+def test_fog_equals_its_formula() -> None:
+    thickness, fading = CIFAR10_C["fog"][2]
     clouds = plasma(32, fading, np.random.default_rng(0))[..., None]
     values = SMALL / 255
     theirs = (values + thickness * clouds) * values.max() / (values.max() + thickness)
@@ -255,22 +265,22 @@ def enlarged_middle(values: np.ndarray, zoom: float) -> np.ndarray:
 
 
 @pytest.mark.parametrize("zoom", [1, 1.25, 1.75, 2.5, 3, 4.5])
-def test_zoomed_is_scipys(zoom: float) -> None:
+def test_zoom_in_equals_scipys_zoom(zoom: float) -> None:
     for side in (32, 50, 224):
         values = photo(side, side).astype(np.float32) / 255
         # OpenCV's positions are thirty-seconds of a pixel
-        np.testing.assert_allclose(zoomed(values, zoom), enlarged_middle(values, zoom), atol=0.02)
+        np.testing.assert_allclose(zoom_in(values, zoom), enlarged_middle(values, zoom), atol=0.02)
 
 
 @BOTH
 @pytest.mark.parametrize("severity", [2, 5])
-def test_snow_falls_twice_over_a_whitened_image(image: np.ndarray, severity: int) -> None:
+def test_snow_equals_its_definition(image: np.ndarray, severity: int) -> None:
     mean, deviation, zoom, least, radius, spread, kept = published("snow", severity, image)
     draws, values = np.random.default_rng(0), image / 255
     flakes = mean + deviation * draws.standard_normal(image.shape[:2], np.float32)[..., None]
     flakes = enlarged_middle(flakes, zoom)[..., 0]
     flakes[flakes < least] = 0
-    falling = in_motion(to_pixels(flakes).astype(np.float32), radius, spread, draws.uniform(-135, -45)).round()[
+    falling = directional_blur(to_pixels(flakes).astype(np.float32), radius, spread, draws.uniform(-135, -45)).round()[
         ..., None
     ]
     whitened = np.maximum(values, (values @ [0.299, 0.587, 0.114])[..., None] * 1.5 + 0.5)
@@ -281,23 +291,23 @@ def test_snow_falls_twice_over_a_whitened_image(image: np.ndarray, severity: int
 
 
 @BOTH
-def test_frost_is_the_published_mixture_of_photographs(image: np.ndarray, tmp_path: Path) -> None:
+def test_frost_mixes_in_photographs_with_published_weights(image: np.ndarray, tmp_path: Path) -> None:
     Image.new("RGB", (400, 300), (200, 100, 40)).save(tmp_path / "plain.png")
     kept, strength = published("frost", 4, image)
     theirs = np.clip(kept * image.astype(float) + strength * np.array([200, 100, 40]), 0, 255).astype(np.uint8)
     assert_alike(corrupt(image, "frost", 4, np.random.default_rng(0), str(tmp_path)), theirs)
 
 
-def test_frost_without_photographs_is_refused_or_called_by_another_name(tmp_path: Path) -> None:
+def test_frost_requires_photographs(tmp_path: Path) -> None:
     assert "frost" not in WITHOUT_PHOTOGRAPHS
     assert len(WITHOUT_PHOTOGRAPHS) == 15
     with pytest.raises(RequestError, match=r"set frost=FOLDER, or choose frost_synthetic"):
         Corruptions(names=("fog", "frost"))
-    with pytest.raises(RequestError, match=r"frost=\S+ holds no photographs"):
-        Corrupting(Corruptions(names=("frost",), frost=str(tmp_path)), "frost", 1)
+    with pytest.raises(RequestError, match=r"frost=\S+ contains no photographs"):
+        Corruption(Corruptions(names=("frost",), frost=str(tmp_path)), "frost", 1)
     (tmp_path / "broken.jpg").write_bytes(b"no image")
     with pytest.raises(RequestError, match=r"cannot read \S+broken\.jpg"):
-        Corrupting(Corruptions(names=("frost",), frost=str(tmp_path)), "frost", 1)
+        Corruption(Corruptions(names=("frost",), frost=str(tmp_path)), "frost", 1)
 
 
 @pytest.mark.parametrize(
@@ -309,6 +319,6 @@ def test_frost_without_photographs_is_refused_or_called_by_another_name(tmp_path
         ({"severities": (1.5,)}, r"corruptions.severities\[0\] must be an integer"),
     ],
 )
-def test_a_wrong_request_is_one_sentence(request_: dict, words: str) -> None:
+def test_invalid_corruption_requests_are_refused(request_: dict, words: str) -> None:
     with pytest.raises(RequestError, match=words):
         Corruptions.from_mapping(request_)

@@ -14,7 +14,7 @@ from torchvision.transforms.v2 import functional as F
 
 from roadmap.config.compose import compose
 from roadmap.data.augment import TRIES, RandAugment
-from roadmap.data.image import EvaluationImage, TrainingImage, UndecodableError, crop_box, decode
+from roadmap.data.image import EvalImageTransform, TrainImageTransform, UndecodableError, crop_box, decode
 from roadmap.data.randaugment import OPERATIONS, ArrayRandAugment
 
 ENHANCED = compose(["recipe=enhanced", "data=imagenet", "data.root=x", "regime=tiny"]).recipe.augment
@@ -42,7 +42,7 @@ TOLERANCES = {
 @pytest.mark.parametrize("operation", list(OPERATIONS))
 @pytest.mark.parametrize("strength", [3, 30, 90, 100])
 @pytest.mark.parametrize("sign", [1, -1])
-def test_each_operation_is_torchvisions(photo: str, operation: str, strength: int, sign: int) -> None:
+def test_each_operation_equals_torchvisions(photo: str, operation: str, strength: int, sign: int) -> None:
     # not of the full range of greys, or AutoContrast would have nothing to do
     image = PHOTOS[photo].crop((100, 50, 324, 250)).point(lambda value: 20 + value * 0.8)
     table, signed = RandAugment._AUGMENTATION_SPACE[operation]
@@ -65,12 +65,12 @@ def test_each_operation_is_torchvisions(photo: str, operation: str, strength: in
         assert (ours != np.array(image)).any(), "it does something"
 
 
-def test_every_operation_of_torchvision_has_ours() -> None:
+def test_all_of_torchvisions_operations_exist() -> None:
     assert list(OPERATIONS) == list(RandAugment._AUGMENTATION_SPACE)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (2, 3), (1, 40)])
-def test_operations_on_images_of_a_few_pixels(shape: tuple[int, int]) -> None:
+def test_operations_accept_tiny_images(shape: tuple[int, int]) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
     for name, operation in OPERATIONS.items():
         table, _ = RandAugment._AUGMENTATION_SPACE[name]
@@ -79,13 +79,13 @@ def test_operations_on_images_of_a_few_pixels(shape: tuple[int, int]) -> None:
         assert (result.shape, result.dtype) == (pixels.shape, pixels.dtype), name
 
 
-def test_constant_images_stay_as_they_are_where_torchvision_leaves_them() -> None:
+def test_constant_images_are_unchanged_as_in_torchvision() -> None:
     grey = np.full((20, 20, 3), 77, np.uint8)
     for name in ("AutoContrast", "Equalize"):
         assert np.array_equal(OPERATIONS[name](grey, 0.0), grey)
 
 
-def test_operations_and_strengths_are_drawn_as_often_as_torchvisions(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_operations_and_strengths_are_distributed_as_defined(monkeypatch: pytest.MonkeyPatch) -> None:
     """Which operation, how strong and with which sign, over 6,000 draws."""
     drawn: list[tuple[str, float]] = []
     assert ENHANCED.randaugment is not None
@@ -127,11 +127,11 @@ def boxes(images: list[np.ndarray]) -> np.ndarray:
     return np.array(rows)
 
 
-def test_crops_and_flips_are_distributed_as_torchvisions() -> None:
+def test_crops_and_flips_are_distributed_as_in_torchvision() -> None:
     """Where, how large, which aspect and mirrored how often: two-sample tests over 1,500 crops of each."""
     recipe = ENHANCED.replace(randaugment=None)
     data, image = encoded(coordinates(), "PNG"), coordinates()
-    ours = TrainingImage(recipe, 64)
+    ours = TrainImageTransform(recipe, 64)
     bicubic = v2.InterpolationMode.BICUBIC
     theirs = v2.Compose([v2.RandomResizedCrop(64, interpolation=bicubic), v2.RandomHorizontalFlip()])
     torch.manual_seed(0)
@@ -144,20 +144,20 @@ def test_crops_and_flips_are_distributed_as_torchvisions() -> None:
     assert ks_2samp(aspect(drawn), aspect(wanted)).pvalue > 0.001
     assert drawn[:, 4].mean() == pytest.approx(0.5, abs=0.05)
     # the test can fail: crops of a quarter at least are others
-    narrower = TrainingImage(recipe.replace(crop_scale=(0.25, 1.0)), 64)
+    narrower = TrainImageTransform(recipe.replace(crop_scale=(0.25, 1.0)), 64)
     other = boxes([narrower(data).permute(1, 2, 0).numpy() for _ in range(500)])
     assert ks_2samp(area(other), area(wanted)).pvalue < 1e-6
 
 
 @pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
-def test_a_crop_is_resampled_as_pillow_would(interpolation: str) -> None:
+def test_crops_are_resized_as_by_pillow(interpolation: str) -> None:
     recipe = ENHANCED.replace(randaugment=None, interpolation=interpolation)
     for photo in PHOTOS.values():
         data = encoded(photo, quality=90)
         image = Image.open(io.BytesIO(data)).convert("RGB")
         for seed in range(10):
             torch.manual_seed(seed)
-            ours = TrainingImage(recipe, 96)(data)
+            ours = TrainImageTransform(recipe, 96)(data)
             torch.manual_seed(seed)
             flip, *draws = torch.rand(3 + 2 * TRIES).tolist()
             top, left, height, width = crop_box(image.height, image.width, recipe, draws)
@@ -167,7 +167,7 @@ def test_a_crop_is_resampled_as_pillow_would(interpolation: str) -> None:
 
 
 @pytest.mark.parametrize("size", [(1000, 20), (20, 1000), (3, 1), (200, 100)])
-def test_an_image_too_narrow_for_a_crop_gives_torchvisions_centre(size: tuple[int, int]) -> None:
+def test_narrow_images_give_torchvisions_centre_crop(size: tuple[int, int]) -> None:
     height, width = size
     recipe = ENHANCED.replace(crop_scale=(0.9, 1.0))
     draws = torch.rand(2 + 2 * TRIES, generator=torch.Generator().manual_seed(0)).tolist()
@@ -177,11 +177,11 @@ def test_an_image_too_narrow_for_a_crop_gives_torchvisions_centre(size: tuple[in
 
 
 @pytest.mark.parametrize("size", [(500, 375), (375, 500), (224, 224), (60, 300), (333, 257)])
-def test_evaluation_is_torchvisions(size: tuple[int, int]) -> None:
+def test_eval_transform_equals_torchvisions(size: tuple[int, int]) -> None:
     data = encoded(PHOTOS["flower"].resize(size), quality=95)
     reference = v2.Compose([v2.Resize(256, v2.InterpolationMode.BICUBIC), v2.CenterCrop(224), v2.PILToTensor()])
     wanted = reference(Image.open(io.BytesIO(data)).convert("RGB"))
-    ours = EvaluationImage(224, 0.875, "bicubic")(data)
+    ours = EvalImageTransform(224, 0.875, "bicubic")(data)
     assert ours.shape == wanted.shape == (3, 224, 224)
     difference = (ours.int() - wanted.int()).abs()
     # both passes of the resampling are rounded
@@ -189,8 +189,8 @@ def test_evaluation_is_torchvisions(size: tuple[int, int]) -> None:
     assert difference.float().mean() < 0.05
 
 
-def test_a_seed_gives_an_image_and_another_seed_another() -> None:
-    transform, data = TrainingImage(ENHANCED, 64), encoded(PHOTOS["china"])
+def test_seed_determines_the_training_image() -> None:
+    transform, data = TrainImageTransform(ENHANCED, 64), encoded(PHOTOS["china"])
 
     def drawn(seed: int) -> torch.Tensor:
         torch.default_generator.manual_seed(seed)
@@ -228,15 +228,15 @@ ROTATED[0x0112] = 6
     ],
     ids=lambda data: f"{len(data)} bytes",
 )
-def test_files_of_every_kind_are_what_pillow_reads(data: bytes) -> None:
+def test_decoding_equals_pillows_for_all_formats(data: bytes) -> None:
     wanted = np.array(Image.open(io.BytesIO(data)).convert("RGB"))
     assert np.array_equal(decode(data), wanted)
-    assert TrainingImage(ENHANCED, 32)(data).shape == (3, 32, 32)
-    assert EvaluationImage(32, 0.875, "bicubic")(data).shape == (3, 32, 32)
+    assert TrainImageTransform(ENHANCED, 32)(data).shape == (3, 32, 32)
+    assert EvalImageTransform(32, 0.875, "bicubic")(data).shape == (3, 32, 32)
 
 
 @pytest.mark.parametrize("share", [0.01, 0.3, 0.9, 0.99])
-def test_what_was_cut_off_is_refused(share: float) -> None:
+def test_truncated_files_are_refused(share: float) -> None:
     data = encoded(PHOTOS["china"])
     with pytest.raises(UndecodableError, match=r"\w+") as error:
         decode(data[: int(len(data) * share)])
@@ -244,6 +244,6 @@ def test_what_was_cut_off_is_refused(share: float) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"\xff", b"\xff\xd8\xff\xd9", b"GIF89a", b"text", bytes(1000)])
-def test_what_is_no_image_is_refused(data: bytes) -> None:
+def test_other_bytes_are_refused(data: bytes) -> None:
     with pytest.raises(UndecodableError):
         decode(data)

@@ -24,7 +24,7 @@ def experiment(*overrides: str):
     return compose(list(overrides)).experiment()
 
 
-def test_the_digits_split_is_fixed_stratified_and_without_overlap() -> None:
+def test_digits_split_is_fixed_stratified_and_disjoint() -> None:
     train, test = read_images(experiment().data, 8)
     again, _ = read_images(experiment("seed=1").data, 8)
     assert (len(train), len(test)) == (358, 1200)
@@ -37,7 +37,7 @@ def test_the_digits_split_is_fixed_stratified_and_without_overlap() -> None:
     assert ours <= theirs
 
 
-def test_holdout_leaves_the_test_images_alone() -> None:
+def test_holdout_does_not_use_test_images() -> None:
     train, _ = read_images(experiment().data, 8)
     kept, held_out = read_images(experiment("data.holdout=0.2").data, 8)
     assert (len(kept), len(held_out)) == (286, 72)
@@ -45,7 +45,7 @@ def test_holdout_leaves_the_test_images_alone() -> None:
     assert pool == sorted(bytes(image) for image in train.pixels.flatten(1).numpy())
 
 
-def test_an_epoch_shuffles_by_seed_and_epoch_and_drops_what_fills_no_update() -> None:
+def test_epochs_shuffle_by_seed_and_drop_incomplete_updates() -> None:
     loaders = open_loaders(experiment(*PLAIN, "batch_size=100"), CPU)
     first, again, second = ([labels for _, labels in loaders.train.batches(epoch)] for epoch in (0, 0, 1))
     assert [len(labels) for labels in first] == [100] * 3
@@ -56,7 +56,7 @@ def test_an_epoch_shuffles_by_seed_and_epoch_and_drops_what_fills_no_update() ->
 
 
 @pytest.mark.parametrize("micro", [7, 64, 1])
-def test_evaluation_has_every_image_once_whatever_the_batch(micro: int, photo_folder: Path) -> None:
+def test_evaluation_has_each_image_once_for_any_batch_size(micro: int, photo_folder: Path) -> None:
     request = experiment("data=imagefolder", f"data.root={photo_folder}", f"batch_size={micro % 24}", "num_workers=0")
     loaders = open_loaders(request, CPU)
     assert sum(len(labels) for _, labels in loaders.val.batches()) == loaders.val_images == 10
@@ -71,7 +71,7 @@ def test_batches_are_normalised_and_channels_last() -> None:
     assert images.std().item() == pytest.approx(1, abs=0.15)
 
 
-def test_image_files_are_evaluated_as_torchvision_would(photo_folder: Path) -> None:
+def test_evaluated_image_files_equal_torchvisions(photo_folder: Path) -> None:
     request = experiment(
         "data=imagefolder", f"data.root={photo_folder}", "image_size=96", "batch_size=4", "num_workers=0"
     )

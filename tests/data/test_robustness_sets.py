@@ -18,7 +18,7 @@ from torch import Tensor
 
 from roadmap.config.compose import compose
 from roadmap.config.conf_dir import config_dir
-from roadmap.data.corruptions.weather import Corrupting
+from roadmap.data.corruptions.weather import Corruption
 from roadmap.data.eval_splits import Part, corrupted_parts, open_parts
 from roadmap.data.memory import read_images
 from roadmap.data.robustness_sets import imagenet_classes
@@ -28,7 +28,7 @@ from roadmap.schema.corruptions import C_BAR, CORRUPTIONS, Corruptions
 from roadmap.schema.eval_transform import EvalSettings
 from roadmap.schema.experiment import Data
 
-VIEW = EvalSettings(
+SETTINGS = EvalSettings(
     image_size=32,
     crop_ratio=1.0,
     interpolation="bilinear",
@@ -89,7 +89,7 @@ def assert_each_shows_its_label(part: Part) -> None:
     np.testing.assert_allclose(middles(images), [label % 250 for label in labels], atol=2)
 
 
-def test_imagenets_classes_are_a_thousand_sorted_ids_and_timms() -> None:
+def test_imagenet_classes_equal_timms() -> None:
     spec = importlib.util.find_spec("timm")
     assert spec is not None
     assert spec.origin is not None
@@ -100,7 +100,7 @@ def test_imagenets_classes_are_a_thousand_sorted_ids_and_timms() -> None:
     assert {name: imagenet_classes()[name] for name in WNIDS} == WNIDS
 
 
-def test_configs_name_the_published_parts(configs: dict[str, Data]) -> None:
+def test_configs_list_the_published_corruptions(configs: dict[str, Data]) -> None:
     for name in ("imagenet_c", "cifar10_c", "cifar100_c"):
         assert configs[name].corruptions == CORRUPTIONS
     assert configs["imagenet_c_bar"].corruptions == C_BAR
@@ -110,7 +110,7 @@ def test_configs_name_the_published_parts(configs: dict[str, Data]) -> None:
 
 
 @pytest.mark.parametrize("name", ["imagenet_c", "imagenet_real", "cifar10_c"])
-def test_training_on_them_is_refused(name: str) -> None:
+def test_training_on_robustness_sets_is_refused(name: str) -> None:
     with pytest.raises(RequestError, match=rf"data={name} is for evaluation only .*; choose a training set"):
         compose([f"data={name}", "data.root=x"]).experiment()
 
@@ -119,25 +119,25 @@ def test_training_on_them_is_refused(name: str) -> None:
     ("change", "words"),
     [({"holdout": 0.1}, "data.holdout does not go with"), ({"classes": 10}, "data.classes does not go with")],
 )
-def test_they_are_taken_whole(configs: dict[str, Data], change: dict, words: str) -> None:
+def test_robustness_sets_cannot_be_subsampled(configs: dict[str, Data], change: dict, words: str) -> None:
     with pytest.raises(RequestError, match=words):
         configs["imagenet_c"].replace(**change)
 
 
-def test_a_set_of_some_classes_masks_the_others(configs: dict[str, Data], tmp_path: Path) -> None:
+def test_sets_with_fewer_classes_restrict_predictions(configs: dict[str, Data], tmp_path: Path) -> None:
     class_folders(tmp_path, WNIDS, ending="jpg")
     (tmp_path / "README.txt").write_text("as in the release")
     for name in ("imagenet_a", "imagenet_r"):
-        (part,) = open_parts(configs[name].replace(root=str(tmp_path), images=8), VIEW)
+        (part,) = open_parts(configs[name].replace(root=str(tmp_path), images=8), SETTINGS)
         assert (part.name, part.num_classes, part.classes, part.accepted) == ("", 1000, (0, 6, 281, 999), None)
         assert_each_shows_its_label(part)
         assert shown(part)[1] == [0, 0, 6, 6, 281, 281, 999, 999]
 
 
-def test_all_classes_mask_none_and_v2s_folders_are_numbers_not_words(configs: dict[str, Data], tmp_path: Path) -> None:
+def test_numbered_folders_are_sorted_as_numbers(configs: dict[str, Data], tmp_path: Path) -> None:
     class_folders(tmp_path, {str(number): number for number in range(12)}, images=1, ending="jpeg")
     data = configs["imagenet_v2"].replace(root=str(tmp_path), images=12, num_classes=12)
-    (part,) = open_parts(data, VIEW)
+    (part,) = open_parts(data, SETTINGS)
     assert part.classes is None
     # as words 10 and 11 would come before 2
     assert sorted(shown(part)[1]) == list(range(12))
@@ -145,13 +145,13 @@ def test_all_classes_mask_none_and_v2s_folders_are_numbers_not_words(configs: di
 
 
 @pytest.mark.parametrize("name", ["imagenet_c", "imagenet_c_bar"])
-def test_corruption_folders(name: str, configs: dict[str, Data], tmp_path: Path) -> None:
+def test_corruption_folders_are_read_in_parts(name: str, configs: dict[str, Data], tmp_path: Path) -> None:
     data = configs[name].replace(root=str(tmp_path), images=8, severities=(1, 5))
     for corruption in data.corruptions:
         for severity in (1, 5):
             class_folders(tmp_path / corruption / str(severity), WNIDS)
     # their own crop ratio goes before the network's
-    parts = open_parts(data, VIEW.replace(crop_ratio=0.5))
+    parts = open_parts(data, SETTINGS.replace(crop_ratio=0.5))
     assert [part.name for part in parts] == [f"{corruption}/{s}" for corruption in data.corruptions for s in (1, 5)]
     assert {(part.images, part.num_classes, part.classes) for part in parts} == {(8, 1000, None)}
     assert_each_shows_its_label(parts[-1])
@@ -159,14 +159,14 @@ def test_corruption_folders(name: str, configs: dict[str, Data], tmp_path: Path)
     assert shown(parts[0])[0][0, :, 0, 0].mean() > 0.5
     (wrong,) = open_parts(
         data.replace(corruptions=data.corruptions[:1], severities=(1,), eval_crop_ratio=None),
-        VIEW.replace(crop_ratio=0.5),
+        SETTINGS.replace(crop_ratio=0.5),
     )
     assert shown(wrong)[0][0, :, 0, 0].mean() < 0.1
-    (one,) = open_parts(data.replace(corruptions=data.corruptions[3:4], severities=(5,)), VIEW)
+    (one,) = open_parts(data.replace(corruptions=data.corruptions[3:4], severities=(5,)), SETTINGS)
     assert one.name == f"{data.corruptions[3]}/5"
 
 
-def test_real_has_several_right_labels_or_none(configs: dict[str, Data], tmp_path: Path) -> None:
+def test_real_labels_accept_several_classes(configs: dict[str, Data], tmp_path: Path) -> None:
     numbers = {"n01440764": (3, 1), "n15075141": (2, 4)}
     for wnid, images in numbers.items():
         for number in images:
@@ -174,19 +174,19 @@ def test_real_has_several_right_labels_or_none(configs: dict[str, Data], tmp_pat
     real = [[0], [998, 999], [], [7]]
     (tmp_path / "real.json").write_text(json.dumps(real))
     data = configs["imagenet_real"].replace(root=str(tmp_path), images=4)
-    (part,) = open_parts(data, VIEW)
+    (part,) = open_parts(data, SETTINGS)
     # in the order of the files: image 1 of the first class, then 2 and 4; image 3 has no label
     assert part.accepted == (frozenset({0}), frozenset({998, 999}), frozenset({7}))
     assert (part.images, part.classes) == (3, None)
     assert shown(part)[1] == [0, 999, 999]
     assert_each_shows_its_label(part)
     (tmp_path / "real.json").write_text(json.dumps(real[:3]))
-    with pytest.raises(RequestError, match=r"val_00000004\.JPEG is no validation image that real\.json knows"):
-        open_parts(data, VIEW)
+    with pytest.raises(RequestError, match=r"val_00000004\.JPEG is not in real\.json"):
+        open_parts(data, SETTINGS)
     for broken in ("{}", "[[1000]]", "[1]", "[["):
         (tmp_path / "real.json").write_text(broken)
         with pytest.raises(RequestError, match=r"real\.json"):
-            open_parts(data, VIEW)
+            open_parts(data, SETTINGS)
 
 
 def cifar_c(root: Path, images: int = 6) -> np.ndarray:
@@ -200,9 +200,9 @@ def cifar_c(root: Path, images: int = 6) -> np.ndarray:
     return blocks
 
 
-def test_cifar_c_has_five_severities_after_each_other(configs: dict[str, Data], tmp_path: Path) -> None:
+def test_cifar_c_arrays_are_split_by_severity(configs: dict[str, Data], tmp_path: Path) -> None:
     blocks = cifar_c(tmp_path)
-    parts = open_parts(configs["cifar10_c"].replace(root=str(tmp_path), images=6), VIEW)
+    parts = open_parts(configs["cifar10_c"].replace(root=str(tmp_path), images=6), SETTINGS)
     assert [part.name for part in parts] == [f"{name}/{severity}" for name in CORRUPTIONS for severity in range(1, 6)]
     images, labels = shown(parts[7])
     assert parts[7].name == "shot_noise/3"
@@ -222,18 +222,22 @@ def broken_layouts(tmp_path: Path) -> dict[str, tuple[str, dict, str]]:
     (tmp_path / "arrays" / "snow.npy").write_bytes(b"no array")
     few = {"images": 6, "severities": (1,)}
     return {
-        "gone": ("imagenet_a", {}, r"gone/ is no folder; data=imagenet_a wants the one that it was"),
+        "gone": ("imagenet_a", {}, r"gone/ is not a folder; it must be the unpacked imagenet_a"),
         "short": ("imagenet_a", {}, r"short has 4 images, but data=imagenet_a was published with 7,500"),
-        "odd": ("imagenet_a", {}, r"folder \S+cats is none of the classes; it wants folders called like n01440764"),
+        "odd": ("imagenet_a", {}, r"unknown class folder \S+cats; names must be such as n01440764"),
         "empty": ("imagenet_a", {}, r"class folder \S+n01440764 has no images"),
-        "none": ("imagenet_c", {}, r"no folder \S+gaussian_noise/1; data\.root wants gaussian_noise/1"),
+        "none": ("imagenet_c", {}, r"no folder \S+gaussian_noise/1; data\.root must contain gaussian_noise/1"),
         "none/": ("imagenet_r", {}, r"no class folders in"),
-        "arrays": ("cifar10_c", few | {"corruptions": ("fog",)}, r"fog\.npy holds uint8 \(29, 32, 32, 3\); it wants"),
-        "arrays/": ("cifar10_c", few | {"corruptions": ("snow",)}, r"cannot read \S+snow\.npy: it is no whole array"),
+        "arrays": (
+            "cifar10_c",
+            few | {"corruptions": ("fog",)},
+            r"fog\.npy has uint8 \(29, 32, 32, 3\); it must have",
+        ),
+        "arrays/": ("cifar10_c", few | {"corruptions": ("snow",)}, r"cannot read \S+snow\.npy: it is not a complete"),
         "./arrays": (
             "cifar10_c",
             few | {"num_classes": 3, "corruptions": ("frost",)},
-            r"five severities of labels below 3",
+            r"requires labels below 3 for five severities",
         ),
         "arrays/.": ("cifar10_c", {"corruptions": ("frost",)}, r"has 6 images, but data=cifar10_c was published"),
         "./none": (
@@ -246,15 +250,15 @@ def broken_layouts(tmp_path: Path) -> dict[str, tuple[str, dict, str]]:
     }
 
 
-def test_broken_layouts_are_one_sentence(configs: dict[str, Data], tmp_path: Path) -> None:
+def test_invalid_layouts_are_refused(configs: dict[str, Data], tmp_path: Path) -> None:
     for folder, (name, changes, words) in broken_layouts(tmp_path).items():
         with pytest.raises(RequestError, match=words) as error:
-            open_parts(configs[name].replace(root=str(tmp_path / folder) + "/", **changes), VIEW)
+            open_parts(configs[name].replace(root=str(tmp_path / folder) + "/", **changes), SETTINGS)
         assert "\n" not in str(error.value)
 
 
-def test_a_plain_set_is_one_part_of_what_a_run_evaluates_on(configs: dict[str, Data]) -> None:
-    (part,) = open_parts(configs["digits"], VIEW.replace(batch_size=500))
+def test_plain_data_set_is_one_part(configs: dict[str, Data]) -> None:
+    (part,) = open_parts(configs["digits"], SETTINGS.replace(batch_size=500))
     images, labels = shown(part)
     _, test = read_images(configs["digits"], 32)
     assert (part.name, part.images, part.num_classes) == ("", 1200, 10)
@@ -262,59 +266,59 @@ def test_a_plain_set_is_one_part_of_what_a_run_evaluates_on(configs: dict[str, D
     assert torch.allclose(images * 255, test.pixels.float(), atol=1e-3)
 
 
-def test_digits_corrupted_in_memory_as_the_network_sees_them(configs: dict[str, Data]) -> None:
+def test_in_memory_images_are_corrupted_after_the_crop(configs: dict[str, Data]) -> None:
     request = Corruptions(names=("fog", "gaussian_noise"), severities=(2, 4), seed=3)
-    view = VIEW.replace(image_size=48, crop_ratio=0.8, batch_size=700)
-    parts = corrupted_parts(configs["digits"], view, request)
+    settings = SETTINGS.replace(image_size=48, crop_ratio=0.8, batch_size=700)
+    parts = corrupted_parts(configs["digits"], settings, request)
     assert [part.name for part in parts] == ["fog/2", "fog/4", "gaussian_noise/2", "gaussian_noise/4"]
-    (clean,) = open_parts(configs["digits"], view)
+    (clean,) = open_parts(configs["digits"], settings)
     before, labels = shown(clean)
     after, same = shown(parts[1])
     assert same == labels
     assert after.shape == (1200, 3, 48, 48)
     for number in (0, 701, 1199):
         pixels = np.ascontiguousarray((before[number] * 255).round().byte().permute(1, 2, 0).numpy())
-        theirs = Corrupting(request, "fog", 4)(pixels, number)
+        theirs = Corruption(request, "fog", 4)(pixels, number)
         assert np.array_equal((after[number] * 255).round().byte().permute(1, 2, 0).numpy(), theirs)
 
 
-def test_image_files_are_corrupted_where_they_are_decoded(configs: dict[str, Data], photo_folder: Path) -> None:
+def test_image_files_are_corrupted_in_workers(configs: dict[str, Data], photo_folder: Path) -> None:
     data, request = configs["imagefolder"].replace(root=str(photo_folder)), Corruptions(severities=(3,))
-    view = VIEW.replace(image_size=96, crop_ratio=0.875, mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.2))
-    parts = corrupted_parts(data, view, request)
+    settings = SETTINGS.replace(image_size=96, crop_ratio=0.875, mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.2))
+    parts = corrupted_parts(data, settings, request)
     assert [part.name for part in parts][8] == "frost_synthetic/3"
-    before, labels = shown(open_parts(data, view)[0])
+    before, labels = shown(open_parts(data, settings)[0])
     alone = shown(parts[1])[0]
-    in_workers = shown(corrupted_parts(data, view.replace(num_workers=2, batch_size=3), request)[1])
+    in_workers = shown(corrupted_parts(data, settings.replace(num_workers=2, batch_size=3), request)[1])
     assert torch.equal(alone, in_workers[0])
     assert in_workers[1] == labels
     assert parts[1].images == len(labels) == 10
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (view.mean, view.std))
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (settings.mean, settings.std))
     pixels = ((before[7] * std + mean) * 255).round().byte().permute(1, 2, 0).contiguous().numpy()
-    theirs = torch.from_numpy(Corrupting(request, "shot_noise", 3)(pixels, 7)).permute(2, 0, 1)
+    theirs = torch.from_numpy(Corruption(request, "shot_noise", 3)(pixels, 7)).permute(2, 0, 1)
     torch.testing.assert_close(alone[7] * std + mean, theirs / 255)
 
 
 @pytest.mark.parametrize("source", ["digits", "imagefolder"])
-def test_processes_share_a_part(source: str, configs: dict[str, Data], photo_folder: Path) -> None:
+def test_processes_divide_a_part(source: str, configs: dict[str, Data], photo_folder: Path) -> None:
     data = configs[source] if source == "digits" else configs[source].replace(root=str(photo_folder))
     request = Corruptions(names=("contrast", "impulse_noise"), severities=(5,))
-    whole = shown(corrupted_parts(data, VIEW, request)[1])
-    shares = [shown(corrupted_parts(data, VIEW, request, World(rank, 3))[1]) for rank in range(3)]
+    whole = shown(corrupted_parts(data, SETTINGS, request)[1])
+    shares = [shown(corrupted_parts(data, SETTINGS, request, World(rank, 3))[1]) for rank in range(3)]
     assert torch.equal(torch.cat([images for images, _ in shares]), whole[0])
     assert [label for _, labels in shares for label in labels] == whole[1]
 
 
-def test_a_set_that_is_only_evaluated_on_is_not_corrupted_again(configs: dict[str, Data]) -> None:
-    with pytest.raises(RequestError, match=r"data=imagenet_c is only evaluated on as it is"):
-        corrupted_parts(configs["imagenet_c"], VIEW, Corruptions())
+def test_robustness_sets_cannot_be_corrupted(configs: dict[str, Data]) -> None:
+    with pytest.raises(RequestError, match=r"data=imagenet_c is a robustness set and cannot be corrupted"):
+        corrupted_parts(configs["imagenet_c"], SETTINGS, Corruptions())
 
 
-def test_frosts_folder_is_looked_at_before_anything_is_evaluated(configs: dict[str, Data], tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match=r"holds no photographs"):
-        corrupted_parts(configs["digits"], VIEW, Corruptions(names=("frost",), frost=str(tmp_path)))
+def test_frost_folder_is_checked_before_evaluation(configs: dict[str, Data], tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=r"contains no photographs"):
+        corrupted_parts(configs["digits"], SETTINGS, Corruptions(names=("frost",), frost=str(tmp_path)))
     cv2.imwrite(str(tmp_path / "a.png"), photograph())
     parts = corrupted_parts(
-        configs["digits"], VIEW, Corruptions(names=("frost",), severities=(5,), frost=str(tmp_path))
+        configs["digits"], SETTINGS, Corruptions(names=("frost",), severities=(5,), frost=str(tmp_path))
     )
-    assert shown(parts[0])[0].mean() > shown(open_parts(configs["digits"], VIEW)[0])[0].mean()
+    assert shown(parts[0])[0].mean() > shown(open_parts(configs["digits"], SETTINGS)[0])[0].mean()

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from roadmap.config.compose import compose
-from roadmap.data.sampler import TrainingShare, evaluation_share
+from roadmap.data.sampler import DistributedBatchSampler, eval_batches
 from roadmap.errors import RequestError, WorkError
 from roadmap.runs.run_folder import timeless_metrics
 from roadmap.runtime import distributed
@@ -91,14 +91,14 @@ def test_three_processes_evaluate_each_image_once_at_a_size_that_does_not_divide
 @pytest.mark.parametrize("processes", [1, 2, 3, 7, 8, 64])
 @pytest.mark.parametrize("images", [1, 10, 63, 1000])
 def test_evaluation_shares_hold_every_image_once(images: int, processes: int) -> None:
-    batches = [batch for rank in range(processes) for batch in evaluation_share(images, 4, rank, processes)]
+    batches = [batch for rank in range(processes) for batch in eval_batches(images, 4, rank, processes)]
     assert torch.cat(batches).tolist() == list(range(images))
     assert all(1 <= len(batch) <= 4 for batch in batches)
 
 
 def test_every_split_of_a_batch_trains_on_the_same_images_in_the_same_update() -> None:
     def updates(micro: int, processes: int, epoch: int, first: int = 0) -> list[list[int]]:
-        shares = [TrainingShare(101, 24, micro, 7, rank, processes) for rank in range(processes)]
+        shares = [DistributedBatchSampler(101, 24, micro, 7, rank, processes) for rank in range(processes)]
         taken: list[list[int]] = [[] for _ in range(shares[0].updates)]
         for share in shares:
             for number, images in share.micro_batches(epoch, first):

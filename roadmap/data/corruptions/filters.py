@@ -1,9 +1,9 @@
-"""The published corruptions of one image, uint8 (H, W, 3) to the same, as ImageNet-C and CIFAR-10-C define them.
+"""The corruptions of ImageNet-C and CIFAR-10-C, of one image uint8 (H, W, 3).
 
-Each is its authors' definition (arXiv:1903.12261 and its released generators), written for whole arrays: equal where
-nothing is drawn, equal in distribution where something is. Each set has its own constants: ImageNet-C's are for 224
-pixels and CIFAR-10-C's for 32. An image takes those of the size that its shorter side is nearer to in ratio, with
-lengths in pixels as published, but for the elastic transform, whose lengths are shares of the side.
+Vectorised versions of the authors' definitions (arXiv:1903.12261 and the released code): equal without randomness,
+equal in distribution with it. ImageNet-C's constants are for 224 pixels and CIFAR-10-C's for 32; an image uses those
+of the size nearer to its shorter side, in ratio. Lengths are in pixels, as published, except in the elastic transform,
+where they are relative to the side.
 """
 
 import math
@@ -20,22 +20,22 @@ from roadmap.data.randaugment import Pixels
 Values = np.ndarray  # float32 (H, W, 3) or (H, W), 0 to 1
 Random = np.random.Generator
 IMAGENET, CIFAR = 224, 32
-BETWEEN = math.sqrt(IMAGENET * CIFAR)  # 84.7
+THRESHOLD = math.sqrt(IMAGENET * CIFAR)  # 84.7
 
-# by corruption: ImageNet-C's constants of severities 1 to 5, then CIFAR-10-C's
+# ImageNet-C's constants of severities 1 to 5, then CIFAR-10-C's
 CONSTANTS: dict[str, tuple[tuple, tuple]] = {
     # standard deviation
     "gaussian_noise": ((0.08, 0.12, 0.18, 0.26, 0.38), (0.04, 0.06, 0.08, 0.09, 0.10)),
-    # photons of a white pixel
+    # photons per white pixel
     "shot_noise": ((60, 25, 12, 5, 3), (500, 250, 100, 75, 50)),
     # share of values that become black or white
     "impulse_noise": ((0.03, 0.06, 0.09, 0.17, 0.27), (0.01, 0.02, 0.03, 0.05, 0.07)),
-    # radius of the disk, and of what smooths its edge
+    # radius of the disk, standard deviation that smooths its edge
     "defocus_blur": (
         ((3, 0.1), (4, 0.5), (6, 0.5), (8, 0.5), (10, 0.5)),
         ((0.3, 0.4), (0.4, 0.5), (0.5, 0.6), (1, 0.2), (1.5, 0.1)),
     ),
-    # standard deviation, farthest move, times
+    # standard deviation, largest displacement, iterations
     "glass_blur": (
         ((0.7, 1, 2), (0.9, 2, 1), (1, 2, 3), (1.1, 3, 2), (1.5, 4, 2)),
         ((0.05, 1, 1), (0.25, 1, 1), (0.4, 1, 1), (0.25, 1, 2), (0.4, 1, 2)),
@@ -45,12 +45,12 @@ CONSTANTS: dict[str, tuple[tuple, tuple]] = {
         ((10, 3), (15, 5), (15, 8), (15, 12), (20, 15)),
         ((6, 1), (6, 1.5), (6, 2), (8, 2), (9, 2.5)),
     ),
-    # the range of zooms ends before, step
+    # end (exclusive) and step of the range of zooms
     "zoom_blur": (
         ((1.11, 0.01), (1.16, 0.01), (1.21, 0.02), (1.26, 0.02), (1.31, 0.03)),
         ((1.06, 0.01), (1.11, 0.01), (1.16, 0.01), (1.21, 0.01), (1.26, 0.01)),
     ),
-    # mean and deviation of the flakes, zoom, least value, half width and deviation of their motion, the image's share
+    # flakes: mean, deviation, zoom, threshold, motion blur radius and deviation; weight of the image
     "snow": (
         (
             (0.1, 0.3, 3, 0.5, 10, 4, 0.8),
@@ -67,21 +67,21 @@ CONSTANTS: dict[str, tuple[tuple, tuple]] = {
             (0.3, 0.3, 1.25, 0.65, 14, 12, 0.8),
         ),
     ),
-    # the image's share and the frost's
+    # weights of the image and the frost
     "frost": (
         ((1, 0.4), (0.8, 0.6), (0.7, 0.7), (0.65, 0.7), (0.6, 0.75)),
         ((1, 0.2), (1, 0.3), (0.9, 0.4), (0.85, 0.4), (0.75, 0.45)),
     ),
-    # thickness, and how fast its detail fades
+    # thickness, decay of the detail
     "fog": (
         ((1.5, 2), (2, 2), (2.5, 1.7), (2.5, 1.5), (3, 1.4)),
         ((0.2, 3), (0.5, 3), (0.75, 2.5), (1, 2), (1.5, 1.75)),
     ),
-    # added to the value of HSV
+    # added to the value in HSV
     "brightness": ((0.1, 0.2, 0.3, 0.4, 0.5), (0.05, 0.1, 0.15, 0.2, 0.3)),
-    # what is left of it
+    # factor
     "contrast": ((0.4, 0.3, 0.2, 0.1, 0.05), (0.75, 0.5, 0.4, 0.3, 0.15)),
-    # strength, smoothness and farthest move of the corners, in sides; the release has 244 of 224 pixels
+    # strength, smoothness, largest displacement of corners, relative to the side; the release uses 244 for 224 pixels
     "elastic_transform": (
         tuple(
             tuple(244 / 224 * share for share in shares)
@@ -89,21 +89,21 @@ CONSTANTS: dict[str, tuple[tuple, tuple]] = {
         ),
         ((0, 0, 0.08), (0.05, 0.2, 0.07), (0.08, 0.06, 0.06), (0.1, 0.04, 0.05), (0.1, 0.03, 0.03)),
     ),
-    # share of the side
+    # factor of the side
     "pixelate": ((0.6, 0.5, 0.4, 0.3, 0.25), (0.95, 0.9, 0.85, 0.75, 0.65)),
     # quality
     "jpeg_compression": ((25, 18, 15, 10, 7), (80, 65, 58, 50, 40)),
 }
 
 
-def of_imagenet(pixels: Pixels) -> bool:
-    """Whether an image takes ImageNet-C's constants rather than CIFAR-10-C's."""
-    return min(pixels.shape[:2]) > BETWEEN
+def uses_imagenet_constants(pixels: Pixels) -> bool:
+    """Whether an image uses ImageNet-C's constants rather than CIFAR-10-C's."""
+    return min(pixels.shape[:2]) > THRESHOLD
 
 
 def constants(name: str, severity: int, pixels: Pixels) -> tuple:
-    """A corruption's constants at a severity of 1 to 5, for an image of this size."""
-    values = CONSTANTS[name][0 if of_imagenet(pixels) else 1][severity - 1]
+    """A corruption's constants at a severity of 1 to 5 for an image of this size."""
+    values = CONSTANTS[name][0 if uses_imagenet_constants(pixels) else 1][severity - 1]
     return values if isinstance(values, tuple) else (values,)
 
 
@@ -112,7 +112,7 @@ def as_values(pixels: Pixels) -> Values:
 
 
 def as_pixels(values: Values) -> Pixels:
-    """Cut off to whole grey levels, as the release does."""
+    """Clip and truncate to uint8, as the release does."""
     return (np.clip(values, 0, 1) * 255).astype(np.uint8)
 
 
@@ -138,42 +138,42 @@ def defocus_blur(pixels: Pixels, _: Random, radius: float, alias_blur: float) ->
 
 @cache
 def disk(radius: float, alias_blur: float) -> Values:
-    """A disk that adds up to one, its edge smoothed."""
+    """A disk kernel with a smoothed edge; it sums to one."""
     reach = np.arange(-8, 9) if radius <= 8 else np.arange(-radius, radius + 1)
     inside = (reach**2 + reach[:, None] ** 2 <= radius**2).astype(np.float32)
     width = 3 if radius <= 8 else 5
     return cv2.GaussianBlur(inside / inside.sum(), (width, width), alias_blur)
 
 
-def glass_blur(pixels: Pixels, random: Random, deviation: float, reach: int, times: int) -> Pixels:
+def glass_blur(pixels: Pixels, random: Random, deviation: float, reach: int, iterations: int) -> Pixels:
     height, width = pixels.shape[:2]
-    blurred = as_pixels(smoothed(as_values(pixels), deviation))
-    places = np.arange(height * width).reshape(height, width)
-    # from the last to the first, as far from the border as a move may go
-    inner = places[reach + 1 : height - reach + 1, reach + 1 : width - reach + 1][::-1, ::-1].ravel()
+    blurred = as_pixels(gaussian_blur(as_values(pixels), deviation))
+    positions = np.arange(height * width).reshape(height, width)
+    # from last to first, without the border
+    inner = positions[reach + 1 : height - reach + 1, reach + 1 : width - reach + 1][::-1, ::-1].ravel()
     order = list(range(height * width))
-    for _ in range(times):
+    for _ in range(iterations):
         down, right = random.integers(-reach, reach, (2, inner.size))
-        # the release means to swap two pixels, but its views of one array copy the second over the first
-        for place, other in zip(inner.tolist(), (inner + down * width + right).tolist(), strict=True):
-            order[place] = order[other]
+        # the release tries to swap two pixels, but its array views copy the second over the first
+        for position, other in zip(inner.tolist(), (inner + down * width + right).tolist(), strict=True):
+            order[position] = order[other]
     moved = blurred.reshape(-1, 3)[order].reshape(pixels.shape)
-    return as_pixels(smoothed(as_values(moved), deviation))
+    return as_pixels(gaussian_blur(as_values(moved), deviation))
 
 
-def smoothed(values: Values, deviation: float) -> Values:
-    """Gaussian, cut off at four standard deviations, the border repeated."""
+def gaussian_blur(values: Values, deviation: float) -> Values:
+    """Gaussian blur, truncated at four standard deviations, with the border repeated."""
     width = 2 * int(4 * deviation + 0.5) + 1
     return cv2.GaussianBlur(values, (width, width), deviation, borderType=cv2.BORDER_REPLICATE)
 
 
 def motion_blur(pixels: Pixels, random: Random, radius: int, deviation: float) -> Pixels:
-    blurred = in_motion(pixels.astype(np.float32), radius, deviation, random.uniform(-45, 45))
+    blurred = directional_blur(pixels.astype(np.float32), radius, deviation, random.uniform(-45, 45))
     return np.clip(blurred + 0.5, 0, 255).astype(np.uint8)
 
 
-def in_motion(values: Values, radius: int, deviation: float, degrees: float) -> Values:
-    """ImageMagick's motion blur: half a Gaussian along a line of whole pixels, the border repeated."""
+def directional_blur(values: Values, radius: int, deviation: float, degrees: float) -> Values:
+    """ImageMagick's motion blur: half a Gaussian along a line of pixels, with the border repeated."""
     steps = np.arange(2 * radius + 1)
     weights = np.exp(-(steps**2) / (2 * deviation**2))
     x, y = (
@@ -188,11 +188,11 @@ def in_motion(values: Values, radius: int, deviation: float, degrees: float) -> 
 def zoom_blur(pixels: Pixels, _: Random, end: float, step: float) -> Pixels:
     values = as_values(pixels)
     zooms = np.arange(1, end, step)
-    return as_pixels((values + sum(zoomed(values, zoom) for zoom in zooms)) / (len(zooms) + 1))
+    return as_pixels((values + sum(zoom_in(values, zoom) for zoom in zooms)) / (len(zooms) + 1))
 
 
-def zoomed(values: Values, zoom: float) -> Values:
-    """The middle enlarged to the whole, bilinear: the first and last pixels of a cut are those of what it becomes."""
+def zoom_in(values: Values, zoom: float) -> Values:
+    """Zoom into the centre, bilinear, with aligned corner pixels."""
     matrix = np.zeros((2, 3))
     for axis, size in enumerate(values.shape[1::-1]):
         cut = math.ceil(size / zoom)
@@ -208,14 +208,14 @@ def brightness(pixels: Pixels, _: Random, change: float) -> Pixels:
     values = as_values(pixels)
     value = values.max(2, keepdims=True)
     brighter = np.minimum(value + change, 1)
-    # hue and saturation stay where all three grow alike; black has neither
+    # scaling all three channels keeps hue and saturation; black has neither
     return as_pixels(np.where(value > 0, values * (brighter / np.maximum(value, 1e-6)), brighter))
 
 
-def contrast(pixels: Pixels, _: Random, left: float) -> Pixels:
+def contrast(pixels: Pixels, _: Random, factor: float) -> Pixels:
     values = as_values(pixels)
     means = values.mean((0, 1))
-    return as_pixels((values - means) * left + means)
+    return as_pixels((values - means) * factor + means)
 
 
 def elastic_transform(pixels: Pixels, random: Random, strength: float, smoothness: float, move: float) -> Pixels:
@@ -227,7 +227,7 @@ def elastic_transform(pixels: Pixels, random: Random, strength: float, smoothnes
     matrix = cv2.getAffineTransform(corners, moved)
     values = cv2.warpAffine(as_values(pixels), matrix, (width, height), borderMode=cv2.BORDER_REFLECT_101)
     down, right = (
-        strength * side * (blurring(height, smoothness * side) @ noise @ blurring(width, smoothness * side).T)
+        strength * side * (blur_matrix(height, smoothness * side) @ noise @ blur_matrix(width, smoothness * side).T)
         for noise in random.uniform(-1, 1, (2, height, width)).astype(np.float32)
     )
     rows, columns = np.mgrid[:height, :width].astype(np.float32)
@@ -236,8 +236,8 @@ def elastic_transform(pixels: Pixels, random: Random, strength: float, smoothnes
 
 
 @cache
-def blurring(size: int, deviation: float) -> Values:
-    """The matrix (size, size) of a Gaussian cut off at three standard deviations, the border reflected."""
+def blur_matrix(size: int, deviation: float) -> Values:
+    """The matrix (size, size) of a Gaussian blur truncated at three standard deviations, with the border reflected."""
     unit = np.eye(size)
     if deviation == 0:
         return unit.astype(np.float32)
@@ -258,7 +258,7 @@ def jpeg_compression(pixels: Pixels, _: Random, quality: int) -> Pixels:
     return decoded
 
 
-DISTORTIONS: dict[str, Callable[..., Pixels]] = {
+FILTERS: dict[str, Callable[..., Pixels]] = {
     function.__name__: function
     for function in (
         gaussian_noise,
