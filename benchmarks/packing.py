@@ -24,19 +24,18 @@ def train(orders: Connection, overrides: list[str], device: str, threads: int) -
 
     from roadmap.config.compose import compose
     from roadmap.data import open_loaders
-    from roadmap.runtime.distributed import ALONE
-    from roadmap.runtime.stopping import StopRequest
     from roadmap.training.build import build_trainer
+    from roadmap.training.trainer import TrainState
 
     torch.set_num_threads(threads)
     experiment, where = compose(overrides).experiment(), torch.device(device)
     loaders = open_loaders(experiment, where)
-    trainer = build_trainer(experiment, loaders, where, ALONE, StopRequest())
+    trainer = build_trainer(experiment, loaders, where)
 
     def epoch() -> int:
         trainer.train_epoch()
-        trainer.updates_done, trainer.seconds, trainer.waited = 0, 0.0, 0.0
-        return trainer.train.images
+        trainer.state = TrainState()
+        return trainer.loaders.train.images
 
     orders.send(epoch())
     while epochs := orders.recv():

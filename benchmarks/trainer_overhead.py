@@ -24,10 +24,8 @@ import torch
 from roadmap.config.compose import compose
 from roadmap.data import open_loaders
 from roadmap.runtime.device import choose_device
-from roadmap.runtime.distributed import ALONE
-from roadmap.runtime.stopping import StopRequest
 from roadmap.training.build import build_trainer
-from roadmap.training.trainer import Trainer
+from roadmap.training.trainer import Trainer, TrainState
 
 CASES = [
     "regime=nano data=digits step=separate_downsampling",
@@ -39,41 +37,41 @@ CASES = [
 def trainer(words: str) -> Trainer:
     experiment = compose(words.split()).experiment()
     device = choose_device(experiment.settings.device)
-    return build_trainer(experiment, open_loaders(experiment, device), device, ALONE, StopRequest())
+    return build_trainer(experiment, open_loaders(experiment, device), device)
 
 
 def steps(trainer: Trainer) -> Callable[[], None]:
-    images, labels = next(trainer.train.batches(0))
-    images, targets = trainer.mix(images, labels)
+    images, labels = next(trainer.loaders.train.batches(0))
+    images, targets = trainer.parts.mix(images, labels)
 
     def epoch() -> None:
-        trainer.network.train()
-        for _ in range(trainer.train.share.updates):
-            trainer.loss(trainer.network(images), targets).backward()
-            trainer.optimizer.step()
-            trainer.optimizer.zero_grad(set_to_none=True)
+        trainer.parts.network.train()
+        for _ in range(trainer.loaders.train.share.updates):
+            trainer.parts.loss(trainer.parts.network(images), targets).backward()
+            trainer.parts.optimizer.step()
+            trainer.parts.optimizer.zero_grad(set_to_none=True)
 
     return epoch
 
 
 def loop(trainer: Trainer) -> Callable[[], None]:
-    train = trainer.train
+    train = trainer.loaders.train
 
     def epoch() -> None:
-        trainer.network.train()
+        trainer.parts.network.train()
         for numbers in torch.randperm(train.share.images).split(train.share.batch_size)[: train.share.updates]:
             ((images, labels),) = train.source.batches(0, [numbers])
-            images, targets = trainer.mix(train.erase(train.normalise(train.augment(images))), labels)
-            trainer.loss(trainer.network(images), targets).backward()
-            trainer.optimizer.step()
-            trainer.optimizer.zero_grad(set_to_none=True)
+            images, targets = trainer.parts.mix(train.erase(train.normalise(train.augment(images))), labels)
+            trainer.parts.loss(trainer.parts.network(images), targets).backward()
+            trainer.parts.optimizer.step()
+            trainer.parts.optimizer.zero_grad(set_to_none=True)
 
     return epoch
 
 
 def whole(trainer: Trainer) -> Callable[[], None]:
     def epoch() -> None:
-        trainer.updates_done = 0
+        trainer.state = TrainState()
         trainer.train_epoch()
 
     return epoch

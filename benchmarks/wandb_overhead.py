@@ -28,9 +28,10 @@ COLUMNS = ("waited (ms)", "processor (s)", "training (s)", "end (s)")
 # in a program of its own, as the command line runs it
 PROGRAM = """
 import json, sys, time
-from roadmap.training import execute
+from roadmap.training import recorder
 from roadmap.tracking import loggers
 from roadmap.config.compose import compose
+from roadmap.training.run import run_experiment
 waited = 0.0
 def timed(function):
     def call(*arguments):
@@ -41,10 +42,10 @@ def timed(function):
         finally:
             waited += time.perf_counter() - began
     return call
-execute.open_logger = timed(execute.open_logger)
+recorder.open_logger = timed(recorder.open_logger)
 for logger in (loggers.NoLogger, loggers.AsyncLogger):
     logger.log, logger.close = timed(logger.log), timed(logger.close)
-summary, _ = execute.execute(compose(sys.argv[1:]))
+summary, _ = run_experiment(compose(sys.argv[1:]))
 began = time.perf_counter()
 loggers.background.end()
 print(json.dumps([1000 * waited, summary["train_seconds"], time.perf_counter() - began]), flush=True)

@@ -113,7 +113,7 @@ def _run(name: str, rest: list[str]) -> int:
 
 def log_error(error: RoadmapError) -> None:
     """Log an error on one line; of several processes that met the same error only the first does."""
-    if os.environ.get("RANK", "0") == "0" or not error.everywhere:
+    if os.environ.get("RANK", "0") == "0" or not error.on_all_ranks:
         logger.error(" ".join(str(error).split()))
         logger.debug("where it was raised:", exc_info=error)
     else:

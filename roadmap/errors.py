@@ -6,18 +6,18 @@ import signal
 class RoadmapError(Exception):
     """Base class of errors whose message is for the user; ``exit_status`` is the command's.
 
-    ``everywhere``: every process of a run raises the error, so only the first reports it.
+    ``on_all_ranks``: every process of a run raises the error, so only the first reports it.
     """
 
     exit_status = 1
-    everywhere = False
+    on_all_ranks = False
 
 
 class RequestError(RoadmapError, ValueError):
     """The request was wrong: unknown option, impossible combination, missing data (exit status 2)."""
 
     exit_status = 2
-    everywhere = True  # every process of a run gets the same request
+    on_all_ranks = True  # every process of a run gets the same request
 
 
 class WorkError(RoadmapError, RuntimeError):
@@ -27,7 +27,7 @@ class WorkError(RoadmapError, RuntimeError):
 class PrunedError(RoadmapError):
     """A search does not train this design, or not to the end."""
 
-    everywhere = True
+    on_all_ranks = True
 
 
 class StoppedError(RoadmapError):
@@ -37,7 +37,7 @@ class StoppedError(RoadmapError):
     command ends.
     """
 
-    everywhere = True
+    on_all_ranks = True
 
     def __init__(self, by: signal.Signals, place: str):
         super().__init__(f"stopped by {by.name} after {place}; the same command resumes there")

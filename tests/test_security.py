@@ -159,7 +159,7 @@ def test_the_payload_is_one(ran: Path) -> None:
 
 
 def test_weights_of_others_are_no_programs(weights: Path, ran: Path) -> None:
-    with pytest.raises(RequestError, match="is no file of weights, or a damaged one"):
+    with pytest.raises(RequestError, match="is not a weights file, or is damaged"):
         read_weights(str(weights))
     assert not ran.exists()
 

@@ -16,9 +16,9 @@ TRAIN = ["train", "epochs=1", "device=cpu"]
 
 
 @pytest.fixture(autouse=True)
-def batch_not_announced_yet(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process says once how its batch is made up."""
-    monkeypatch.setattr(run, "_said", set())
+def batch_size_not_logged_yet() -> None:
+    """A process logs its batch size once."""
+    run._log_once.cache_clear()
 
 
 def stderr(capfd: pytest.CaptureFixture[str], *words: str, status: int = 0) -> str:
@@ -81,6 +81,6 @@ def test_python_code_controls_logging_itself(
     main(["--help"])
     caplog.set_level("DEBUG", "roadmap")
     capfd.readouterr()
-    run.execute(compose(["epochs=1", "device=cpu", f"runs_dir={tmp_path}"]))
+    run.run_experiment(compose(["epochs=1", "device=cpu", f"runs_dir={tmp_path}"]))
     assert capfd.readouterr().err == ""
     assert "roadmap.training.run" in {record.name for record in caplog.records}

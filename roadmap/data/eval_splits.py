@@ -19,7 +19,7 @@ from roadmap.data.sampler import eval_batches
 from roadmap.data.samples import Samples
 from roadmap.data.unreadable_images import UnreadableImages
 from roadmap.errors import RequestError
-from roadmap.runtime.distributed import ALONE, World
+from roadmap.runtime.distributed import SINGLE_PROCESS, World
 from roadmap.schema.corruptions import Corruptions
 from roadmap.schema.eval_transform import EvalSettings
 from roadmap.schema.experiment import EVALUATION_SOURCES, MEMORY_SOURCES, Data
@@ -45,7 +45,9 @@ class Part:
     accepted: tuple[frozenset[int], ...] | None = None
 
 
-def open_parts(data: Data, settings: EvalSettings, world: World = ALONE, device: torch.device = CPU) -> list[Part]:
+def open_parts(
+    data: Data, settings: EvalSettings, world: World = SINGLE_PROCESS, device: torch.device = CPU
+) -> list[Part]:
     """The parts of a data set: the evaluation images of a training set, or the parts of a robustness set.
 
     ``data.eval_crop_ratio`` takes precedence over the settings' crop ratio. Raises RequestError if the data is missing
@@ -70,7 +72,11 @@ def open_parts(data: Data, settings: EvalSettings, world: World = ALONE, device:
 
 
 def corrupted_parts(
-    data: Data, settings: EvalSettings, corruptions: Corruptions, world: World = ALONE, device: torch.device = CPU
+    data: Data,
+    settings: EvalSettings,
+    corruptions: Corruptions,
+    world: World = SINGLE_PROCESS,
+    device: torch.device = CPU,
 ) -> list[Part]:
     """One part per corruption and severity, of a training set's evaluation images.
 

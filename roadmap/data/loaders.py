@@ -17,7 +17,7 @@ from roadmap.data.readers import read_files
 from roadmap.data.sampler import DistributedBatchSampler, eval_batches
 from roadmap.data.unreadable_images import UnreadableImages
 from roadmap.errors import RequestError
-from roadmap.runtime.distributed import ALONE, World
+from roadmap.runtime.distributed import SINGLE_PROCESS, World
 from roadmap.schema.experiment import MEMORY_SOURCES, Experiment
 from roadmap.seeds import derived_seed
 
@@ -149,7 +149,7 @@ class Loaders:
     corrupt: UnreadableImages
 
 
-def open_loaders(experiment: Experiment, device: torch.device, world: World = ALONE) -> Loaders:
+def open_loaders(experiment: Experiment, device: torch.device, world: World = SINGLE_PROCESS) -> Loaders:
     """Open a run's data. Raises RequestError if it is missing or smaller than one batch."""
     in_memory = experiment.data.source in MEMORY_SOURCES
     corrupt = UnreadableImages(experiment.data.max_corrupt)

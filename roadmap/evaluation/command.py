@@ -33,12 +33,12 @@ def main(arguments: list[str]) -> int:
     tasks, device_name = _run_tasks(places, overrides, options) if places else _weights_task(overrides, options)
     from roadmap.evaluation.evaluate import evaluate_tasks
     from roadmap.runtime.device import choose_device
-    from roadmap.runtime.distributed import join, local_device
+    from roadmap.runtime.distributed import init_processes, local_device
 
     device = local_device(choose_device(device_name))
-    world = join(device)
+    world = init_processes(device)
     results = evaluate_tasks(tasks, device, world, options.force)
-    if not world.first:
+    if not world.is_main:
         return 0
     records = [record for record, _ in results]
     if options.json:

@@ -23,7 +23,7 @@ from roadmap.runtime.device import autocast, within_memory
 from roadmap.runtime.distributed import World
 from roadmap.runtime.progress import QUIET_SECONDS
 from roadmap.training.evaluator import Evaluator, Record
-from roadmap.training.prediction_writer import Answered, PredictionWriter
+from roadmap.training.prediction_writer import GatheredPredictions, PredictionWriter
 from roadmap.training.summary import git_commit
 from roadmap.validation import SCHEMA
 from roadmap.versions import package_versions
@@ -39,7 +39,7 @@ def evaluate_tasks(
     Every process calls this; the first one writes the records of a group of tasks when the group is done. Raises
     RequestError if data or a network cannot be used, and WorkError if an image cannot be read or a file written.
     """
-    existing = world.from_first([None if force else task.existing_record() for task in tasks])
+    existing = world.broadcast([None if force else task.existing_record() for task in tasks])
     groups: dict[tuple[Any, ...], list[int]] = {}
     for index, task in enumerate(tasks):
         if existing[index] is None:
@@ -54,7 +54,7 @@ def evaluate_tasks(
 def _evaluate_group(tasks: Sequence[EvaluationTask], device: torch.device, world: World) -> list[EvaluationRecord]:
     """Evaluate tasks that differ only in their networks."""
     first, started = tasks[0], now()
-    with world.together():
+    with world.collective_errors():
         parts = open_parts(first.data, first.settings, world, device)
         if first.corruptions is not None:
             parts += corrupted_parts(first.data, first.settings, first.corruptions, world, device)
@@ -62,15 +62,15 @@ def _evaluate_group(tasks: Sequence[EvaluationTask], device: torch.device, world
     evaluator = Evaluator(autocast(device, first.settings.precision), device, world)
     records = [_new_record(task, parts[0].num_classes, device, world, started) for task in tasks]
     label = first.model.label if len(tasks) == 1 else f"{len(tasks)} networks"
-    for part in _with_progress(parts, label, shown=world.first and len(parts) > 1):
+    for part in _with_progress(parts, label, shown=world.is_main and len(parts) > 1):
         with within_memory("choose a smaller batch_size, or fewer runs at once"):
             rows = _evaluate_part(part, networks, evaluator, tasks, records)
         for record, row in zip(records, rows, strict=True):
             record["parts"].append(row)
-    with world.together():
+    with world.collective_errors():
         for task, record in zip(tasks, records, strict=True):
             record["ended"] = now()
-            if world.first:
+            if world.is_main:
                 write_record(task.file, record)
     return records
 
@@ -84,29 +84,29 @@ def _evaluate_part(
 ) -> list[Record]:
     """Return each network's row for a part; also write predictions, and a whole set's class accuracies."""
     world = evaluator.world
-    with world.together():
+    with world.collective_errors():
         loader = part.open()
     if part.classes is not None:
         networks = [MaskedLogits(network, part.classes) for network in networks]
     writers = [PredictionWriter() for _ in tasks]
     means = evaluator.run(networks, loader, writers)
-    digest = loader.source.digest() if world.first else ""
+    digest = loader.source.digest() if world.is_main else ""
     rows = []
-    with world.together():
+    with world.collective_errors():
         for task, record, mean, writer in zip(tasks, records, means, writers, strict=True):
             answered = writer.gathered(world)
-            correct = answered.right(part.accepted)
+            correct = answered.correct(part.accepted)
             row = {"part": part.name, "images": len(correct), "left_out": len(answered.left_out), "digest": digest}
             rows.append(row | _metrics(answered, correct, mean, part))
             if not part.name:
                 counts, accuracies = class_accuracies(answered.labels, correct, part.num_classes)
                 record |= {"class_images": counts, "class_top1": accuracies}
-            if world.first and (not part.name or task.save_predictions):
+            if world.is_main and (not part.name or task.save_predictions):
                 _save_predictions(task, part, answered, digest)
     return rows
 
 
-def _metrics(answered: Answered, correct: np.ndarray, mean: Record, part: Part) -> Record:
+def _metrics(answered: GatheredPredictions, correct: np.ndarray, mean: Record, part: Part) -> Record:
     """``top1``, ``top5`` and ``ece`` in percent and the mean ``loss``; only ``top1`` with several accepted labels."""
     if part.accepted is not None:
         return {"top1": 100 * int(correct.sum()) / len(correct), "top5": None, "loss": None, "ece": None}
@@ -186,7 +186,7 @@ def _new_record(
     }
 
 
-def _save_predictions(task: EvaluationTask, part: Part, answered: Answered, digest: str) -> None:
+def _save_predictions(task: EvaluationTask, part: Part, answered: GatheredPredictions, digest: str) -> None:
     name = f"{task.data.name}/{part.name}".rstrip("/")
     settings = task.settings
     images = EvaluatedImages(name, digest, settings.image_size, settings.crop_ratio, tuple(answered.left_out))

@@ -1,1 +1,1 @@
-"""Where and how a run is carried out: device, processes, requests to stop, launchers."""
+"""Where a run is executed: device, processes, signals, launchers, progress."""

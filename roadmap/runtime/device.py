@@ -1,4 +1,4 @@
-"""Where a run computes, and in which precision."""
+"""Devices and precisions."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -11,29 +11,29 @@ DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def choose_device(name: str) -> torch.device:
-    """``auto`` takes a GPU where there is one. Raises RequestError for a device that this machine does not have."""
+    """Return the device; ``auto`` is a GPU if there is one. Raises RequestError if the machine has no such device."""
     if name == "auto":
         accelerator = torch.accelerator.current_accelerator(check_available=True)
         return torch.device("cpu") if accelerator is None else torch.device(accelerator.type)
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
-    # torch raises AssertionError where it was built without the device
+    # torch raises AssertionError if it was built without the device
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise RequestError(f"device={name} cannot be used on this machine; choose auto or cpu") from error
+        raise RequestError(f"device={name} is not available on this machine (choose auto or cpu)") from error
     if device.type not in ("cpu", "cuda", "mps", "xpu"):
-        raise RequestError(f"device={name} cannot train; choose auto, cpu or cuda")
+        raise RequestError(f"device={name} cannot be used for training (choose auto, cpu, cuda, mps or xpu)")
     return device
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether a device says that it has not the memory; torch has no class of errors for a CPU that says so."""
+    """Return whether an error means out of memory; for CPUs torch has no class for it."""
     return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator: can't allocate memory" in str(error)
 
 
 @contextmanager
 def within_memory(advice: str) -> Iterator[None]:
-    """Raises WorkError with the advice where the device has not the memory for what is done while entered."""
+    """Raise WorkError with the advice if the block runs out of memory."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
@@ -43,14 +43,14 @@ def within_memory(advice: str) -> Iterator[None]:
 
 
 def share_gpus(name: str, worker: int) -> None:
-    """Let a sweep's worker have one of this machine's GPUs: with ``device=auto`` the one of its number, in turn."""
+    """Make GPU ``worker`` modulo their number the current one, unless ``device`` names a GPU."""
     count = torch.cuda.device_count() if name in ("auto", "cuda") else 0
     if count > 1:
         torch.cuda.set_device(worker % count)
 
 
 def autocast(device: torch.device, precision: str) -> Callable[[], AbstractContextManager[None]]:
-    """A maker of the context in which forward passes run."""
+    """Return a function that makes the context of forward passes in a precision."""
     if precision == "fp32":
         return nullcontext
     return lambda: torch.autocast(device.type, dtype=DTYPES[precision])
@@ -58,11 +58,11 @@ def autocast(device: torch.device, precision: str) -> Callable[[], AbstractConte
 
 @contextmanager
 def tf32(allowed: bool) -> Iterator[None]:
-    """fp32 convolutions and matrix products of NVIDIA's GPUs with a mantissa of 10 bits, or with all 23.
+    """Allow or forbid TF32 in fp32 convolutions and matrix products on NVIDIA GPUs.
 
-    torch's own start is the first for convolutions and the second for matrix products.
+    By default torch allows it for convolutions only.
     """
-    # the older of torch's two ways to say so: inductor still reads that one, and mixing them is an error
+    # torch's older API: inductor still reads it, and mixing the two is an error
     before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = allowed
     try:
@@ -72,7 +72,7 @@ def tf32(allowed: bool) -> Iterator[None]:
 
 
 def peak_memory_gb(device: torch.device) -> float:
-    """GiB: the most that torch held on a GPU since the start of the run, or this process on a CPU."""
+    """Return the peak memory in GiB: allocated by torch on a GPU, or this process's on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**30
     import resource

@@ -1,4 +1,4 @@
-"""The processes of one run: torchrun starts them; here they join, and agree on what must be the same in all."""
+"""The processes of one run, started by torchrun: joining them, and agreeing on errors and flags."""
 
 import atexit
 import os
@@ -14,143 +14,146 @@ from torch import Tensor, nn
 
 from roadmap.errors import RequestError, RoadmapError, WorkError, first_line
 
-TIMEOUT = timedelta(minutes=30)  # for one process to wait for another: the first may be writing or indexing data
+TIMEOUT = timedelta(minutes=30)  # of one process waiting for another, which may be writing or indexing data
 
 
 @dataclass(frozen=True)
 class World:
-    """This process among those of its run; alone, every method is free."""
+    """The processes of a run, seen from one of them. With a single process no method communicates."""
 
     rank: int = 0
     size: int = 1
 
     @property
-    def first(self) -> bool:
-        """Whether this is the process that writes."""
+    def is_main(self) -> bool:
+        """Whether this is rank 0, the only process that writes files."""
         return self.rank == 0
 
     def sum(self, values: Tensor) -> Tensor:
-        """The sum over all processes, of a tensor on the CPU; in place."""
+        """Sum a CPU tensor over all processes, in place; return it."""
         if self.size > 1:
             dist.all_reduce(values)
         return values
 
     def gather(self, value: Any) -> list[Any]:
-        """One small object of each process, in the order of ranks."""
+        """Return one small object per process, in the order of ranks."""
         if self.size == 1:
             return [value]
         values = [None] * self.size
         dist.all_gather_object(values, value)
         return values
 
-    def any_of(self, value: Any) -> Any:
-        """Of the processes' values the first that is not None; None where all are."""
+    def first_set(self, value: Any) -> Any:
+        """Return the first value that is not None, in the order of ranks; None if all are."""
         return next((one for one in self.gather(value) if one is not None), None)
 
-    def from_first(self, value: Any) -> Any:
-        """The first process's object."""
+    def broadcast(self, value: Any) -> Any:
+        """Return the main process's object."""
         if self.size == 1:
             return value
         values = [value]
         dist.broadcast_object_list(values, src=0)
         return values[0]
 
-    def share_buffers(self, module: nn.Module) -> None:
-        """Give every process the first one's buffers: BN's running statistics are those of its share of the images."""
+    def broadcast_buffers(self, module: nn.Module) -> None:
+        """Copy the main process's buffers to all: each process has its own running statistics of BN."""
         if self.size > 1:
             for buffer in module.buffers():
                 dist.broadcast(buffer, src=0)
 
-    def agree(self, error: RoadmapError | None, *flags: bool) -> list[bool]:
-        """Whether any process raised each flag. Where one has met an error, all raise it here, at the same place."""
+    def any_rank(self, *flags: bool, error: RoadmapError | None = None) -> list[bool]:
+        """Return, for each flag, whether it is set in any process. An ``error`` of one process is raised in all."""
         if self.size == 1:
             if error is not None:
                 raise error
             return list(flags)
-        raised = torch.tensor([error is not None, *flags], dtype=torch.uint8)
-        dist.all_reduce(raised, dist.ReduceOp.MAX)
-        failed, *agreed = raised.bool().tolist()
+        values = torch.tensor([error is not None, *flags], dtype=torch.uint8)
+        dist.all_reduce(values, dist.ReduceOp.MAX)
+        failed, *found = values.bool().tolist()
         if failed:
-            met = next(error for error in self.gather(error) if error is not None)
-            met.everywhere = True
-            raise met from error
-        return agreed
+            first = self.first_set(error)
+            first.on_all_ranks = True
+            raise first from error
+        return found
 
     @contextmanager
-    def together(self) -> Iterator[None]:
-        """A part that every process goes through: an error of one of them is raised by all at its end."""
+    def collective_errors(self) -> Iterator[None]:
+        """Raise an error of one process in all of them, at the end of the block; every process must enter it."""
         error = None
         try:
             yield
-        except RoadmapError as met:
-            error = met
-        self.agree(error)
+        except RoadmapError as caught:
+            error = caught
+        self.any_rank(error=error)
 
 
-ALONE = World()
+SINGLE_PROCESS = World()
 
 
-def launched() -> World:
-    """What torchrun says of this process, whether joined already or not."""
+def world_from_env() -> World:
+    """Return the rank and world size that torchrun set for this process, whether or not it has joined the others."""
     return World(int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1)))
 
 
 def local_device(device: torch.device) -> torch.device:
-    """This process's own device of several on its machine. Raises RequestError where they are too few."""
-    if launched().size == 1 or device.type == "cpu":
+    """Return this process's own GPU among those of its machine. Raises RequestError if there are too few."""
+    if world_from_env().size == 1 or device.type == "cpu":
         return device
     if device.type != "cuda" or device.index is not None:
-        raise RequestError(f"device={device} does not go with several processes; choose auto, cuda or cpu")
-    local = int(os.environ.get("LOCAL_RANK", 0))
-    if local >= torch.cuda.device_count():
+        raise RequestError(f"device={device} cannot be used with several processes (choose auto, cuda or cpu)")
+    rank, count = int(os.environ.get("LOCAL_RANK", 0)), torch.cuda.device_count()
+    if rank >= count:
         raise RequestError(
-            f"process {local} of this machine has no GPU of its own: there are {torch.cuda.device_count()}; "
-            "start as many processes with torchrun --nproc-per-node"
+            f"local rank {rank} has no GPU: this machine has {count}; start at most {count} processes with "
+            "torchrun --nproc-per-node"
         )
-    return torch.device("cuda", local)
+    return torch.device("cuda", rank)
 
 
-def join(device: torch.device) -> World:
-    """Join the other processes, once; CPU tensors travel by gloo, a GPU's by NCCL. Alone there is nothing to join.
+def init_processes(device: torch.device) -> World:
+    """Join the other processes of the run, once; CPU tensors use gloo, GPU tensors NCCL.
 
-    Raises WorkError where they do not find each other.
+    Raises WorkError if the processes do not find each other.
     """
-    world = launched()
+    world = world_from_env()
     if world.size > 1 and not dist.is_initialized():
         on_gpu = device.type == "cuda"
         if on_gpu:
             torch.cuda.set_device(device)
-        backend = "cpu:gloo,cuda:nccl" if on_gpu else "gloo"
-        own = device if on_gpu else None
         try:
-            store = _meeting_place()
             dist.init_process_group(
-                backend, store=store, rank=world.rank, world_size=world.size, timeout=TIMEOUT, device_id=own
+                "cpu:gloo,cuda:nccl" if on_gpu else "gloo",
+                store=_rendezvous(),
+                rank=world.rank,
+                world_size=world.size,
+                timeout=TIMEOUT,
+                device_id=device if on_gpu else None,
             )
         except (RuntimeError, ValueError) as error:
-            place = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+            address = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
             raise WorkError(
-                f"process {world.rank} cannot join the others, {world.size} in all, at {place}: "
-                f"{first_line(error)[:120]}; start all of them with torchrun, on machines that reach that address"
+                f"rank {world.rank} of {world.size} cannot join the other processes at {address}: "
+                f"{first_line(error)[:120]}; start all of them with torchrun, on machines that can reach that address"
             ) from error
         atexit.register(dist.destroy_process_group)
     return world
 
 
-def _meeting_place() -> dist.Store:
-    """Where processes find each other's addresses, as torchrun says.
+def _rendezvous() -> dist.Store:
+    """Return the store in which the processes find each other's addresses.
 
-    On one machine torchrun keeps the same place when it starts processes again, with the addresses of the dead in it:
-    each start gets a part of its own. Several machines count their starts differently, but meet anew each time.
+    On one machine torchrun keeps its store across restarts, with the addresses of dead processes in it, so each restart
+    gets a prefix of its own. Several machines count restarts differently, but get a new store each time.
     """
     store, _, _ = next(dist.rendezvous("env://", timeout=TIMEOUT))
-    alone = os.environ.get("GROUP_WORLD_SIZE", "1") == "1"
-    return dist.PrefixStore(f"start {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store) if alone else store
+    one_machine = os.environ.get("GROUP_WORLD_SIZE", "1") == "1"
+    restart = os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)
+    return dist.PrefixStore(f"start {restart}", store) if one_machine else store
 
 
 @contextmanager
-def loss_of_a_process() -> Iterator[None]:
-    """Say in one sentence that another process is gone, whatever the collective that noticed it says."""
+def lost_process_errors() -> Iterator[None]:
+    """Turn the error that a collective raises when another process has died into a WorkError."""
     try:
         yield
     except (RuntimeError, dist.DistError) as error:
@@ -159,6 +162,6 @@ def loss_of_a_process() -> Iterator[None]:
         if isinstance(error, RoadmapError) or not any(sign in text for sign in signs):
             raise
         raise WorkError(
-            "another process of this run has ended, so this one cannot go on; started again, "
-            f"the run goes on from its last checkpoint ({first_line(error)[:120]})"
+            f"another process of this run has ended ({first_line(error)[:120]}); "
+            "start the run again to resume from its last checkpoint"
         ) from error

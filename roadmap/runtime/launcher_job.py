@@ -1,4 +1,4 @@
-"""A launcher's job: in the folder of the command, its tasks one run's processes, a warning of its end handed on."""
+"""Runs a launcher's job: working directory, processes of a submitit job, signals of a time limit."""
 
 import logging
 import os
@@ -21,37 +21,36 @@ logger = logging.getLogger(__name__)
 
 @contextmanager
 def scheduled(folder: str, level: int | None = None) -> Iterator[None]:
-    """Run a launcher's job in the folder where the command was given, for relative paths, logging from ``level`` on.
+    """Run a launcher's job in the folder of the command, so that relative paths hold, with log level ``level``.
 
-    In a submitit job, tasks find the variables that torchrun would set, before anything reads them. A StoppedError
-    raised by the signal that submitit listens to is passed on to submitit, which requeues the job and ends the process;
-    with the requeues of ``max_num_timeout`` used up it raises its own error. Raises WorkError if the machine has no
-    such folder.
+    In a submitit job the environment variables of torchrun are set. A StoppedError raised by submitit's signal is
+    passed on to submitit, which requeues the job and ends the process, or raises its own error after
+    ``max_num_timeout`` requeues. Raises WorkError if this machine has no such folder.
     """
     try:
         os.chdir(folder)
     except OSError as error:
         machine = socket.gethostname()
         raise WorkError(
-            f"{machine} cannot work in {folder}: {error.strerror}; start from a folder that all machines share"
+            f"{machine} cannot use the folder {folder}: {error.strerror}; start from a folder that all machines share"
         ) from error
-    job = _submitted()
+    job = _submitit_job()
     with console(level):
         try:
             yield
         except StoppedError as stopped:
             if stopped.by == SIGHUP:
-                # who would take this worker's answer is gone, and joblib's processes would wait for it for ever
+                # the main program is gone: joblib's worker would wait for it forever
                 os._exit(stopped.exit_status)
             if job is not None and job.global_rank == 0:
                 logger.warning(stopped)
             if job is not None and stopped.by.name == f"SIG{job.USR_SIG}":
-                _hand_on(stopped.by, job.global_rank)
+                _call_submitit_handler(stopped.by, job.global_rank)
             raise
 
 
-def _submitted() -> "JobEnvironment | None":
-    """The job of submitit's that this process is a task of, its variables set; None outside of one."""
+def _submitit_job() -> "JobEnvironment | None":
+    """Return this process's submitit job, or None; set the variables of torchrun if the job has several tasks."""
     if "SUBMITIT_EXECUTOR" not in os.environ:
         return None
     from submitit import JobEnvironment
@@ -59,20 +58,20 @@ def _submitted() -> "JobEnvironment | None":
 
     job = JobEnvironment()
     if job.num_tasks > 1:
-        # each process chooses among all GPUs of its machine by LOCAL_RANK, as under torchrun
+        # as with torchrun, each process sees all GPUs and chooses one by LOCAL_RANK
         TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
     return job
 
 
-def _hand_on(by: signal.Signals, task: int) -> None:
-    """Call submitit's handler of a signal, which the trainer had put off until its checkpoint was written.
+def _call_submitit_handler(by: signal.Signals, task: int) -> None:
+    """Call submitit's handler of a signal, after the checkpoint is written.
 
-    All tasks have stopped by then. The first requeues the job; the others' handler only says so, and they end here:
-    a result of theirs would tell submitit that they are done.
+    All tasks have stopped by then. The first task's handler requeues the job; the other tasks exit here, because
+    submitit takes a returned result for the end of the job.
     """
     handler = signal.getsignal(by)
     if callable(handler):
-        # one that comes late, as to a task that learned of it from another
+        # the signal may still come, to a task that learned of it from another
         signal.signal(by, signal.SIG_IGN)
         handler(by, None)
     if task:

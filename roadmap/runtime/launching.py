@@ -1,4 +1,4 @@
-"""Hydra's launchers at work: signals go on to the workers, and what a launcher fails of becomes one sentence."""
+"""Starts the workers of a sweep with Hydra's launchers: forwards signals to them, translates launchers' errors."""
 
 import logging
 import os
@@ -24,9 +24,9 @@ logger = logging.getLogger(__name__)
 
 
 class SignalForwarder(StopRequest):
-    """While entered, a signal goes to the worker processes that this one started, and is noted.
+    """Forwards signals to the worker processes of this process while entered.
 
-    Where there are none, as with jobs that run in this process or wait in a queue, it does what it did before.
+    Without workers (jobs that run in this process, or wait in a queue) the previous handler is called.
     """
 
     def note(self, number: int, frame: FrameType | None) -> None:
@@ -38,7 +38,7 @@ class SignalForwarder(StopRequest):
         super().note(number, frame)
         logger.warning("stopping; each worker writes a checkpoint first")
         for worker in workers:
-            # a terminal sends Ctrl-C to all of its processes, and a second one would not wait for the checkpoint
+            # the terminal sent Ctrl-C to the workers too, and a second SIGINT would stop them without a checkpoint
             os.kill(worker, SIGTERM if number == SIGINT else number)
 
 
@@ -65,10 +65,10 @@ def launch(
 
 @contextmanager
 def launching() -> Iterator[None]:
-    """What a launcher starts its jobs in, and waits for them.
+    """Run a launcher, which starts jobs and waits for them, in this block.
 
-    Raises StoppedError where a signal came and the workers have ended, and WorkError where a launcher cannot start
-    them or has lost one.
+    Raises StoppedError after a signal, once the workers have ended, and WorkError if the launcher cannot start a worker
+    or loses one.
     """
     try:
         with SignalForwarder() as request:
@@ -79,13 +79,13 @@ def launching() -> Iterator[None]:
         raise
     except Exception as error:
         if request.signal is None:
-            raise _stated(error) from error
+            raise _translated(error) from error
     if request.signal is not None:
         raise StoppedError(request.signal, "a checkpoint of each worker's run")
 
 
 def check_gpus(launcher: Mapping[str, Any]) -> None:
-    """Raises RequestError where Ray, started on this machine, would wait for ever for a GPU that it does not have."""
+    """Raise RequestError if Ray would wait forever for GPUs that this machine does not have."""
     ray = launcher.get("ray", {})
     wanted = ray.get("remote", {}).get("num_gpus") or 0
     if wanted and ray.get("init", {}).get("address") == "local":
@@ -94,17 +94,17 @@ def check_gpus(launcher: Mapping[str, Any]) -> None:
         count = torch.cuda.device_count()
         if wanted > count:
             raise RequestError(
-                f"hydra.launcher.ray.remote.num_gpus={wanted} is more than this machine's {count} GPUs;"
-                " num_gpus=0 lets Ray's workers compute on CPUs"
+                f"hydra.launcher.ray.remote.num_gpus={wanted} is too high: this machine has {count} GPUs; "
+                "with num_gpus=0 Ray's workers use CPUs"
             )
 
 
-def _stated(error: Exception) -> Exception:
-    """An error of a launcher's own as a WorkError, any other as it is."""
+def _translated(error: Exception) -> Exception:
+    """Return a WorkError for an error of a launcher, any other error as it is."""
     package = type(error).__module__.partition(".")[0]
-    # submitit's, where it finds no srun
+    # submitit's error if there is no srun
     no_slurm = isinstance(error, RuntimeError) and "slurm cluster" in str(error)
     if package not in ("joblib", "ray", "submitit") and not isinstance(error, CalledProcessError) and not no_slurm:
         return error
     text = " ".join(str(error).split()).partition(". ")[0][:300]
-    return WorkError(f"the launcher gave up: {type(error).__name__}: {text}; the same command goes on")
+    return WorkError(f"the launcher failed: {type(error).__name__}: {text}; the same command resumes")

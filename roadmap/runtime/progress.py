@@ -1,4 +1,4 @@
-"""How far a run is: a bar in a terminal, a line now and then in a log file."""
+"""Shows a run's progress: a bar in a terminal, occasional messages elsewhere."""
 
 import logging
 import sys
@@ -9,50 +9,50 @@ from tqdm import tqdm
 
 logger = logging.getLogger(__name__)
 
-QUIET_SECONDS = 30  # between two lines of a log file
+QUIET_SECONDS = 30  # between two messages
 
 
 class ProgressBar:
-    """Shows a run's epochs, and how far it is in one, on stderr."""
+    """Shows a run's progress in epochs on stderr."""
 
     def __init__(self, label: str, epochs: int, *, shown: bool = True):
         self.label, self.epochs = label, epochs
-        self.spoke = time.monotonic()
+        self.logged_at = time.monotonic()
         in_bar = shown and sys.stderr.isatty() and logger.isEnabledFor(logging.WARNING)
         self.in_lines = shown and not sys.stderr.isatty()
         bar_format = "{l_bar}{bar}| {n:.1f}/{total} epochs [{elapsed}<{remaining}{postfix}]"
         self.bar = tqdm(total=epochs, desc=label, leave=False, disable=not in_bar, bar_format=bar_format)
 
     def start(self, epochs_done: int, updates_done: int) -> None:
-        """Begin where a checkpoint left off."""
+        """Start, or resume from a checkpoint."""
         self.bar.update(epochs_done)
         if self.in_lines and (epochs_done or updates_done):
             within = f", update {updates_done} of the next" if updates_done else ""
             self._log(f"resuming from epoch {epochs_done}/{self.epochs}{within}")
 
-    def tell(self, epochs_done: int, update: int, updates: int) -> None:
-        """One more update of an epoch is done."""
+    def on_step(self, epochs_done: int, update: int, updates: int) -> None:
+        """Show a finished update."""
         self.bar.update(epochs_done + update / updates - self.bar.n)
-        if self.in_lines and self._silent_for_long():
+        if self.in_lines and self._message_due():
             self._log(f"epoch {epochs_done + 1} of {self.epochs}, update {update} of {updates}")
 
     def show(self, row: dict[str, Any]) -> None:
-        """An epoch is done, with its row of metrics."""
+        """Show a finished epoch and its metrics."""
         self.bar.set_postfix_str(f"top-1 {row['top1']:.2f}, loss {row['train_loss']:.3f}", refresh=False)
         self.bar.update(row["epoch"] - self.bar.n)
         if self.in_lines:
             self._log(
                 f"epoch {row['epoch']} of {self.epochs}, top-1 {row['top1']:.2f}, loss {row['train_loss']:.3f}, "
                 f"{row['images_per_second']:.0f} images/s, {row['data_wait']:.0%} of the time waiting for data",
-                logging.INFO if self._silent_for_long() else logging.DEBUG,
+                logging.INFO if self._message_due() else logging.DEBUG,
             )
 
-    def _silent_for_long(self) -> bool:
-        return time.monotonic() - self.spoke > QUIET_SECONDS
+    def _message_due(self) -> bool:
+        return time.monotonic() - self.logged_at > QUIET_SECONDS
 
     def _log(self, text: str, level: int = logging.INFO) -> None:
         if level >= logging.INFO:
-            self.spoke = time.monotonic()
+            self.logged_at = time.monotonic()
         logger.log(level, f"{self.label}: {text}")
 
     def __enter__(self) -> "ProgressBar":

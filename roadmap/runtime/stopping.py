@@ -1,4 +1,4 @@
-"""Requests to stop: Ctrl-C, a scheduler's signals, the end of the process that started this one as its worker."""
+"""Requests to stop: Ctrl-C, signals of a scheduler, the death of the parent of a worker."""
 
 import os
 import signal
@@ -7,15 +7,14 @@ from multiprocessing import parent_process
 from signal import SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, Signals
 from types import FrameType
 
-WARNINGS = (SIGUSR1, SIGUSR2)  # of a time limit; the second is submitit's
+WARNINGS = (SIGUSR1, SIGUSR2)  # of a time limit; SIGUSR2 is submitit's
 SIGNALS = (SIGINT, SIGTERM, *WARNINGS)
 
 
 class StopRequest:
-    """While entered, a signal is noted for the trainer to find; a second Ctrl-C stops at once.
+    """Catches signals while entered, for the trainer to check; a second Ctrl-C raises KeyboardInterrupt. Reentrant.
 
-    A warning stays noted whatever follows it: when the time is up SIGTERM does, and whoever hands the warning on must
-    still find it. It may be entered within itself.
+    A warning is kept when SIGTERM follows at the end of the time limit, since the warning is what submitit handles.
     """
 
     def __init__(self) -> None:
@@ -23,17 +22,17 @@ class StopRequest:
         self.interrupted = False
         self.entered = 0
         self.before: dict[Signals, signal._HANDLER] = {}
-        self.parent = parent_process()  # None unless Python's multiprocessing, or joblib, started this process
+        self.parent = parent_process()  # None unless multiprocessing or joblib started this process
 
     @property
     def signal(self) -> Signals | None:
-        """The signal that came, SIGHUP where this worker is the last that is left of its program; None: go on."""
+        """Return the signal that was caught, SIGHUP if the parent of this worker has died, or None."""
         if self.noted is None and self.parent is not None and os.getppid() != self.parent.pid:
             self.noted = SIGHUP
         return self.noted
 
     def note(self, number: int, frame: FrameType | None) -> None:
-        """The signals' handler."""
+        """Handle a signal."""
         if number == SIGINT and self.interrupted:
             raise KeyboardInterrupt
         self.interrupted = self.interrupted or number == SIGINT
@@ -42,7 +41,7 @@ class StopRequest:
 
     def __enter__(self) -> "StopRequest":
         self.entered += 1
-        # signals are the main thread's; a launcher may run jobs in others
+        # only the main thread can handle signals; a launcher may run jobs in other threads
         if self.entered == 1 and threading.current_thread() is threading.main_thread():
             self.before = {number: signal.signal(number, self.note) for number in SIGNALS}
         return self

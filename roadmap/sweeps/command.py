@@ -59,10 +59,10 @@ def images(plan: PlannedSweep) -> tuple[int, int]:
 def work(overrides: Sequence[str], config_dirs: Sequence[str], worker: int, since: str) -> None:
     """One worker: the sweep's runs that are neither finished nor another's."""
     from roadmap.runtime.device import share_gpus
-    from roadmap.runtime.distributed import launched
-    from roadmap.training.run_queue import carry_out
+    from roadmap.runtime.distributed import world_from_env
+    from roadmap.training.run_queue import run_all
 
     plan = planned(overrides, config_dirs)
-    if launched().size == 1:
+    if world_from_env().size == 1:
         share_gpus(plan.asked.settings.device, worker)
-    carry_out(plan.requests, plan.asked.settings.retries, since)
+    run_all(plan.requests, plan.asked.settings.retries, since)

@@ -14,12 +14,12 @@ from roadmap.formatting import printable
 from roadmap.plots.charts import save
 from roadmap.runs.reading import read_runs
 from roadmap.runtime.device import choose_device, share_gpus
-from roadmap.runtime.distributed import World, join, launched, local_device
+from roadmap.runtime.distributed import World, init_processes, local_device, world_from_env
 from roadmap.runtime.launching import check_gpus, launch
 from roadmap.sweeps.pruning import median_rule
 from roadmap.sweeps.search_space import SearchSpace
 from roadmap.sweeps.trials import SearchTrials
-from roadmap.training.run_queue import carry_out
+from roadmap.training.run_queue import run_all
 
 logger = logging.getLogger(__name__)
 
@@ -44,16 +44,16 @@ def work(overrides: Sequence[str], config_dirs: Sequence[str], worker: int, sinc
     """One worker: trains one trial after another until none is missing."""
     space = SearchSpace.of(overrides, config_dirs)
     device = space.base.settings.device
-    if launched().size == 1:
+    if world_from_env().size == 1:
         share_gpus(device, worker)
-    world, trials = join(local_device(choose_device(device))), None
-    with world.together():
-        if world.first:
+    world, trials = init_processes(local_device(choose_device(device))), None
+    with world.collective_errors():
+        if world.is_main:
             trials = SearchTrials(space)
     while True:
-        with world.together():
+        with world.collective_errors():
             trial = trials.next() if trials is not None else None
-        trial = world.from_first(trial)
+        trial = world.broadcast(trial)
         if trial is None:
             return
         values, state = train(space, trial, world, since)
@@ -63,12 +63,12 @@ def work(overrides: Sequence[str], config_dirs: Sequence[str], worker: int, sinc
 
 def train(space: SearchSpace, trial: FrozenTrial, world: World, since: str) -> tuple[list[float] | None, TrialState]:
     """Train the run of a trial; returns its values, None unless it was trained to the end, and its state."""
-    request, judge = space.composed(trial.params), None
-    if world.first:
+    request, pruner = space.composed(trial.params), None
+    if world.is_main:
         print(f"trial {trial.number}: {request.variant}", flush=True)
-        judge = median_rule(request, space.search)
+        pruner = median_rule(request, space.search)
     try:
-        summaries, failures = carry_out([request], request.settings.retries, since, judge)
+        summaries, failures = run_all([request], request.settings.retries, since, pruner)
     except PrunedError as pruned:
         logger.info(f"trial {trial.number} {pruned}")
         return None, TrialState.PRUNED

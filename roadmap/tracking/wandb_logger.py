@@ -16,7 +16,8 @@ from roadmap.tracking.wandb_fields import config_of, summary_of
 
 logger = logging.getLogger(__name__)
 
-INIT_SECONDS, FINISH_SECONDS = 15.0, 30.0
+INIT_SECONDS = {"online": 15.0, "offline": 60.0}
+FINISH_SECONDS = 30.0
 RETRY_SECONDS = 600.0  # after a server has not answered, this process logs offline for this long
 TAG_LENGTH = 64  # W&B's limit
 EXIT_CODES = {"finished": 0, "failed": 1}
@@ -68,7 +69,7 @@ class WandbRun:
             settings=self.wandb.Settings(
                 silent=True,
                 console="off",
-                init_timeout=INIT_SECONDS,
+                init_timeout=INIT_SECONDS[mode],
                 finish_timeout=FINISH_SECONDS,
                 finish_timeout_raises=True,
             ),

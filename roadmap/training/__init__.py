@@ -1,1 +1,1 @@
-"""One run from its record to its summary: the loop, its parts, checkpoints, and many runs one after another."""
+"""Training: the loop, checkpoints, one run from config to summary, and many runs in a queue."""

@@ -1,4 +1,4 @@
-"""``roadmap train``: one design, one seed, as a Hydra application."""
+"""``roadmap train``: train one design with one seed, as a Hydra application."""
 
 import logging
 import os
@@ -30,14 +30,14 @@ def main(arguments: list[str]) -> int:
             with scheduled(here, logging.DEBUG if settings.verbose is True else level):
                 train(config, list(settings.overrides.task), dict(settings.runtime.choices), folders)
         except RoadmapError as error:
-            # jobs of other launchers have schedulers of their own
-            here_too = settings.runtime.choices.get("hydra/launcher") in ("basic", "joblib")
-            if multirun and not (isinstance(error, StoppedError) and here_too):
-                raise  # the launcher sees that a job failed
-            # raised through Hydra, a single run's error would gain a line
+            # other launchers have schedulers, which stop their jobs themselves
+            local = settings.runtime.choices.get("hydra/launcher") in ("basic", "joblib")
+            if multirun and not (isinstance(error, StoppedError) and local):
+                raise  # the launcher handles a failed job
+            # raised through Hydra, the error of a single run would get an extra line
             failures.append(error)
             if multirun:
-                raise KeyboardInterrupt from error  # no launcher and no sweeper goes on after it
+                raise KeyboardInterrupt from error  # ends every launcher and sweeper
 
     # without it Hydra prints errors itself and exits with 1 whatever they are
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
@@ -56,17 +56,18 @@ def main(arguments: list[str]) -> int:
 
 
 def train(config: DictConfig, overrides: list[str], choices: dict[str, str], config_dirs: list[str]) -> None:
-    """Train a composed config and say what was reached."""
+    """Train a composed config and print the result."""
     with hydra_errors(overrides):
         request = composed(config, choices, overrides, config_dirs)
-    # here, so that --help and --cfg stay fast
-    from roadmap.runtime.distributed import launched
-    from roadmap.training.run import execute
+    # imported late: --help and --cfg stay fast
+    from roadmap.runtime.distributed import world_from_env
+    from roadmap.training.run import run_experiment
 
-    if launched().first:
+    is_main = world_from_env().is_main
+    if is_main:
         say_choices([request])
-    summary, folder = execute(request)
-    if launched().first:
+    summary, folder = run_experiment(request)
+    if is_main:
         print(
             f"{summary['variant']} seed {summary['seed']}: top-1 {summary['top1']:.2f} % after {summary['epochs']} "
             f"epochs, {summary['gmacs']:.4g} GMACs, {summary['params_m']:.2f} M parameters; {folder.path}"
@@ -74,7 +75,7 @@ def train(config: DictConfig, overrides: list[str], choices: dict[str, str], con
 
 
 def _config_dirs(arguments: list[str]) -> list[str]:
-    """The folder after Hydra's own --config-dir (-cd), which takes one."""
+    """Return the value of Hydra's option --config-dir (-cd)."""
     for index, word in enumerate(arguments):
         flag, _, value = word.partition("=")
         if flag in ("--config-dir", "-cd"):

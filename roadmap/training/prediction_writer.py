@@ -1,4 +1,4 @@
-"""A network's predictions while it is evaluated, in every process, and their way into the run's folder."""
+"""Collects a network's predictions during an evaluation, and writes them to the run's folder."""
 
 import logging
 from collections.abc import Collection, Sequence
@@ -9,25 +9,26 @@ import torch
 from torch import Tensor
 
 from roadmap.data import open_loaders
+from roadmap.data.loaders import ValLoader
 from roadmap.errors import WorkError
 from roadmap.runs.predictions import PREDICTIONS, EvaluatedImages, Predictions, write_predictions
 from roadmap.runs.run_folder import RunFolder
+from roadmap.runtime.device import autocast
 from roadmap.runtime.distributed import World
-from roadmap.runtime.stopping import StopRequest
 from roadmap.schema.experiment import Experiment
-from roadmap.training.build import build_trainer
+from roadmap.training.build import seeded_network
 from roadmap.training.checkpoint import Checkpoints
-from roadmap.training.trainer import Trainer
+from roadmap.training.evaluator import Evaluator
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
-class Answered:
-    """What a network answered on the n images evaluated, over all processes, in the data set's order.
+class GatheredPredictions:
+    """Predictions for n images, from all processes, in the order of the data set.
 
-    ``labels`` and ``predicted`` (n,) are class numbers, ``confidence`` (n,) the predicted class's probability, and
-    ``left_out`` the numbers of the images without an answer.
+    ``labels`` and ``predicted`` (n,) are class indices, ``confidence`` (n,) is the predicted class's probability, and
+    ``left_out`` has the indices of unreadable images.
     """
 
     labels: np.ndarray
@@ -35,85 +36,90 @@ class Answered:
     confidence: np.ndarray
     left_out: list[int]
 
-    def right(self, accepted: Sequence[Collection[int]] | None = None) -> np.ndarray:
-        """Whether each image's answer is its label, bool (n,); or one of those that are ``accepted`` for it."""
+    def correct(self, accepted: Sequence[Collection[int]] | None = None) -> np.ndarray:
+        """Return which predictions equal the label, or are in the image's set of ``accepted`` classes: bool (n,)."""
         if accepted is None:
             return self.labels == self.predicted
-        return np.array([one in those for one, those in zip(self.predicted.tolist(), accepted, strict=True)], bool)
+        return np.array([one in classes for one, classes in zip(self.predicted.tolist(), accepted, strict=True)], bool)
 
 
 class PredictionWriter:
-    """Labels, predicted classes and their probabilities of this process's images, on the device until the end."""
+    """Collects labels, predictions and confidences of this process's images, on the device until the end."""
 
     def __init__(self) -> None:
         self.batches = [torch.empty(3, 0)]
         self.left_out: list[int] = []
 
     def add(self, labels: Tensor, ranked: Tensor, logits: Tensor) -> None:
-        """Take in a batch: labels (n,), ranked classes (n, 5) and logits (n, classes)."""
-        # fp32 holds class numbers exactly
+        """Receive a batch: labels (n,), ranked classes (n, 5) and logits (n, classes)."""
+        # fp32 represents class indices exactly
         self.batches.append(torch.stack([labels.float(), ranked[:, 0].float(), logits.softmax(1).amax(1)]))
 
     def end(self, left_out: list[int]) -> None:
-        """Take in which of this process's images have no answer, by number."""
+        """Receive the indices of this process's unreadable images."""
         self.left_out = left_out
 
-    def gathered(self, world: World) -> Answered:
-        """All processes' answers; every process calls this."""
+    def gathered(self, world: World) -> GatheredPredictions:
+        """Return the predictions of all processes; every process calls this."""
         own = torch.cat([batch.cpu() for batch in self.batches], dim=1).numpy()
-        # a process has one stretch of the images, so the order of ranks is the data set's
+        # each process evaluates a contiguous part of the images, in the order of ranks
         parts = world.gather((own, self.left_out))
         labels, predicted, confidence = np.concatenate([part for part, _ in parts], axis=1)
-        left_out = sorted(number for _, left_out in parts for number in left_out)
-        return Answered(labels.astype(int), predicted.astype(int), confidence, left_out)
+        left_out = sorted(index for _, indices in parts for index in indices)
+        return GatheredPredictions(labels.astype(int), predicted.astype(int), confidence, left_out)
 
-    def save(self, experiment: Experiment, trainer: Trainer, folder: RunFolder, top1: float) -> None:
-        """Write all processes' answers, if they amount to the accuracy that the run logged; say so if they do not.
+    def save(self, experiment: Experiment, val: ValLoader, folder: RunFolder, world: World, top1: float) -> None:
+        """Write the predictions of all processes, or warn if their accuracy is not the ``top1`` that the run logged.
 
-        Every process calls this. Raises WorkError where the file cannot be written.
+        Every process calls this; only the main one needs ``top1``. Raises WorkError if the file cannot be written.
         """
-        answered = self.gathered(trainer.world)
-        with trainer.world.together():
-            if trainer.world.first:
-                images = EvaluatedImages(
-                    experiment.data.name,
-                    trainer.val.source.digest(),
-                    experiment.image_size,
-                    experiment.recipe.eval_crop_ratio,
-                    tuple(answered.left_out),
-                )
-                predictions = Predictions(images, answered.labels, answered.predicted, answered.confidence)
-                if predictions.top1 != top1:
-                    logger.warning(
-                        f"no predictions saved: evaluated again, the network of {folder.path} has top-1 "
-                        f"{predictions.top1:.4f} %, not the {top1:.4f} % that was logged, on another device perhaps"
-                    )
-                    return
+        gathered = self.gathered(world)
+        with world.collective_errors():
+            if not world.is_main:
+                return
+            images = EvaluatedImages(
+                experiment.data.name,
+                val.source.digest(),
+                experiment.image_size,
+                experiment.recipe.eval_crop_ratio,
+                tuple(gathered.left_out),
+            )
+            predictions = Predictions(images, gathered.labels, gathered.predicted, gathered.confidence)
+            if predictions.top1 == top1:
                 write_predictions(folder.path / PREDICTIONS, predictions)
+            else:
+                logger.warning(
+                    f"no predictions saved: evaluating {folder.path} again gives top-1 {predictions.top1:.4f} %, "
+                    f"but the run logged {top1:.4f} %; it may have run on another device"
+                )
 
 
-def predict_again(experiment: Experiment, folder: RunFolder, top1: float, device: torch.device, world: World) -> None:
-    """Evaluate a finished run's last checkpoint for the predictions it lacks; say so where there is none to evaluate.
+def predict_finished_run(
+    experiment: Experiment, folder: RunFolder, top1: float, device: torch.device, world: World
+) -> None:
+    """Write a finished run's predictions, if missing, by evaluating its last checkpoint; warn if there is none.
 
-    Raises RequestError where its data is gone, and WorkError where an image cannot be read or the file be written.
+    Raises RequestError if the data is missing, WorkError if an image cannot be read or the file cannot be written.
     """
-    if world.from_first((folder.path / PREDICTIONS).is_file()):
+    if world.broadcast((folder.path / PREDICTIONS).is_file()):
         return
     try:
         state = Checkpoints(folder.checkpoints, experiment.run_id).load(device)
     except WorkError:
         state = None
-    (missing,) = world.agree(None, state is None)
+    (missing,) = world.any_rank(state is None)
     if state is None or missing:
-        if world.first:
+        if world.is_main:
             logger.warning(
-                f"no predictions saved: {folder.path} is finished and has no last.pt that can be read; "
+                f"no predictions saved: {folder.path} is finished but has no readable last.pt; "
                 "choose another runs_dir to train it again"
             )
         return
-    with world.together():
-        trainer = build_trainer(experiment, open_loaders(experiment, device, world), device, world, StopRequest())
-        trainer.load_state(state)
-    answers = PredictionWriter()
-    trainer.evaluate(trainer.network, answers)
-    answers.save(experiment, trainer, folder, top1)
+    with world.collective_errors():
+        loaders = open_loaders(experiment, device, world)
+        loaders.corrupt.merge(state["corrupt"])
+        network = seeded_network(experiment, loaders.num_classes, device)
+        network.load_state_dict(state["network"])
+    writer = PredictionWriter()
+    Evaluator(autocast(device, experiment.precision), device, world).run([network], loaders.val, [writer])
+    writer.save(experiment, loaders.val, folder, world, top1)

@@ -1,4 +1,4 @@
-"""A network that starts from weights trained before, as fine-tuning does."""
+"""Loads pretrained weights into a network before fine-tuning."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,44 +15,40 @@ from roadmap.training.checkpoint import DAMAGED, averaged_weights
 
 
 def load_pretrained(network: nn.Module, pretrained: str) -> list[str]:
-    """Load a file of weights in any naming that ``load_weights`` knows, one of our checkpoints, or a run's last one.
+    """Load a weights file, a checkpoint or a run's last checkpoint into the network; return messages for the user.
 
-    Averaged weights are taken where a checkpoint has them. A head of another number of classes stays the network's
-    own; whatever else does not fit is an error. Returns what a user should know of it, a sentence each. Raises
-    RequestError, with nothing loaded, where the file is missing, is not one of these, or belongs to another network.
+    The names may be any that ``load_weights`` knows. A checkpoint's averaged weights are preferred. If the number of
+    classes differs, the network keeps its own head. Raises RequestError, with nothing loaded, if the file is missing or
+    anything else does not fit.
     """
     weights, averaged, file = read_weights(pretrained)
     try:
         new_head = load_weights(network, weights, new_head=True)
     except RequestError as error:
         raise RequestError(f"pretrained={pretrained}: {error}") from error
-    said = [f"starting from the {'averaged ' if averaged else ''}weights of {file}"]
+    messages = [f"starting from the {'averaged ' if averaged else ''}weights of {file}"]
     if new_head:
         classes = len(network.get_parameter(f"{head_name(network)}.weight"))
-        said.append(f"their classes are other than these {classes}, so the head starts anew")
-    return said
+        messages.append(f"the head is new: these weights do not have {classes} classes")
+    return messages
 
 
 def read_weights(pretrained: str) -> tuple[Mapping[str, Any], bool, Path]:
-    """The weights in a file or a run's last checkpoint, whether they are an average's, and the file.
+    """Return the weights of a file or of a run's last checkpoint, whether they are averaged, and the file.
 
-    Raises RequestError where it is missing or holds none.
+    Raises RequestError if the file is missing or has no weights.
     """
     file = weights_file(pretrained)
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
     except DAMAGED as error:
-        raise RequestError(f"pretrained={pretrained}: {file} is no file of weights, or a damaged one") from error
+        raise RequestError(f"pretrained={pretrained}: {file} is not a weights file, or is damaged") from error
     if not isinstance(content, Mapping):
-        raise RequestError(f"pretrained={pretrained}: {file} holds a {type(content).__name__}; it wants a state dict")
-    return (*_weights(content), file)
-
-
-def _weights(content: Mapping[str, Any]) -> tuple[Mapping[str, Any], bool]:
-    """The state dict in a file's content, and whether it is an average's."""
+        raise RequestError(
+            f"pretrained={pretrained}: {file} must contain a state dict (found a {type(content).__name__})"
+        )
     if "network" not in content:
-        return content, False
-    averaged = content.get("ema")
-    if averaged is None:
-        return content["network"], False
-    return averaged_weights(averaged), True
+        return content, False, file
+    if content.get("ema") is None:
+        return content["network"], False, file
+    return averaged_weights(content["ema"]), True, file

@@ -1,4 +1,4 @@
-"""``roadmap run``: every step of a path × seeds, then the table and the figure."""
+"""``roadmap run``: train every step of a path with every seed, then show the table and the figure."""
 
 import time
 from pathlib import Path
@@ -13,35 +13,37 @@ from roadmap.steps.path import Step, compose_path
 
 
 def main(arguments: list[str]) -> int:
-    parser = override_parser("run", "train every step of a path × seeds, or what is missing of it")
+    parser = override_parser("run", "train every step of a path with every seed; finished runs are kept")
     options = parser.parse_intermixed_args(arguments)
     overrides = checked_overrides(options.overrides)
     for key in map(key_of, overrides):
         if key in ("seed", "step"):
             raise RequestError("seed= and step= belong to `roadmap train`; `roadmap run` takes seeds=[…] and path=…")
         if key in ("engine", "workers", "study") or key.startswith("hydra"):
-            raise RequestError(f"{key}= belongs to `roadmap sweep`; `roadmap run` trains one run after the other here")
+            raise RequestError(f"{key}= belongs to `roadmap sweep`; `roadmap run` trains one run after the other")
     steps = compose_path(overrides, options.config_dir)
-    requests = planned(steps)
+    requests = unique_runs(steps)
     started = time.perf_counter()
-    from roadmap.runtime.distributed import launched
-    from roadmap.training.run_queue import carry_out, check_all_done
+    from roadmap.runtime.distributed import world_from_env
+    from roadmap.training.run_queue import raise_failures, run_all
 
-    if launched().first:
+    is_main = world_from_env().is_main
+    if is_main:
         say_choices(step.composed for step in steps)
-    summaries, failures = carry_out(requests)
-
-    if launched().first:
-        report(steps, summaries)
-        say_time(summaries, time.perf_counter() - started)
-    check_all_done(failures, len(requests))
+    summaries, failures = run_all(requests)
+    if is_main:
+        if summaries:
+            _report(steps, summaries)
+        minutes = (time.perf_counter() - started) / 60
+        print(f"{len(summaries)} runs finished; this call took {minutes:.1f} minutes")
+    raise_failures(failures, len(requests))
     return 0
 
 
-def planned(steps: list[Step]) -> list[Composed]:
-    """One config a run, all steps of a seed before the next seed; steps of equal design and recipe share the first's.
+def unique_runs(steps: list[Step]) -> list[Composed]:
+    """Return the config of each run: all steps with the first seed, then with the next.
 
-    Every request is checked here, before any is worked on.
+    Steps with the same design and recipe share a run. Raises RequestError if any config is not valid.
     """
     requests = [step.composed.with_seed(seed) for seed in steps[0].composed.seeds for step in steps]
     runs: dict[str, Composed] = {}
@@ -50,10 +52,8 @@ def planned(steps: list[Step]) -> list[Composed]:
     return list(runs.values())
 
 
-def report(steps: list[Step], summaries: list[dict[str, Any]]) -> None:
-    """Print the table and draw the figure of finished runs; nothing if there are none."""
-    if not summaries:
-        return
+def _report(steps: list[Step], summaries: list[dict[str, Any]]) -> None:
+    """Print the table and draw the figure of finished runs."""
     import pandas as pd
 
     from roadmap.comparison.step_table import render
@@ -65,9 +65,4 @@ def report(steps: list[Step], summaries: list[dict[str, Any]]) -> None:
     runs_dir = composed.settings.runs_dir
     files = [Path(runs_dir) / f"{name}.{suffix}" for suffix in ("png", "svg")]
     print(render(draw_roadmap(pd.DataFrame(summaries), steps, files), regime))
-    print(f"`roadmap compare {runs_dir}` says which of these gaps are more than the noise of the seeds")
-
-
-def say_time(summaries: list[dict[str, Any]], seconds: float) -> None:
-    """How long this call took; nothing where every run was there before."""
-    print(f"{len(summaries)} runs finished; this call took {seconds / 60:.1f} minutes")
+    print(f"`roadmap compare {runs_dir}` says which of these gaps are larger than the noise between seeds")

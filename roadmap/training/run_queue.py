@@ -1,4 +1,4 @@
-"""Many runs one after another, beside other processes that may be at the same ones: each run is trained once."""
+"""Trains many runs one after the other; several processes may share the work, since each run has a lock."""
 
 import logging
 import time
@@ -8,125 +8,115 @@ from roadmap.config.compose import Composed
 from roadmap.errors import RequestError, RoadmapError, StoppedError, WorkError
 from roadmap.runs.run_folder import RunFolder, now, run_folders
 from roadmap.runs.run_lock import RunLockedError
-from roadmap.runtime.device import choose_device
-from roadmap.runtime.distributed import World, join, launched, local_device
+from roadmap.runtime.distributed import world_from_env
 from roadmap.runtime.stopping import StopRequest
 from roadmap.schema.experiment import Experiment
-from roadmap.training.run import Judge, claimed, execute_claimed, run_label
+from roadmap.training.run import Job, Pruner, locked, run_locked
 from roadmap.training.summary import Summary
 
 logger = logging.getLogger(__name__)
 
-POLL = 2.0  # seconds between two looks at runs that others have
-Failures = list[tuple[str, RoadmapError]]
+POLL_SECONDS = 2.0  # between two attempts to lock the runs of other processes
+Failures = list[tuple[str, RoadmapError]]  # label of the run, error
 
 
-def carry_out(
-    requests: Sequence[Composed], retries: int = 0, since: str | None = None, judge: Judge | None = None
+def run_all(
+    requests: Sequence[Composed], retries: int = 0, since: str | None = None, pruner: Pruner | None = None
 ) -> tuple[list[Summary], Failures]:
-    """The summaries of runs that finished, now or before, and what became of those that did not.
+    """Train all runs; return the summaries of finished runs, old and new, and the errors of failed ones.
 
-    A failed run is tried again ``retries`` times. One that another process has is left to it, and looked at again at
-    the end: if it failed there after ``since`` (ISO 8601; None: now), it is not tried again, if its process died, it is
-    gone on with here. ``judge`` is ``execute``'s. Raises StoppedError and PrunedError as it does, with nothing lost.
+    A failed run is tried again ``retries`` times. A run that another process is training is looked at again after all
+    others: if it failed there after ``since`` (ISO 8601; None: now), it counts as failed; if its process died, it is
+    resumed here. ``pruner`` is passed to ``run_experiment``. Raises StoppedError and PrunedError as that does.
     """
-    since, total = since or now(), len(requests)
-    world = join(local_device(choose_device(requests[0].experiment().settings.device)))
-    finished = world.from_first(_finished(requests) if world.first else None)
+    since = since or now()
+    jobs = [Job.of(request) for request in requests]
+    world, total = jobs[0].world, len(jobs)
+    finished = world.broadcast(_finished(jobs) if world.is_main else None)
     summaries: list[Summary] = list(finished.values())
     failures: Failures = []
-    waiting = [request for request in requests if request.experiment().run_id not in finished]
-    if world.first and finished and waiting:
+    waiting = [job for job in jobs if job.experiment.run_id not in finished]
+    if world.is_main and finished and waiting:
         logger.info(f"{len(finished)} of {total} runs are already finished")
     with StopRequest() as stop:
         while waiting:
-            held = []
-            for request in waiting:
-                _stop_if_asked(stop, world, f"{len(summaries) + len(failures)} of {total} runs")
-                label = run_label(request.experiment())
+            locked_elsewhere = []
+            for job in waiting:
+                done = len(summaries) + len(failures)
+                if signal := world.first_set(stop.signal):
+                    raise StoppedError(signal, f"{done} of {total} runs")
                 began = time.perf_counter()
                 try:
-                    summary = _attempt(request, retries, since, world, stop, judge)
+                    summary = _run_with_retries(job, retries, since, stop, pruner)
                 except RunLockedError:
-                    held.append(request)
+                    locked_elsewhere.append(job)
                     continue
                 except (WorkError, RequestError) as error:
-                    # an error of this process alone has left the others without it: there is no going on together
-                    alone = world.size > 1 and not error.everywhere
-                    # what is wrong with the first run is wrong with the request, and else with that run
-                    if alone or (isinstance(error, RequestError) and not (summaries or failures)):
+                    # a wrong setting fails the first run already, and would fail all others too
+                    if _of_this_rank_only(error, job) or (isinstance(error, RequestError) and done == 0):
                         raise
-                    failures.append((label, error))
+                    failures.append((job.label, error))
                     outcome = "failed"
                 else:
                     summaries.append(summary)
                     outcome = f"top-1 {summary['top1']:.2f} %, {time.perf_counter() - began:.1f} s"
-                if world.first:
-                    done = len(summaries) + len(failures)
-                    logger.info(f"[{done}/{total}] {label}: {outcome}")
-            if len(held) == len(waiting):
-                time.sleep(POLL)
-            waiting = held
+                if world.is_main:
+                    logger.info(f"[{done + 1}/{total}] {job.label}: {outcome}")
+            if len(locked_elsewhere) == len(waiting):
+                time.sleep(POLL_SECONDS)
+            waiting = locked_elsewhere
     return summaries, failures
 
 
-def check_all_done(failures: Failures, total: int) -> None:
-    """Name the runs that failed. Raises WorkError if there are any."""
+def raise_failures(failures: Failures, total: int) -> None:
+    """Log the runs that failed. Raises WorkError if there are any."""
     if not failures:
         return
-    if launched().first:
+    if world_from_env().is_main:
         for label, failure in failures:
             logger.error(f"failed: {label}: {failure}")
     error = WorkError(f"{len(failures)} of {total} runs failed; the same command tries them again")
-    error.everywhere = True
+    error.on_all_ranks = True
     raise error
 
 
-def _finished(requests: Sequence[Composed]) -> dict[str, Summary]:
-    """The summaries of runs that need no work, by run_id; one look at the folder for all of them."""
-    settings = requests[0].experiment().settings
+def _finished(jobs: Sequence[Job]) -> dict[str, Summary]:
+    """Return the summaries of runs that are finished, by run_id; lists ``runs_dir`` once."""
+    settings = jobs[0].experiment.settings
     if settings.resume != "auto" or settings.save_predictions:
         return {}
     folders = run_folders(settings.runs_dir)
-    found = {}
-    for request in requests:
-        run_id = request.experiment().run_id
-        if run_id in folders and (summary := folders[run_id].read_summary() or {}).get("status") == "finished":
-            found[run_id] = summary
-    return found
+    run_ids = [job.experiment.run_id for job in jobs]
+    summaries = {run_id: folders[run_id].read_summary() or {} for run_id in run_ids if run_id in folders}
+    return {run_id: summary for run_id, summary in summaries.items() if summary.get("status") == "finished"}
 
 
-def _stop_if_asked(stop: StopRequest, world: World, place: str) -> None:
-    """Between two runs, as the trainer does between two updates. Raises StoppedError."""
-    if by := world.any_of(stop.signal):
-        raise StoppedError(by, place)
-
-
-def _attempt(
-    request: Composed, retries: int, since: str, world: World, stop: StopRequest, judge: Judge | None
-) -> Summary:
-    """Train a run, again where it fails; what another process has tried after ``since`` is taken as it is."""
-    experiment = request.experiment()
-    # held between two attempts too, so that no other process has attempts of its own there
-    with claimed(experiment, world):
-        if failure := world.from_first(_failure(experiment, since) if world.first else None):
+def _run_with_retries(job: Job, retries: int, since: str, stop: StopRequest, pruner: Pruner | None) -> Summary:
+    """Train a run, up to ``retries`` times more if it fails, and not at all if it failed after ``since``."""
+    # one lock for all attempts, so that no other process starts attempts of its own in between
+    with locked(job):
+        if failure := job.world.broadcast(_failure(job.experiment, since) if job.world.is_main else None):
             raise WorkError(failure)
         for _ in range(retries):
             try:
-                return execute_claimed(request, stop, judge)[0]
+                return run_locked(job, stop, pruner)[0]
             except WorkError as error:
-                # an error of this process alone has left the others without it: there is no going on together
-                if world.size > 1 and not error.everywhere:
+                if _of_this_rank_only(error, job):
                     raise
-                if world.first:
-                    logger.warning(f"{run_label(experiment)} failed and is tried again: {error}")
-        return execute_claimed(request, stop, judge)[0]
+                if job.world.is_main:
+                    logger.warning(f"{job.label} failed; trying again: {error}")
+        return run_locked(job, stop, pruner)[0]
+
+
+def _of_this_rank_only(error: RoadmapError, job: Job) -> bool:
+    """Return whether the other processes do not know of the error, so that they cannot go on together."""
+    return job.world.size > 1 and not error.on_all_ranks
 
 
 def _failure(experiment: Experiment, since: str) -> str | None:
-    """With what a run failed after ``since``."""
+    """Return the error of a run that failed after ``since``."""
     folder = RunFolder.find(experiment)
     summary = folder.read_summary() if folder else None
     if summary is None or summary.get("status") != "failed" or (summary.get("ended") or "") < since:
         return None
-    return summary.get("error") or "it failed without a word"
+    return summary.get("error") or "failed without an error message"

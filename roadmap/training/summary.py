@@ -1,4 +1,4 @@
-"""What ``summary.json`` says of a run: what it is when it starts, what it reached when it ends."""
+"""The content of ``summary.json``: what is known when a run starts, and its results."""
 
 import subprocess
 from functools import cache
@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from roadmap.data import Loaders
+from roadmap.data.sampler import DistributedBatchSampler
 from roadmap.networks.flops import cost
 from roadmap.runs.run_folder import now
 from roadmap.runtime.device import peak_memory_gb
-from roadmap.runtime.distributed import World
 from roadmap.schema.experiment import Experiment
 from roadmap.training.trainer import Record, Trainer
 from roadmap.validation import SCHEMA
@@ -21,10 +21,10 @@ from roadmap.versions import package_versions
 Summary = dict[str, Any]
 
 
-def opening(experiment: Experiment, loaders: Loaders, trainer: Trainer) -> Summary:
-    """A run that has just been started, or started again."""
-    spent = cost(trainer.network, experiment.image_size)
-    share, device = loaders.train.share, trainer.device
+def initial_summary(experiment: Experiment, loaders: Loaders, network: nn.Module, device: torch.device) -> Summary:
+    """Return the summary of a run that starts or resumes."""
+    network_cost = cost(network, experiment.image_size)
+    share = loaders.train.share
     return {
         "schema": SCHEMA,
         "run_id": experiment.run_id,
@@ -42,14 +42,14 @@ def opening(experiment: Experiment, loaders: Loaders, trainer: Trainer) -> Summa
         "micro_batch_size": share.micro_batch_size,
         "accumulation": share.accumulation,
         "processes": share.processes,
-        "batch_norm_images": batch_norm_images(experiment, trainer.network, trainer.world),
+        "batch_norm_images": _batch_norm_images(experiment, network, share),
         "image_size": experiment.image_size,
         "train_images": loaders.train_images,
         "val_images": loaders.val_images,
         "num_classes": loaders.num_classes,
-        "gmacs": spent.gmacs,
-        "params_m": spent.params_m,
-        "activations_m": spent.activations / 1e6,
+        "gmacs": network_cost.gmacs,
+        "params_m": network_cost.params_m,
+        "activations_m": network_cost.activations / 1e6,
         "top1": None,
         "top5": None,
         "best_top1": None,
@@ -67,8 +67,8 @@ def opening(experiment: Experiment, loaders: Loaders, trainer: Trainer) -> Summa
     }
 
 
-def results(rows: list[Record], trainer: Trainer) -> Summary:
-    """What the epochs' rows add up to, over all the processes that wrote them; accuracies are the last epoch's."""
+def final_results(rows: list[Record], trainer: Trainer) -> Record:
+    """Return the results of a finished run, from the rows of all its epochs; accuracies are the last epoch's."""
     last = rows[-1]
     trained = sum(row["train_seconds"] for row in rows)
     return {
@@ -78,30 +78,29 @@ def results(rows: list[Record], trainer: Trainer) -> Summary:
         "best_top1": max(row["top1"] for row in rows),
         **({"ema_top1": last["ema_top1"]} if "ema_top1" in last else {}),
         "train_seconds": sum(row["seconds"] for row in rows),
-        "images_per_second": trainer.train.images * len(rows) / trained,
+        "images_per_second": trainer.loaders.train.images * len(rows) / trained,
         "data_wait": sum(row["data_wait"] * row["train_seconds"] for row in rows) / trained,
         "peak_memory_gb": peak_memory_gb(trainer.device),
-        "skipped_updates": trainer.skipped,
-        "corrupt_images": len(trainer.corrupt.found),
-        "corrupt_files": sorted(trainer.corrupt.found),
+        "skipped_updates": trainer.state.skipped,
+        "corrupt_images": len(trainer.loaders.corrupt.found),
+        "corrupt_files": sorted(trainer.loaders.corrupt.found),
         "ended": now(),
         "error": None,
     }
 
 
-def batch_norm_images(experiment: Experiment, network: nn.Module, world: World) -> int | None:
-    """Over how many images BN takes its statistics in training; None without BN."""
+def _batch_norm_images(experiment: Experiment, network: nn.Module, share: DistributedBatchSampler) -> int | None:
+    """Return the number of images that BN normalises over in training; None without BN."""
     if not any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules()):
         return None
-    micro = experiment.micro_batch_size(world.size)
-    return micro * world.size if experiment.settings.sync_batchnorm else micro
+    return share.micro_batch_size * (share.processes if experiment.settings.sync_batchnorm else 1)
 
 
 @cache
 def git_commit() -> str | None:
-    """The commit of the code that runs, or None outside a checkout."""
+    """Return the commit of this code, or None outside a git checkout."""
     checkout = Path(__file__).parents[2]
-    # an installed package may lie in somebody else's checkout
+    # an installed package may lie inside the checkout of another project
     if not (checkout / ".git").exists():
         return None
     command = ["git", "-C", str(checkout), "rev-parse", "HEAD"]

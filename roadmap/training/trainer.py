@@ -1,11 +1,12 @@
-"""The loop: one trainer for every network, recipe and data set, on CPU and GPU, given built objects and numbers.
+"""The training loop, the same for every network, recipe, data set and device. Every process of a run executes
 
-In every process of a run, resume, then:
+    for each epoch:
+        for each update:
+            for each micro batch: fetch, mix, forward in autocast, loss, backward
+            step, schedule, EMA
+        evaluate the network, and its average; record; save a checkpoint
 
-    for each epoch, for each update from where the checkpoint stopped
-        for each micro batch: fetch (agree on errors and stops), mix, forward in autocast, loss, backward
-        step, schedule, EMA
-    evaluate the network, and its average; record; save
+and starts at the update where the checkpoint was written.
 """
 
 import math
@@ -19,223 +20,241 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel
 
-from roadmap.data.loaders import Timed, TrainLoader, ValLoader
-from roadmap.data.unreadable_images import UnreadableImages
+from roadmap.data.loaders import Loaders, Timed
 from roadmap.errors import StoppedError, WorkError
-from roadmap.runtime.distributed import World
+from roadmap.runtime.distributed import SINGLE_PROCESS, World
 from roadmap.runtime.stopping import StopRequest
 from roadmap.training.evaluator import EvalObserver, Evaluator, Record
-from roadmap.training.losses import Losses
+from roadmap.training.loss_meter import LossMeter
 
 
-@dataclass
-class Trainer:
-    """Trains ``network`` for ``epochs``; ``record`` takes each epoch's row, ``save`` a checkpoint's state, ``judge``
-    the row of each epoch but the last.
+@dataclass(frozen=True)
+class TrainingParts:
+    """The network and everything else that an update uses.
 
-    ``forward`` is the network as it is called in training, compiled and wrapped perhaps, and ``unsynced`` the context
-    in which its backward pass leaves the gradients of other processes out; checkpoints hold the plain network. Random
-    numbers are the loader's business: it seeds torch's anew for each micro batch, so a checkpoint needs none.
+    ``forward`` is the network as training calls it: compiled, or wrapped for several processes. Checkpoints hold the
+    plain ``network``. In the context of ``no_sync`` the backward pass does not average gradients over processes.
     """
 
     network: nn.Module
     forward: Callable[[Tensor], Tensor]
-    unsynced: Callable[[], AbstractContextManager[None]]
     optimizer: torch.optim.Optimizer
     schedule: LRScheduler
-    scaler: torch.amp.GradScaler  # does nothing unless the precision is fp16
-    autocast: Callable[[], AbstractContextManager[None]]
-    mix: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
     loss: nn.Module
-    train: TrainLoader
-    val: ValLoader
-    corrupt: UnreadableImages
-    epochs: int
-    device: torch.device
-    world: World
-    stop: StopRequest
-    checkpoint_epochs: int
-    checkpoint_seconds: float
-    max_skipped: int  # updates left out for a loss that is not finite
+    scaler: torch.amp.GradScaler  # disabled unless the precision is fp16
+    mix: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] = lambda images, labels: (images, labels)
+    autocast: Callable[[], AbstractContextManager[None]] = nullcontext
+    no_sync: Callable[[], AbstractContextManager[None]] = nullcontext
     ema: AveragedModel | None = None
-    record: Callable[[Record], None] = lambda row: None
-    save: Callable[[Record, bool], None] = lambda state, best: None
-    judge: Callable[[Record], None] = lambda row: None  # raises PrunedError where a run is not worth its other epochs
-    tell: Callable[[int, int, int], None] = lambda epoch, update, updates: None
-    notes: EvalObserver | None = None  # of the last evaluation of the network
-    epochs_done: int = 0
-    updates_done: int = 0  # in the epoch after those
-    seconds: float = 0.0  # of training in it
-    waited: float = 0.0  # of them, for data
+
+
+@dataclass(frozen=True)
+class TrainerSettings:
+    """How long to train, how often to save, and how many updates with a non-finite loss may be skipped."""
+
+    epochs: int
+    checkpoint_epochs: int = 1
+    checkpoint_seconds: float = math.inf
+    max_skipped: int = 0
+
+
+@dataclass(frozen=True)
+class Callbacks:
+    """Where the trainer sends what it has; in all processes but the main one only ``eval_observer`` is used."""
+
+    record: Callable[[Record], None] = lambda row: None  # the row of each finished epoch
+    save: Callable[[Record, bool], None] = lambda state, best: None  # a checkpoint's content
+    pruner: Callable[[], None] = lambda: None  # before each epoch but the first; raises PrunedError to end the run
+    on_step: Callable[[int, int, int], None] = lambda epoch, update, updates: None
+    eval_observer: EvalObserver | None = None  # of the network's last evaluation
+
+
+@dataclass
+class TrainState:
+    """How far training is; part of each checkpoint."""
+
+    epoch: int = 0  # finished epochs
+    updates: int = 0  # finished updates of the next epoch
+    seconds: float = 0.0  # spent on these updates
+    waited: float = 0.0  # of these seconds, waiting for data
     lr: float = 0.0  # of the last update
-    skipped: int = 0
+    skipped: int = 0  # updates, because of a non-finite loss
     best_top1: float = -math.inf
-    saved_at: float = field(default_factory=time.monotonic)
+
+
+@dataclass
+class Trainer:
+    """Trains a network.
+
+    Torch's random state is not part of a checkpoint: the loader seeds it before each micro batch.
+    """
+
+    parts: TrainingParts
+    loaders: Loaders
+    settings: TrainerSettings
+    device: torch.device
+    world: World = SINGLE_PROCESS
+    stop: StopRequest = field(default_factory=StopRequest)
+    callbacks: Callbacks = Callbacks()
 
     def __post_init__(self) -> None:
-        self.losses = Losses(every=1 if self.device.type == "cpu" else 50)
+        self.state = TrainState()
+        self.losses = LossMeter(every=1 if self.device.type == "cpu" else 50)
+        self.saved_at = time.monotonic()
 
     def fit(self) -> None:
-        """Train what is left of ``epochs``.
+        """Train the remaining epochs.
 
-        Raises WorkError where the loss is no longer a number, an image cannot be read or a file not be written, and
-        StoppedError, with a checkpoint written, when asked to stop; whatever ``judge`` raises.
+        Raises WorkError if the loss is not finite, an image cannot be read or a file cannot be written; StoppedError,
+        after saving a checkpoint, if asked to stop; and the pruner's PrunedError.
         """
-        while self.epochs_done < self.epochs:
-            row: Record = {"epoch": self.epochs_done + 1} | self.train_epoch()
+        while self.state.epoch < self.settings.epochs:
+            if self.state.epoch > 0:
+                with self.world.collective_errors():
+                    self.callbacks.pruner()
+            row = {"epoch": self.state.epoch + 1} | self.train_epoch()
             began = time.perf_counter()
-            last = self.epochs_done + 1 == self.epochs
-            row |= self.evaluate(self.network, self.notes if last else None)
-            if self.ema is not None:
-                row |= {f"ema_{name}": value for name, value in self.evaluate(self.ema).items()}
-            row["images_per_second"] = self.train.images / self.seconds
-            row["data_wait"] = self.waited / self.seconds
-            row["train_seconds"] = self.seconds
-            row["seconds"] = self.seconds + time.perf_counter() - began
+            row |= self.evaluate_epoch()
+            row["images_per_second"] = self.loaders.train.images / self.state.seconds
+            row["data_wait"] = self.state.waited / self.state.seconds
+            row["train_seconds"] = self.state.seconds
+            row["seconds"] = self.state.seconds + time.perf_counter() - began
             self.finish_epoch(row)
 
     def train_epoch(self) -> Record:
-        """What is left of one pass over the training images: its mean loss, and the last update's learning rate."""
-        self.network.train()
-        share = self.train.share
-        batches = self.train.batches(self.epochs_done, self.updates_done)
-        timed = Timed(batches, self.device, self.seconds, self.waited)
-        for update in range(self.updates_done, share.updates):
-            losses = []
-            for part in range(share.accumulation):
-                images, labels = self.fetch(timed, between_updates=part == 0)
-                losses.append(self.backward(images, labels, last=part + 1 == share.accumulation))
-            self.update(losses)
-            self.updates_done = update + 1
-            self.tell(self.epochs_done, self.updates_done, share.updates)
+        """Train the rest of an epoch; return its mean loss over all processes and its last learning rate."""
+        state, train = self.state, self.loaders.train
+        self.parts.network.train()
+        batches = Timed(train.batches(state.epoch, state.updates), self.device, state.seconds, state.waited)
+        for _ in range(state.updates, train.share.updates):
+            self.train_step(batches)
+            self.callbacks.on_step(state.epoch, state.updates, train.share.updates)
         self.losses.read()
-        self.consult(self.losses.error, timed, between_updates=True)
-        self.seconds, self.waited = timed.seconds, timed.waited
-        sums = self.world.gather((self.losses.total, self.losses.count))
-        count = sum(count for _, count in sums)
-        if not count:
-            raise WorkError(f"every update of epoch {self.epochs_done + 1} was skipped: no loss of it is finite")
-        return {"train_loss": sum(total for total, _ in sums) / count, "lr": self.lr}
+        self.sync_status(self.losses.error, batches, between_updates=True)
+        state.seconds, state.waited = batches.seconds, batches.waited
+        totals, counts = zip(*self.world.gather((self.losses.total, self.losses.count)), strict=True)
+        if not sum(counts):
+            raise WorkError(f"every update of epoch {state.epoch + 1} was skipped: no loss of it is finite")
+        return {"train_loss": sum(totals) / sum(counts), "lr": state.lr}
 
-    def fetch(self, timed: Timed, between_updates: bool) -> tuple[Tensor, Tensor]:
-        """The next micro batch, once every process has its own."""
+    def train_step(self, batches: Timed) -> None:
+        """Train one update: accumulate the gradients of its micro batches, then step."""
+        parts, state, losses = self.parts, self.state, []
+        accumulation = self.loaders.train.share.accumulation
+        for micro_batch in range(accumulation):
+            images, labels = self.fetch(batches, between_updates=micro_batch == 0)
+            images, targets = parts.mix(images, labels)
+            with nullcontext() if micro_batch == accumulation - 1 else parts.no_sync():
+                with parts.autocast():
+                    loss = parts.loss(parts.forward(images), targets)
+                parts.scaler.scale(loss / accumulation).backward()
+            losses.append(loss.detach())
+        state.lr = max(map(float, parts.schedule.get_last_lr()))
+        if state.skipped < self.settings.max_skipped and self.has_nonfinite_loss(losses):
+            state.skipped += 1
+        else:
+            self.losses.add(losses, f"update {state.updates + 1} of epoch {state.epoch + 1}", state.lr)
+            parts.scaler.step(parts.optimizer)
+            parts.scaler.update()
+            if parts.ema is not None:
+                parts.ema.update_parameters(parts.network)
+        parts.optimizer.zero_grad(set_to_none=True)
+        parts.schedule.step()
+        state.updates += 1
+
+    def fetch(self, batches: Timed, between_updates: bool) -> tuple[Tensor, Tensor]:
+        """Return the next micro batch, once every process has its own."""
         batch, error = None, self.losses.error
         if error is None:
             try:
-                batch = next(timed)
-            except WorkError as met:
-                error = met
-        self.consult(error, timed, between_updates)
+                batch = next(batches)
+            except WorkError as caught:
+                error = caught
+        self.sync_status(error, batches, between_updates)
         assert batch is not None
         return batch
 
-    def consult(self, error: WorkError | None, timed: Timed, between_updates: bool) -> None:
-        """Ask all processes for errors and signals; between two updates save if it is time, stop if it is asked."""
-        stop, due = self.world.agree(error, self.stop.signal is not None, self.due())
+    def sync_status(self, error: WorkError | None, batches: Timed, between_updates: bool) -> None:
+        """Raise an error of any process in all; between updates save if a checkpoint is due and stop if asked to."""
+        stop, due = self.world.any_rank(self.stop.signal is not None, self.checkpoint_due(), error=error)
         if between_updates and (stop or due):
-            self.seconds, self.waited = timed.seconds, timed.waited
-            self.checkpoint(best=False)
+            self.state.seconds, self.state.waited = batches.seconds, batches.waited
+            self.save_checkpoint(best=False)
         if between_updates and stop:
-            # the signal may not have come to this process yet
-            by = self.world.any_of(self.stop.signal)
-            raise StoppedError(by, f"update {self.updates_done} of epoch {self.epochs_done + 1}")
+            # the signal may have reached another process only
+            signal = self.world.first_set(self.stop.signal)
+            raise StoppedError(signal, f"update {self.state.updates} of epoch {self.state.epoch + 1}")
 
-    def backward(self, images: Tensor, labels: Tensor, last: bool) -> Tensor:
-        """Add a micro batch's share to the gradients; with the update's last one the processes average theirs."""
-        images, targets = self.mix(images, labels)
-        with nullcontext() if last else self.unsynced():
-            with self.autocast():
-                loss = self.loss(self.forward(images), targets)
-            self.scaler.scale(loss / self.train.share.accumulation).backward()
-        return loss.detach()
+    def has_nonfinite_loss(self, losses: list[Tensor]) -> bool:
+        """Return whether any loss of an update is not finite, in any process."""
+        return self.world.any_rank(not bool(torch.stack(losses).isfinite().all()))[0]
 
-    def update(self, losses: list[Tensor]) -> None:
-        """One step of the optimizer and all that follows it; without the step where its loss may be skipped."""
-        self.lr = max(map(float, self.schedule.get_last_lr()))
-        if self.skipped < self.max_skipped and self.spoilt(losses):
-            self.skipped += 1
-        else:
-            self.losses.add(losses, f"update {self.updates_done + 1} of epoch {self.epochs_done + 1}", self.lr)
-            self.scaler.step(self.optimizer)
-            self.scaler.update()
-            if self.ema is not None:
-                self.ema.update_parameters(self.network)
-        self.optimizer.zero_grad(set_to_none=True)
-        self.schedule.step()
+    def evaluate_epoch(self) -> Record:
+        """Evaluate the network, and its average if there is one."""
+        last = self.state.epoch + 1 == self.settings.epochs
+        row = self.evaluate(self.parts.network, self.callbacks.eval_observer if last else None)
+        if self.parts.ema is not None:
+            row |= {f"ema_{name}": value for name, value in self.evaluate(self.parts.ema).items()}
+        return row
 
-    def spoilt(self, losses: list[Tensor]) -> bool:
-        """Whether a loss of the update is not finite, in any process."""
-        (spoilt,) = self.world.agree(None, not bool(torch.stack(losses).isfinite().all()))
-        return spoilt
-
-    def evaluate(self, network: nn.Module, notes: EvalObserver | None = None) -> Record:
-        """Top-1 and top-5 in percent and the mean loss over every validation image, each counted once."""
-        return Evaluator(self.autocast, self.device, self.world).run([network], self.val, [notes])[0]
+    def evaluate(self, network: nn.Module, observer: EvalObserver | None = None) -> Record:
+        """Return top-1 and top-5 in percent and the mean loss over all validation images."""
+        return Evaluator(self.parts.autocast, self.device, self.world).run([network], self.loaders.val, [observer])[0]
 
     def finish_epoch(self, row: Record) -> None:
-        """Record an epoch, and save where a checkpoint is due or this epoch is the best."""
-        best = row["top1"] > self.best_top1
-        self.best_top1 = max(self.best_top1, row["top1"])
-        self.epochs_done += 1
-        self.updates_done, self.seconds, self.waited = 0, 0.0, 0.0
+        """Record an epoch; save a checkpoint if one is due or the epoch is the best so far."""
+        state, settings = self.state, self.settings
+        best = row["top1"] > state.best_top1
+        state.best_top1 = max(state.best_top1, row["top1"])
+        state.epoch, state.updates, state.seconds, state.waited = state.epoch + 1, 0, 0.0, 0.0
         self.losses.start(0.0, 0)
-        with self.world.together():
-            self.record(row)
-        (due,) = self.world.agree(None, self.due())
-        if best or due or self.epochs_done % self.checkpoint_epochs == 0 or self.epochs_done == self.epochs:
-            self.checkpoint(best)
-        if self.epochs_done < self.epochs:
-            with self.world.together():
-                self.judge(row)
+        with self.world.collective_errors():
+            self.callbacks.record(row)
+        (due,) = self.world.any_rank(self.checkpoint_due())
+        if best or due or state.epoch % settings.checkpoint_epochs == 0 or state.epoch == settings.epochs:
+            self.save_checkpoint(best)
 
-    def due(self) -> bool:
-        """Whether the last checkpoint is long ago."""
-        return time.monotonic() - self.saved_at > self.checkpoint_seconds
+    def checkpoint_due(self) -> bool:
+        """Return whether the last checkpoint is older than ``checkpoint_seconds``."""
+        return time.monotonic() - self.saved_at > self.settings.checkpoint_seconds
 
-    def checkpoint(self, best: bool) -> None:
-        """Save the state, if it is sound."""
+    def save_checkpoint(self, best: bool) -> None:
+        """Save a checkpoint. Raises WorkError instead if a loss since the last one is not finite."""
         self.losses.read()
-        self.world.agree(self.losses.error)
-        state = self.state()
-        with self.world.together():
-            self.save(state, best)
+        self.world.any_rank(error=self.losses.error)
+        state = self.state_dict()
+        with self.world.collective_errors():
+            self.callbacks.save(state, best)
         self.saved_at = time.monotonic()
 
-    def state(self) -> Record:
-        """What a checkpoint holds."""
-        for found in self.world.gather(self.corrupt.found):
-            self.corrupt.merge(found)
-        return {
-            "epoch": self.epochs_done,
-            "updates": self.updates_done,
+    def state_dict(self) -> Record:
+        """Return a checkpoint's content."""
+        parts, corrupt = self.parts, self.loaders.corrupt
+        for found in self.world.gather(corrupt.found):
+            corrupt.merge(found)
+        return vars(self.state) | {
             "losses": self.world.gather((self.losses.total, self.losses.count)),
-            "seconds": self.seconds,
-            "waited": self.waited,
-            "lr": self.lr,
-            "skipped": self.skipped,
-            "corrupt": dict(self.corrupt.found),
-            "best_top1": self.best_top1,
-            "network": self.network.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "schedule": self.schedule.state_dict(),
-            "scaler": self.scaler.state_dict(),
-            "ema": None if self.ema is None else self.ema.state_dict(),
+            "corrupt": dict(corrupt.found),
+            "network": parts.network.state_dict(),
+            "optimizer": parts.optimizer.state_dict(),
+            "schedule": parts.schedule.state_dict(),
+            "scaler": parts.scaler.state_dict(),
+            "ema": None if parts.ema is None else parts.ema.state_dict(),
         }
 
-    def load_state(self, state: Record) -> None:
-        """Go on from a checkpoint, in as many processes as wrote it or in others."""
-        self.epochs_done, self.updates_done, self.best_top1 = state["epoch"], state["updates"], state["best_top1"]
-        self.seconds, self.waited, self.lr = state["seconds"], state["waited"], state["lr"]
-        self.skipped = state["skipped"]
-        self.corrupt.merge(state["corrupt"])
+    def load_state_dict(self, state: Record) -> None:
+        """Resume from a checkpoint, which may have been written by another number of processes."""
+        parts = self.parts
+        self.state = TrainState(**{name: state[name] for name in vars(self.state)})
+        self.loaders.corrupt.merge(state["corrupt"])
         losses = state["losses"]
         if len(losses) != self.world.size:
-            whole = tuple(map(sum, zip(*losses, strict=True)))
-            losses = [whole, *[(0.0, 0)] * (self.world.size - 1)]
+            total = tuple(map(sum, zip(*losses, strict=True)))
+            losses = [total, *[(0.0, 0)] * (self.world.size - 1)]
         self.losses.start(*losses[self.world.rank])
-        self.network.load_state_dict(state["network"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.schedule.load_state_dict(state["schedule"])
-        self.scaler.load_state_dict(state["scaler"])
-        if self.ema is not None:
-            self.ema.load_state_dict(state["ema"])
+        parts.network.load_state_dict(state["network"])
+        parts.optimizer.load_state_dict(state["optimizer"])
+        parts.schedule.load_state_dict(state["schedule"])
+        parts.scaler.load_state_dict(state["scaler"])
+        if parts.ema is not None:
+            parts.ema.load_state_dict(state["ema"])

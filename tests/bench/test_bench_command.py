@@ -136,7 +136,7 @@ def test_an_interrupted_bench_leaves_nothing(
         ("precision=fp8", "unknown precision 'fp8' (choose bf16, fp16 or fp32)"),
         ("precision=fp8 device=meta", "unknown precision 'fp8' (choose bf16, fp16 or fp32)"),
         ("compile=7 device=meta", "compile must be true or false (got 7)"),
-        ("device=tpu", "device=tpu cannot be used on this machine; choose auto or cpu"),
+        ("device=tpu", "device=tpu is not available on this machine (choose auto or cpu)"),
         ("runs_dir=/dev/null", "cannot write to /dev/null/bench: Not a directory; choose another runs_dir"),
         ("--json --csv", "argument --csv: not allowed with argument --json; see `roadmap bench --help`"),
         ("fast", "cannot read 'fast'; write group=option or setting=value"),

@@ -9,7 +9,7 @@ import torch
 from roadmap.bench.timing import image_seconds, spot_records
 from roadmap.config.compose import compose
 from roadmap.sweeps.estimate import estimate
-from roadmap.training.run import execute
+from roadmap.training.run import run_experiment
 
 CPU = torch.device("cpu")
 
@@ -17,7 +17,7 @@ CPU = torch.device("cpu")
 @pytest.mark.long
 def test_an_epoch_by_measured_steps_is_about_what_an_epoch_takes(tmp_path: Path) -> None:
     """Within a factor of four, since other programs may be at work; a batch taken for an image would be one of 64."""
-    summary, _ = execute(compose(["step=gelu", "epochs=3", f"runs_dir={tmp_path}"]))
+    summary, _ = run_experiment(compose(["step=gelu", "epochs=3", f"runs_dir={tmp_path}"]))
     training, evaluation = image_seconds(compose(["step=gelu"]), CPU)
     told = summary["train_images"] * training + summary["val_images"] * evaluation
     assert 0.25 < told / (summary["train_seconds"] / 3) < 4

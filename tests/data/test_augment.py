@@ -114,9 +114,7 @@ def test_randaugment_draws_all_operations_with_normal_strengths(monkeypatch: pyt
 
 
 @pytest.mark.parametrize("probability", [0.0, 0.5, 1.0])
-def test_randaugment_applies_operations_with_probability(
-    probability: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_randaugment_applies_operations_with_probability(probability: float, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     drawn: list[str] = []
     monkeypatch.setattr(RandAugment, "apply", lambda self, images, name, _: drawn.append(name) or images)

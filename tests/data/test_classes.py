@@ -15,7 +15,7 @@ from roadmap.data.readers import read_files
 from roadmap.data.sampler import stratified_split
 from roadmap.data.samples import Split
 from roadmap.errors import RequestError
-from roadmap.training.run import execute
+from roadmap.training.run import run_experiment
 
 NAMES = ("ant", "bee", "cat", "dog", "eel", "fox", "gnu")
 
@@ -101,9 +101,9 @@ def test_run_on_some_classes_without_val(roots: dict[str, Path], tmp_path: Path)
     (root / "train").symlink_to(roots["imagefolder"] / "train")
     request = ["data=imagefolder", f"data.root={root}", "epochs=1", "batch_size=4", "image_size=32", "num_workers=0"]
     with pytest.raises(RequestError, match=r"no folder \S+/val; .* \(or train/ only, with data\.holdout=0\.1\)"):
-        execute(compose([*request, f"runs_dir={tmp_path / 'runs'}"]))
+        run_experiment(compose([*request, f"runs_dir={tmp_path / 'runs'}"]))
     request += ["data.classes=4", "data.holdout=0.25", "step=separate_downsampling"]
-    summary, folder = execute(compose([*request, f"runs_dir={tmp_path / 'runs'}"]))
+    summary, folder = run_experiment(compose([*request, f"runs_dir={tmp_path / 'runs'}"]))
     assert (summary["train_images"], summary["val_images"], summary["num_classes"]) == (18, 6, 4)
     network = torch.load(folder.checkpoints / "last.pt", weights_only=True)["network"]
     assert network["head.bias"].shape == (4,)

@@ -9,7 +9,7 @@ from records import example, make_run
 
 from roadmap.__main__ import main
 from roadmap.config.compose import compose
-from roadmap.training.run import execute
+from roadmap.training.run import run_experiment
 
 QUICK = ["step=patchify_stem", "epochs=1"]
 
@@ -19,7 +19,7 @@ def runs_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two finished runs, a failed one, and one without checkpoints."""
     folder = tmp_path_factory.mktemp("runs")
     for seed in (0, 1):
-        execute(compose([*QUICK, f"seed={seed}", f"runs_dir={folder}"]))
+        run_experiment(compose([*QUICK, f"seed={seed}", f"runs_dir={folder}"]))
     make_run(folder / "failed-00000000aa", status="failed", top1=None, error="loss is nan")
     shutil.copytree(example("gelu"), folder / example("gelu").name)
     return folder

@@ -27,13 +27,12 @@ from roadmap.evaluation.request import EvaluationRequest, evaluation_request
 from roadmap.evaluation.task import EvaluationTask, evaluation_task
 from roadmap.runs.evaluation_record import read_record
 from roadmap.runs.predictions import read_predictions
-from roadmap.runtime.distributed import ALONE
-from roadmap.runtime.stopping import StopRequest
+from roadmap.runtime.distributed import SINGLE_PROCESS
 from roadmap.schema.eval_transform import EvalSettings
 from roadmap.training.build import build_trainer
 from roadmap.training.evaluator import Evaluator
-from roadmap.training.prediction_writer import Answered, PredictionWriter
-from roadmap.training.run import execute
+from roadmap.training.prediction_writer import GatheredPredictions, PredictionWriter
+from roadmap.training.run import run_experiment
 from tests.processes import in_processes
 
 CPU = torch.device("cpu")
@@ -45,7 +44,7 @@ FIGURES = ("top1", "top5", "loss", "ece")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run with averaged weights."""
     runs_dir = tmp_path_factory.mktemp("evaluated")
-    execute(compose([*QUICK, f"runs_dir={runs_dir}"]))
+    run_experiment(compose([*QUICK, f"runs_dir={runs_dir}"]))
     (folder,) = runs_dir.glob("nano-*")
     return folder
 
@@ -56,21 +55,21 @@ def plain() -> EvaluationRequest:
 
 
 def record_of(one: EvaluationTask, force: bool = False) -> dict:
-    ((record, _),) = evaluate_tasks([one], CPU, ALONE, force)
+    ((record, _),) = evaluate_tasks([one], CPU, SINGLE_PROCESS, force)
     return record
 
 
 def logits_of(run: Path, part: str = "network") -> tuple[np.ndarray, np.ndarray]:
     """The network's probabilities (n, 10) on the test images, by a plain loop, and the labels."""
     experiment = compose(QUICK).experiment()
-    trainer = build_trainer(experiment, open_loaders(experiment, CPU), CPU, ALONE, StopRequest())
+    trainer = build_trainer(experiment, open_loaders(experiment, CPU), CPU)
     state = torch.load(run / "checkpoints" / "last.pt", weights_only=True)
-    trainer.load_state(state)
-    network = trainer.network if part == "network" else trainer.ema
+    trainer.load_state_dict(state)
+    network = trainer.parts.network if part == "network" else trainer.parts.ema
     assert network is not None
     network.eval()
     with torch.no_grad():
-        batches = [(network(images).double(), labels) for images, labels in trainer.val.batches()]
+        batches = [(network(images).double(), labels) for images, labels in trainer.loaders.val.batches()]
     return (
         torch.cat([logits for logits, _ in batches]).softmax(1).numpy(),
         torch.cat([labels for _, labels in batches]).numpy(),
@@ -117,16 +116,16 @@ def test_each_task_has_one_record_that_is_reused(run: Path, plain: EvaluationReq
     record_of(one)
     written = one.file.read_bytes()
     assert one.file.parent == run / "evaluations"
-    ((_, existed),) = evaluate_tasks([one], CPU, ALONE, force=False)
+    ((_, existed),) = evaluate_tasks([one], CPU, SINGLE_PROCESS, force=False)
     assert existed
     assert one.file.read_bytes() == written
     larger = evaluation_task(load_run(run), plain.replace(image_size=40, crop_ratio=0.8))
-    ((record, existed),) = evaluate_tasks([larger], CPU, ALONE, force=False)
+    ((record, existed),) = evaluate_tasks([larger], CPU, SINGLE_PROCESS, force=False)
     assert not existed
     assert (record["image_size"], record["crop_ratio"]) == (40, 0.8)
     assert larger.file != one.file
     one.file.write_text(one.file.read_text()[:100])
-    ((_, existed),) = evaluate_tasks([one], CPU, ALONE, force=False)
+    ((_, existed),) = evaluate_tasks([one], CPU, SINGLE_PROCESS, force=False)
     assert not existed, "a truncated record is ignored"
     assert read_record(one.file) is not None
 
@@ -179,7 +178,7 @@ def test_networks_share_one_pass_over_the_images(
     monkeypatch.setattr(parts, "_loader", lambda *given: opened.append(given) or loader(*given))
     request = plain.replace(corruptions=("pixelate",), severities=(3,))
     tasks = [evaluation_task(load_run(run), request), evaluation_task(load_run(run, averaged=True), request)]
-    together = [record for record, _ in evaluate_tasks(tasks, CPU, ALONE, force=True)]
+    together = [record for record, _ in evaluate_tasks(tasks, CPU, SINGLE_PROCESS, force=True)]
     assert len(opened) == 2, "the images as they are and corrupted, once each"
     alone = [record_of(one, force=True) for one in tasks]
     for ours, own in zip(together, alone, strict=True):
@@ -321,11 +320,11 @@ class FixedBatches:
         yield from self.made
 
 
-def evaluated(network: nn.Module, batches: list[tuple[Tensor, Tensor]]) -> tuple[dict, Answered]:
+def evaluated(network: nn.Module, batches: list[tuple[Tensor, Tensor]]) -> tuple[dict, GatheredPredictions]:
     answers = PredictionWriter()
-    evaluator = Evaluator(nullcontext, CPU, ALONE)
+    evaluator = Evaluator(nullcontext, CPU, SINGLE_PROCESS)
     (record,) = evaluator.run([network], FixedBatches(batches), [answers])  # type: ignore[arg-type]
-    return record, answers.gathered(ALONE)
+    return record, answers.gathered(SINGLE_PROCESS)
 
 
 def test_masked_classes_are_never_predicted() -> None:
@@ -401,9 +400,9 @@ def test_class_folders_need_only_val(shades: TrainedModel, tmp_path: Path) -> No
 def test_any_accepted_label_is_correct() -> None:
     logits = torch.eye(6)[[0, 1, 2, 3]]
     _, answered = evaluated(nn.Identity(), [(logits, torch.tensor([0, 0, 0, 0]))])
-    assert answered.right().tolist() == [True, False, False, False]
+    assert answered.correct().tolist() == [True, False, False, False]
     accepted: list[frozenset[int]] = [frozenset({0}), frozenset({0, 1}), frozenset({0, 4}), frozenset()]
-    assert answered.right(accepted).tolist() == [True, True, False, False]
+    assert answered.correct(accepted).tolist() == [True, True, False, False]
 
 
 @pytest.mark.parametrize("cut", [[7], [3, 4], [1, 1, 5]])
@@ -421,10 +420,10 @@ def test_two_processes_count_each_image_once(run: Path, plain: EvaluationRequest
     request = plain.replace(corruptions=("contrast",), severities=(2,), batch_size=100)
 
     def work() -> None:
-        from roadmap.runtime.distributed import join
+        from roadmap.runtime.distributed import init_processes
 
         one = evaluation_task(load_run(run), request, tmp_path / "two.json")
-        evaluate_tasks([one], CPU, join(CPU), force=True)
+        evaluate_tasks([one], CPU, init_processes(CPU), force=True)
 
     assert in_processes(2, work) == [0, 0]
     two = json.loads((tmp_path / "two.json").read_text())

@@ -163,14 +163,14 @@ def faults_of_training(own: list[dict[str, Any]], story: Story) -> list[str]:
 def compare(story: Story, sweep: Sweep, which: list[str]) -> list[str]:
     """In what runs differ from the same ones trained undisturbed, by `roadmap train` of what the plan says."""
     from roadmap.config.compose import compose
-    from roadmap.training.run import execute
+    from roadmap.training.run import run_experiment
 
     rows = {row["run_id"]: row for row in sweep.runs}
     found = []
     for run in which:
         run_id = run.rpartition("-")[2]
         request = [*rows[run_id]["overrides"], f"runs_dir={story.runs_dir.parent / 'whole'}"]
-        summary, folder = execute(compose(request))
+        summary, folder = run_experiment(compose(request))
         if summary["run_id"] != run_id:
             found.append(f"{run} is {summary['run_id']} by its overrides")
         found += [f"{run} differs in {part}" for part in differences(folder.path, story.runs_dir / run)]

@@ -11,12 +11,12 @@ import torch
 from roadmap.__main__ import main
 from roadmap.config.compose import compose
 from roadmap.runs.run_folder import read_metrics
-from roadmap.training.run import execute
+from roadmap.training.run import run_experiment
 from tests.faults.kill_and_resume import differences, run_folder
 from tests.gpu.devices import GPU, SLOW_CPU
 from tests.gpu.test_numerics import floats, joined
 from tests.photos import make_photos
-from tests.training.test_faults import interrupt
+from tests.training.interrupted import interrupt
 
 ROOT = Path(__file__).parents[2]
 # two epochs of 11 updates on digits, with all of the recipe's augmentation
@@ -25,7 +25,7 @@ RUN = ("step=separate_downsampling", "epochs=2", "batch_size=32", "recipe.ema_de
 
 def train(*overrides: str) -> Path:
     """The folder of a finished run."""
-    return execute(compose(overrides))[1].path
+    return run_experiment(compose(overrides))[1].path
 
 
 def distance(one: Path, other: Path) -> float:

@@ -14,7 +14,7 @@ from roadmap.networks.flops import cost, count_flops
 from roadmap.networks.match_flops import matched, scale
 from roadmap.steps.path import Step, compose_path
 from roadmap.sweeps.studies import study_of
-from roadmap.training.run_command import planned
+from roadmap.training.run_command import unique_runs
 
 WANTED = ["match_gmacs=0.003", "match_by=depth"]
 
@@ -81,7 +81,7 @@ def test_a_step_that_is_a_width_alone_is_no_change_at_equal_cost(tmp_path: Path)
     assert widened.design == before.design
     assert [step.changes for step in steps] == [{}, {}, {"bottleneck": "inverted"}]
     # the two are one run, known by the first's name, and the third's parent
-    assert [request.variant for request in planned(steps)[:2]] == [before.variant, turned.variant]
+    assert [request.variant for request in unique_runs(steps)[:2]] == [before.variant, turned.variant]
     assert OwnPath.of(steps).parent(turned.variant, []) == before.variant
     assert OwnPath.of(steps).parent(before.variant, []) is None
 

@@ -15,9 +15,9 @@ from roadmap.errors import RequestError
 from roadmap.networks.models import undecayed
 from roadmap.steps.path import compose_path
 from roadmap.training.optim import build_optimizer
-from roadmap.training.run import execute
+from roadmap.training.run import run_experiment
 from tests.faults.kill_and_resume import differences
-from tests.training.test_faults import interrupt
+from tests.training.interrupted import interrupt
 
 
 @pytest.fixture(scope="module")
@@ -144,10 +144,10 @@ def test_baseline_models_on_a_path(tmp_path: Path) -> None:
 
 def test_a_baseline_model_is_resumed_to_the_bit(tmp_path: Path) -> None:
     overrides = ["model=nano_swin", "epochs=2", "recipe.network.stochastic_depth=0.2", "recipe.ema_decay=0.9"]
-    whole = execute(compose([*overrides, f"runs_dir={tmp_path / 'whole'}"]))[1].path
+    whole = run_experiment(compose([*overrides, f"runs_dir={tmp_path / 'whole'}"]))[1].path
     request = [*overrides, f"runs_dir={tmp_path / 'parts'}"]
     interrupt(request, after=7)
-    summary, folder = execute(compose(request))
+    summary, folder = run_experiment(compose(request))
     assert summary["status"] == "finished"
     assert differences(whole, folder.path) == []
 

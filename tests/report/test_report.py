@@ -17,7 +17,7 @@ from roadmap.report.run_data import curves
 from roadmap.report.sections import comparable_parts, sections
 from roadmap.runs.reading import load_history, load_runs
 from roadmap.steps.path import compose_path
-from roadmap.training.run_command import planned
+from roadmap.training.run_command import unique_runs
 from tests.records import EXAMPLES, make_run
 
 
@@ -78,7 +78,7 @@ def test_the_commands_make_the_same_runs(nano: tuple[Path, Page]) -> None:
     assert "does not make exactly these runs" not in page.sections[0]
     program, command, *words = shlex.split(page.commands[0])
     assert (program, command) == ("roadmap", "run")
-    ids = {request.experiment().run_id for request in planned(compose_path(words))}
+    ids = {request.experiment().run_id for request in unique_runs(compose_path(words))}
     assert ids == set(page.cells("run_id"))
     for run in (0, 50):
         program, command, *words = shlex.split(page.data["commands"][run])

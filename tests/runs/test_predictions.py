@@ -14,10 +14,8 @@ from roadmap.data.memory import read_images
 from roadmap.errors import RequestError
 from roadmap.runs.predictions import EvaluatedImages, Predictions, read_predictions, write_predictions
 from roadmap.runs.run_folder import timeless_metrics
-from roadmap.runtime.distributed import ALONE
-from roadmap.runtime.stopping import StopRequest
 from roadmap.training.build import build_trainer
-from roadmap.training.run import execute
+from roadmap.training.run import run_experiment
 from tests.processes import train_in
 
 QUICK = ["step=separate_downsampling", "epochs=2", "batch_size=32", "recipe.ema_decay=0.9"]
@@ -42,11 +40,11 @@ def photographs(root: Path, *more: str) -> list[str]:
 def evaluated_anew(run: Path, request: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
     """Classes and probabilities that the last checkpoint's network gives in one process."""
     experiment = compose(request).experiment()
-    trainer = build_trainer(experiment, open_loaders(experiment, CPU), CPU, ALONE, StopRequest())
-    trainer.network.load_state_dict(torch.load(run / "checkpoints" / "last.pt", weights_only=True)["network"])
-    trainer.network.eval()
+    trainer = build_trainer(experiment, open_loaders(experiment, CPU), CPU)
+    trainer.parts.network.load_state_dict(torch.load(run / "checkpoints" / "last.pt", weights_only=True)["network"])
+    trainer.parts.network.eval()
     with torch.no_grad():
-        logits = torch.cat([trainer.network(images) for images, _ in trainer.val.batches()])
+        logits = torch.cat([trainer.parts.network(images) for images, _ in trainer.loaders.val.batches()])
     return logits.argmax(dim=1), logits.softmax(dim=1).max(dim=1).values
 
 
@@ -54,7 +52,7 @@ def evaluated_anew(run: Path, request: list[str]) -> tuple[torch.Tensor, torch.T
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run without predictions."""
     runs_dir = tmp_path_factory.mktemp("plain")
-    execute(compose([*QUICK, f"runs_dir={runs_dir}"]))
+    run_experiment(compose([*QUICK, f"runs_dir={runs_dir}"]))
     return folder(runs_dir)
 
 
@@ -62,7 +60,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def saving(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same with predictions."""
     runs_dir = tmp_path_factory.mktemp("saving")
-    execute(compose([*QUICK, SAVE, f"runs_dir={runs_dir}"]))
+    run_experiment(compose([*QUICK, SAVE, f"runs_dir={runs_dir}"]))
     return folder(runs_dir)
 
 
@@ -89,11 +87,11 @@ def test_a_finished_run_gives_them_later(plain: Path, saving: Path, tmp_path: Pa
     subprocess.run(["cp", "-r", str(plain), str(tmp_path)], check=True)
     run, request = tmp_path / plain.name, [*QUICK, SAVE, f"runs_dir={tmp_path}"]
     summary = (run / "summary.json").read_bytes()
-    execute(compose(request))
+    run_experiment(compose(request))
     assert (run / "predictions.npz").read_bytes() == (saving / "predictions.npz").read_bytes()
     assert (run / "summary.json").read_bytes() == summary
     before = (run / "predictions.npz").stat().st_mtime_ns
-    execute(compose(request))
+    run_experiment(compose(request))
     assert (run / "predictions.npz").stat().st_mtime_ns == before, "they are there"
 
 
@@ -103,7 +101,7 @@ def test_a_run_killed_before_they_were_written_writes_them(plain: Path, saving: 
     run = tmp_path / plain.name
     summary = json.loads((run / "summary.json").read_text())
     (run / "summary.json").write_text(json.dumps(summary | {"status": "running", "top1": None}))
-    again, _ = execute(compose([*QUICK, SAVE, f"runs_dir={tmp_path}"]))
+    again, _ = run_experiment(compose([*QUICK, SAVE, f"runs_dir={tmp_path}"]))
     assert (again["status"], again["top1"]) == ("finished", summary["top1"])
     assert (run / "predictions.npz").read_bytes() == (saving / "predictions.npz").read_bytes()
 
@@ -115,12 +113,12 @@ def test_a_finished_run_that_cannot_give_them_says_so(
     run, request = tmp_path / plain.name, compose([*QUICK, SAVE, f"runs_dir={tmp_path}"])
     summary = json.loads((run / "summary.json").read_text())
     (run / "summary.json").write_text(json.dumps(summary | {"top1": 12.25}))
-    execute(request)
-    assert "no predictions saved: evaluated again" in (said := caplog.text)
-    assert f"top-1 {summary['top1']:.4f} %, not the 12.2500 % that was logged" in said
+    run_experiment(request)
+    assert "no predictions saved: evaluating" in (said := caplog.text)
+    assert f"top-1 {summary['top1']:.4f} %, but the run logged 12.2500 %" in said
     (run / "checkpoints" / "last.pt").write_bytes(b"")
-    execute(request)
-    assert "is finished and has no last.pt that can be read; choose another runs_dir" in caplog.text
+    run_experiment(request)
+    assert "is finished but has no readable last.pt; choose another runs_dir" in caplog.text
     assert not (run / "predictions.npz").exists()
     with pytest.raises(RequestError, match=r"has no predictions\.npz; train it with save_predictions=true") as error:
         read_predictions(run)

@@ -1,4 +1,4 @@
-"""The engines' files against the launchers that read them, without the hardware that they ask for."""
+"""The files of conf/engine against the launchers that read them, without their hardware."""
 
 import inspect
 import os
@@ -49,27 +49,26 @@ def no_hydra_left() -> Iterator[None]:
 
 
 def launcher(engine: str, *overrides: str) -> Any:
-    """What Hydra makes of the engine's file; a setting that the launcher does not have is an error here."""
+    """Return the launcher that Hydra builds from an engine; an unknown setting is an error."""
     config = composed(engine, *overrides)
     HydraConfig.instance().set_config(config)
     context = HydraContext(callbacks=None, config_loader=None)  # type: ignore[arg-type]
     return Plugins.instance().instantiate_launcher(context, lambda config: None, config)
 
 
-def test_each_engine_is_known_here() -> None:
+def test_each_engine_is_tested() -> None:
     assert set(ENGINES) == set(LAUNCHERS)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_an_engine_is_a_launcher_with_settings_it_has(engine: str, no_hydra_left: None) -> None:
+def test_engine_builds_its_launcher(engine: str, no_hydra_left: None) -> None:
     if engine.startswith("ray"):
         pytest.importorskip("ray")
     assert type(launcher(engine)).__name__ == LAUNCHERS[engine]
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_the_first_lines_of_an_engine_are_its_command(engine: str) -> None:
-    """The command as it stands composes, whatever its data's folder."""
+def test_command_in_an_engines_comment_composes(engine: str) -> None:
     lines = (config_dir() / "engine" / f"{engine}.yaml").read_text().splitlines()
     comment = " ".join(line.lstrip("# ") for line in lines if line.startswith("#"))
     words = comment.partition("roadmap sweep ")[2].split()
@@ -86,7 +85,7 @@ def test_joblib_starts_all_workers_at_once(engine: str, workers: int, no_hydra_l
 
 
 def batch_script(engine: str, folder: Path, *overrides: str) -> list[str]:
-    """The lines that submitit would hand to sbatch, from the settings as Hydra's plugin hands them to submitit."""
+    """Return the batch script of submitit for the settings that Hydra's plugin gives it."""
     params = launcher(engine, *overrides).params
     shared = set(OmegaConf.structured(BaseQueueConf).keys())
     executor = submitit.AutoExecutor(folder, cluster="slurm", slurm_max_num_timeout=params["max_num_timeout"])
@@ -103,10 +102,10 @@ def batch_script(engine: str, folder: Path, *overrides: str) -> list[str]:
         ("slurm_array", {"nodes=1", "ntasks-per-node=1", "gpus-per-node=1"}),
     ],
 )
-def test_what_slurm_is_asked_for(
+def test_slurm_batch_script(
     engine: str, asked: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_hydra_left: None
 ) -> None:
-    srun = tmp_path / "srun"  # submitit wants to see one before it writes a script
+    srun = tmp_path / "srun"  # submitit checks that it exists
     srun.write_text("#!/bin/sh\n")
     srun.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
@@ -117,7 +116,7 @@ def test_what_slurm_is_asked_for(
 
 
 @pytest.mark.parametrize(("engine", "address"), [("ray_local", "local"), ("ray_cluster", "auto")])
-def test_ray_takes_the_settings(engine: str, address: str, no_hydra_left: None) -> None:
+def test_ray_accepts_the_settings(engine: str, address: str, no_hydra_left: None) -> None:
     ray = pytest.importorskip("ray")
     settings = OmegaConf.to_container(launcher(engine).ray_cfg, resolve=True)
     assert isinstance(settings, dict)
@@ -132,10 +131,9 @@ def test_ray_takes_the_settings(engine: str, address: str, no_hydra_left: None) 
     ("name", "worker", "count", "taken"),
     [("auto", 3, 8, [3]), ("auto", 11, 8, [3]), ("cuda", 1, 2, [1]), ("cuda:1", 0, 8, []), ("auto", 5, 1, [])],
 )
-def test_workers_take_the_gpus_in_turn(
+def test_workers_share_gpus_round_robin(
     name: str, worker: int, count: int, taken: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """There is none here: torch is asked how many there are and told which to use."""
     chosen: list[int] = []
     monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
     monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
@@ -147,7 +145,7 @@ def test_workers_take_the_gpus_in_turn(
     ("asked", "extra"),
     [("hydra/launcher=joblib", "joblib"), ("engine=slurm_4x8", "slurm"), ("engine=ray_local", "ray")],
 )
-def test_a_launcher_that_is_not_installed_is_one_sentence(asked: str, extra: str) -> None:
+def test_launcher_that_is_not_installed_is_named(asked: str, extra: str) -> None:
     code = (
         "import sys, hydra_plugins; hydra_plugins.__path__ = []; from roadmap.__main__ import main; "
         f"sys.exit(main(['train', '-m', '{asked}']))"
@@ -159,6 +157,6 @@ def test_a_launcher_that_is_not_installed_is_one_sentence(asked: str, extra: str
 
 
 @pytest.mark.parametrize("word", ["engine=laptop", "workers=2", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"])
-def test_what_starts_workers_is_not_for_run(word: str) -> None:
+def test_run_rejects_settings_of_workers(word: str) -> None:
     with pytest.raises(RequestError, match=rf"{word.partition('=')[0]}= belongs to `roadmap sweep`"):
         run([word])

@@ -1,4 +1,4 @@
-"""A bar in a terminal, lines in a log file."""
+"""A bar in a terminal, messages in a log file."""
 
 import os
 import pty
@@ -14,7 +14,7 @@ from roadmap.runtime import progress
 COMMAND = [sys.executable, "-m", "roadmap", "train", "epochs=2"]
 
 
-def test_a_bar_in_a_terminal_that_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_bar_in_a_terminal_disappears_at_the_end(tmp_path: Path) -> None:
     master, slave = pty.openpty()
     termios.tcsetwinsize(slave, (24, 100))
     process = subprocess.Popen([*COMMAND, f"runs_dir={tmp_path}"], stdout=subprocess.PIPE, stderr=slave)
@@ -23,7 +23,7 @@ def test_a_bar_in_a_terminal_that_leaves_nothing_behind(tmp_path: Path) -> None:
     while True:
         try:
             piece = os.read(master, 4096)
-        # a pseudo-terminal ends with an error
+        # a pseudo-terminal signals its end with an error
         except OSError:
             break
         if not piece:
@@ -32,11 +32,11 @@ def test_a_bar_in_a_terminal_that_leaves_nothing_behind(tmp_path: Path) -> None:
     assert process.wait() == 0
     assert b"nano resnet50 seed 0" in shown
     assert b"/2 epochs" in shown
-    # the line that says how the batch is made up, and none of the bar
+    # one line: the batch size
     assert shown.count(b"\n") == 1
 
 
-def test_a_log_file_gets_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_log_file_gets_occasional_messages(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "roadmap")
     row = {"epoch": 1, "top1": 50.0, "train_loss": 1.0, "images_per_second": 100.0, "data_wait": 0.25}
     with progress.ProgressBar("gelu", epochs=3) as shown:

@@ -144,7 +144,7 @@ def test_a_worker_that_is_killed_is_one_sentence(start: Callable[..., Sweep], wh
     os.kill(sweep.workers()[0], signal.SIGKILL)
     said = sweep.end()
     assert sweep.process.returncode == 1
-    assert "roadmap: the launcher gave up: TerminatedWorkerError" in said
+    assert "roadmap: the launcher failed: TerminatedWorkerError" in said
     assert "Traceback" not in said
     wait_for(lambda: not sweep.workers())
     again = start(tmp_path, "epochs=20", "engine=laptop")
@@ -158,7 +158,7 @@ def test_ray_without_a_gpu_is_one_sentence(start: Callable[..., Sweep], tmp_path
     sweep = start(tmp_path, "engine=ray_local")
     said = sweep.end().splitlines()[-1]
     assert sweep.process.returncode == 2
-    assert said.startswith("roadmap: hydra.launcher.ray.remote.num_gpus=1 is more than this machine's 0 GPUs")
+    assert said.startswith("roadmap: hydra.launcher.ray.remote.num_gpus=1 is too high: this machine has 0 GPUs")
     assert sweep.folders() == []
 
 

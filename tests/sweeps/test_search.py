@@ -24,7 +24,7 @@ from roadmap.sweeps.pruning import check_median, peers
 from roadmap.sweeps.search import Prune, is_search, search_of
 from roadmap.sweeps.search_space import SearchSpace, distribution
 from roadmap.sweeps.trials import SearchTrials
-from roadmap.training.run import execute
+from roadmap.training.run import run_experiment
 from tests.records import EXAMPLES
 
 # every axis but kernel and downsampling
@@ -278,20 +278,20 @@ def test_peers_are_trained_alike_and_cost_no_more() -> None:
 
 def test_a_pruned_run_has_no_result_and_can_be_resumed(tmp_path: Path) -> None:
     words = ["step=separate_downsampling", "epochs=2"]
-    whole, folder = execute(compose([*words, f"runs_dir={tmp_path}/whole"]))
+    whole, folder = run_experiment(compose([*words, f"runs_dir={tmp_path}/whole"]))
     composed = compose([*words, f"runs_dir={tmp_path}/pruned"])
 
-    def judge(rows: list[dict]) -> None:
+    def prune(rows: list[dict]) -> None:
         if len(rows) == 1:
             raise PrunedError("pruned after epoch 1: for a test")
 
     for _ in range(2):  # the second time at once
         with pytest.raises(PrunedError):
-            execute(composed, judge=judge)
+            run_experiment(composed, pruner=prune)
         (run,) = load_runs(tmp_path / "pruned").to_dict("records")
         assert (run["status"], run["error"]) == ("interrupted", "pruned after epoch 1: for a test")
         assert np.isnan(run["top1"])
         assert len(timeless_metrics(Path(run["path"]) / "metrics.jsonl")) == 1
-    summary, resumed = execute(composed)
+    summary, resumed = run_experiment(composed)
     assert (summary["status"], summary["error"], summary["top1"]) == ("finished", None, whole["top1"])
     assert timeless_metrics(resumed.path / "metrics.jsonl") == timeless_metrics(folder.path / "metrics.jsonl")

@@ -19,11 +19,12 @@ from roadmap.errors import RequestError, WorkError
 from roadmap.runs.run_folder import read_metrics
 from roadmap.schema.experiment import Logger
 from roadmap.tracking import loggers, wandb_logger
-from roadmap.training.run import execute
+from roadmap.training.run import run_experiment
 from tests.processes import train_in
-from tests.training.test_faults import interrupt
+from tests.training.interrupted import interrupt
 from tests.wandb_server import Server
 
+DRAIN_SECONDS = 280  # a test may take 300
 OFFLINE = ["logger=wandb", "logger.mode=offline"]
 SUMMARY: dict[str, Any] = {
     "run_id": "0123456789",
@@ -57,7 +58,7 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     wandb.teardown()
     wandb_logger.WandbRun.offline_until = 0.0
     yield
-    assert loggers.background.drain(60)
+    assert loggers.background.drain(DRAIN_SECONDS)
 
 
 @pytest.fixture
@@ -75,7 +76,7 @@ def log(folder: Path, new: list[dict[str, Any]], mode: Literal["online", "offlin
     for row in new:
         logger.log(row)
     logger.close(SUMMARY | {"status": "finished", "top1": 10.0 * len(new)} | ending)
-    assert loggers.background.drain(60)
+    assert loggers.background.drain(DRAIN_SECONDS)
 
 
 def messages(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -110,8 +111,8 @@ def synced(folder: Path) -> Server:
 def test_a_resumed_offline_run_reaches_the_server_once_and_is_metrics_jsonl(tmp_path: Path, server: Server) -> None:
     request = [*OFFLINE, "epochs=3", "step=gelu", "norm=layer", f"runs_dir={tmp_path}"]
     interrupt(request, after=13)
-    summary, folder = execute(compose(request))
-    assert loggers.background.drain(60)
+    summary, folder = run_experiment(compose(request))
+    assert loggers.background.drain(DRAIN_SECONDS)
     assert len(list(folder.path.glob("wandb/offline-run-*"))) == 2
 
     assert sync(server, folder.path).count("Finished syncing") == 2
@@ -156,7 +157,7 @@ def test_online_a_start_logs_only_epochs_that_the_server_does_not_have(
 def test_one_run_there_for_each_run_of_a_multirun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["roadmap train"])
     assert main(["train", "-m", *OFFLINE, "epochs=1", "seed=0,1", f"runs_dir={tmp_path}"]) == 0
-    assert loggers.background.drain(60)
+    assert loggers.background.drain(DRAIN_SECONDS)
     server = synced(tmp_path)
     summaries = [json.loads(file.read_text()) for file in tmp_path.glob("nano-*/summary.json")]
     assert sorted(summary["seed"] for summary in summaries) == [0, 1]
@@ -175,10 +176,10 @@ def test_of_several_processes_the_first_alone_logs(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mood", ["hole", "ill"])
-def test_a_server_that_does_not_answer_is_not_waited_for(
+def test_a_server_that_does_not_answer_is_replaced_by_offline_logging(
     mood: str, tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(wandb_logger, "INIT_SECONDS", 1.0)
+    monkeypatch.setitem(wandb_logger.INIT_SECONDS, "online", 1.0)
     server.mood = mood
     # as if the client were busy: nothing may wait for its thread
     held = threading.Event()
@@ -189,7 +190,7 @@ def test_a_server_that_does_not_answer_is_not_waited_for(
     logger.close(SUMMARY | {"status": "finished"})
     assert not messages(caplog)
     held.set()
-    assert loggers.background.drain(60)
+    assert loggers.background.drain(DRAIN_SECONDS)
     (message,) = messages(caplog)
     assert message.startswith("logging to wandb online failed")
     caplog.clear()
@@ -207,11 +208,11 @@ def test_a_server_that_goes_away_in_the_middle_does_not_hold_the_run(
     monkeypatch.setattr(wandb_logger, "FINISH_SECONDS", 1.0)
     logger = loggers.open_logger(Logger(name="wandb"), SUMMARY, tmp_path)
     logger.log(rows(1, 1)[0])
-    assert loggers.background.drain(60)
+    assert loggers.background.drain(DRAIN_SECONDS)
     server.leave()
     logger.log(rows(2, 2)[0])
     logger.close(SUMMARY | {"status": "finished"})
-    assert loggers.background.drain(60)
+    assert loggers.background.drain(DRAIN_SECONDS)
     assert "wandb could not send all of this run; the rest is in" in caplog.text
     again = Server()
     sync(again, tmp_path, "--include-online")
@@ -225,7 +226,7 @@ def test_a_client_that_is_killed_is_done_without_and_the_next_run_has_one(
     for name in ("killed", "next"):
         (tmp_path / name).mkdir()
     logger = loggers.open_logger(Logger(name="wandb"), SUMMARY, tmp_path / "killed")
-    assert loggers.background.drain(60)
+    assert loggers.background.drain(DRAIN_SECONDS)
     connection: Any = wandb.setup()._connection
     os.kill(connection._proc._process.pid, signal.SIGKILL)
     for row in rows(1, 2):
@@ -245,11 +246,11 @@ from roadmap.schema.experiment import Logger
 summary = {SUMMARY!r}
 loggers.background.seconds = background.NOTICE_SECONDS = wandb_client.LEAVE_SECONDS = 1
 logger = loggers.open_logger(Logger(name="wandb", mode="offline"), summary, pathlib.Path({str(tmp_path)!r}))
-assert loggers.background.drain(60)
+assert loggers.background.drain(280)
 os.kill(wandb.setup()._connection._proc._process.pid, signal.SIGSTOP)
 logger.close(summary | {{"status": "finished"}})
 """
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert ended.returncode == 0
     assert "wandb has not received everything" in ended.stderr
     assert "Traceback" not in ended.stderr
@@ -269,8 +270,8 @@ def test_a_client_that_breaks_is_named_once_and_the_run_goes_on(
 def test_a_run_that_fails_is_failed_there(tmp_path: Path) -> None:
     request = [*OFFLINE, "epochs=1", "recipe.optimizer.lr=1e30", f"runs_dir={tmp_path}"]
     with pytest.raises(WorkError):
-        execute(compose(request))
-    assert loggers.background.drain(60)
+        run_experiment(compose(request))
+    assert loggers.background.drain(DRAIN_SECONDS)
     (run,) = synced(tmp_path).runs.values()
     assert run["exit"] == 1
     assert run["summary"]["status"] == "failed"
@@ -281,7 +282,7 @@ def test_a_run_that_fails_is_failed_there(tmp_path: Path) -> None:
 def test_without_the_package_one_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(RequestError, match=r"pip install 'convnext-roadmap\[wandb\]'"):
-        execute(compose([*OFFLINE, "epochs=1", f"runs_dir={tmp_path}"]))
+        run_experiment(compose([*OFFLINE, "epochs=1", f"runs_dir={tmp_path}"]))
 
 
 def test_tags_are_what_the_run_is_and_fit() -> None:

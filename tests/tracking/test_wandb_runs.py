@@ -17,7 +17,7 @@ from roadmap.tracking import loggers, wandb_runs
 from roadmap.tracking.wandb_client import leave_client
 from roadmap.tracking.wandb_logger import WandbRun
 from roadmap.tracking.wandb_runs import wandb_histories, wandb_summaries
-from roadmap.training.run import execute
+from roadmap.training.run import run_experiment
 from tests.wandb_server import Server
 
 
@@ -43,8 +43,8 @@ def add(server: Server, name: str, config: dict, rows: list[dict], state: str = 
 
 
 def test_a_run_of_ours_comes_back_with_all_that_its_folder_has(tmp_path: Path, server: Server) -> None:
-    summary, folder = execute(compose(["logger=wandb", "epochs=2", f"runs_dir={tmp_path}"]))
-    assert loggers.background.drain(60)
+    summary, folder = run_experiment(compose(["logger=wandb", "epochs=2", f"runs_dir={tmp_path}"]))
+    assert loggers.background.drain(280)
     (read,) = wandb_summaries("wandb://us/roadmap")
     assert read.pop("path") == f"wandb://us/roadmap/{summary['run_id']}"
     assert read == summary
@@ -60,8 +60,8 @@ def test_a_project_is_compared_as_run_folders_are(
     tmp_path: Path, server: Server, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for step in ("kernel_7", "gelu"):
-        execute(compose([f"step={step}", "logger=wandb", "epochs=1", f"runs_dir={tmp_path}"]))
-    assert loggers.background.drain(60)
+        run_experiment(compose([f"step={step}", "logger=wandb", "epochs=1", f"runs_dir={tmp_path}"]))
+    assert loggers.background.drain(280)
     address = "wandb://us/roadmap"
     here, there = (roadmap.load_runs(place).set_index("run_id").drop(columns="path") for place in (tmp_path, address))
     pd.testing.assert_frame_equal(here, there[here.columns].loc[here.index], check_dtype=False)

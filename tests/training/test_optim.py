@@ -1,4 +1,4 @@
-"""Optimizer groups and learning rates against values reckoned by hand."""
+"""Optimizer groups and learning rates against values calculated by hand."""
 
 import math
 
@@ -11,22 +11,22 @@ from roadmap.training.optim import build_optimizer, build_schedule, learning_rat
 
 ORIGINAL = compose(["recipe=original", "data=imagenet", "data.root=x"]).recipe
 ENHANCED = compose(["recipe=enhanced", "data=imagenet", "data.root=x", "regime=tiny"]).recipe
-UPDATES_AN_EPOCH = 312  # 1,281,167 // 4096
+UPDATES_PER_EPOCH = 312  # 1,281,167 // 4096
 
 
 def test_enhanced_decays_matrices_only() -> None:
     network = build("regime=nano", "step=separate_downsampling")
     optimizer = build_optimizer(network, ENHANCED.optimizer)
-    decayed, spared = optimizer.param_groups
+    decayed, undecayed = optimizer.param_groups
     assert isinstance(optimizer, torch.optim.AdamW)
-    assert (decayed["weight_decay"], spared["weight_decay"]) == (0.05, 0.0)
+    assert (decayed["weight_decay"], undecayed["weight_decay"]) == (0.05, 0.0)
     assert (decayed["lr"], decayed["betas"], decayed["eps"]) == (4e-3, (0.9, 0.999), 1e-8)
     names = {parameter: name for name, parameter in network.named_parameters()}
     assert all(
         names[p].endswith("weight") and "norm" not in names[p] and "scale" not in names[p] for p in decayed["params"]
     )
-    assert all(names[p].endswith("bias") or "norm" in names[p] or "scale" in names[p] for p in spared["params"])
-    assert len(decayed["params"]) + len(spared["params"]) == len(names)
+    assert all(names[p].endswith("bias") or "norm" in names[p] or "scale" in names[p] for p in undecayed["params"])
+    assert len(decayed["params"]) + len(undecayed["params"]) == len(names)
 
 
 def test_original_decays_everything() -> None:
@@ -38,8 +38,8 @@ def test_original_decays_everything() -> None:
     assert len(group["params"]) == len(list(network.parameters()))
 
 
-def test_a_first_update_that_fp16_skips_leaves_no_trace_in_the_momentum() -> None:
-    """Left to itself torch's fused SGD goes on with memory that nothing was written to."""
+def test_first_step_skipped_by_fp16_does_not_change_momentum() -> None:
+    """torch's fused SGD would use an uninitialised buffer."""
 
     def weights(scaled: bool) -> torch.Tensor:
         layer = torch.nn.Linear(300, 300)
@@ -77,19 +77,19 @@ def test_original_learning_rate(epoch: float, lr: float) -> None:
     ],
 )
 def test_enhanced_learning_rate(epoch: int, lr: float) -> None:
-    """20 epochs up from 0, then a cosine down to 1e-6 over the other 280."""
-    updates = 300 * UPDATES_AN_EPOCH
-    assert learning_rate(epoch * UPDATES_AN_EPOCH, updates, 4e-3, ENHANCED.schedule) == pytest.approx(lr, abs=1e-12)
+    """20 epochs of warm-up from 0, then a cosine to 1e-6 over 280."""
+    updates = 300 * UPDATES_PER_EPOCH
+    assert learning_rate(epoch * UPDATES_PER_EPOCH, updates, 4e-3, ENHANCED.schedule) == pytest.approx(lr, abs=1e-12)
 
 
-def test_other_epochs_shrink_the_whole_schedule() -> None:
+def test_fewer_epochs_shrink_the_whole_schedule() -> None:
     for recipe, lr in ((ORIGINAL.schedule, 0.1), (ENHANCED.schedule, 4e-3)):
         for share in (0.0, 0.03, 0.2, 0.5, 0.99):
             long, short = (learning_rate(round(share * n), n, lr, recipe) for n in (100_000, 100))
             assert short == pytest.approx(long)
 
 
-def test_the_schedule_moves_the_optimizer_once_an_update() -> None:
+def test_schedule_sets_the_learning_rate_of_each_update() -> None:
     network = torch.nn.Linear(2, 2)
     optimizer = build_optimizer(network, ENHANCED.optimizer)
     schedule = build_schedule(optimizer, ENHANCED.schedule, 4e-3, updates=30)
@@ -102,8 +102,8 @@ def test_the_schedule_moves_the_optimizer_once_an_update() -> None:
     assert optimizer.param_groups[1]["lr"] == pytest.approx(1e-6)
 
 
-def test_the_published_recipes() -> None:
-    """Table 5 of arXiv:2201.03545, and torchvision's reference for step 0."""
+def test_published_recipes() -> None:
+    """Table 5 of arXiv:2201.03545; torchvision's reference recipe for ``original``."""
     augment = ENHANCED.augment
     assert (ENHANCED.batch_size, ENHANCED.schedule.epochs, ENHANCED.schedule.warmup_epochs) == (4096, 300, 20)
     assert (augment.mixup, augment.cutmix, augment.random_erasing) == (0.8, 1.0, 0.25)

@@ -1,4 +1,4 @@
-"""Runs that start from weights trained before: torchvision's files, our own runs, what is refused."""
+"""Fine-tuning from torchvision's files and our own runs; errors of unsuitable files."""
 
 import re
 import shutil
@@ -13,16 +13,14 @@ from roadmap.__main__ import main
 from roadmap.config.build import build
 from roadmap.config.compose import compose
 from roadmap.data import open_loaders
-from roadmap.runtime.distributed import ALONE
-from roadmap.runtime.stopping import StopRequest
 from roadmap.schema.experiment import Experiment
 from roadmap.training.build import build_trainer, seeded_network
 from roadmap.training.pretrained import load_pretrained
-from roadmap.training.run import execute
+from roadmap.training.run import run_experiment
 from roadmap.training.trainer import Trainer
 from tests.faults.kill_and_resume import differences, run_folder
 from tests.processes import train_in
-from tests.training.test_faults import interrupt
+from tests.training.interrupted import interrupt
 
 CONVNEXT_T = ["regime=tiny", "step=separate_downsampling", "recipe=finetune_22k_224"]
 CPU = torch.device("cpu")
@@ -30,27 +28,27 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run on digits, ten classes, with averaged weights beside its own."""
+    """A run on digits, ten classes, with averaged weights."""
     runs_dir = tmp_path_factory.mktemp("trained")
     request = ["step=separate_downsampling", "epochs=1", "batch_size=32", "recipe.ema_decay=0.9", "seed=3"]
-    return execute(compose([*request, f"runs_dir={runs_dir}"]))[1].path
+    return run_experiment(compose([*request, f"runs_dir={runs_dir}"]))[1].path
 
 
 @pytest.fixture(scope="module")
 def weights(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same checkpoint as a file by itself, under a name that needs no quotes."""
+    """A copy of its checkpoint outside the run's folder, under a name that needs no quotes."""
     return Path(shutil.copy(trained / "checkpoints" / "last.pt", tmp_path_factory.mktemp("weights") / "digits.pt"))
 
 
 def fine_tuning(photos: Path, weights: Path, runs_dir: Path, *overrides: str) -> list[str]:
-    """Two classes of photographs, 24 images, from a network of ten."""
+    """Return overrides to fine-tune a network of ten classes on 24 photographs of two classes."""
     request = ["step=separate_downsampling", "recipe=finetune_22k_224", "regime=nano", "data=imagefolder"]
     request += [f"data.root={photos}", "batch_size=4", "epochs=2", "num_workers=0", f"pretrained='{weights}'"]
     return [*request, f"runs_dir={runs_dir}", *overrides]
 
 
 def trainer(experiment: Experiment) -> Trainer:
-    return build_trainer(experiment, open_loaders(experiment, CPU), CPU, ALONE, StopRequest())
+    return build_trainer(experiment, open_loaders(experiment, CPU), CPU)
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +61,7 @@ def torchvision_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
-def test_torchvisions_weights_with_their_head(torchvision_file: Path) -> None:
+def test_torchvision_weights_with_their_head(torchvision_file: Path) -> None:
     theirs = torchvision.models.convnext_tiny().eval()
     theirs.load_state_dict(torch.load(torchvision_file, weights_only=True))
     ours = build(*CONVNEXT_T).eval()
@@ -73,12 +71,12 @@ def test_torchvisions_weights_with_their_head(torchvision_file: Path) -> None:
         torch.testing.assert_close(ours(images), theirs(images), rtol=1e-4, atol=1e-5)
 
 
-def test_torchvisions_weights_with_another_head(torchvision_file: Path) -> None:
+def test_torchvision_weights_with_a_new_head(torchvision_file: Path) -> None:
     theirs = torch.load(torchvision_file, weights_only=True)
     ours = build(*CONVNEXT_T, num_classes=7)
     before = ours.head.weight.detach().clone()
-    said = load_pretrained(ours, str(torchvision_file))
-    assert said[1] == "their classes are other than these 7, so the head starts anew"
+    messages = load_pretrained(ours, str(torchvision_file))
+    assert messages[1] == "the head is new: these weights do not have 7 classes"
     assert torch.equal(ours.head.weight, before)
     assert ours.head.weight.std().item() == pytest.approx(0.02 * 0.001, rel=0.1)
     assert ours.head.bias.abs().max() == 0
@@ -86,36 +84,36 @@ def test_torchvisions_weights_with_another_head(torchvision_file: Path) -> None:
     assert torch.equal(ours.stages[2][8].branch.spatial.weight, theirs["features.5.8.block.0.weight"])
 
 
-def test_a_run_with_another_head(
+def test_weights_of_a_run_with_a_new_head(
     trained: Path, photo_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Averaged weights everywhere but in the head, which is that of the run's own seed."""
+    """All weights are the averaged ones except for the head, which is drawn from the run's seed."""
     caplog.set_level("INFO", "roadmap")
     experiment = compose(fine_tuning(photo_folder, trained, tmp_path)).experiment()
-    started = trainer(experiment).network.state_dict()
+    started = trainer(experiment).parts.network.state_dict()
     average = torch.load(trained / "checkpoints" / "last.pt", weights_only=True)["ema"]
     fresh = seeded_network(experiment, 2, CPU).state_dict()
     for name, tensor in started.items():
         assert torch.equal(tensor, fresh[name] if name.startswith("head.") else average[f"module.{name}"]), name
     assert caplog.messages == [
         f"starting from the averaged weights of {trained}/checkpoints/last.pt",
-        "their classes are other than these 2, so the head starts anew",
+        "the head is new: these weights do not have 2 classes",
     ]
     average_of_start = trainer(
         compose(fine_tuning(photo_folder, trained, tmp_path, "recipe.ema_decay=0.9")).experiment()
     )
-    assert average_of_start.ema is not None
-    assert torch.equal(average_of_start.ema.module.state_dict()["norm.weight"], started["norm.weight"])
+    assert average_of_start.parts.ema is not None
+    assert torch.equal(average_of_start.parts.ema.module.state_dict()["norm.weight"], started["norm.weight"])
 
 
-def test_a_head_of_as_many_classes_is_taken_over(trained: Path, tmp_path: Path) -> None:
+def test_head_with_the_same_classes_is_loaded(trained: Path, tmp_path: Path) -> None:
     request = ["step=separate_downsampling", f"pretrained='{trained}'", f"runs_dir={tmp_path}"]
-    started = trainer(compose(request).experiment()).network
+    started = trainer(compose(request).experiment()).parts.network
     average = torch.load(trained / "checkpoints" / "last.pt", weights_only=True)["ema"]
     assert torch.equal(started.get_parameter("head.weight"), average["module.head.weight"])
 
 
-def test_a_checkpoint_without_an_average_gives_its_own_weights(trained: Path, tmp_path: Path) -> None:
+def test_checkpoint_without_ema_gives_its_network(trained: Path, tmp_path: Path) -> None:
     state = torch.load(trained / "checkpoints" / "last.pt", weights_only=True)
     torch.save(state | {"ema": None}, tmp_path / "plain.pt")
     network = build("step=separate_downsampling")
@@ -124,12 +122,12 @@ def test_a_checkpoint_without_an_average_gives_its_own_weights(trained: Path, tm
     assert all(torch.equal(tensor, own[name]) for name, tensor in network.state_dict().items())
 
 
-def test_a_resumed_run_goes_on_from_its_own_checkpoint(weights: Path, photo_folder: Path, tmp_path: Path) -> None:
-    summary, whole = execute(compose(fine_tuning(photo_folder, weights, tmp_path / "whole")))
+def test_resumed_run_uses_its_own_checkpoint(weights: Path, photo_folder: Path, tmp_path: Path) -> None:
+    summary, whole = run_experiment(compose(fine_tuning(photo_folder, weights, tmp_path / "whole")))
     assert summary["pretrained"] == str(weights)
     assert len(summary["definition"]["pretrained"]) == 64
     folder = interrupt(fine_tuning(photo_folder, weights, tmp_path / "parts"), after=7)
-    execute(compose(fine_tuning(photo_folder, weights, tmp_path / "parts")))
+    run_experiment(compose(fine_tuning(photo_folder, weights, tmp_path / "parts")))
     assert differences(whole.path, folder) == []
 
 
@@ -139,7 +137,7 @@ def test_two_processes_start_from_the_same_weights(
     request = fine_tuning(photo_folder, weights, tmp_path / "two", "epochs=1")
     assert train_in(2, request) == [0, 0]
     assert capfd.readouterr().err.count("starting from the averaged weights") == 1
-    _, alone = execute(
+    _, alone = run_experiment(
         compose(fine_tuning(photo_folder, weights, tmp_path / "alone", "epochs=1", "micro_batch_size=2"))
     )
     two, one = (
@@ -150,7 +148,7 @@ def test_two_processes_start_from_the_same_weights(
         torch.testing.assert_close(two[name], tensor, rtol=1e-3, atol=1e-5)
 
 
-def test_the_run_id_follows_the_content_and_not_the_path(trained: Path, weights: Path, tmp_path: Path) -> None:
+def test_run_id_depends_on_content_not_path(trained: Path, weights: Path, tmp_path: Path) -> None:
     def identity(*overrides: str) -> str:
         return compose(["step=separate_downsampling", *overrides]).experiment().run_id
 
@@ -159,7 +157,7 @@ def test_the_run_id_follows_the_content_and_not_the_path(trained: Path, weights:
     torch.save(torch.load(weights, weights_only=True)["network"], other)
     named = identity(f"pretrained={weights}")
     assert identity(f"pretrained={elsewhere}") == named
-    assert identity(f"pretrained='{trained}'") == named, "a run's folder stands for its last checkpoint"
+    assert identity(f"pretrained='{trained}'") == named, "a run's folder means its last checkpoint"
     assert identity(f"pretrained={other}") != named
     assert identity() != named
     assert "pretrained" not in compose([]).experiment().definition
@@ -170,16 +168,16 @@ def test_the_run_id_follows_the_content_and_not_the_path(trained: Path, weights:
     [
         ("nowhere.pt", [], r"pretrained=\S+/nowhere\.pt: no file \S+/nowhere\.pt; choose a weights file or a run"),
         ("folder", [], r"pretrained=\S+/folder: no file \S+/last\.pt; a run folder has its checkpoint there"),
-        ("text.pt", [], r"pretrained=\S+: \S+/text\.pt is no file of weights, or a damaged one"),
-        ("list.pt", [], r"pretrained=\S+: \S+/list\.pt holds a list; it wants a state dict"),
-        ("code.pt", [], r"pretrained=\S+: \S+/code\.pt is no file of weights, or a damaged one"),
+        ("text.pt", [], r"pretrained=\S+: \S+/text\.pt is not a weights file, or is damaged"),
+        ("list.pt", [], r"pretrained=\S+: \S+/list\.pt must contain a state dict \(found a list\)"),
+        ("code.pt", [], r"pretrained=\S+: \S+/code\.pt is not a weights file, or is damaged"),
         ("dict.pt", [], r"pretrained=\S+: not a state dict: values must be tensors \(not so: epoch"),
         ("digits.pt", ["norm=batch"], r"pretrained=\S+: these weights .* do not match the network: missing .*running"),
         ("digits.pt", ["design.width=32"], r"pretrained=\S+: these weights .* has shape \(24, 3, 4, 4\), expected"),
         ("digits.pt", ["kernel=k5"], r"pretrained=\S+: these weights .* has shape \(24, 1, 7, 7\), expected"),
     ],
 )
-def test_what_does_not_fit_is_one_sentence_and_leaves_no_folder(
+def test_unsuitable_weights_are_one_line_and_leave_no_folder(
     file: str,
     overrides: list[str],
     message: str,
@@ -192,7 +190,7 @@ def test_what_does_not_fit_is_one_sentence_and_leaves_no_folder(
     (tmp_path / "text.pt").write_text("not weights")
     torch.save([1, 2], tmp_path / "list.pt")
     torch.save({"epoch": 1}, tmp_path / "dict.pt")
-    torch.save(build("regime=nano"), tmp_path / "code.pt")  # a pickled network: code that would run
+    torch.save(build("regime=nano"), tmp_path / "code.pt")  # a pickled module could execute code
     shutil.copy(weights, tmp_path / "digits.pt")
     runs_dir = tmp_path / "runs"
     assert main(["train", *fine_tuning(photo_folder, tmp_path / file, runs_dir, *overrides)]) == 2

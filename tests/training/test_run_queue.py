@@ -1,8 +1,5 @@
-"""Many runs beside other processes: failures are tried again and told, what others have is left to them."""
+"""Many runs in one process, next to other processes: retries, failures, locked runs."""
 
-import json
-import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -11,78 +8,69 @@ from roadmap.config.compose import Composed, compose
 from roadmap.errors import RequestError, WorkError
 from roadmap.runs.run_folder import RunFolder, now
 from roadmap.runs.run_lock import RunLock
-from roadmap.training.run_queue import carry_out, check_all_done
+from roadmap.training import run_queue
+from roadmap.training.run_queue import raise_failures, run_all
 
 
 def request(runs_dir: Path, *words: str) -> Composed:
     return compose(["epochs=1", f"runs_dir={runs_dir}", *words])
 
 
-def test_a_failure_is_tried_again_then_told_and_the_others_finish(
+def test_failed_run_is_retried_then_reported_while_others_finish(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     bad, good = request(tmp_path, "recipe.optimizer.lr=1e30"), request(tmp_path, "step=gelu")
-    summaries, failures = carry_out([bad, good], retries=2)
+    summaries, failures = run_all([bad, good], retries=2)
     assert [summary["variant"] for summary in summaries] == ["gelu"]
     ((label, error),) = failures
     assert label == "nano resnet50 recipe.optimizer.lr=1e30 seed 0"
     assert "loss" in str(error)
-    told = caplog.text
-    assert told.count("failed and is tried again") == 2
+    assert caplog.text.count("failed; trying again") == 2
     folder = RunFolder.find(bad.experiment())
     assert folder is not None
     assert (folder.read_summary() or {})["status"] == "failed"
     with pytest.raises(WorkError, match="1 of 2 runs failed; the same command tries them again"):
-        check_all_done(failures, 2)
+        raise_failures(failures, 2)
     assert f"failed: {label}: {error}" in caplog.text
-    # the next call tries what failed before it, and only that
-    again = carry_out([bad, good])
-    assert again[0] == summaries
-    assert len(again[1]) == 1
+    # the next call tries only the failed run
+    summaries_again, failures_again = run_all([bad, good])
+    assert summaries_again == summaries
+    assert len(failures_again) == 1
 
 
-def test_a_folder_that_cannot_be_used_is_that_runs_failure(tmp_path: Path) -> None:
+def test_unusable_folder_fails_only_its_own_run(tmp_path: Path) -> None:
     good, bad = request(tmp_path), request(tmp_path, "step=gelu")
     RunFolder.open(bad.experiment(), bad.values, bad.overrides).path.joinpath("notes.txt").write_text("not a run's")
-    summaries, ((label, error),) = carry_out([good, bad])
+    summaries, ((label, error),) = run_all([good, bad])
     assert len(summaries) == 1
     assert label == "nano gelu seed 0"
     assert "holds files but no readable summary.json" in str(error)
     with pytest.raises(RequestError, match="holds files but no readable"):
-        carry_out([bad])
+        run_all([bad])
 
 
-def test_what_failed_in_another_worker_of_this_call_is_not_tried_again(tmp_path: Path) -> None:
-    asked, began = request(tmp_path), now()
-    folder = RunFolder.open(asked.experiment(), asked.values, asked.overrides)
-    folder.write_summary({"run_id": asked.experiment().run_id, "status": "failed", "ended": now(), "error": "no luck"})
-    summaries, ((_, error),) = carry_out([asked], retries=5, since=began)
+def test_run_that_failed_in_another_worker_is_not_retried(tmp_path: Path) -> None:
+    bad, started = request(tmp_path), now()
+    folder = RunFolder.open(bad.experiment(), bad.values, bad.overrides)
+    folder.write_summary({"run_id": bad.experiment().run_id, "status": "failed", "ended": now(), "error": "no luck"})
+    summaries, ((_, error),) = run_all([bad], retries=5, since=started)
     assert not summaries
     assert str(error) == "no luck"
 
 
-def test_a_run_that_another_has_is_left_to_it_and_gone_on_with_when_it_is_free(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("roadmap.training.run_queue.POLL", 0.05)
+def test_locked_run_is_trained_after_the_others_once_unlocked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = request(tmp_path), request(tmp_path, "step=gelu")
-    claim = RunLock(tmp_path, first.experiment().run_id)
-    claim.take()
-    freed = []
+    lock = RunLock(tmp_path, first.experiment().run_id)
+    lock.take()
+    polls: list[float] = []
 
-    def free_when_the_other_is_done() -> None:
-        other = None
-        while other is None or json.loads((other.path / "summary.json").read_text())["status"] != "finished":
-            time.sleep(0.02)
-            other = RunFolder.find(second.experiment())
-            other = other if other and (other.path / "summary.json").exists() else None
-        freed.append(time.monotonic())
-        claim.free()
+    def unlock_at_second_poll(seconds: float) -> None:
+        polls.append(seconds)
+        if len(polls) == 2:
+            lock.free()
 
-    thread = threading.Thread(target=free_when_the_other_is_done)
-    thread.start()
-    summaries, failures = carry_out([first, second])
-    thread.join()
+    monkeypatch.setattr(run_queue.time, "sleep", unlock_at_second_poll)
+    summaries, failures = run_all([first, second])
     assert [summary["variant"] for summary in summaries] == ["gelu", "resnet50"]
-    assert freed
+    assert len(polls) == 2
     assert not failures
