@@ -1,4 +1,4 @@
-"""Baseline models: what torchvision and timm make, under our recipe, in our trainer; and the sentences for what they cannot."""
+"""Baseline models: what torchvision and timm make, under our recipe, in our trainer; and what they cannot do."""
 
 import sys
 from pathlib import Path
