@@ -212,7 +212,7 @@ def _screen(options: argparse.Namespace) -> tuple[str, bool]:
     """What --watch shows now, and whether anything is running."""
     from roadmap.comparison.text import text
     from roadmap.runs.reading import read_runs
-    from roadmap.runs.run_progress import underway
+    from roadmap.runs.run_progress import running_lines
     from roadmap.runs.select import where
 
     there = [folder for folder in options.runs if is_place(folder)]
@@ -220,5 +220,5 @@ def _screen(options: argparse.Namespace) -> tuple[str, bool]:
     runs = where(runs, options.where) if options.where and len(runs) else runs
     if not len(runs):
         return f"no run yet in {', '.join(options.runs)}", False
-    lines = underway(runs)
+    lines = running_lines(runs)
     return "\n".join([text(_compared(runs, options)), *lines]), bool(lines)

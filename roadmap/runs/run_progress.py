@@ -1,4 +1,4 @@
-"""How far the runs are that are running."""
+"""The progress of running runs."""
 
 import os
 import time
@@ -17,13 +17,13 @@ from roadmap.schema.summary import EpochRow
 from roadmap.untrusted_io import parse_json
 from roadmap.validation import converted
 
-TAIL = 8192  # bytes that surely hold the last whole line
-SILENT = 3  # a run is taken for dead after so many times what its last epoch took, and a minute
+TAIL = 8192  # bytes that contain the last complete line
+SILENT = 3  # a run silent for this many epochs plus a minute may have been killed
 
 
 @dataclass(frozen=True)
 class RunProgress:
-    """Where a run's last line of metrics was: top-1 in percent, seconds of that epoch and since that line."""
+    """A run's last line of metrics: top-1 in percent, seconds of that epoch and seconds since."""
 
     epoch: int
     epochs: float
@@ -33,12 +33,12 @@ class RunProgress:
 
     @property
     def left(self) -> float:
-        """Seconds that the epochs after the last line take, at that line's pace."""
+        """Return the seconds that the remaining epochs take at the speed of the last one."""
         return (self.epochs - self.epoch) * self.seconds
 
 
 def progress(folder: str | os.PathLike[str], epochs: float) -> RunProgress | None:
-    """How far the run in a folder is of ``epochs``; None in its first."""
+    """Return the progress of the run in a folder; None in its first epoch."""
     file = Path(folder) / METRICS
     part = exported_part(folder)
     row = _epoch_row(opened(part[0]).last_rows.get(part[1])) if part else _last_row(file)
@@ -49,19 +49,19 @@ def progress(folder: str | os.PathLike[str], epochs: float) -> RunProgress | Non
 
 
 def in_words(done: RunProgress | None, epochs: float) -> str:
-    """Epoch, accuracy and the time left of a run that runs."""
+    """Return epoch, accuracy and time left as text."""
     if done is None:
-        return f"in its first epoch of {epochs:g}"
+        return f"in epoch 1 of {epochs:g}"
     return f"{reached(done)}, {duration(done.left)} left"
 
 
 def reached(done: RunProgress) -> str:
-    """Epoch and accuracy."""
+    """Return epoch and accuracy as text."""
     return f"epoch {done.epoch} of {done.epochs:g}, top-1 {done.top1:.2f} %"
 
 
-def underway(runs: pd.DataFrame) -> list[str]:
-    """A line for each run whose record says that it is running: its epoch, accuracy, the time left, or its silence."""
+def running_lines(runs: pd.DataFrame) -> list[str]:
+    """Return a line for each run recorded as running: epoch, accuracy and time left."""
     return [_line(run) for run in runs[runs["status"] == "running"].to_dict("records")]
 
 
@@ -70,12 +70,12 @@ def _line(run: dict[Any, Any]) -> str:
     done = progress(run["path"], epochs)
     name = f"running: {run['regime']} {run['variant']} seed {run['seed']:g}"
     if done is not None and done.silent > 60 + SILENT * done.seconds:
-        return f"{name}: {reached(done)}; no word for {done.silent / 60:.0f} minutes: it may have been killed"
+        return f"{name}: {reached(done)}; no epoch for {done.silent / 60:.0f} minutes; it may have been killed"
     return f"{name}: {in_words(done, epochs)}"
 
 
 def _last_row(file: Path) -> EpochRow | None:
-    """The last line that is whole."""
+    """Return the last complete line."""
     try:
         with open(file, "rb") as opened:
             opened.seek(0, os.SEEK_END)
@@ -91,7 +91,7 @@ def _last_row(file: Path) -> EpochRow | None:
 
 
 def _epoch_row(value: Any) -> EpochRow | None:
-    """A line of metrics, or None where it has no accuracy."""
+    """Return a line of metrics, or None if it has no accuracy."""
     try:
         row: EpochRow = converted(value, EpochRow)
     except ValueError:

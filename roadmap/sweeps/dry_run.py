@@ -1,4 +1,4 @@
-"""What ``roadmap sweep --dry-run`` prints: every run with its cost, and how long the missing ones will take."""
+"""``roadmap sweep --dry-run``: the planned runs, their cost and the estimated time."""
 
 import os
 from collections.abc import Sequence
@@ -11,10 +11,10 @@ from roadmap.sweeps.planning import PlannedSweep
 
 
 def show(plan: PlannedSweep, sweep: Sweep, train_images: int, val_images: int) -> None:
-    """Print a sweep; nothing is written."""
+    """Print the runs of a sweep; nothing is written."""
     import pandas as pd
 
-    from roadmap.sweeps.estimate import estimate, words
+    from roadmap.sweeps.estimate import describe, estimate
     from roadmap.sweeps.sweep_status import read_records
 
     runs = read_records(str(sweep.runs_dir), [sweep])[0] if os.path.isdir(sweep.runs_dir) else pd.DataFrame()
@@ -22,12 +22,12 @@ def show(plan: PlannedSweep, sweep: Sweep, train_images: int, val_images: int) -
     print(aligned(("run_id", "run", "GMACs", "GMACs × images", "record"), [_cells(run, status) for run in sweep.runs]))
     settings = plan.asked.settings
     like = {"data": plan.asked.data_name, "precision": settings.precision, "image_size": settings.image_size}
-    told = estimate(sweep.runs, runs, like) if len(runs) else None
-    if told is None or pd.isna(told.seconds).any():
-        told = estimate(sweep.runs, measured(plan, train_images, val_images))
-        told = replace(told, basis="from a few steps of three of the designs, measured now: expect it to be rough")
+    estimated = estimate(sweep.runs, runs, like) if len(runs) else None
+    if estimated is None or pd.isna(estimated.seconds).any():
+        estimated = estimate(sweep.runs, measured(plan, train_images, val_images))
+        estimated = replace(estimated, basis="a rough estimate from a few training steps of three designs")
     done = {run_id for run_id, recorded in status.items() if recorded == "finished"}
-    print("\n".join([f"{sweep.name}:", *words(sweep.runs, done, told, settings.workers)]))
+    print("\n".join([f"{sweep.name}:", *describe(sweep.runs, done, estimated, settings.workers)]))
 
 
 def _cells(run: dict[str, Any], status: dict[str, str]) -> Sequence[str]:
@@ -37,7 +37,7 @@ def _cells(run: dict[str, Any], status: dict[str, str]) -> Sequence[str]:
 
 
 def measured(plan: PlannedSweep, train_images: int, val_images: int) -> Any:
-    """Where no run has finished yet: a few steps of three of the designs, taken now on the device that is chosen."""
+    """Time a few steps of three designs on the chosen device, for sweeps without a finished run."""
     import pandas as pd
 
     from roadmap.bench.timing import spot_records

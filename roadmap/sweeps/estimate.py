@@ -1,4 +1,4 @@
-"""How long planned runs will take, from how long finished ones took."""
+"""Estimating how long planned runs take, from finished runs."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,19 +11,17 @@ import pandas as pd
 from roadmap.formatting import duration
 
 Array = npt.NDArray[np.float64]
-DESIGN = ["regime", "variant", "gmacs", "params_m"]  # what a plan says of a design
-ENOUGH_DESIGNS = 3  # for a line through their costs
-ENOUGH_RUNS = 5  # for a range
-TENTH, NINE_TENTHS = 0.1, 0.9
-NOTHING = "no finished run on the same data says how long a run takes"
+DESIGN = ["regime", "variant", "gmacs", "params_m"]  # a plan's description of a design
+MIN_DESIGNS = 3  # to fit a line through their costs
+MIN_RUNS = 5  # to give a range
 
 
 @dataclass(frozen=True)
 class TimeEstimate:
-    """Seconds of each planned run, in the plan's order; NaN where nothing was measured to estimate it from.
+    """Estimated seconds of each planned run, in the plan's order; NaN if unknown.
 
-    ``low`` to ``high`` is where eight of ten of the finished runs lay against their own estimates, NaN where they were
-    too few. ``images`` are the training images that each run sees. ``basis`` says what it all rests on.
+    ``low`` to ``high`` covers eight of ten finished runs relative to the fit by cost, NaN with fewer than five runs.
+    ``images`` are the training images that each run processes. ``basis`` describes what the estimate is based on.
     """
 
     seconds: Array
@@ -36,42 +34,35 @@ class TimeEstimate:
 def estimate(
     planned: Sequence[Mapping[str, Any]], runs: pd.DataFrame, like: Mapping[str, Any] | None = None
 ) -> TimeEstimate:
-    """Seconds of planned runs (lines of a plan) on one worker, from the finished ones among ``runs``.
+    """Return the estimated seconds of planned runs on one worker, from the finished runs in ``runs``.
 
-    ``like`` holds what a run's record must say to count, as ``{"data": "digits", "precision": "fp32"}``; of those runs
-    the kind of device and the number of processes of the one that ended last. A planned run takes
+    Only runs that match ``like`` (such as ``{"data": "digits", "precision": "fp32"}``), and the device and number of
+    processes of the last one, are used. A planned run takes, per epoch and image,
 
-    - what finished runs of the same design and recipe took per epoch and image, on average, if there are any;
-    - else a constant and a price per GMAC for each image, fitted to the finished designs of its regime (to all where
-      those are fewer than three), brought to their total, and in proportion to GMACs outside the range of theirs.
+    - the mean of finished runs of the same design and recipe, if there are any;
+    - else a constant plus a cost per GMAC, fitted to the finished designs of its regime (all regimes if it has fewer
+      than three designs), and in proportion to GMACs outside their range.
 
-    The times are of training and evaluation together; what an epoch takes beside (checkpoints) is added from the times
-    of day in the records. Starting Python and reading the data is not in any record and not counted.
-
-    On the 102 example runs, each design left out in turn with all its seeds: on a quiet machine (nano) a run's median
-    error is 7 %, the mean 10 %, where proportionality alone has 12 and 15 %; on one that others used at the same time
-    (nano_base), where the seeds of a design differ by 40 %, it is 32 and 38 % either way. The total is within 1 % in
-    both, and of the runs left out 7 in 10 lie in their ranges.
+    Time of an epoch outside training and evaluation is taken from the start and end times. Starting Python and reading
+    the data are not included.
     """
     measured = _measured(runs, like or {})
     epochs = np.array([run["epochs"] for run in planned], float)
     images = np.array([np.nan if run["images"] is None else run["images"] for run in planned], float)
     if not len(measured) or not len(planned):
         unknown = np.full(len(planned), np.nan)
-        return TimeEstimate(unknown, unknown, unknown, images, NOTHING)
+        return TimeEstimate(unknown, unknown, unknown, images, "no finished run on the same data")
     images = np.where(np.isnan(images), epochs * measured["train_images"].median(), images)
     plan = pd.DataFrame({name: [run[name] for run in planned] for name in DESIGN})
     same = plan.merge(_designs(measured), on=DESIGN, how="left")["per_image"].to_numpy(float)
-    known = ~np.isnan(same)
-    per_image = np.where(known, same, _fitted(plan, measured))
-    spread = np.where(known[:, None], _spread_of_seeds(measured), _spread_of_fit(measured))
-    beside = epochs * _beside(measured)
-    seconds, low, high = (images * per_image * factor + beside for factor in (1.0, *spread.T))
-    return TimeEstimate(seconds, low, high, images, _basis(measured, int(known.sum()), len(planned)))
+    per_image = np.where(np.isnan(same), _fitted(plan, measured), same)
+    overhead = epochs * _overhead(measured)
+    seconds, low, high = (images * per_image * factor + overhead for factor in (1.0, *_spread(measured)))
+    return TimeEstimate(seconds, low, high, images, _basis(measured, int((~np.isnan(same)).sum()), len(planned)))
 
 
 def _measured(runs: pd.DataFrame, like: Mapping[str, Any]) -> pd.DataFrame:
-    """The finished runs that count, with their seconds ``per_image`` of an epoch."""
+    """Return the finished runs to use, with their seconds ``per_image`` and epoch."""
     runs = runs[runs["status"] == "finished"].dropna(subset=["train_seconds", "train_images", "epochs", *DESIGN])
     for name, value in like.items():
         runs = runs[runs[name] == value]
@@ -85,69 +76,50 @@ def _measured(runs: pd.DataFrame, like: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def _designs(measured: pd.DataFrame) -> pd.DataFrame:
-    """One row a design: the mean of ``per_image`` over its runs."""
+    """Return the mean of ``per_image`` over the runs of each design."""
     return measured.groupby(DESIGN)["per_image"].mean().reset_index()
 
 
 def _fitted(plan: pd.DataFrame, measured: pd.DataFrame) -> Array:
-    """Seconds per image and epoch by GMACs alone."""
+    """Return seconds per image and epoch, estimated from GMACs alone."""
     designs, fitted = _designs(measured), np.empty(len(plan))
     for regime in plan["regime"].unique():
         own = designs[designs["regime"] == regime]
-        own = own if own["gmacs"].nunique() >= ENOUGH_DESIGNS else designs
+        own = own if own["gmacs"].nunique() >= MIN_DESIGNS else designs
         here = (plan["regime"] == regime).to_numpy()
         fitted[here] = _line(own["gmacs"].to_numpy(float), own["per_image"].to_numpy(float), plan["gmacs"][here])
     return fitted
 
 
-def _line(gmacs: Array, seconds: Array, asked: "pd.Series[float]") -> Array:
-    """A line through measured (GMACs, seconds) at the GMACs asked for, in proportion to them outside the measured."""
+def _line(gmacs: Array, seconds: Array, planned: "pd.Series[float]") -> Array:
+    """Return a line fitted to (GMACs, seconds) at the planned GMACs; proportional outside the measured range."""
     from scipy.optimize import nnls
 
-    constant, price = 0.0, 1.0
-    if len(np.unique(gmacs)) >= ENOUGH_DESIGNS:
-        # relative errors: a run that others slowed down pulls by no more than its own length
-        (constant, price), _ = nnls(np.column_stack([np.ones_like(gmacs), gmacs]) / seconds[:, None], seconds / seconds)
-    level = seconds.sum() / (constant + price * gmacs).sum()
-    wanted = asked.to_numpy(float)
-    inside = wanted.clip(gmacs.min(), gmacs.max())
-    return level * (constant + price * inside) * wanted / inside
+    constant, slope = 0.0, 1.0
+    if len(np.unique(gmacs)) >= MIN_DESIGNS:
+        # relative errors, so that a run that was slowed down has less influence
+        (constant, slope), _ = nnls(np.column_stack([np.ones_like(gmacs), gmacs]) / seconds[:, None], seconds / seconds)
+    level = seconds.sum() / (constant + slope * gmacs).sum()
+    x = planned.to_numpy(float)
+    inside = x.clip(gmacs.min(), gmacs.max())
+    return level * (constant + slope * inside) * x / inside
 
 
-def _spread_of_fit(measured: pd.DataFrame) -> tuple[float, float]:
-    return _spread(measured["per_image"].to_numpy(float) / _fitted(measured, measured))
-
-
-def _spread_of_seeds(measured: pd.DataFrame) -> tuple[float, float]:
-    """Of runs against the others of their design; against the fit where designs have one run each."""
-    groups = measured.groupby(DESIGN)["per_image"]
-    count, total = groups.transform("count"), groups.transform("sum")
-    repeated = count > 1
-    if repeated.sum() < ENOUGH_RUNS:
-        return _spread_of_fit(measured)
-    others = (total - measured["per_image"])[repeated] / (count[repeated] - 1)
-    return _spread((measured["per_image"][repeated] / others).to_numpy(float))
-
-
-def _spread(ratios: Array) -> tuple[float, float]:
-    """Between which factors eight of ten lie."""
-    if len(ratios) < ENOUGH_RUNS:
+def _spread(measured: pd.DataFrame) -> tuple[float, float]:
+    """Return the factors on the fit by cost between which eight of ten runs lie."""
+    if len(measured) < MIN_RUNS:
         return np.nan, np.nan
-    low, high = np.quantile(ratios, [TENTH, NINE_TENTHS])
+    low, high = np.quantile(measured["per_image"].to_numpy(float) / _fitted(measured, measured), [0.1, 0.9])
     return float(low), float(high)
 
 
-def _beside(measured: pd.DataFrame) -> float:
-    """Seconds an epoch besides training and evaluation: the mean of the middle half of the runs.
-
-    A mean since times of day are whole seconds; of the middle half since a run that was interrupted and went on has its
-    pause in them.
-    """
+def _overhead(measured: pd.DataFrame) -> float:
+    """Return the seconds per epoch outside training and evaluation; trimmed, since resumed runs include their pause."""
     from scipy.stats import trim_mean
 
     started, ended = (pd.to_datetime(measured[name], format="ISO8601", utc=True) for name in ("started", "ended"))
-    beside = ((ended - started).dt.total_seconds() - measured["train_seconds"]) / measured["epochs"]
-    return max(0.0, float(trim_mean(beside.dropna(), 0.25))) if beside.notna().any() else 0.0
+    overhead = ((ended - started).dt.total_seconds() - measured["train_seconds"]) / measured["epochs"]
+    return max(0.0, float(trim_mean(overhead.dropna(), 0.25))) if overhead.notna().any() else 0.0
 
 
 def _basis(measured: pd.DataFrame, known: int, planned: int) -> str:
@@ -160,34 +132,33 @@ def _basis(measured: pd.DataFrame, known: int, planned: int) -> str:
     return f"from {what}, {by_cost}"
 
 
-def words(planned: Sequence[Mapping[str, Any]], done: Collection[str], told: TimeEstimate, workers: int) -> list[str]:
-    """What a plan is going to cost, in lines: runs, GMACs × images, hours on one worker and on ``workers``."""
+def describe(
+    planned: Sequence[Mapping[str, Any]], done: Collection[str], estimated: TimeEstimate, workers: int
+) -> list[str]:
+    """Return lines on the cost of a plan: runs, GMACs × images, time on one worker and on ``workers``."""
     missing = np.array([run["run_id"] not in done for run in planned], bool)
     count = int(missing.sum())
     lines = [f"{len(planned)} runs: {len(planned) - count} done, {count} missing"]
     if not count:
         return lines
-    work = float((np.array([run["gmacs"] for run in planned], float) * told.images)[missing].sum())
+    work = float((np.array([run["gmacs"] for run in planned], float) * estimated.images)[missing].sum())
     if not np.isnan(work):
-        lines.append(f"missing: {work:.3g} GMACs × images, forward passes in training; with the backward passes thrice")
-    return [*lines, time_words(told, missing, workers)]
-
-
-def time_words(told: TimeEstimate, chosen: npt.NDArray[np.bool_], workers: int) -> str:
-    """How long the chosen of the planned runs take, in words."""
-    seconds = told.seconds[chosen]
+        lines.append(f"missing: {work:.3g} GMACs × images in forward passes (three times that with backward passes)")
+    seconds = estimated.seconds[missing]
     if np.isnan(seconds).any():
-        return f"time unknown: {told.basis}; one finished run is enough to estimate the others"
-    text = f"about {duration(seconds.sum())} on one worker{_range(told.low[chosen].sum(), told.high[chosen].sum())}"
+        return [*lines, f"time unknown: {estimated.basis}"]
+    low, high = estimated.low[missing].sum(), estimated.high[missing].sum()
+    text = f"about {duration(seconds.sum())} on one worker{time_range(low, high)}"
     if workers > 1:
-        text += f", {duration(shared(seconds, workers))} on {workers} that do not slow each other down"
-    return f"{text}, {told.basis}"
+        text += f", {duration(parallel_seconds(seconds, workers))} on {workers} workers"
+    return [*lines, f"{text}, {estimated.basis}"]
 
 
-def shared(seconds: Array, workers: int) -> float:
-    """How long ``workers`` take together: none of them less than the longest run."""
+def parallel_seconds(seconds: Array, workers: int) -> float:
+    """Return the time of runs on several workers, at least that of the longest run."""
     return float(max(seconds.sum() / workers, seconds.max(initial=0.0)))
 
 
-def _range(low: float, high: float) -> str:
+def time_range(low: float, high: float) -> str:
+    """Return a range as text: `` (10 min to 15 min)``, or nothing if it is unknown."""
     return "" if np.isnan(low) else f" ({duration(low)} to {duration(high)})"

@@ -1,4 +1,4 @@
-"""``roadmap status``: where sweeps stand."""
+"""``roadmap status``: the status of sweeps."""
 
 import json
 import logging
@@ -23,11 +23,11 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass
-class Look:
-    """Where sweeps stand, the runs beside them (folder → status → number), and what could not be read, in sentences."""
+class StatusReport:
+    """Sweeps, runs that belong to no sweep (folder → status → number), and sentences about what cannot be read."""
 
     statuses: "list[SweepStatus]" = field(default_factory=list)
-    beside: dict[str, dict[str, int]] = field(default_factory=dict)
+    unplanned: dict[str, dict[str, int]] = field(default_factory=dict)
     broken: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
 
@@ -41,10 +41,10 @@ def main(arguments: list[str]) -> int:
         places.append(compose(overrides, options.config_dir).settings.runs_dir)
     if options.watch is not None:
         if options.json or options.list:
-            raise RequestError("--watch shows the table; leave out --json and --list")
+            raise RequestError("--watch shows the table; remove --json and --list")
         return follow(partial(_screen, places), options.watch)
     states = _states(options.list)
-    found = look(places)
+    found = status_report(places)
     say_skipped(found.skipped)
     if options.json:
         print(json.dumps([_object(status) for status in found.statuses], indent=1, ensure_ascii=False))
@@ -58,12 +58,12 @@ def main(arguments: list[str]) -> int:
 
 
 def _parser() -> Parser:
-    parser = Parser(prog="roadmap status", description="where sweeps stand: done, running, failed, missing, time left")
-    parser.add_argument("places", nargs="*", metavar="FOLDER", help="of runs or of one sweep; none: runs_dir")
-    parser.add_argument("--list", metavar="STATES", help="the runs in these, one a line: --list failed,missing")
-    parser.add_argument("--watch", nargs="?", const=5.0, type=float, metavar="SECONDS", help="go on showing it")
-    parser.add_argument("--json", action="store_true", help="one object a sweep, with all its runs")
-    parser.add_argument("--config-dir", action="append", default=[], metavar="DIR", help="config files of your own")
+    parser = Parser(prog="roadmap status", description="show the status of sweeps and the time left")
+    parser.add_argument("places", nargs="*", metavar="FOLDER", help="folders of runs or of a sweep (default: runs_dir)")
+    parser.add_argument("--list", metavar="STATES", help="list the runs in these states: --list failed,missing")
+    parser.add_argument("--watch", nargs="?", const=5.0, type=float, metavar="SECONDS", help="refresh periodically")
+    parser.add_argument("--json", action="store_true", help="print one JSON object per sweep")
+    parser.add_argument("--config-dir", action="append", default=[], metavar="DIR", help="folder with config files")
     return parser
 
 
@@ -77,32 +77,32 @@ def _states(words: str | None) -> list[str]:
     return states
 
 
-def look(places: Sequence[str]) -> Look:
-    """Where the sweeps in folders stand; each is one of runs with the sweeps in it, or of one sweep.
+def status_report(places: Sequence[str]) -> StatusReport:
+    """Return the status of the sweeps in folders of runs, or in the folders of single sweeps.
 
-    Raises RequestError for what is no folder, and for one with neither sweep nor run.
+    Raises RequestError for a folder that does not exist or has neither sweeps nor runs.
     """
-    from roadmap.sweeps.sweep_status import others, read_records, status_of
+    from roadmap.sweeps.sweep_status import read_records, status_of, unplanned_counts
 
-    found = Look()
+    found = StatusReport()
     for place in dict.fromkeys(Path(place) for place in places):
         runs_dir, folders = _sweeps_in(place)
         sweeps, broken = _read(folders)
         runs, skipped = read_records(str(runs_dir), sweeps)
         if not (folders or len(runs) or skipped):
-            raise RequestError(f"no sweep and no run in {place}; name the runs_dir of a sweep, or its folder there")
+            raise RequestError(f"no sweep and no run in {place} (choose the runs_dir of a sweep, or its folder there)")
         found.statuses += [status_of(sweep, runs, partial(_holder, runs_dir)) for sweep in sweeps]
         found.broken += broken
         found.skipped += skipped
         if runs_dir == place and not broken:
-            found.beside[str(place)] = others(sweeps, runs)
+            found.unplanned[str(place)] = unplanned_counts(sweeps, runs)
     return found
 
 
 def _sweeps_in(place: Path) -> tuple[Path, list[Path]]:
-    """The folder of runs that a place means, and the folders of its sweeps."""
+    """Return the folder of runs of a place, and the folders of its sweeps."""
     if not is_place(place):
-        raise RequestError(f"{place} is no folder" if place.exists() else f"no folder {place}")
+        raise RequestError(f"{place} is not a folder" if place.exists() else f"no folder {place}")
     whole = place.absolute()
     if is_file(whole / HEADER):
         return whole.parent.parent, [whole]
@@ -112,7 +112,7 @@ def _sweeps_in(place: Path) -> tuple[Path, list[Path]]:
 
 
 def _read(folders: Sequence[Path]) -> tuple[list[Sweep], list[str]]:
-    """Their sweeps, and a sentence about each that cannot be read."""
+    """Return the sweeps, and a sentence about each that cannot be read."""
     sweeps, broken = [], []
     for folder in folders:
         try:
@@ -123,26 +123,26 @@ def _read(folders: Sequence[Path]) -> tuple[list[Sweep], list[str]]:
 
 
 def _holder(runs_dir: Path, run_id: str) -> str | None:
-    """The process that trains a run, if one does."""
+    """Return the process that is running a run, or None."""
     return holder(RunLock(runs_dir, run_id).file) if held(runs_dir, run_id) else None
 
 
 def _screen(places: Sequence[str]) -> tuple[str, bool]:
-    """What --watch shows now, and whether anything is running."""
+    """Return the text for --watch, and whether anything is running."""
     try:
-        found = look(places)
+        found = status_report(places)
     except RequestError as error:
         return str(error), False
     return "\n".join([text(found), *found.broken]), any(status.left.workers for status in found.statuses)
 
 
-def text(found: Look) -> str:
-    """The table of the sweeps, and a line about the runs beside them."""
-    from roadmap.sweeps.status_text import beside, table
+def text(found: StatusReport) -> str:
+    """Return the table of sweeps, and a line about other runs."""
+    from roadmap.sweeps.status_text import table, unplanned_line
 
     parts = [table(found.statuses)] if found.statuses else []
-    for place, statuses in found.beside.items():
-        parts += [beside(statuses, place)] if statuses else []
+    for place, statuses in found.unplanned.items():
+        parts += [unplanned_line(statuses, place)] if statuses else []
     return "\n\n".join(parts)
 
 
@@ -154,7 +154,7 @@ def _print_list(statuses: "Sequence[SweepStatus]", states: Sequence[str]) -> Non
 
 
 def _object(status: "SweepStatus") -> dict[str, Any]:
-    """A sweep as --json has it; seconds that are not known are null."""
+    """Return a sweep for --json; unknown seconds are null."""
     left = {name: None if value != value else value for name, value in asdict(status.left).items()}
     return {
         "name": status.sweep.name,

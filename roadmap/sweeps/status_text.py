@@ -1,17 +1,26 @@
-"""Where sweeps stand, as a terminal shows it."""
+"""The status of sweeps as text."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import isnan
 
 from roadmap.formatting import aligned, duration
 from roadmap.runs.run_progress import in_words, reached
-from roadmap.sweeps.sweep_status import FAILED, INTERRUPTED, RUNNING, PlannedRunStatus, SweepStatus, TimeLeft, alike
+from roadmap.sweeps.estimate import time_range
+from roadmap.sweeps.sweep_status import (
+    FAILED,
+    INTERRUPTED,
+    RUNNING,
+    PlannedRunStatus,
+    SweepStatus,
+    TimeLeft,
+    grouped_by_error,
+)
 
-SHOWN = 10  # runs of a state, or sentences
+SHOWN = 10  # runs of a state
 
 
 def table(statuses: Sequence[SweepStatus]) -> str:
-    """A row a sweep, and below what is to be said of its runs."""
+    """Return a table with a row per sweep, followed by lines about its runs."""
     counts = [status.counts for status in statuses]
     rows = [
         [status.sweep.name, str(len(status.runs)), *map(str, count.values()), left_words(status.left)]
@@ -19,39 +28,38 @@ def table(statuses: Sequence[SweepStatus]) -> str:
     ]
     lines = [aligned(["sweep", "runs", *counts[0], "time left"], rows)]
     for status in statuses:
-        if said := [*_time(status.left), *_running(status), *_interrupted(status), *_failed(status)]:
-            lines += ["", *([f"{status.sweep.name}:"] if len(statuses) > 1 else []), *said]
+        if details := [*_time(status.left), *_running(status), *_interrupted(status), *_failed(status)]:
+            lines += ["", *([f"{status.sweep.name}:"] if len(statuses) > 1 else []), *details]
     return "\n".join(lines)
 
 
 def left_words(left: TimeLeft) -> str:
-    """``12 min (10 to 15) with 2 at work``."""
+    """Return the time left as text: ``12 min (10 min to 15 min) with 2 running``."""
     if left.seconds == 0:
         return ""
-    by = f"with {left.workers} at work" if left.workers else "on one worker; none is at work"
+    by = f"with {left.workers} running" if left.workers else "on one worker (none running)"
     if isnan(left.seconds):
         return f"unknown, {by}"
-    between = "" if isnan(left.low) else f" ({duration(left.low)} to {duration(left.high)})"
-    return f"{duration(left.seconds)}{between} {by}"
+    return f"{duration(left.seconds)}{time_range(left.low, left.high)} {by}"
 
 
 def _time(left: TimeLeft) -> list[str]:
     return [f"time left: {left.basis}"] if left.seconds else []
 
 
-def beside(statuses: Mapping[str, int], runs_dir: str) -> str:
-    """The runs that belong to no sweep."""
+def unplanned_line(statuses: Mapping[str, int], runs_dir: str) -> str:
+    """Return a line about the runs that belong to no sweep."""
     counted = ", ".join(f"{count} {status}" for status, count in statuses.items())
-    return f"beside, in {runs_dir}, runs that belong to no sweep: {counted}"
+    return f"runs in {runs_dir} that belong to no sweep: {counted}"
 
 
 def label(run: PlannedRunStatus) -> str:
-    """How a run is called on screen."""
+    """Return the display name of a run."""
     return f"{run.plan['regime']} {run.plan['variant']} seed {run.plan['seed']}"
 
 
 def listed_runs(statuses: Iterable[SweepStatus], states: Sequence[str]) -> Iterator[list[str]]:
-    """State, run_id, name, folder and sentence of each run in one of the states."""
+    """Yield state, run_id, name, folder and error of each run in one of the states."""
     for status in statuses:
         for run in status.runs:
             if run.state in states:
@@ -68,20 +76,20 @@ def _running(status: SweepStatus) -> list[str]:
 def _interrupted(status: SweepStatus) -> list[str]:
     return _some(
         f"interrupted: {label(run)}: "
-        + (reached(run.progress) if run.progress else f"in its first epoch of {run.plan['epochs']}")
+        + (reached(run.progress) if run.progress else f"in epoch 1 of {run.plan['epochs']}")
         for run in status.of(INTERRUPTED)
     )
 
 
 def _failed(status: SweepStatus) -> list[str]:
     return _some(
-        f"failed: {label(group[0])}{f' and {len(group) - 1} more alike' if group[1:] else ''}: {group[0].error}"
-        for group in alike(status.of(FAILED))
+        f"failed: {label(group[0])}{f' and {len(group) - 1} more like it' if group[1:] else ''}: {group[0].error}"
+        for group in grouped_by_error(status.of(FAILED))
     )
 
 
 def _some(lines: Iterable[str]) -> list[str]:
-    """The first lines, and how many more there are."""
+    """Return the first lines and the number of others."""
     first = list(lines)
     more = len(first) - SHOWN
     return [*first[:SHOWN], *([f"{first[0].partition(':')[0]}: {more} more, see --list"] if more > 0 else [])]

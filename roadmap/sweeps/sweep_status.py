@@ -1,4 +1,4 @@
-"""Where a sweep stands: what became of each planned run, and how long the rest will take."""
+"""The status of a sweep: the state of each planned run, and the estimated time left."""
 
 import os
 import re
@@ -14,21 +14,22 @@ from roadmap.runs.reading import read_runs
 from roadmap.runs.records import exported_part
 from roadmap.runs.run_folder import SUMMARY
 from roadmap.runs.run_progress import RunProgress, progress
-from roadmap.sweeps.estimate import ENOUGH_RUNS, Array, estimate, shared
+from roadmap.sweeps.estimate import MIN_RUNS, Array, estimate, parallel_seconds
 
 if TYPE_CHECKING:
     from roadmap.runs.sweep_plan import Sweep
 
 DONE, RUNNING, INTERRUPTED, FAILED, MISSING = STATES = ("done", "running", "interrupted", "failed", "missing")
 Holder = Callable[[str], str | None]
-RECORD = ("status", "path", "error")  # what is asked of a run's record
+RECORD = ("status", "path", "error")  # columns used of the runs' table
 
 
 @dataclass(frozen=True)
 class PlannedRunStatus:
-    """What became of a planned run.
+    """The state of a planned run.
 
-    ``plan`` is its line of the plan, ``path`` its folder, ``error`` how it failed, ``holder`` the process at it.
+    ``plan`` is its line of the plan, ``path`` its folder, ``error`` the error of a failed run, ``holder`` the process
+    that is running it.
     """
 
     plan: Mapping[str, Any]
@@ -41,9 +42,9 @@ class PlannedRunStatus:
 
 @dataclass(frozen=True)
 class TimeLeft:
-    """Seconds until the missing, interrupted and running runs are done, and between what that may lie.
+    """Estimated seconds until all runs are done, with a range; NaN if unknown.
 
-    NaN where nothing was measured. ``workers`` are those at work now; 0: the time is that of one.
+    ``workers`` is the number of runs in progress; with 0 the time is for one worker.
     """
 
     seconds: float
@@ -55,28 +56,25 @@ class TimeLeft:
 
 @dataclass(frozen=True)
 class SweepStatus:
-    """A sweep with each of its planned runs, in the plan's order."""
+    """A sweep with the state of each planned run, in the plan's order."""
 
     sweep: "Sweep"
     runs: list[PlannedRunStatus]
     left: TimeLeft
 
     def of(self, state: str) -> list[PlannedRunStatus]:
-        """The runs in one of ``STATES``."""
+        """Return the runs in one of ``STATES``."""
         return [run for run in self.runs if run.state == state]
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many runs are in each of ``STATES``."""
+        """Return the number of runs in each of ``STATES``."""
         counted = Counter(run.state for run in self.runs)
         return {state: counted[state] for state in STATES}
 
 
 def read_records(runs_dir: str, sweeps: Sequence["Sweep"]) -> tuple[pd.DataFrame, list[str]]:
-    """The table of ``load_runs`` for the runs that lie directly in ``runs_dir``, where sweeps look for theirs.
-
-    And a sentence about each record that cannot be read.
-    """
+    """Return the table of the runs directly in ``runs_dir``, and a sentence about each record that cannot be read."""
     if exported_part(runs_dir):
         return read_runs(runs_dir)
     planned = {run["run_id"] for sweep in sweeps for run in sweep.runs}
@@ -90,32 +88,32 @@ def read_records(runs_dir: str, sweeps: Sequence["Sweep"]) -> tuple[pd.DataFrame
 
 
 def status_of(sweep: "Sweep", runs: pd.DataFrame, holder: Holder) -> SweepStatus:
-    """Where a sweep stands by the records of ``read_records``; ``holder`` names the process that has claimed a run_id.
+    """Return the status of a sweep from the records of ``read_records``.
 
-    A run that a process holds is running, whatever its record says. One whose record says so and which nobody holds was
-    killed: it counts as interrupted, and the sweep goes on with it when it is entered again.
+    ``holder`` names the process that holds the lock of a run_id. A locked run is running. A run that is recorded as
+    running but not locked was killed and counts as interrupted.
     """
     records = dict(zip(runs["run_id"], zip(*(runs[name] for name in RECORD), strict=True), strict=True))
-    statuses = [_run(plan, records.get(plan["run_id"]), holder) for plan in sweep.runs]
-    return SweepStatus(sweep, statuses, _left(sweep, statuses, runs))
+    statuses = [_run_status(plan, records.get(plan["run_id"]), holder) for plan in sweep.runs]
+    return SweepStatus(sweep, statuses, _time_left(sweep, statuses, runs))
 
 
-def others(sweeps: Sequence["Sweep"], runs: pd.DataFrame) -> dict[str, int]:
-    """How many of the runs belong to no sweep, by the status in their records."""
+def unplanned_counts(sweeps: Sequence["Sweep"], runs: pd.DataFrame) -> dict[str, int]:
+    """Return the number of runs that belong to no sweep, by status."""
     planned = {run["run_id"] for sweep in sweeps for run in sweep.runs}
-    beside = runs[[run_id not in planned for run_id in runs["run_id"]]]
-    return dict(beside["status"].value_counts()) if len(beside) else {}
+    unplanned = runs[[run_id not in planned for run_id in runs["run_id"]]]
+    return dict(unplanned["status"].value_counts()) if len(unplanned) else {}
 
 
-def alike(failed: Sequence[PlannedRunStatus]) -> list[list[PlannedRunStatus]]:
-    """Failed runs by their sentences, which may differ in numbers; the largest group first."""
+def grouped_by_error(failed: Sequence[PlannedRunStatus]) -> list[list[PlannedRunStatus]]:
+    """Return failed runs grouped by their error, ignoring numbers; the largest group first."""
     groups: dict[str, list[PlannedRunStatus]] = {}
     for run in failed:
         groups.setdefault(re.sub(r"\d[\w.+-]*", "0", run.error or ""), []).append(run)
     return sorted(groups.values(), key=len, reverse=True)
 
 
-def _run(plan: Mapping[str, Any], record: tuple[Any, ...] | None, holder: Holder) -> PlannedRunStatus:
+def _run_status(plan: Mapping[str, Any], record: tuple[Any, ...] | None, holder: Holder) -> PlannedRunStatus:
     status, path, error = record or (None, None, None)
     if status == "finished":
         return PlannedRunStatus(plan, DONE, path)
@@ -126,23 +124,25 @@ def _run(plan: Mapping[str, Any], record: tuple[Any, ...] | None, holder: Holder
     if path is None:
         return PlannedRunStatus(plan, MISSING)
     if status == "failed":
-        return PlannedRunStatus(plan, FAILED, path, error if isinstance(error, str) else "it failed without a word")
+        return PlannedRunStatus(
+            plan, FAILED, path, error if isinstance(error, str) else "failed without an error message"
+        )
     return PlannedRunStatus(plan, INTERRUPTED, path, progress=progress(path, plan["epochs"]))
 
 
-def _left(sweep: "Sweep", statuses: Sequence[PlannedRunStatus], runs: pd.DataFrame) -> TimeLeft:
+def _time_left(sweep: "Sweep", statuses: Sequence[PlannedRunStatus], runs: pd.DataFrame) -> TimeLeft:
     open_runs = [run for run in statuses if run.state in (RUNNING, INTERRUPTED, MISSING)]
-    told = estimate([run.plan for run in open_runs], _measured(sweep, statuses, runs))
+    estimated = estimate([run.plan for run in open_runs], _measured(sweep, statuses, runs))
     workers = sum(run.state == RUNNING for run in open_runs)
 
-    def together(seconds: Array) -> float:
-        return shared(np.array(list(map(_rest, open_runs, seconds))), max(workers, 1))
+    def total(seconds: Array) -> float:
+        return parallel_seconds(np.array(list(map(_remaining, open_runs, seconds))), max(workers, 1))
 
-    return TimeLeft(together(told.seconds), together(told.low), together(told.high), workers, told.basis)
+    return TimeLeft(total(estimated.seconds), total(estimated.low), total(estimated.high), workers, estimated.basis)
 
 
-def _rest(run: PlannedRunStatus, seconds: float) -> float:
-    """What is left of a run that takes so many seconds in all; of a running one at its own pace."""
+def _remaining(run: PlannedRunStatus, seconds: float) -> float:
+    """Return the remaining seconds of a run of ``seconds`` in total; a running one is measured by its own speed."""
     if run.progress is None:
         return seconds
     if run.state == RUNNING:
@@ -151,10 +151,10 @@ def _rest(run: PlannedRunStatus, seconds: float) -> float:
 
 
 def _measured(sweep: "Sweep", statuses: Sequence[PlannedRunStatus], runs: pd.DataFrame) -> pd.DataFrame:
-    """The runs to estimate the others from: the sweep's own if they are enough; running ones if none has finished."""
+    """Return the runs to estimate from: the sweep's own if there are enough, else all on the same data."""
     same = runs[runs["data"] == sweep.header["data"]]
     own = same[same["run_id"].isin({run["run_id"] for run in sweep.runs})]
-    if (own["status"] == "finished").sum() >= ENOUGH_RUNS:
+    if (own["status"] == "finished").sum() >= MIN_RUNS:
         return own
     if (same["status"] == "finished").any():
         return same

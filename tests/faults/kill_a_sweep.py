@@ -30,7 +30,7 @@ import torch  # noqa: E402
 
 from roadmap.runs.run_folder import read_metrics  # noqa: E402
 from roadmap.runs.sweep_plan import Sweep, read_sweeps  # noqa: E402
-from roadmap.sweeps.status_command import look  # noqa: E402
+from roadmap.sweeps.status_command import status_report  # noqa: E402
 from tests.faults import traced  # noqa: E402
 from tests.faults.kill_and_resume import differences  # noqa: E402
 
@@ -179,7 +179,7 @@ def compare(story: Story, sweep: Sweep, which: list[str]) -> list[str]:
 
 def counts_of(story: Story) -> str:
     """What `roadmap status` says, as a line."""
-    counts = look([str(story.runs_dir)]).statuses[0].counts
+    counts = status_report([str(story.runs_dir)]).statuses[0].counts
     return ", ".join(f"{count} {state}" for state, count in counts.items())
 
 

@@ -1,4 +1,4 @@
-"""How long planned runs will take: against hand calculation, and against what the example runs really took."""
+"""Estimated times against hand calculation and against the example runs."""
 
 import math
 from typing import Any
@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 import roadmap
-from roadmap.sweeps.estimate import estimate, shared, words
+from roadmap.sweeps.estimate import describe, estimate, parallel_seconds
 from tests.records import EXAMPLES
 
 
@@ -24,16 +24,16 @@ def seconds(planned: list[dict[str, Any]], *measured: dict[str, Any]) -> list[fl
     return estimate(planned, pd.DataFrame(measured)).seconds.tolist()
 
 
-def test_a_design_that_has_run_takes_what_its_runs_took_on_average() -> None:
-    told = estimate([run(2.0, images=3000, epochs=30)], pd.DataFrame([run(2.0, 10), run(2.0, 14), run(8.0, 999)]))
-    assert told.seconds == pytest.approx([36.0])
-    assert told.basis == "from 3 runs on digits (cpu), of the same designs"
+def test_a_known_design_takes_the_mean_of_its_runs() -> None:
+    estimated = estimate([run(2.0, images=3000, epochs=30)], pd.DataFrame([run(2.0, 10), run(2.0, 14), run(8.0, 999)]))
+    assert estimated.seconds == pytest.approx([36.0])
+    assert estimated.basis == "from 3 runs on digits (cpu), of the same designs"
 
 
-def test_another_recipe_of_the_same_cost_is_another_design() -> None:
-    told = estimate([run(2.0)], pd.DataFrame([run(2.0, 10, variant="gelu"), run(2.0, 14, variant="layer_norm")]))
-    assert told.basis == "from 2 runs on digits (cpu), by GMACs"
-    assert told.seconds == pytest.approx([12.0])
+def test_another_recipe_of_equal_cost_is_another_design() -> None:
+    estimated = estimate([run(2.0)], pd.DataFrame([run(2.0, 10, variant="gelu"), run(2.0, 14, variant="layer_norm")]))
+    assert estimated.basis == "from 2 runs on digits (cpu), by GMACs"
+    assert estimated.seconds == pytest.approx([12.0])
 
 
 def test_one_or_two_designs_are_in_proportion_to_gmacs() -> None:
@@ -41,19 +41,19 @@ def test_one_or_two_designs_are_in_proportion_to_gmacs() -> None:
     assert seconds([run(3.0)], run(1.0, 4), run(2.0, 5)) == pytest.approx([9.0])
 
 
-def test_three_designs_give_a_constant_and_a_price_and_proportion_beyond() -> None:
+def test_three_designs_give_a_line_and_proportion_beyond_it() -> None:
     line = [run(gmacs, 5 + 2 * gmacs) for gmacs in (1.0, 2.0, 4.0, 5.0)]
     assert seconds([run(3.0), run(10.0), run(0.5)], *line) == pytest.approx([11.0, 30.0, 3.5])
 
 
-def test_a_regime_with_enough_designs_of_its_own_is_estimated_from_them() -> None:
+def test_a_regime_with_enough_designs_uses_only_those() -> None:
     own = [run(gmacs, gmacs) for gmacs in (1.0, 2.0, 3.0)]
     others = [run(gmacs, 100 * gmacs, regime="tiny") for gmacs in (1.0, 2.0, 3.0)]
     assert seconds([run(2.5)], *own, *others) == pytest.approx([2.5])
     assert seconds([run(2.5)], *own[:2], *others)[0] > 10
 
 
-def test_checkpoints_and_the_like_are_added_from_the_times_of_day() -> None:
+def test_overhead_is_added_from_start_and_end_times() -> None:
     """Ten runs of 10 epochs and 20 s that took 25 s each, and one that was interrupted for an hour."""
     times = {"started": "2026-11-25T00:00:00+00:00", "ended": "2026-11-25T00:00:25+00:00"}
     made = [run(1.0, 20, seed=seed, **times) for seed in range(10)]
@@ -61,63 +61,58 @@ def test_checkpoints_and_the_like_are_added_from_the_times_of_day() -> None:
     assert seconds([run(1.0), run(1.0, images=2000, epochs=20)], *made, paused) == pytest.approx([25.0, 50.0])
 
 
-def test_only_runs_on_the_same_kind_of_machine_count() -> None:
+def test_only_runs_on_the_same_device_count() -> None:
     old = [run(1.0, 100, ended="2026-11-24T00:00:00+00:00"), run(1.0, 70, processes=8)]
     gpu = run(1.0, 3, device="NVIDIA A100", processes=8, ended="2026-11-26T00:00:00+00:00")
-    told = estimate([run(1.0)], pd.DataFrame([*old, gpu]))
-    assert told.seconds == pytest.approx([3.0])
-    assert told.basis == "from 1 run on digits (8 × NVIDIA A100), of the same designs"
+    estimated = estimate([run(1.0)], pd.DataFrame([*old, gpu]))
+    assert estimated.seconds == pytest.approx([3.0])
+    assert estimated.basis == "from 1 run on digits (8 × NVIDIA A100), of the same designs"
 
 
 def test_other_data_and_precision_do_not_count() -> None:
     measured = pd.DataFrame([run(1.0, 10, precision="fp32"), run(1.0, 99, precision="bf16"), run(1.0, 50, data="x")])
-    told = estimate([run(1.0)], measured, {"data": "digits", "precision": "fp32"})
-    assert told.seconds == pytest.approx([10.0])
+    estimated = estimate([run(1.0)], measured, {"data": "digits", "precision": "fp32"})
+    assert estimated.seconds == pytest.approx([10.0])
 
 
-def test_nothing_measured_is_said() -> None:
+def test_time_is_unknown_without_a_finished_run() -> None:
     for measured in ([], [run(1.0, 5, status="failed")], [run(1.0, 5, data="x")]):
         runs = pd.DataFrame(measured, columns=list(run(1.0)))
-        told = estimate([run(1.0), run(2.0)], runs, {"data": "digits"})
-        assert np.isnan(told.seconds).all()
-        assert words([run(1.0), run(2.0)], set(), told, 1)[-1] == (
-            "time unknown: no finished run on the same data says how long a run takes; "
-            "one finished run is enough to estimate the others"
+        estimated = estimate([run(1.0), run(2.0)], runs, {"data": "digits"})
+        assert np.isnan(estimated.seconds).all()
+        assert describe([run(1.0), run(2.0)], set(), estimated, 1)[-1] == (
+            "time unknown: no finished run on the same data"
         )
 
 
-def test_images_that_the_plan_does_not_know_are_those_of_the_runs_on_the_same_data() -> None:
-    told = estimate([run(1.0, images=None, epochs=20)], pd.DataFrame([run(1.0, 10)]))
-    assert (told.images.tolist(), told.seconds.tolist()) == ([2000.0], [20.0])
+def test_unknown_image_counts_come_from_runs_on_the_same_data() -> None:
+    estimated = estimate([run(1.0, images=None, epochs=20)], pd.DataFrame([run(1.0, 10)]))
+    assert (estimated.images.tolist(), estimated.seconds.tolist()) == ([2000.0], [20.0])
 
 
-def test_the_range_is_where_eight_of_ten_lay() -> None:
+def test_the_range_covers_eight_of_ten_runs_relative_to_the_fit() -> None:
     made = [run(1.0, 10 + seed, seed=seed) for seed in range(11)]
-    told = estimate([run(1.0)], pd.DataFrame(made))
-    others = [(165 - s) / 10 for s in range(10, 21)]
-    ratios = sorted(s / other for s, other in zip(range(10, 21), others, strict=True))
-    assert told.low == pytest.approx([15 * ratios[1]])
-    assert told.high == pytest.approx([15 * ratios[9]])
+    estimated = estimate([run(1.0)], pd.DataFrame(made))
+    assert (estimated.low.tolist(), estimated.high.tolist()) == (pytest.approx([11.0]), pytest.approx([19.0]))
     assert np.isnan(estimate([run(1.0)], pd.DataFrame(made[:4])).low).all(), "four runs give no range"
 
 
-def test_what_a_dry_run_says() -> None:
+def test_the_lines_of_a_dry_run() -> None:
     planned = [run(1.0, seed=seed) | {"run_id": str(seed)} for seed in range(4)]
-    told = estimate(planned, pd.DataFrame([run(1.0, 7200)]))
-    assert words(planned, {"0"}, told, 2) == [
+    estimated = estimate(planned, pd.DataFrame([run(1.0, 7200)]))
+    assert describe(planned, {"0"}, estimated, 2) == [
         "4 runs: 1 done, 3 missing",
-        "missing: 3e+03 GMACs × images, forward passes in training; with the backward passes thrice",
-        "about 6.0 h on one worker, 3.0 h on 2 that do not slow each other down, "
-        "from 1 run on digits (cpu), of the same designs",
+        "missing: 3e+03 GMACs × images in forward passes (three times that with backward passes)",
+        "about 6.0 h on one worker, 3.0 h on 2 workers, from 1 run on digits (cpu), of the same designs",
     ]
-    assert words(planned, {"0", "1", "2", "3"}, told, 2) == ["4 runs: 4 done, 0 missing"]
+    assert describe(planned, {"0", "1", "2", "3"}, estimated, 2) == ["4 runs: 4 done, 0 missing"]
 
 
 def test_workers_are_not_faster_than_the_longest_run() -> None:
-    assert shared(np.array([10.0, 1.0, 1.0]), 4) == 10.0
-    assert shared(np.array([3.0, 3.0, 3.0]), 3) == 3.0
-    assert shared(np.array([]), 3) == 0.0
-    assert math.isnan(shared(np.array([np.nan]), 3))
+    assert parallel_seconds(np.array([10.0, 1.0, 1.0]), 4) == 10.0
+    assert parallel_seconds(np.array([3.0, 3.0, 3.0]), 3) == 3.0
+    assert parallel_seconds(np.array([]), 3) == 0.0
+    assert math.isnan(parallel_seconds(np.array([np.nan]), 3))
 
 
 @pytest.fixture(scope="module")
@@ -127,13 +122,13 @@ def examples() -> pd.DataFrame:
     return runs.assign(images=runs["epochs"] * runs["train_images"], took=took.dt.total_seconds())
 
 
-def test_designs_left_out_of_the_example_runs_are_estimated_as_the_docstring_says(examples: pd.DataFrame) -> None:
-    """Times of day are whole seconds, and a run takes about eight: some of the error is theirs."""
+def test_designs_left_out_of_the_example_runs_are_estimated(examples: pd.DataFrame) -> None:
+    """Start and end are whole seconds of a run of about eight, which is part of the error."""
     errors, total = [], 0.0
     for _, own in examples.groupby("variant"):
-        told = estimate(own.to_dict("records"), examples.drop(own.index))
-        errors += (told.seconds / own["took"] - 1).abs().tolist()
-        total += told.seconds.sum()
+        estimated = estimate(own.to_dict("records"), examples.drop(own.index))
+        errors += (estimated.seconds / own["took"] - 1).abs().tolist()
+        total += estimated.seconds.sum()
     assert np.median(errors) < 0.075
     assert np.mean(errors) < 0.105
     assert total == pytest.approx(examples["took"].sum(), rel=0.01)
@@ -141,6 +136,6 @@ def test_designs_left_out_of_the_example_runs_are_estimated_as_the_docstring_say
 
 def test_other_seeds_of_the_same_designs_are_estimated_better(examples: pd.DataFrame) -> None:
     others = examples[examples["seed"] == 2]
-    told = estimate(others.to_dict("records"), examples[examples["seed"] != 2])
-    assert np.median((told.seconds / others["took"] - 1).abs()) < 0.06
-    assert told.low.sum() < others["took"].sum() < told.high.sum()
+    estimated = estimate(others.to_dict("records"), examples[examples["seed"] != 2])
+    assert np.median((estimated.seconds / others["took"] - 1).abs()) < 0.06
+    assert estimated.low.sum() < others["took"].sum() < estimated.high.sum()

@@ -38,8 +38,8 @@ def test_a_folder_of_runs_a_sweeps_folder_and_all_sweeps(runs_dir: Path, capsys:
         output = capsys.readouterr()
         assert row(output.out) == ["4", "1", "0", "1", "1", "1"]
         assert output.err == ""
-        beside = f"beside, in {runs_dir}, runs that belong to no sweep: 1 finished"
-        assert output.out.splitlines()[-1] == (beside if place == runs_dir else "failed: nano gelu seed 1: no good")
+        unplanned = f"runs in {runs_dir} that belong to no sweep: 1 finished"
+        assert output.out.splitlines()[-1] == (unplanned if place == runs_dir else "failed: nano gelu seed 1: no good")
 
 
 def test_the_default_is_the_configs_runs_dir(
@@ -87,14 +87,14 @@ def test_lists_and_json(runs_dir: Path, capsys: pytest.CaptureFixture[str]) -> N
     ("arguments", "sentence"),
     [
         (["{runs}/nothing"], "no folder {runs}/nothing"),
-        (["{runs}/sweeps/{name}/plan.jsonl"], "{runs}/sweeps/{name}/plan.jsonl is no folder"),
+        (["{runs}/sweeps/{name}/plan.jsonl"], "{runs}/sweeps/{name}/plan.jsonl is not a folder"),
         (
             ["{runs}/.."],
-            "no sweep and no run in {runs}/..; name the runs_dir of a sweep, or its folder there",
+            "no sweep and no run in {runs}/.. (choose the runs_dir of a sweep, or its folder there)",
         ),
         (["{runs}", "--list", "gone"], "unknown state 'gone' in --list (choose done, running, interrupted"),
         (["{runs}", "--watch", "0"], "--watch must be above 0 (got 0)"),
-        (["{runs}", "--watch", "--json"], "--watch shows the table; leave out --json and --list"),
+        (["{runs}", "--watch", "--json"], "--watch shows the table; remove --json and --list"),
         (["{runs}", "--lots"], "unrecognized arguments: --lots"),
         (["nonsense=1"], "unknown setting 'nonsense'"),
     ],
@@ -131,7 +131,7 @@ def test_a_spoilt_plan_is_named_and_the_others_are_shown(
     assert row(output.out) == ["4", "1", "0", "1", "1", "1"]
     assert output.err.count("\n") == 1
     assert str(spoilt) in output.err
-    assert "beside" not in output.out, "whose they are is in the plan that cannot be read"
+    assert "belong to no sweep" not in output.out, "whose they are is in the plan that cannot be read"
 
 
 def test_a_plan_that_is_missing(runs_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:

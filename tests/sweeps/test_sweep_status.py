@@ -10,7 +10,7 @@ import pytest
 
 from roadmap.runs.sweep_plan import Sweep, read_sweep
 from roadmap.sweeps.status_text import listed_runs, table
-from roadmap.sweeps.sweep_status import SweepStatus, alike, others, read_records, status_of
+from roadmap.sweeps.sweep_status import SweepStatus, grouped_by_error, read_records, status_of, unplanned_counts
 from tests.records import make_run, make_sweep, summary_of
 
 WORKER = "process 7 on node3"
@@ -70,7 +70,7 @@ def test_runs_are_looked_for_where_the_sweep_looks_for_them(tmp_path: Path) -> N
     leave(tmp_path / "deeper", 0)
     found = stand(tmp_path, sweep)
     assert found.runs[0].state == "missing"
-    assert others([sweep], read_records(str(tmp_path), [sweep])[0]) == {}
+    assert unplanned_counts([sweep], read_records(str(tmp_path), [sweep])[0]) == {}
 
 
 def test_runs_of_no_sweep_are_counted_by_status(tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def test_runs_of_no_sweep_are_counted_by_status(tmp_path: Path) -> None:
     for seed, status in ((5, "finished"), (6, "failed"), (7, "finished")):
         leave(tmp_path, seed, status=status)
     runs, _ = read_records(str(tmp_path), [sweep])
-    assert others([sweep], runs) == {"finished": 2, "failed": 1}
+    assert unplanned_counts([sweep], runs) == {"finished": 2, "failed": 1}
 
 
 def test_a_folder_that_says_nothing_is_named_and_its_run_is_missing(tmp_path: Path) -> None:
@@ -157,9 +157,9 @@ def test_failures_alike_but_for_numbers_are_one_group(tmp_path: Path) -> None:
         leave(tmp_path, seed, status="failed", top1=None, error=error)
     leave(tmp_path, 3, status="failed", top1=None, error="no space left")
     leave(tmp_path, 4, status="failed", top1=None, error=None)
-    groups = alike(stand(tmp_path, sweep).of("failed"))
+    groups = grouped_by_error(stand(tmp_path, sweep).of("failed"))
     assert [[run.plan["seed"] for run in group] for group in groups] == [[0, 1, 2], [3], [4]]
-    assert groups[2][0].error == "it failed without a word"
+    assert groups[2][0].error == "failed without an error message"
 
 
 def test_the_table_and_what_is_said_below_it(tmp_path: Path) -> None:
@@ -172,7 +172,7 @@ def test_the_table_and_what_is_said_below_it(tmp_path: Path) -> None:
     lines = table([stand(tmp_path, sweep, {"0000000001": WORKER})]).splitlines()
     assert " ".join(lines[0].split()) == "sweep runs done running interrupted failed missing time left"
     assert lines[2].split()[:7] == ["study-nano-digits-123456", "30", "1", "1", "1", "15", "12"]
-    assert lines[2].endswith("min with 1 at work")
+    assert lines[2].endswith("min with 1 running")
     assert lines[4] == "time left: from 1 run on digits (cpu), of the same designs"
     assert lines[5].startswith("running: nano gelu seed 1: epoch 3 of 30, top-1 10.17 %, ")
     assert lines[5].endswith(f" s left, by {WORKER}")
