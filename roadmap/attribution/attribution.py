@@ -13,7 +13,7 @@ from roadmap.attribution.shapley_estimate import Estimate, from_all_sets, from_o
 from roadmap.comparison.statistics import CONFIDENCE, Sample, gaps
 from roadmap.errors import RequestError
 from roadmap.paper.published import SCALED_FROM, published_steps
-from roadmap.runs.identity import as_long, check_comparable
+from roadmap.runs.identity import check_comparable, check_equally_long
 from roadmap.steps.path_file import paper_parents
 
 SIDES = ("loo", "aoi")  # leave-one-out and add-one-in
@@ -107,7 +107,7 @@ def attribute(
             f"none of these {len(runs)} runs is a finished one of a set of these changes, by design and recipe"
         )
     check_comparable(finished)
-    _check_equally_long(finished)
+    check_equally_long(finished)
     samples = sets.samples(finished)
     orders = planned_orders(sets, headers)
     counted = count(sets)
@@ -186,18 +186,6 @@ def _welch_half(one: float, other: float, n: int) -> float:
 
 def _others(sets: Sets, mask: int, place: int) -> str:
     return " ".join(sets.named(mask & ~(1 << place)))
-
-
-def _check_equally_long(runs: pd.DataFrame) -> None:
-    firsts = runs.drop_duplicates("recipe")
-    definitions = list(firsts["definition"])
-    for recipe, definition in zip(firsts["recipe"], definitions, strict=True):
-        if not as_long(definitions[0], definition):
-            raise RequestError(
-                f"runs of recipe {firsts['recipe'].iloc[0]} have {definitions[0]['epochs']} epochs and those of recipe "
-                f"{recipe} {definition['epochs']}, unequal shares of what their recipes have, so what the recipe is "
-                "worth would be the epochs'; choose runs as by --where"
-            )
 
 
 def _deltas(sets: Sets, samples: Mapping[int, Sample], pairs: Mapping[str, Sequence[tuple[int, int]]]) -> pd.DataFrame:

@@ -1,6 +1,5 @@
 """Every set of a path's changes as arrays: which are feasible, what each costs, and which logged runs are of which."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -11,6 +10,7 @@ import pandas as pd
 from roadmap.comparison.statistics import Sample
 from roadmap.errors import RequestError
 from roadmap.gc_paused import gc_paused
+from roadmap.runs.identity import step_key
 
 Array = np.ndarray
 MOST_CHANGES = 16  # 65,536 sets, which take half a minute to compose
@@ -87,7 +87,7 @@ class Sets:
                 point = lattice.point(mask)
                 if point.recipe not in recipes:
                     recipes[point.recipe] = point.experiment().definition["recipe"]
-                same[mask] = keys.setdefault(_key(point.design.to_dict(), recipes[point.recipe]), mask)
+                same[mask] = keys.setdefault(step_key(point.design.to_dict(), recipes[point.recipe]), mask)
                 spent = cost(point)
                 feasible[mask], gmacs[mask], params_m[mask] = True, spent.gmacs, spent.params_m
         changes = tuple(lattice.changes)
@@ -122,8 +122,7 @@ class Sets:
 
     def of_runs(self, runs: pd.DataFrame) -> list[int | None]:
         """The first set of each run's design and recipe, whatever the run is called; None for a run of no set."""
-        definitions = runs["definition"]
-        return [self.keys.get(_key(definition.get("design"), definition.get("recipe"))) for definition in definitions]
+        return [self.keys.get(step_key(each.get("design"), each.get("recipe"))) for each in runs["definition"]]
 
     def samples(self, runs: pd.DataFrame) -> Mapping[int, Sample]:
         """Set → seed → top-1 after the last epoch, of finished runs that all are of a set."""
@@ -137,7 +136,3 @@ class Sets:
 def beginnings(order: Sequence[int]) -> list[int]:
     """The sets that an order of the changes' places leads through, from none to all."""
     return [0, *np.cumsum([1 << place for place in order]).tolist()]
-
-
-def _key(design: Any, recipe: Any) -> str:
-    return json.dumps([design, recipe], sort_keys=True)

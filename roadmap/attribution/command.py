@@ -64,14 +64,14 @@ def draw(found: "Attribution", steps: list[Step], kind: str = "attribution") -> 
     """Return the chart of an attribution on a path, or of its ``interactions``."""
     from roadmap.attribution.attribution_plot import attribution_chart
     from roadmap.attribution.interactions_plot import interactions_chart
-    from roadmap.comparison.step_table import subtitle, toggle_words, way
+    from roadmap.comparison.step_table import networks, subtitle, toggle_words
 
-    networks = way(steps, " to ")
+    names = networks(steps, " to ")
     words = subtitle(found.runs, steps) if len(found.runs) else f"counted, no runs{toggle_words(steps)}"
     words += _restriction(steps)
     if kind == "attribution":
-        return attribution_chart(found, title=f"What each change is worth, from {networks}", subtitle=words)
-    return interactions_chart(found, title=f"How changes depend on each other, from {networks}", subtitle=words)
+        return attribution_chart(found, title=f"What each change is worth, from {names}", subtitle=words)
+    return interactions_chart(found, title=f"How changes depend on each other, from {names}", subtitle=words)
 
 
 def _parser() -> argparse.ArgumentParser:

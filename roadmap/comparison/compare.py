@@ -9,7 +9,7 @@ from roadmap.comparison.groups import summarise
 from roadmap.comparison.paper_agreement import Agreement, agreements, with_paper
 from roadmap.errors import RequestError
 from roadmap.formatting import listed
-from roadmap.runs.identity import CONDITIONS, Difference, Parents, cautions, differences, unbridged_recipes
+from roadmap.runs.identity import Difference, Parents, cautions, not_comparable, unequal_conditions
 from roadmap.runs.reading import Folders, load_runs
 
 
@@ -51,22 +51,8 @@ def compare(runs: Folders | pd.DataFrame, path: Parents | None = None, *, force:
 
 
 def check_equal(runs: pd.DataFrame, path: Parents, *, force: bool) -> list[Difference]:
-    """What makes finished runs no fair comparison; RequestError naming it, unless forced."""
-    finished = runs[runs["status"] == "finished"]
-    unequal = differences(finished, CONDITIONS)
-    recipes = unbridged_recipes(finished, runs, path)
-    unequal += [recipes] if recipes else []
+    """The differences that make gaps between finished runs unfair; RequestError if there are any, unless forced."""
+    unequal = unequal_conditions(runs, path)
     if unequal and not force:
-        raise RequestError(
-            f"these runs differ in {' and in '.join(map(str, unequal))}, so their accuracies are no fair comparison; "
-            f"choose equal ones{_choice(unequal[0])}, or set them side by side all the same by --force"
-        )
+        raise not_comparable(unequal, ", or compare them anyway with --force")
     return unequal
-
-
-def _choice(difference: Difference) -> str:
-    """How to keep one kind of these runs, where an expression can say it."""
-    first, second = difference.values
-    value = second if first is None else first
-    entry = f"{difference.key}.{difference.inner}".removesuffix(".")
-    return f' as by --where "{entry} == {value!r}"' if isinstance(value, str | int | float) else ""

@@ -13,8 +13,7 @@ from roadmap.errors import RequestError
 from roadmap.formatting import listed
 from roadmap.plots.charts import framed, inline, tooltips, wrapped
 from roadmap.plots.theme import BLUE, GREY, SKY, VERMILLION
-from roadmap.runs.identity import check_one_comparison
-from roadmap.runs.reading import definition_keys
+from roadmap.runs.identity import check_comparable, group_keys
 from roadmap.steps.path_file import paper_parents
 
 LABELS = {
@@ -58,7 +57,7 @@ def draw_curves(runs: pd.DataFrame, history: pd.DataFrame, metric: str) -> alt.V
     if metric not in numbers:
         known = f" (choose {listed(sorted(numbers))})" if numbers else ", nor has any run here an epoch yet"
         raise RequestError(f"no run logged a metric '{metric}'{known}")
-    check_one_comparison(runs)
+    check_comparable(runs)
     curves = _curves(runs, history[history[metric].notna()], metric)
     if not curves:
         raise RequestError(f"none of these runs logged '{metric}' (choose {listed(sorted(numbers))})")
@@ -73,7 +72,7 @@ def _curves(runs: pd.DataFrame, history: pd.DataFrame, metric: str) -> list[Curv
     runs = runs[runs["run_id"].isin(list(logged))]
     order = runs["step"].map(place).fillna(len(place)) + 0.5 * (runs["variant"] != runs["step"])
     runs = runs.assign(place=order).sort_values(["regime", "place", "variant"], kind="stable")
-    keys = pd.Series(definition_keys(runs), runs.index)
+    keys = pd.Series(group_keys(runs["definition"]), runs.index)
     firsts = runs[~keys.duplicated()]
     curves = []
     for key, name in zip(keys[firsts.index], group_names(firsts), strict=True):

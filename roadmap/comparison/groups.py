@@ -1,20 +1,18 @@
 """Runs that differ in nothing but the seed taken together: means over seeds, and each design's gap to its parent."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import msgspec
 import numpy as np
 import pandas as pd
 
 from roadmap.comparison.baseline_step import PaperPath
 from roadmap.comparison.statistics import Sample, gaps, means
 from roadmap.gc_paused import gc_paused
-from roadmap.runs.identity import EVERYWHERE, Parents
-from roadmap.runs.reading import definition_keys
+from roadmap.runs.identity import SHARED, Parents, condition_keys, field_keys, group_keys
 from roadmap.steps.path_file import paper_parents
 
-IDENTITY = (
+COLUMNS = (
     *("regime", "step", "variant", "recipe", "data", "epochs", "batch_size", "image_size", "precision"),
     *("design", "definition"),
 )
@@ -36,12 +34,13 @@ def summarise(runs: pd.DataFrame, path: Parents | None = None) -> pd.DataFrame:
     """
     runs = runs.reset_index(drop=True)
     with gc_paused():
-        code, firsts = _identities(runs)
+        code, keys = pd.factorize(pd.Series(group_keys(runs["definition"]), dtype=object))
+    firsts = np.unique(code, return_index=True)[1]
     finished = (runs["status"] == "finished").to_numpy() & runs["top1"].notna().to_numpy()
-    samples: list[dict[int, float]] = [{} for _ in firsts]
+    samples: list[dict[int, float]] = [{} for _ in keys]
     for group, seed, top1 in zip(code[finished], runs["seed"][finished], runs["top1"][finished], strict=True):
         samples[group][int(seed) if seed == seed else -1 - len(samples[group])] = top1
-    table = runs.loc[firsts, [*IDENTITY, *COSTS]].reset_index(drop=True)
+    table = runs.loc[firsts, [*COLUMNS, *COSTS]].reset_index(drop=True)
     measured = runs.loc[finished, [*MEASURED]].astype(float).groupby(code[finished]).mean()
     table = pd.concat([table, accuracies(samples), measured.reindex(range(len(table)))], axis=1)
     table["unfinished"] = np.bincount(code[~finished], minlength=len(table))
@@ -89,49 +88,33 @@ def seeds_words(counts: pd.Series) -> str:
     return f"mean over {low} to {high} seeds" if low < high else f"mean over {high} seeds"
 
 
-def _identities(runs: pd.DataFrame) -> tuple[np.ndarray, list[int]]:
-    """The group of each run, and the first run of each group."""
-    codes: dict[bytes, int] = {}
-    firsts: list[int] = []
-    code = np.zeros(len(runs), int)
-    for row, key in enumerate(definition_keys(runs)):
-        group = codes.setdefault(key, len(codes))
-        if group == len(firsts):
-            firsts.append(row)
-        code[row] = group
-    return code, firsts
-
-
 def _parent_rows(table: pd.DataFrame, path: Parents) -> list[int | None]:
-    """The position of each group's parent: of the same conditions, or where the recipe is the change, the same data."""
+    """The position of each group's parent, if there is one under the same conditions.
+
+    Where the recipe is the change, the parent has the same design, data, image size and precision.
+    """
     variants = set(table["variant"])
-    exact: dict[tuple[Any, ...], list[int]] = {}
-    near: dict[tuple[Any, ...], list[int]] = {}
-    keys = [_conditions(definition) for definition in table["definition"]]
-    for row, (regime, variant, key) in enumerate(zip(table["regime"], table["variant"], keys, strict=True)):
-        exact.setdefault((regime, variant, key), []).append(row)
-        near.setdefault((regime, variant, key[0]), []).append(row)
+    rows_of: dict[tuple[str, str | None, bytes], list[int]] = {}
+    conditions, shared = condition_keys(table["definition"]), field_keys(table["definition"], SHARED)
+    groups = [*zip(table["regime"], table["variant"], conditions, shared, strict=True)]
+    for row, (regime, variant, *keys) in enumerate(groups):
+        for key in keys:
+            rows_of.setdefault((regime, variant, key), []).append(row)
     changes = [*zip(table["recipe"], table["design"], strict=True)]
     found: list[int | None] = []
-    for row, (regime, variant, key) in enumerate(zip(table["regime"], table["variant"], keys, strict=True)):
+    for row, (regime, variant, condition, shared_key) in enumerate(groups):
         parent = path.parent(variant, variants)
-        alike = exact.get((regime, parent, key)) or [
-            other for other in near.get((regime, parent, key[0]), []) if _recipe_alone(changes[other], changes[row])
+        rows = rows_of.get((regime, parent, condition)) or [
+            other
+            for other in rows_of.get((regime, parent, shared_key), [])
+            if _only_recipe_differs(changes[other], changes[row])
         ]
-        found.append(alike[0] if len(alike) == 1 and alike[0] != row else None)
+        found.append(rows[0] if len(rows) == 1 and rows[0] != row else None)
     return found
 
 
-def _recipe_alone(one: tuple[str, Any], other: tuple[str, Any]) -> bool:
-    """Whether two rows differ in their recipe and not in their design."""
+def _only_recipe_differs(one: tuple[str, Any], other: tuple[str, Any]) -> bool:
     return one[0] != other[0] and one[1] == other[1]
-
-
-def _conditions(definition: Mapping[str, Any]) -> tuple[bytes, bytes]:
-    """What all runs of a comparison share, and what those of one recipe share beside."""
-    shared = {key: definition.get(key) for key in EVERYWHERE}
-    rest = {key: value for key, value in definition.items() if key not in ("design", "seed", *shared)}
-    return msgspec.json.encode(shared, order="sorted"), msgspec.json.encode(rest, order="sorted")
 
 
 def _order(table: pd.DataFrame) -> list[int]:

@@ -16,8 +16,7 @@ from roadmap.comparison.step_table import data_words, held_out, mac_factor, mac_
 from roadmap.comparison.tradeoff_plot import BEATEN, COSTS, FRONT, MAYBE, Cost, pareto, points_chart
 from roadmap.errors import RequestError
 from roadmap.formatting import aligned, listed
-from roadmap.runs.identity import check_comparable
-from roadmap.runs.reading import definition_keys
+from roadmap.runs.identity import check_comparable, group_keys
 from roadmap.runs.records import exported_part, logged_overrides
 
 AXES = ("gmacs", "params")  # of COSTS, those that are a design's own
@@ -65,13 +64,7 @@ def front(runs: pd.DataFrame, x: str = "gmacs") -> Front:
     runs = runs[(runs["status"] == "finished") & runs["top1"].notna() & runs[cost.column].notna()]
     if not len(runs):
         raise RequestError("no finished run in these folders")
-    recipes = sorted(set(runs["recipe"]))
-    if len(recipes) > 1:
-        raise RequestError(
-            f"these runs were trained by recipe {' and '.join(recipes)}, and a front compares designs trained alike; "
-            f"add --where \"recipe == '{recipes[0]}'\""
-        )
-    check_comparable(runs)
+    check_comparable(runs, one_recipe=True)
     apart = held_out(runs["definition"].iloc[0])
     images = runs["val_images"].iloc[0]
     table = summarise(runs)
@@ -116,9 +109,9 @@ def _letters(on_front: pd.Series) -> list[str]:
 
 def _commands(table: pd.DataFrame, runs: pd.DataFrame, apart: bool) -> list[str | None]:
     """For each design on the front, what trains it with seeds that it has not been chosen by, on the test images."""
-    of_design = dict(zip(definition_keys(runs), runs["path"], strict=True))
+    of_design = dict(zip(group_keys(runs["definition"]), runs["path"], strict=True))
     seeds = range(int(runs["seed"].max()) + 1, int(runs["seed"].max()) + 1 + FRESH_SEEDS)
-    keys = definition_keys(table)
+    keys = group_keys(table["definition"])
     return [
         train_again(of_design[key], row["step"], seeds, apart) if row["mark"] == FRONT else None
         for key, (_, row) in zip(keys, table.iterrows(), strict=True)

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 
 from roadmap.comparison.roadmap_plot import roadmap_chart
-from roadmap.comparison.step_table import data_words, held_out, regime_words, step_table, title, toggle_words, way
+from roadmap.comparison.step_table import data_words, held_out, networks, regime_words, title, toggle_words
 from roadmap.errors import RequestError
 from roadmap.paper.published import REFERENCE, TABLE_NAMES, published_steps
-from roadmap.runs.identity import EVERYWHERE
+from roadmap.runs.identity import check_comparable
 from roadmap.steps.path import Step
 
 IMAGENET = ("imagenet", "imagenet_parquet", "imagenet_webdataset")
@@ -20,10 +20,11 @@ PAPER_COLUMNS = ["paper_top1", "paper_top1_std", "paper_gflops"]
 
 @dataclass(frozen=True)
 class Regime:
-    """The finished runs of a regime that lie on a path, and its steps; without runs it is the paper's."""
+    """The steps of a regime's path, their finished runs and their ``step_table``; without runs, the paper's values."""
 
     runs: pd.DataFrame
     steps: Sequence[Step]
+    table: pd.DataFrame
 
     @property
     def name(self) -> str:
@@ -55,7 +56,7 @@ def draw_roadmap(regimes: Sequence[Regime]) -> alt.VConcatChart:
     pairs = sorted(((_table(regime), regime) for regime in regimes), key=lambda pair: pair[0]["gmacs"].max())
     regimes = [regime for _, regime in pairs]
     front, *behind = _with_references([table for table, _ in pairs], [regime.name for regime in regimes])
-    names = [way(regime.steps) for regime in regimes]
+    names = [networks(regime.steps) for regime in regimes]
     if behind:
         front = front.assign(label=_joined_labels(front["label"], behind[0]["label"], regimes))
     return roadmap_chart(
@@ -76,20 +77,13 @@ def _check_same_data(regimes: Sequence[Regime]) -> None:
             f"regime {missing} has no runs here and would be drawn from the paper, whose accuracies are of ImageNet-1K "
             f"at 224 pixels and not of {data['data']} at {data['image_size']}; leave regime {missing} out"
         )
-    for key in EVERYWHERE:
-        values = [regime.runs.iloc[0]["definition"].get(key) for regime in run]
-        if any(value != values[0] for value in values):
-            names = [value.get("name") if isinstance(value, Mapping) else value for value in values]
-            raise RequestError(
-                f"the runs of {' and '.join(regime.name for regime in run)} differ in {key} "
-                f"({' and '.join(map(str, names))}), so one figure of them would compare what is not equal; "
-                "choose one with regime=…"
-            )
+    if run:
+        check_comparable(pd.concat([regime.runs for regime in run]))
 
 
 def _table(regime: Regime) -> pd.DataFrame:
-    """``road``'s table, its paper columns only where they are of the same data; or the paper's numbers in its place."""
-    table = step_table(regime.runs, regime.steps)
+    """The step table with the paper's columns only if they are of the same data, or the paper's values in its place."""
+    table = regime.table
     if not regime.on_imagenet:
         return table.assign(**dict.fromkeys(PAPER_COLUMNS, np.nan))
     if not regime.published:
@@ -147,7 +141,7 @@ def _joined_labels(front: pd.Series, behind: pd.Series, regimes: Sequence[Regime
 def _title(regimes: Sequence[Regime]) -> str:
     if len(regimes) == 1:
         return title(regimes[0].steps)
-    first, second = (way(regime.steps, " to ") for regime in regimes)
+    first, second = (networks(regime.steps, " to ") for regime in regimes)
     return f"From {first} and from {second}, one change at a time"
 
 

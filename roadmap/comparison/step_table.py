@@ -1,6 +1,5 @@
 """The roadmap as a table: steps of a path with the finished runs that belong to them."""
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,7 +9,7 @@ from roadmap.comparison.groups import COSTS, MEASURED, accuracies, gaps_to
 from roadmap.config.overrides import is_toggle
 from roadmap.formatting import aligned
 from roadmap.paper.published import SCALED_FROM, published_steps
-from roadmap.runs.identity import check_comparable
+from roadmap.runs.identity import check_comparable, step_key
 from roadmap.steps.path import Step
 
 
@@ -23,7 +22,7 @@ def step_table(runs: pd.DataFrame, steps: Sequence[Step]) -> pd.DataFrame:
     """
     finished = (runs[runs["status"] == "finished"] if len(runs) else runs).reset_index(drop=True)
     check_comparable(finished)
-    own_runs = members(finished, steps)
+    own_runs = runs_of_steps(finished, steps)
     regime = steps[0].composed.regime.name
     paper = published_steps(SCALED_FROM.get(regime, regime))
     variants = {step.name: step.composed.variant for step in steps}
@@ -50,26 +49,26 @@ def step_table(runs: pd.DataFrame, steps: Sequence[Step]) -> pd.DataFrame:
     return pd.concat([pd.DataFrame(rows), accuracies(samples), gaps_to(parents, samples)], axis=1)
 
 
-def belongs(runs: pd.DataFrame, steps: Sequence[Step]) -> list[bool]:
+def on_path(runs: pd.DataFrame, steps: Sequence[Step]) -> list[bool]:
     """Whether each run is one of the steps, by design and recipe."""
-    wanted = {_step_key(step) for step in steps}
-    return [key in wanted for key in _keys(runs)]
+    keys = set(_step_keys(steps))
+    return [key in keys for key in _run_keys(runs)]
 
 
-def members(runs: pd.DataFrame, steps: Sequence[Step]) -> dict[str, list[Any]]:
-    """Step's name → the index in ``runs`` of each run that belongs to it, finished or not."""
-    of_key: dict[str, list[Any]] = {}
-    for index, key in zip(runs.index, _keys(runs), strict=True):
+def runs_of_steps(runs: pd.DataFrame, steps: Sequence[Step]) -> dict[str, list[Any]]:
+    """The index in ``runs`` of each run of each step, by the step's name; unfinished runs included."""
+    of_key: dict[bytes, list[Any]] = {}
+    for index, key in zip(runs.index, _run_keys(runs), strict=True):
         of_key.setdefault(key, []).append(index)
-    return {step.name: of_key.get(_step_key(step), []) for step in steps}
+    return {step.name: of_key.get(key, []) for step, key in zip(steps, _step_keys(steps), strict=True)}
 
 
-def _keys(runs: pd.DataFrame) -> list[str]:
-    return [json.dumps(pair, sort_keys=True) for pair in zip(runs["design"], runs["recipe"], strict=True)]
+def _run_keys(runs: pd.DataFrame) -> list[bytes]:
+    return [step_key(design, recipe) for design, recipe in zip(runs["design"], runs["recipe"], strict=True)]
 
 
-def _step_key(step: Step) -> str:
-    return json.dumps([step.composed.design.to_dict(), step.composed.recipe.name], sort_keys=True)
+def _step_keys(steps: Sequence[Step]) -> list[bytes]:
+    return [step_key(step.composed.design.to_dict(), step.composed.recipe.name) for step in steps]
 
 
 def render(table: pd.DataFrame, regime: str) -> str:
@@ -116,10 +115,10 @@ def _number(value: float, form: str) -> str:
 
 def title(steps: Sequence[Step]) -> str:
     """The figure's title."""
-    return f"From {way(steps, ' to ')}, one change at a time"
+    return f"From {networks(steps, ' to ')}, one change at a time"
 
 
-def way(steps: Sequence[Step], arrow: str = " → ") -> str:
+def networks(steps: Sequence[Step], arrow: str = " → ") -> str:
     """A regime by the networks it goes from and to."""
     regime = steps[0].composed.regime
     return f"{regime.baseline}{arrow}{regime.result}"

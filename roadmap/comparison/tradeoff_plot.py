@@ -15,7 +15,7 @@ from roadmap.formatting import listed
 from roadmap.plots.charts import framed, inline, points, text_width, tooltips
 from roadmap.plots.labels import leader_ends, place_labels
 from roadmap.plots.theme import BLUE, GREY, SKY, SMALL
-from roadmap.runs.identity import check_one_comparison
+from roadmap.runs.identity import check_comparable
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def draw_tradeoff(runs: pd.DataFrame, x: str, benches: pd.DataFrame | None = Non
     runs = runs[runs["status"] == "finished"]
     if not len(runs):
         raise RequestError("no finished run in these folders")
-    check_one_comparison(runs)
+    check_comparable(runs)
     words = [data_words(runs)]
     table = summarise(runs)
     if benches is not None:

@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 def draw(options: argparse.Namespace, folders: list[str]) -> tuple["alt.VConcatChart", str]:
     """Return the chart of sampled designs, and the numbers of EDFs as text. RequestError if the runs do not fit."""
-    from roadmap.design_spaces.design_samples import check_one_training, normalised, population
+    from roadmap.design_spaces.design_samples import check_same_training, normalised, population
     from roadmap.design_spaces.edf_plot import draw_edf
     from roadmap.design_spaces.scatter_plot import draw_scatter
     from roadmap.design_spaces.text import words
 
     spaces = _spaces(folders, options.where, options.by)
     runs = pd.concat([*spaces.values()]).drop_duplicates("run_id", ignore_index=True)
-    check_one_training(runs)
+    check_same_training(runs)
     if options.kind == "scatter":
         return draw_scatter(population("these runs", runs), conditions(runs)), ""
     populations = [population(name, own) for name, own in spaces.items()]

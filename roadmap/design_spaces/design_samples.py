@@ -8,8 +8,7 @@ import numpy as np
 import pandas as pd
 
 from roadmap.errors import RequestError
-from roadmap.runs.identity import CONDITIONS, Difference, differences
-from roadmap.runs.reading import definition_keys
+from roadmap.runs.identity import check_comparable, group_keys
 from roadmap.runs.select import evaluated
 
 COSTS = {"gmacs": "GMACs", "params": "parameters (millions)"}
@@ -37,7 +36,7 @@ class Population:
 
 def population(name: str, runs: pd.DataFrame) -> Population:
     """The designs among runs. Raises RequestError where no run has finished."""
-    keys = pd.Series(definition_keys(runs), index=runs.index)
+    keys = pd.Series(group_keys(runs["definition"]), index=runs.index)
     done = (runs["status"] == "finished") & runs["top1"].notna()
     if not done.any():
         raise RequestError(f"no run of {name} has finished")
@@ -54,18 +53,10 @@ def population(name: str, runs: pd.DataFrame) -> Population:
     return Population(name, designs, keys.nunique() - len(designs), np.zeros(len(designs), int))
 
 
-def check_one_training(runs: pd.DataFrame) -> None:
-    """RequestError, naming what differs, unless all finished runs were trained and evaluated in one way."""
-    runs = runs[runs["status"] == "finished"]
-    recipes = sorted(set(runs["recipe"]))
-    # of equal names, also what the recipes of two regimes say
-    found = differences(runs.assign(regime=""), [*CONDITIONS, "precision"])
-    if len(recipes) > 1:
-        found.insert(0, Difference("recipe", "", (recipes[0], recipes[1])))
-    if found:
-        raise RequestError(
-            f"these runs differ in {found[0]}, so their errors are no comparison of designs; choose one kind by --where"
-        )
+def check_same_training(runs: pd.DataFrame) -> None:
+    """Raise RequestError, naming what differs, unless all finished runs were trained and evaluated in the same way."""
+    # as one regime, so that the settings of a recipe must be equal in all regimes
+    check_comparable(runs[runs["status"] == "finished"].assign(regime=""), one_recipe=True)
 
 
 def split(runs: pd.DataFrame, by: str) -> dict[str, pd.DataFrame]:

@@ -129,6 +129,7 @@ def _check_options(options: argparse.Namespace) -> None:
 
 def _roadmap(runs: pd.DataFrame | None, overrides: list[str], config_dirs: list[str]) -> "alt.VConcatChart":
     from roadmap.comparison.regimes_plot import Regime, draw_roadmap
+    from roadmap.comparison.step_table import step_table
 
     given = dict(override.split("=", 1) for override in overrides)
     regimes = list(dict.fromkeys(given.pop("regime").split(","))) if "regime" in given else []
@@ -147,39 +148,40 @@ def _roadmap(runs: pd.DataFrame | None, overrides: list[str], config_dirs: list[
     drawn = []
     for regime in regimes:
         if (runs["regime"] == regime).any():
-            drawn.append(Regime(*on_path(runs, [f"regime={regime}", *rest], config_dirs)))
-            continue
-        steps = compose_path([f"regime={regime}", *rest], config_dirs)
-        if regime not in TABLES:
+            own, steps = path_runs(runs, [f"regime={regime}", *rest], config_dirs)
+        elif regime in TABLES:
+            own, steps = runs.iloc[:0], compose_path([f"regime={regime}", *rest], config_dirs)
+        else:
+            compose_path([f"regime={regime}", *rest], config_dirs)
             raise RequestError(f"no finished run of regime {regime} in these folders, and the paper has none either")
-        drawn.append(Regime(runs.iloc[:0], steps))
+        drawn.append(Regime(own, steps, step_table(own, steps)))
     return draw_roadmap(drawn)
 
 
 def _deltas(runs: pd.DataFrame | None, overrides: list[str], config_dirs: list[str]) -> "alt.VConcatChart":
     from roadmap.comparison.deltas_plot import deltas_chart
-    from roadmap.comparison.step_table import step_table, subtitle, way
+    from roadmap.comparison.step_table import networks, step_table, subtitle
 
-    runs, steps = on_path(_needed(runs, "deltas"), overrides, config_dirs)
+    runs, steps = path_runs(_needed(runs, "deltas"), overrides, config_dirs)
     regime = steps[0].composed.regime.name
     paper = f"regime {SCALED_FROM.get(regime, regime)} on ImageNet-1K, for orientation"
-    title = f"What each change is worth, from {way(steps, ' to ')}"
+    title = f"What each change is worth, from {networks(steps, ' to ')}"
     return deltas_chart(step_table(runs, steps), title=title, subtitle=subtitle(runs, steps), paper=paper)
 
 
 def _robustness(runs: pd.DataFrame | None, overrides: list[str], options: argparse.Namespace) -> "alt.VConcatChart":
-    from roadmap.comparison.step_table import members, subtitle, way
+    from roadmap.comparison.step_table import networks, runs_of_steps, subtitle
     from roadmap.robustness.corrupted_runs import corrupted_runs
     from roadmap.robustness.robustness_plot import robustness_chart
-    from roadmap.robustness.table import robust_road
+    from roadmap.robustness.table import robust_step_table
 
-    runs, steps = on_path(_needed(runs, "robustness"), overrides, options.config_dir)
+    runs, steps = path_runs(_needed(runs, "robustness"), overrides, options.config_dir)
     robust, skipped = corrupted_runs(runs, options.conditions)
     say_skipped(skipped)
     return robustness_chart(
-        robust_road(robust, steps),
-        robust.means(members(robust.runs, steps)),
-        title=f"Which change buys robustness, from {way(steps, ' to ')}",
+        robust_step_table(robust, steps),
+        robust.means(runs_of_steps(robust.runs, steps)),
+        title=f"Which change buys robustness, from {networks(steps, ' to ')}",
         subtitle=subtitle(robust.runs, steps),
         words=robust.words,
     )
@@ -265,27 +267,13 @@ def _chosen(runs: pd.DataFrame, given: dict[str, str]) -> pd.DataFrame:
     return runs
 
 
-def on_path(runs: pd.DataFrame, overrides: list[str], config_dirs: list[str]) -> tuple[pd.DataFrame, list[Step]]:
+def path_runs(runs: pd.DataFrame, overrides: list[str], config_dirs: list[str]) -> tuple[pd.DataFrame, list[Step]]:
     """The finished runs that lie on a path, and its steps; regime and data are the runs' own unless they are given."""
-    from roadmap.comparison.step_table import belongs
+    from roadmap.comparison.step_table import on_path
 
     runs, overrides = one_kind(finished_only(runs), overrides)
     steps = compose_path(overrides, config_dirs)
-    runs = runs[belongs(runs, steps)]
+    runs = runs[on_path(runs, steps)]
     if not len(runs):
         raise RequestError(f"none of these runs is a step of path {steps[0].composed.path_name}")
     return runs, steps
-
-
-def draw_roadmap(runs: pd.DataFrame, steps: list[Step], files: list[Path]) -> pd.DataFrame:
-    """Draw one regime's figure into each of ``files`` and return its table."""
-    from roadmap.comparison.regimes_plot import Regime, draw_roadmap
-    from roadmap.comparison.step_table import step_table
-    from roadmap.plots.charts import save
-
-    table = step_table(runs, steps)
-    chart = draw_roadmap([Regime(runs, steps)])
-    for file in files:
-        save(chart, file)
-        print(f"figure: {file}")
-    return table

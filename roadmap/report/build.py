@@ -18,7 +18,7 @@ from roadmap.report.rerun_commands import run_command, train_command
 from roadmap.report.run_data import curves, run_table, varying_fields
 from roadmap.report.sections import Section, sections
 from roadmap.report.summary_text import caveats, key_numbers, lead, setting
-from roadmap.runs.reading import definition_keys
+from roadmap.runs.identity import group_keys
 from roadmap.runs.records import logged_overrides
 from roadmap.versions import __version__
 
@@ -73,12 +73,12 @@ def _section(section: Section, whole: Comparison, measured: str | None) -> dict[
     """
     runs = section.runs
     runs_of: dict[bytes, list[int]] = {}
-    for index, key in zip(runs.index, definition_keys(runs), strict=True):
+    for index, key in zip(runs.index, group_keys(runs["definition"]), strict=True):
         runs_of.setdefault(key, []).append(index)
     comparison = compare(runs, section.path, force=True) if section.steps else _part(whole, runs_of)
     table, lines = comparison.table, notes(replace(comparison, cautions=[]))
     if measured:
-        firsts = [runs_of[key][0] for key in definition_keys(table)]
+        firsts = [runs_of[key][0] for key in group_keys(table["definition"])]
         table = table.assign(**{SPEED: runs.loc[firsts, SPEED].to_numpy()})
         lines.append(measured)
     regime, data = runs["regime"].iloc[0], runs["data"].iloc[0]
@@ -98,13 +98,13 @@ def _section(section: Section, whole: Comparison, measured: str | None) -> dict[
 
 def _part(whole: Comparison, runs_of: dict[bytes, list[int]]) -> Comparison:
     """The rows of these groups, best first."""
-    here = whole.table[[key in runs_of for key in definition_keys(whole.table)]]
+    here = whole.table[[key in runs_of for key in group_keys(whole.table["definition"])]]
     return replace(whole, table=here.sort_values("top1", ascending=False, kind="stable"), agreements=[])
 
 
 def _own_and_parents(table: pd.DataFrame, runs_of: dict[bytes, list[int]]) -> list[list[int]]:
     """For each row the indices of its runs and of its parent's, if that is in the table once."""
-    own = [runs_of[key] for key in definition_keys(table)]
+    own = [runs_of[key] for key in group_keys(table["definition"])]
     variants = [*table["variant"]]
     parents = [own[variants.index(parent)] if variants.count(parent) == 1 else [] for parent in table["parent"]]
     return [mine + theirs for mine, theirs in zip(own, parents, strict=True)]

@@ -1,6 +1,5 @@
 """The sections of a report: which runs may share a chart."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -8,11 +7,11 @@ from typing import Any
 import pandas as pd
 
 from roadmap.comparison.baseline_step import OwnPath, PaperPath
-from roadmap.comparison.step_table import belongs, members
+from roadmap.comparison.step_table import on_path, runs_of_steps
 from roadmap.errors import RequestError
 from roadmap.flatten_dict import flatten_dict
 from roadmap.report.rerun_commands import composed_path
-from roadmap.runs.identity import EVERYWHERE, Parents, check_comparable, differences, unbridged_recipes
+from roadmap.runs.identity import SHARED, Parents, field_keys, incomparable, unequal_conditions
 from roadmap.steps.path import Step
 
 # Runs of one recipe are split by these, in this order, until they differ in design and seed only.
@@ -43,8 +42,7 @@ def sections(runs: pd.DataFrame, overrides: Sequence[str], config_dirs: Sequence
     """Split ``runs`` into sections. Raises RequestError if ``path=`` names an unknown path."""
     found: list[Section] = []
     for _, here in runs.groupby([runs["regime"].astype(str), runs["data"].astype(str)], sort=False):
-        parts = [part for _, part in here.groupby(_keys(here, EVERYWHERE), sort=False)]
-        charts = [section for part in parts for section in _same_images(part, overrides, config_dirs)]
+        charts = [section for part in _grouped(here, SHARED) for section in _same_images(part, overrides, config_dirs)]
         names = _condition_names([chart.runs for chart in charts])
         found += [replace(chart, conditions=name) for chart, name in zip(charts, names, strict=True)]
     return found
@@ -53,12 +51,12 @@ def sections(runs: pd.DataFrame, overrides: Sequence[str], config_dirs: Sequence
 def _same_images(runs: pd.DataFrame, overrides: Sequence[str], config_dirs: Sequence[str]) -> list[Section]:
     """The sections of runs on the same images: roadmaps first, then the remaining runs by budget."""
     steps, notes = _compose(runs, overrides, config_dirs)
-    on_path = pd.Series(belongs(runs, steps) if steps else False, index=runs.index)
-    roadmaps = _roadmaps(comparable_parts(runs[on_path]), steps or [])
+    drawable = pd.Series(on_path(runs, steps) if steps else False, index=runs.index)
+    roadmaps = _roadmaps(comparable_parts(runs[drawable]), steps or [])
     drawn = {index for part in roadmaps for index in part.index}
     rest = runs[[index not in drawn for index in runs.index]]
     found = [Section(part, steps) for part in roadmaps]
-    found += [Section(part) for _, part in rest.groupby(_keys(rest, BUDGET), sort=False)]
+    found += [Section(part) for part in _grouped(rest, BUDGET)]
     return [replace(section, notes=(*notes, *_inequalities(section))) for section in found]
 
 
@@ -78,15 +76,13 @@ def _compose(
 
 def _inequalities(section: Section) -> list[str]:
     """A note on each condition in which the finished runs of a section differ."""
-    finished = section.runs[section.runs["status"] == "finished"]
-    recipes = unbridged_recipes(finished, section.runs, section.path)
-    found = differences(finished, CONDITIONS) + ([recipes] if recipes else [])
+    found = unequal_conditions(section.runs, section.path)
     return [f"These runs differ in {each}, which may explain a gap between two of them." for each in found]
 
 
 def _roadmaps(parts: list[pd.DataFrame], steps: Sequence[Step]) -> list[pd.DataFrame]:
     """The parts with at least two steps and half as many as the best part; none if they are too many."""
-    covered = [sum(bool(mine) for mine in members(part, steps).values()) for part in parts]
+    covered = [sum(bool(mine) for mine in runs_of_steps(part, steps).values()) for part in parts]
     least = max(max(covered, default=0) / 2, 2)
     roadmaps = [part for part, count in zip(parts, covered, strict=True) if count >= least]
     return roadmaps if len(roadmaps) <= MAX_ROADMAPS else []
@@ -101,24 +97,20 @@ def comparable_parts(runs: pd.DataFrame) -> list[pd.DataFrame]:
 
 
 def _split(runs: pd.DataFrame, keys: Sequence[str]) -> list[pd.DataFrame]:
-    try:
-        check_comparable(runs)
-    except RequestError:
-        if not keys:
-            raise
-    else:
+    if not incomparable(runs) or not keys:
         return [runs]
-    values = pd.Series(_keys(runs, keys[:1]), index=runs.index)
+    values = pd.Series(field_keys(runs["definition"], keys[:1]), index=runs.index)
     of_recipe = values.groupby(runs["recipe"]).unique()
-    varied = list(dict.fromkeys(str(value) for found in of_recipe if len(found) > 1 for value in found))
+    varied = list(dict.fromkeys(value for found in of_recipe if len(found) > 1 for value in found))
     shared = [recipe for recipe, found in of_recipe.items() if len(found) == 1 and found[0] not in varied]
     parts = [runs[(values == value) | runs["recipe"].isin(shared)] for value in varied] or [runs]
     return [part for some in parts for part in _split(some, keys[1:])]
 
 
-def _keys(runs: pd.DataFrame, names: Sequence[str]) -> list[str]:
-    """One text per run, equal for runs whose definitions are equal in ``names``."""
-    return [json.dumps([defined.get(name) for name in names], sort_keys=True) for defined in runs["definition"]]
+def _grouped(runs: pd.DataFrame, names: Sequence[str]) -> list[pd.DataFrame]:
+    """``runs`` in groups whose definitions are equal in ``names``."""
+    keys = pd.Series(field_keys(runs["definition"], names), index=runs.index, dtype=object)
+    return [group for _, group in runs.groupby(keys, sort=False)]
 
 
 def _condition_names(parts: Sequence[pd.DataFrame]) -> list[str]:

@@ -7,8 +7,7 @@ import pandas as pd
 from roadmap.comparison.step_table import mac_factor
 from roadmap.formatting import duration
 from roadmap.paper.published import SCALED_FROM
-from roadmap.runs.identity import cautions
-from roadmap.runs.reading import definition_keys
+from roadmap.runs.identity import cautions, group_keys
 
 FEW = 5  # seeds
 
@@ -19,7 +18,7 @@ def lead(runs: pd.DataFrame) -> str:
     details = [", ".join(f"{regime} on {data}" for regime, data in pairs)]
     details += [f"{_values(runs['epochs'])} epochs"] if runs["epochs"].notna().any() else []
     details += [f"{_seeds(runs)} per design"] if seed_counts(runs)[1] else []
-    designs = _plural(len(set(definition_keys(runs))), "design")
+    designs = _plural(_designs(runs), "design")
     return f"{_plural(len(runs), 'run')} of {designs} ({'; '.join(details)}): {statuses(runs)}."
 
 
@@ -29,7 +28,7 @@ def key_numbers(runs: pd.DataFrame) -> dict[str, str]:
     unit = "G" if mac_factor(runs) == 1 else "M"
     found = {
         "runs finished": f"{len(finished):,} of {len(runs):,}",
-        "designs": f"{len(set(definition_keys(runs))):,}",
+        "designs": f"{_designs(runs):,}",
         "seeds per design": _seeds(runs).partition(" seed")[0] if len(finished) else "",
         "MACs per image": _range(runs["gmacs"] * mac_factor(runs), unit),
         "parameters": _range(runs["params_m"], "M"),
@@ -69,7 +68,7 @@ def caveats(runs: pd.DataFrame, charts: int, skipped: list[str]) -> list[str]:
 def seed_counts(runs: pd.DataFrame) -> tuple[int, int]:
     """The lowest and highest number of finished seeds of a design that has any; zeros if none has."""
     finished = runs[runs["status"] == "finished"]
-    counts = pd.Series(definition_keys(finished), dtype=object).value_counts()
+    counts = pd.Series(group_keys(finished["definition"]), dtype=object).value_counts()
     return (int(counts.min()), int(counts.max())) if len(counts) else (0, 0)
 
 
@@ -89,6 +88,10 @@ def setting(runs: pd.DataFrame) -> str:
 def as_sentence(text: str) -> str:
     """A phrase of the analysis with a capital letter and a full stop."""
     return f"{text[:1].upper()}{text[1:]}{'' if text.endswith(('.', '!', '?')) else '.'}"
+
+
+def _designs(runs: pd.DataFrame) -> int:
+    return len(set(group_keys(runs["definition"])))
 
 
 def _values(values: Iterable[float]) -> str:

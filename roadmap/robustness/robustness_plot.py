@@ -19,7 +19,7 @@ PLOT, ROW, CELL = 210, 25, 27  # pixels: width of a plot, height of a row, width
 def robustness_chart(
     table: pd.DataFrame, by_corruption: pd.DataFrame, *, title: str, subtitle: str, words: str
 ) -> alt.VConcatChart:
-    """Return a chart with one row per step of ``robust_road``'s table.
+    """Return a chart with one row per step of ``robust_step_table``'s table.
 
     At the left the accuracy on corrupted images, ``top1`` with ``top1_low`` to ``top1_high``, and ``clean_top1``; in
     the middle ``delta`` with ``delta_low`` to ``delta_high``, and ``clean_delta``; at the right the difference in

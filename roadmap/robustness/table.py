@@ -11,8 +11,7 @@ from roadmap.comparison.groups import summarise
 from roadmap.comparison.step_table import step_table
 from roadmap.comparison.text import Cells, accuracy_cells, notes
 from roadmap.robustness.corrupted_runs import CorruptedRuns
-from roadmap.runs.identity import Parents
-from roadmap.runs.reading import definition_keys
+from roadmap.runs.identity import Parents, group_keys
 from roadmap.steps.path import Step
 
 
@@ -26,21 +25,22 @@ def robust_comparison(robust: CorruptedRuns, path: Parents | None = None, *, for
     comparison = compare(corrupted, path, force=force)
     table = comparison.table
     clean = summarise(robust.runs.assign(top1=robust.runs["clean_top1"]), path)
-    clean = clean.set_index(pd.Index(definition_keys(clean))).loc[definition_keys(table)].reset_index(drop=True)
+    clean = clean.set_index(pd.Index(group_keys(clean["definition"])))
+    clean = clean.loc[group_keys(table["definition"])].reset_index(drop=True)
     paper = [name for name in table if str(name).startswith("paper_")]
-    table = table.assign(**_beside(table, clean), **dict.fromkeys(map(str, paper), np.nan))
+    table = table.assign(**_clean_columns(table, clean), **dict.fromkeys(map(str, paper), np.nan))
     return replace(comparison, table=table, agreements=[])
 
 
-def robust_road(robust: CorruptedRuns, steps: Sequence[Step]) -> pd.DataFrame:
-    """``road``'s table with ``top1`` and ``delta`` of corrupted images, and the same columns beside them."""
+def robust_step_table(robust: CorruptedRuns, steps: Sequence[Step]) -> pd.DataFrame:
+    """``step_table`` with ``top1`` and ``delta`` on corrupted images, and the columns of ``robust_comparison``."""
     table = step_table(robust.runs.assign(top1=robust.runs["corrupted_top1"]), steps)
     clean = step_table(robust.runs.assign(top1=robust.runs["clean_top1"]), steps)
     paper = [name for name in table if str(name).startswith("paper_")]
-    return table.assign(**_beside(table, clean), **dict.fromkeys(map(str, paper), np.nan))
+    return table.assign(**_clean_columns(table, clean), **dict.fromkeys(map(str, paper), np.nan))
 
 
-def _beside(table: pd.DataFrame, clean: pd.DataFrame) -> dict[str, pd.Series]:
+def _clean_columns(table: pd.DataFrame, clean: pd.DataFrame) -> dict[str, pd.Series]:
     return {
         "clean_top1": clean["top1"],
         "clean_delta": clean["delta"],

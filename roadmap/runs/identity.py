@@ -1,4 +1,7 @@
-"""Whether accuracies may stand in one table: what must be equal between runs for a gap to be their designs'."""
+"""Run identity: which runs are seeds of one design, and which runs may be compared.
+
+A run's definition (``Experiment.definition``) holds everything that determines its result.
+"""
 
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -11,65 +14,80 @@ import pandas as pd
 from roadmap.errors import RequestError
 from roadmap.runs.reading import BY_NAME
 
-# Equal for all runs whatever their recipe; and what is equal for all runs of one recipe.
-EVERYWHERE = ("data", "image_size", "precision")
-CONDITIONS = ("data", "image_size", "epochs", "batch_size", "recipe", "pretrained")
+Definitions = Iterable[Mapping[str, Any]]
+
+SHARED = ("data", "image_size", "precision")  # equal in all runs that are compared
+PER_RECIPE = ("epochs", "batch_size", "recipe", "pretrained")  # equal in all compared runs of one recipe
+
+
+def group_keys(definitions: Definitions) -> list[bytes]:
+    """One key per run, equal for runs that differ only in the seed."""
+    return _keys_without(definitions, "seed")
+
+
+def condition_keys(definitions: Definitions) -> list[bytes]:
+    """One key per run, equal for runs that differ only in the design and the seed."""
+    return _keys_without(definitions, "design", "seed")
+
+
+def field_keys(definitions: Definitions, names: Sequence[str]) -> list[bytes]:
+    """One key per run, equal for runs whose definitions have the same values of ``names``."""
+    return [_encoded([definition.get(name) for name in names]) for definition in definitions]
+
+
+def step_key(design: Any, recipe: Any) -> bytes:
+    """The key of a step or a set of changes: runs with its design and recipe are runs of it, whatever they are called.
+
+    ``recipe`` is either a recipe's name, for steps, or its settings, for sets of changes.
+    """
+    return _encoded([design, recipe])
+
+
+def _keys_without(definitions: Definitions, *names: str) -> list[bytes]:
+    return [_encoded({key: value for key, value in each.items() if key not in names}) for each in definitions]
+
+
+def _encoded(value: Any) -> bytes:
+    return msgspec.json.encode(value, order="sorted")
 
 
 class Parents(Protocol):
-    """Steps in order, each but the first with a parent."""
+    """Which variant each variant is compared with."""
 
     def parent(self, variant: str, variants: Collection[str]) -> str | None:
-        """The variant that this one is to be compared with, given all that there are."""
+        """The variant that ``variant`` is compared with, one of ``variants`` if possible; None for the first step."""
 
     def holds(self, variant: str) -> bool:
-        """Whether this variant is a step of the path."""
+        """Whether the variant is a step of the path."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A condition in which runs differ, and what two of them have there."""
+    """A condition in which runs differ, with the values of two of them."""
 
     key: str
-    inner: str  # the only entry of the condition that differs, if there is but one
+    inner: str  # the only entry of the condition that differs, or empty
     values: tuple[Any, Any]
 
     def __str__(self) -> str:
         first, second = map(_short, self.values)
         return f"{self.key} ({self.inner}{' ' if self.inner else ''}{first} and {second})"
 
-
-def check_comparable(runs: pd.DataFrame) -> None:
-    """RequestError naming what differs, if runs of one recipe differ in more than design and seed, or any in data.
-
-    Two recipes may stand side by side: on a roadmap the change of recipe is a step.
-    """
-    found = differences(runs, [*CONDITIONS, "precision"])
-    if found:
-        raise RequestError(
-            f"these runs differ in {found[0]}, so one table of them would compare what is not equal; "
-            "name the folders of one kind only"
-        )
+    @property
+    def selection(self) -> str:
+        """A hint at the ``--where`` expression that selects runs of one kind, or an empty text."""
+        first, second = self.values
+        value = second if first is None else first
+        entry = f"{self.key}.{self.inner}".removesuffix(".")
+        return f', for example with --where "{entry} == {value!r}"' if isinstance(value, str | int | float) else ""
 
 
-def check_one_comparison(runs: pd.DataFrame) -> None:
-    """Raise RequestError, naming what differs, for runs of one or more regimes whose accuracies cannot be compared.
+def differences(runs: pd.DataFrame, keys: Sequence[str] = (*SHARED, *PER_RECIPE)) -> list[Difference]:
+    """The conditions among ``keys`` that forbid comparing the accuracies of ``runs``, in the order of ``keys``.
 
-    Recipes may differ between regimes; the data must be the same.
-    """
-    for _, group in runs.groupby("regime"):
-        check_comparable(group)
-    if found := differences(runs, EVERYWHERE):
-        raise RequestError(
-            f"these runs differ in {found[0]}, so one picture of them would compare what is not equal; "
-            "name the folders of one kind only, or choose with regime= and data="
-        )
-
-
-def differences(runs: pd.DataFrame, keys: Sequence[str]) -> list[Difference]:
-    """What differs among ``keys`` of the definitions, in their order: between runs of one recipe, or between any.
-
-    Beside records that know their recipe and data by name only, the others are compared by name too.
+    ``SHARED`` conditions must be equal in all runs, the others in all runs of one recipe; a recipe's settings only
+    within a regime, because they depend on the size of the network. If a record has only the names of its recipe and
+    data, all runs are compared by these names.
     """
     by_name = any(BY_NAME in definition for definition in runs["definition"])
     found: dict[str, Difference] = {}
@@ -78,24 +96,22 @@ def differences(runs: pd.DataFrame, keys: Sequence[str]) -> list[Difference]:
     for regime, recipe, definition in zip(runs["regime"], runs["recipe"], runs["definition"], strict=True):
         conditions = {key: value for key, value in definition.items() if key in keys}
         if by_name:
-            # a definition's recipe has no name, since two names may stand for the same
             data = conditions.get("data")
             conditions |= {"recipe": recipe, "data": data.get("name") if isinstance(data, dict) else data}
-        text = msgspec.json.encode([regime, recipe, conditions], order="sorted")
+        text = _encoded([regime, recipe, conditions])
         if text in seen:
             continue
         seen.add(text)
         for key in keys:
-            # a recipe has rates for each size of network
-            alike = () if key in EVERYWHERE else (recipe, regime) if key == "recipe" else (recipe,)
-            first = firsts.setdefault((key, *alike), conditions)
+            scope = () if key in SHARED else (recipe, regime) if key == "recipe" else (recipe,)
+            first = firsts.setdefault((key, *scope), conditions)
             if first.get(key) != conditions.get(key):
                 found.setdefault(key, _narrowed(key, first.get(key), conditions.get(key)))
     return [found[key] for key in keys if key in found]
 
 
 def _narrowed(key: str, first: Any, second: Any) -> Difference:
-    """With the entry that differs rather than the whole, where there is but one: ``optimizer.lr`` of a recipe."""
+    """The difference between two values, narrowed to the only entry that differs, such as ``optimizer.lr``."""
     path = []
     while isinstance(first, dict) and isinstance(second, dict):
         unequal = [name for name in {**first, **second} if first.get(name) != second.get(name)]
@@ -106,35 +122,86 @@ def _narrowed(key: str, first: Any, second: Any) -> Difference:
     return Difference(key, ".".join(path).removesuffix("name"), (first, second))
 
 
-def unbridged_recipes(finished: pd.DataFrame, runs: pd.DataFrame, path: Parents) -> Difference | None:
-    """Two recipes of finished runs between which no step of the path leads.
+def check_comparable(runs: pd.DataFrame, *, one_recipe: bool = False) -> None:
+    """Raise RequestError, naming the first difference, if accuracies of ``runs`` must not share a table or figure.
 
-    On a roadmap the change of recipe is a step: the same design, as steps of the path, with the one and the other, each
-    for as many epochs or for as great a share of its recipe's own. Runs that are still to finish are such steps too.
+    All runs must have the same data, image size and precision; runs of one regime and recipe must differ in design and
+    seed only. Two recipes may stand side by side, because the change of recipe is a step of the roadmap. With
+    ``one_recipe`` they may not, and runs of all regimes must have the same epochs and batch size.
+    """
+    if found := incomparable(runs, one_recipe=one_recipe):
+        raise not_comparable(found[:1])
+
+
+def incomparable(runs: pd.DataFrame, *, one_recipe: bool = False) -> list[Difference]:
+    """The differences that ``check_comparable`` refuses."""
+    if one_recipe:
+        return _recipes(sorted(set(runs["recipe"]))) + differences(runs)
+    found = differences(runs, SHARED)
+    for _, group in runs.groupby("regime", dropna=False):
+        found += differences(group, PER_RECIPE)
+    return found
+
+
+def unequal_conditions(runs: pd.DataFrame, path: Parents) -> list[Difference]:
+    """The differences between finished ``runs`` that make gaps along ``path`` unfair. Precision is only a caution."""
+    finished = runs[runs["status"] == "finished"]
+    keys = [key for key in (*SHARED, *PER_RECIPE) if key != "precision"]
+    return differences(finished, keys) + _unbridged_recipes(finished, runs, path)
+
+
+def not_comparable(found: Sequence[Difference], alternative: str = "") -> RequestError:
+    """The error for runs that differ in ``found``; ``alternative`` says what else the user can do."""
+    return RequestError(
+        f"these runs differ in {' and in '.join(map(str, found))}, so their accuracies cannot be compared; "
+        f"select comparable runs{found[0].selection}{alternative}"
+    )
+
+
+def _unbridged_recipes(finished: pd.DataFrame, runs: pd.DataFrame, path: Parents) -> list[Difference]:
+    """Two recipes of finished runs that no step of the path connects.
+
+    A step connects two recipes if the same design is on the path with both, trained equally long. Unfinished ``runs``
+    count as steps too.
     """
     recipes = list(dict.fromkeys(finished["recipe"]))
     if len(recipes) < 2:
-        return None
+        return []
     steps = runs[runs["variant"].map(path.holds)]
-    of_design: dict[str, dict[str, dict[str, Any]]] = {}
+    of_design: dict[bytes, dict[str, dict[str, Any]]] = {}
     for design, recipe, definition in zip(steps["design"], steps["recipe"], steps["definition"], strict=True):
-        of_design.setdefault(json.dumps(design, sort_keys=True), {})[recipe] = definition
+        of_design.setdefault(_encoded(design), {})[recipe] = definition
     reached = {recipes[0]}
     for _ in recipes:
         for definitions in of_design.values():
             near = [definition for recipe, definition in definitions.items() if recipe in reached]
-            reached |= {r for r, definition in definitions.items() if any(as_long(definition, n) for n in near)}
-    missing = [recipe for recipe in recipes if recipe not in reached]
-    return Difference("recipe", "", (recipes[0], missing[0])) if missing else None
+            reached |= {r for r, definition in definitions.items() if any(_equally_long(definition, n) for n in near)}
+    return _recipes([recipes[0], *(recipe for recipe in recipes if recipe not in reached)])
 
 
-def as_long(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether two definitions are trained for as many epochs, or for as great a share of their recipes' own."""
+def _recipes(names: Sequence[str]) -> list[Difference]:
+    return [Difference("recipe", "", (names[0], names[1]))] if len(names) > 1 else []
+
+
+def check_equally_long(runs: pd.DataFrame) -> None:
+    """Raise RequestError if recipes were trained for neither as many epochs nor the same share of their schedules."""
+    firsts = runs.drop_duplicates("recipe")
+    first, *others = zip(firsts["recipe"], firsts["definition"], strict=True)
+    for recipe, definition in others:
+        if not _equally_long(first[1], definition):
+            raise RequestError(
+                f"recipe {first[0]} was trained for {first[1]['epochs']} epochs and recipe {recipe} for "
+                f"{definition['epochs']}, different shares of their schedules, so the gap between the recipes would "
+                "include that of the epochs; select runs with --where"
+            )
+
+
+def _equally_long(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     return one.get("epochs") == other.get("epochs") or _share(one) == _share(other)
 
 
 def _share(definition: Mapping[str, Any]) -> float:
-    """The epochs that were run of those that the recipe has."""
+    """The epochs of a run divided by those of its recipe's schedule."""
     try:
         return float(definition["epochs"] / definition["recipe"]["schedule"]["epochs"])
     except (KeyError, TypeError):
@@ -142,30 +209,28 @@ def _share(definition: Mapping[str, Any]) -> float:
 
 
 def cautions(runs: pd.DataFrame) -> list[str]:
-    """What differs between finished runs and is no reason to refuse, but to be known; a sentence each."""
+    """A sentence on each difference between finished runs that is worth knowing but does not forbid comparing them."""
     found = []
     for key, what in (
         ("precision", "precision"),
-        ("device", "device (speed, memory and time are no fair comparison)"),
-        ("git_commit", "the code's commit"),
-        ("versions", "versions of torch"),
+        ("device", "device (speed, memory and time cannot be compared)"),
+        ("git_commit", "the commit of the code"),
+        ("versions", "the version of torch"),
     ):
-        values = {_version(value) if key == "versions" else value for value in runs[key]} - {None}
+        values = {_torch(value) if key == "versions" else value for value in runs[key]} - {None}
         if len(values) > 1:
             found.append(f"these runs differ in {what}: {_listed(values)}")
     images = runs[runs["batch_norm_images"].notna()].groupby("recipe")["batch_norm_images"].unique()
     for recipe, values in images.items():
         if len(values) > 1:
             counts = _listed(int(value) for value in values)
-            found.append(f"runs of recipe {recipe} differ in the images that BN saw at once: {counts}")
+            found.append(f"runs of recipe {recipe} differ in the number of images per batch-norm batch: {counts}")
     if any(BY_NAME in definition for definition in runs["definition"]):
-        found.append(
-            "some records are from a version that did not say what defines a run: recipe and data by name only"
-        )
+        found.append("some records are from an old version and hold only the names of their recipe and data")
     return found
 
 
-def _version(versions: Any) -> Any:
+def _torch(versions: Any) -> Any:
     return versions.get("torch") if isinstance(versions, dict) else None
 
 

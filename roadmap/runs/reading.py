@@ -89,12 +89,6 @@ def runs_table(summaries: list[Row]) -> pd.DataFrame:
     return runs
 
 
-def definition_keys(runs: pd.DataFrame) -> list[bytes]:
-    """One text a run, equal for runs that differ in nothing but the seed."""
-    without_seed = ({key: value for key, value in defined.items() if key != "seed"} for defined in runs["definition"])
-    return [msgspec.json.encode(defined, order="sorted") for defined in without_seed]
-
-
 def read_history(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     """The table of ``load_history`` for the given runs, and a sentence about each file with lines that were skipped."""
     from roadmap.runs.histories import read_histories

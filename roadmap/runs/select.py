@@ -8,7 +8,7 @@ import pandas as pd
 from roadmap.errors import RequestError
 from roadmap.flatten_dict import flatten_dict
 from roadmap.formatting import listed
-from roadmap.runs.reading import definition_keys
+from roadmap.runs.identity import group_keys
 
 NESTED = ("design", "definition", "versions", "seeds")
 
@@ -87,7 +87,7 @@ def grouped(runs: pd.DataFrame, by: str) -> pd.DataFrame:
             raise RequestError(_unknown("--by", key, table))
     if not keys:
         raise RequestError(f"--by '{by}' names no field; write it as --by step or --by norm,kernel")
-    table["identity"] = definition_keys(table)
+    table["identity"] = group_keys(table["definition"])
     finished = table[(table["status"] == "finished") & table["top1"].notna()]
     groups = finished.groupby(keys, sort=True, dropna=False)
     return groups.agg(

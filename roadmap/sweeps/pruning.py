@@ -8,6 +8,7 @@ from typing import Any
 from roadmap.config.build import network_cost
 from roadmap.config.compose import Composed
 from roadmap.errors import PrunedError
+from roadmap.runs.identity import condition_keys
 from roadmap.runs.reading import read_runs
 from roadmap.runs.run_folder import METRICS, read_metrics
 from roadmap.sweeps.search import Prune, Search
@@ -41,14 +42,11 @@ def peers(composed: Composed, cost: str | None) -> list[Curve]:
     """Top-1 by epoch of finished runs that differ only in design and seed and have at most the same ``cost``."""
     experiment = composed.experiment()
     runs, _ = read_runs([experiment.settings.runs_dir] if Path(experiment.settings.runs_dir).is_dir() else [])
-    wanted = _conditions(experiment.definition)
-    runs = runs[(runs["status"] == "finished") & (runs["definition"].map(_conditions) == wanted)]
+    (own,) = condition_keys([experiment.definition])
+    same = [key == own for key in condition_keys(runs["definition"])]
+    runs = runs[(runs["status"] == "finished") & same]
     if cost is not None:
         runs = runs[runs[cost] <= getattr(network_cost(composed), cost)]
     curves = [{row["epoch"]: row["top1"] for row in read_metrics(Path(path) / METRICS)} for path in runs["path"]]
     # a run that was copied without its metrics has no curve
     return [curve for curve in curves if len(curve) == experiment.epochs]
-
-
-def _conditions(definition: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in definition.items() if key not in ("design", "seed")}

@@ -28,7 +28,7 @@ def report(plan: PlannedSweep, sweep: Sweep, config_dirs: Sequence[str]) -> None
     finished = own[own["status"] == "finished"]
     if len(finished):
         if plan.study.changes is not None:
-            _attribute(plan, sweep, _alike(records, own), config_dirs)
+            _attribute(plan, sweep, _same_conditions(records, own), config_dirs)
         else:
             _list(finished)
             (_draw_space if sweep.header["study"]["name"] == "random" else _draw_tradeoff)(finished, sweep)
@@ -44,16 +44,12 @@ def report(plan: PlannedSweep, sweep: Sweep, config_dirs: Sequence[str]) -> None
         )
 
 
-def _alike(records: "pd.DataFrame", own: "pd.DataFrame") -> "pd.DataFrame":
-    """All runs in the folder that are trained as the sweep's own are: those of other studies say as much of a set."""
-    import msgspec
+def _same_conditions(records: "pd.DataFrame", own: "pd.DataFrame") -> "pd.DataFrame":
+    """The ``records`` of any study that differ from one of the sweep's own runs only in design and seed."""
+    from roadmap.runs.identity import condition_keys
 
-    def conditions(definition: dict[str, object]) -> bytes:
-        shared = {key: value for key, value in definition.items() if key not in ("design", "seed")}
-        return msgspec.json.encode(shared, order="sorted")
-
-    ours = set(map(conditions, own["definition"]))
-    return records[[conditions(definition) in ours for definition in records["definition"]]]
+    conditions = set(condition_keys(own["definition"]))
+    return records[[key in conditions for key in condition_keys(records["definition"])]]
 
 
 def _attribute(plan: PlannedSweep, sweep: Sweep, runs: "pd.DataFrame", config_dirs: Sequence[str]) -> None:

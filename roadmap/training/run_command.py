@@ -56,13 +56,19 @@ def _report(steps: list[Step], summaries: list[dict[str, Any]]) -> None:
     """Print the table and draw the figure of finished runs."""
     import pandas as pd
 
-    from roadmap.comparison.step_table import render
-    from roadmap.plots.command import draw_roadmap
+    from roadmap.comparison.regimes_plot import Regime, draw_roadmap
+    from roadmap.comparison.step_table import render, step_table
+    from roadmap.plots.charts import save
 
     composed = steps[0].composed
-    regime = composed.regime.name
+    regime, runs_dir = composed.regime.name, composed.settings.runs_dir
     name = one_name(regime, composed.data_name, composed.path_name)
-    runs_dir = composed.settings.runs_dir
-    files = [Path(runs_dir) / f"{name}.{suffix}" for suffix in ("png", "svg")]
-    print(render(draw_roadmap(pd.DataFrame(summaries), steps, files), regime))
+    runs = pd.DataFrame(summaries)
+    table = step_table(runs, steps)
+    chart = draw_roadmap([Regime(runs, steps, table)])
+    for suffix in ("png", "svg"):
+        file = Path(runs_dir, f"{name}.{suffix}")
+        save(chart, file)
+        print(f"figure: {file}")
+    print(render(table, regime))
     print(f"`roadmap compare {runs_dir}` says which of these gaps are larger than the noise between seeds")

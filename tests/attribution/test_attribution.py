@@ -176,7 +176,7 @@ def test_a_sweep_of_all_orders_wants_every_set(lattice: Lattice, sets: Sets, tmp
 def test_unequal_runs_are_refused(lattice: Lattice, sets: Sets, tmp_path: Path) -> None:
     steps = [("gelu", "kernel_7")] * 4
     for number, (mask, change, words) in enumerate(
-        [(0, {"precision": "bf16"}, "precision"), (2, {"epochs": 9}, "epochs"), (1, {"epochs": 9}, "unequal shares")]
+        [(0, {"precision": "bf16"}, "precision"), (2, {"epochs": 9}, "epochs"), (1, {"epochs": 9}, "different shares")]
     ):
         runs = loaded(tmp_path / str(number), run_of(lattice, 0, 0, 90.0), run_of(lattice, mask, 1, 90.0, **change))
         with pytest.raises(RequestError, match=words):

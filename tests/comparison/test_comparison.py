@@ -102,7 +102,7 @@ RECIPE = record("gelu", 0, 80.0)["definition"]["recipe"]
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"epochs": 5}, r"epochs \(30 and 5\), so .* no fair .*--where \"epochs == 30\""),
+        ({"epochs": 5}, r"epochs \(30 and 5\), so .* cannot be compared; .*--where \"epochs == 30\""),
         ({"image_size": 64}, r"image_size \(32 and 64\)"),
         ({"batch_size": 8}, r"batch_size \(64 and 8\)"),
         (
@@ -135,7 +135,7 @@ def test_records_that_do_not_say_what_defines_a_run_are_compared_by_name(tmp_pat
     del old["definition"]
     comparison = roadmap.compare(loaded(tmp_path / "a", old, record("gelu", 0, 81.0)))
     assert comparison.unequal == []
-    assert any("did not say what defines a run" in caution for caution in comparison.cautions)
+    assert any("only the names of their recipe and data" in caution for caution in comparison.cautions)
     for change, said in (({"epochs": 5}, r"epochs \("), ({"data": "cifar10"}, r"data \(digits and cifar10\)")):
         with pytest.raises(RequestError, match=f"differ in {said}"):
             roadmap.compare(loaded(tmp_path / said[:4], old | change, record("gelu", 0, 81.0)))
@@ -189,7 +189,7 @@ def test_a_baseline_is_compared_with_all_of_its_conditions(tmp_path: Path) -> No
 def test_cautions(tmp_path: Path) -> None:
     other = record("gelu", 1, 80.0) | {"device": "H100", "batch_norm_images": 32, "versions": {"torch": "2.9"}}
     cautions = "\n".join(roadmap.compare(loaded(tmp_path, record("gelu", 0, 80.0), other)).cautions)
-    for part in ("device", "H100, cpu", "images that BN saw at once: 32, 64", "torch: 2.14.1, 2.9"):
+    for part in ("device", "H100, cpu", "images per batch-norm batch: 32, 64", "torch: 2.14.1, 2.9"):
         assert part in cautions
     assert roadmap.compare(EXAMPLES).cautions == []
 

@@ -96,7 +96,7 @@ def test_what_a_reader_is_told() -> None:
 
 def test_no_front_of_what_is_no_comparison() -> None:
     runs = runs_of((1.0, [90.0]), (2.0, [91.0]))
-    with pytest.raises(RequestError, match=r"trained by recipe enhanced and original, .* --where"):
+    with pytest.raises(RequestError, match=r"differ in recipe \(enhanced and original\), .* --where"):
         front(runs.assign(recipe=["enhanced", "original"]))
     other = runs_of((3.0, [92.0]), held_out=0.0)
     with pytest.raises(RequestError, match="these runs differ in data"):

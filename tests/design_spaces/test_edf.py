@@ -10,7 +10,7 @@ from charts import drawn, texts
 from records import record
 from scipy import stats
 
-from roadmap.design_spaces.design_samples import Population, check_one_training, normalised, population, split, varied
+from roadmap.design_spaces.design_samples import Population, check_same_training, normalised, population, split, varied
 from roadmap.design_spaces.edf import band, best_of, medians, pairs, resampled, shares, summary, unequal_costs, weights
 from roadmap.design_spaces.edf_plot import draw_edf, edf_chart
 from roadmap.design_spaces.scatter_plot import _panels as panels
@@ -65,15 +65,15 @@ def test_spaces_by_a_field_of_the_design_or_by_an_expression() -> None:
 )
 def test_designs_trained_in_two_ways_are_no_comparison(key: str, value: object) -> None:
     table = pd.concat([runs((3, 16, 90, 0)), runs((7, 16, 90, 0), **{key: value})], ignore_index=True)
-    with pytest.raises(RequestError, match=f"these runs differ in {key} .* choose one kind by --where"):
-        check_one_training(table)
-    check_one_training(runs((3, 16, 90, 0), (7, 16, 90, 1)))
+    with pytest.raises(RequestError, match=f"these runs differ in {key} .* select comparable runs"):
+        check_same_training(table)
+    check_same_training(runs((3, 16, 90, 0), (7, 16, 90, 1)))
 
 
 def test_two_recipes_are_none_either() -> None:
     table = pd.DataFrame([record("gelu", 0, 90.0), record("resnet50", 0, 90.0)])
     with pytest.raises(RequestError, match=r"differ in recipe \(enhanced and original\)"):
-        check_one_training(table)
+        check_same_training(table)
 
 
 def test_the_edf_and_its_median_by_hand() -> None:

@@ -14,12 +14,12 @@ from scipy import stats
 
 import roadmap
 from roadmap.__main__ import main
-from roadmap.comparison.step_table import members
+from roadmap.comparison.step_table import runs_of_steps
 from roadmap.errors import RequestError
 from roadmap.evaluation.text import text
 from roadmap.robustness.corrupted_runs import corrupted_runs
 from roadmap.robustness.robustness_plot import robustness_chart
-from roadmap.robustness.table import robust_comparison, robust_road
+from roadmap.robustness.table import robust_comparison, robust_step_table
 from roadmap.runs.reading import load_runs
 from roadmap.schema.corruptions import CORRUPTIONS
 from roadmap.steps.path import Step, compose_path
@@ -146,7 +146,7 @@ def test_robustness_intervals_equal_scipys(runs_dir: Path, steps: list[Step]) ->
     assert row["clean_top1"] == pytest.approx(94.25)
     assert row["clean_delta"] == pytest.approx(1)
     assert row["drop"] == pytest.approx(94.25 - np.mean(ours))
-    road = robust_road(robust, steps).set_index("step")
+    road = robust_step_table(robust, steps).set_index("step")
     assert road.loc["patchify_stem", "delta_p_holm"] == row["delta_p_holm"]
     assert robust.words == (
         "data digits, 32 pixels, 3 corruptions at severities 1, 3 (frost_synthetic is drawn, not the published "
@@ -194,8 +194,8 @@ def test_runs_without_evaluations_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("expression", "said"), [("seed < 3", "Means over 3 seeds"), ("seed == 1", "One seed each")])
 def test_chart_values_equal_the_table(runs_dir: Path, steps: list[Step], expression: str, said: str) -> None:
     robust, _ = corrupted_runs(load_runs(runs_dir).query(expression))
-    by_corruption = robust.means(members(robust.runs, steps))
-    table = robust_road(robust, steps)
+    by_corruption = robust.means(runs_of_steps(robust.runs, steps))
+    table = robust_step_table(robust, steps)
     chart = robustness_chart(table, by_corruption, title="Robustness", subtitle="digits", words=robust.words)
     points = [x for (x,) in drawn(chart, "point", "x")]
     evaluated = table[table["top1"].notna()]

@@ -181,7 +181,7 @@ def test_regimes_on_different_data_are_refused(two: Path, tmp_path: Path, capsys
         summary["definition"]["data"]["holdout"] = 0.5
         file.write_text(json.dumps(summary))
     assert main(["figure", *short(tmp_path / "runs"), "-o", str(tmp_path / "f.png")]) == 2
-    assert "the runs of nano and nano_base differ in data" in capsys.readouterr().err
+    assert "these runs differ in data (holdout 0.0 and 0.5)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("names", "status"), [(("digits", "digits"), 0), (("digits", "cifar10"), 2)])
