@@ -55,6 +55,16 @@ def sides(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
+def number(value: float, form: str = ".2f") -> str:
+    """The formatted number, or a dash for NaN and None."""
+    return "-" if value is None or value != value else format(value, form)
+
+
+def mean_and_std(mean: float, std: float) -> str:
+    """``95.36 ± 0.94``, without the standard deviation if it is NaN."""
+    return number(mean) + ("" if std != std else f" ± {std:.2f}")
+
+
 def four_digits(value: float) -> str:
     """Return a number with four significant digits, without an exponent for large numbers."""
     return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from roadmap.comparison.groups import summarise
-from roadmap.comparison.step_table import data_words, held_out, mac_factor, mac_header
+from roadmap.comparison.step_table import data_words, held_out, mac_unit
 from roadmap.comparison.tradeoff_plot import BEATEN, COSTS, FRONT, MAYBE, Cost, pareto, points_chart
 from roadmap.errors import RequestError
 from roadmap.formatting import aligned, listed
@@ -153,7 +153,7 @@ def _seeds(found: Front) -> str:
 
 def _key(found: Front) -> Iterator[str]:
     """The designs on the front by their letters, and how far to trust it."""
-    factor, unit = mac_factor(found.table), mac_header(found.table)[0]
+    factor, unit = mac_unit(found.table)
     for row in found.members.to_dict("records"):
         spread = "" if pd.isna(row["top1_std"]) else f" ± {row['top1_std']:.2f}"
         price = f"{row['gmacs'] * factor:.3g} {unit}, {row['params_m']:.2f} M parameters"
@@ -203,8 +203,8 @@ def text(found: Front) -> str:
 
 def cells(table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
     """The table as text."""
-    header = ["", "top-1 (%)", "95 %", "n", *mac_header(table), "params (M)", "variant"]
-    factor = mac_factor(table)
+    factor, unit = mac_unit(table)
+    header = ["", "top-1 (%)", "95 %", "n", unit, "params (M)", "variant"]
     rows = [
         [
             row["point"],

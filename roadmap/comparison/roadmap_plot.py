@@ -9,7 +9,7 @@ from functools import partial
 import altair as alt
 import pandas as pd
 
-from roadmap.comparison.step_table import mac_factor, mac_header
+from roadmap.comparison.step_table import mac_unit
 from roadmap.errors import RequestError
 from roadmap.plots.charts import framed, inline, tooltips
 from roadmap.plots.rows import Column, Rows, cells, diamonds, one_line
@@ -144,7 +144,8 @@ def _layers(
 def _columns(tables: Sequence[pd.DataFrame]) -> list[Column]:
     """The numbers at the right, one line per regime, without empty columns."""
     together = pd.concat(tables)
-    factor, unit = mac_factor(together), mac_header(together)[0].replace(" ", "\n")
+    factor, unit = mac_unit(together)
+    unit = unit.replace(" ", "\n")
     counted = [
         table["n"].where(table["top1"].notna() & ~table["reference"] & (table["source"] == "")) for table in tables
     ]

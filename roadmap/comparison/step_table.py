@@ -1,4 +1,4 @@
-"""The roadmap as a table: steps of a path with the finished runs that belong to them."""
+"""The step table: one row per step of a path, with the accuracy of its runs and the paper's values."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,18 +7,18 @@ import pandas as pd
 
 from roadmap.comparison.groups import COSTS, MEASURED, accuracies, gaps_to
 from roadmap.config.overrides import is_toggle
-from roadmap.formatting import aligned
+from roadmap.formatting import aligned, mean_and_std, number
 from roadmap.paper.published import SCALED_FROM, published_steps
 from roadmap.runs.identity import check_comparable, step_key
 from roadmap.steps.path import Step
 
 
 def step_table(runs: pd.DataFrame, steps: Sequence[Step]) -> pd.DataFrame:
-    """One row a step: the columns of ``groups.summarise`` for its seeds, its ``delta`` being to the parent step.
+    """One row per step: the columns of ``groups.summarise``, with ``delta`` to the parent step, and published values.
 
-    A run belongs to a step by its design and its recipe, whatever it was called. Accuracies in percent, ``gmacs``
-    ×10⁹, ``params_m`` ×10⁶; the published top-1, its std, GFLOPs and delta where the regime has them. Raises
-    RequestError for runs that differ in more than design, recipe and seed.
+    Runs are assigned to steps by design and recipe, not by name. Accuracies are in percent, ``gmacs`` ×10⁹ and
+    ``params_m`` ×10⁶. ``paper_top1``, ``paper_top1_std``, ``paper_gflops`` and ``paper_delta`` are NaN if the paper has
+    no such step. Raises RequestError if finished runs differ in more than design, recipe and seed.
     """
     finished = (runs[runs["status"] == "finished"] if len(runs) else runs).reset_index(drop=True)
     check_comparable(finished)
@@ -30,7 +30,7 @@ def step_table(runs: pd.DataFrame, steps: Sequence[Step]) -> pd.DataFrame:
     for step in steps:
         mine = finished.loc[own_runs[step.name]]
         samples.append({int(seed): top1 for seed, top1 in zip(mine["seed"], mine["top1"], strict=True)})
-        # by variant: a toggled step is no longer the published one
+        # found by variant, because a toggled step is not the published one
         published, before = (paper.get(variants.get(name, "")) for name in (step.name, step.parent or ""))
         own = published if regime not in SCALED_FROM else None
         rows.append(
@@ -72,78 +72,66 @@ def _step_keys(steps: Sequence[Step]) -> list[bytes]:
 
 
 def render(table: pd.DataFrame, regime: str) -> str:
-    """The table as text, the paper's numbers beside ours."""
-    scaled = regime in SCALED_FROM
-    header = ["step", "change", "top-1 (%)", "Δ", "n", *mac_header(table), "params (M)"]
+    """The step table as text, with the paper's columns where it has values."""
+    factor, unit = mac_unit(table)
+    header = ["step", "change", "top-1 (%)", "Δ", "n", unit, "params (M)"]
+    paper: dict[str, tuple[str, str]] = {}
     if table["paper_top1"].notna().any():
-        header += ["paper top-1", "paper Δ", "paper GFLOPs"]
-    elif scaled and table["paper_delta"].notna().any():
-        header += [f"paper Δ ({SCALED_FROM[regime]}, ImageNet)"]
-    lines = []
-    for row in table.to_dict("records"):
-        spread = "" if pd.isna(row["top1_std"]) else f" ± {row['top1_std']:.2f}"
-        line = [
-            row["step"] + ("" if row["adopted"] else " (left)"),
+        paper = {"paper top-1": ("paper_top1", ".2f"), "paper Δ": ("paper_delta", "+.2f")}
+        paper["paper GFLOPs"] = ("paper_gflops", ".2f")
+    elif regime in SCALED_FROM and table["paper_delta"].notna().any():
+        paper = {f"paper Δ ({SCALED_FROM[regime]}, ImageNet)": ("paper_delta", "+.2f")}
+    lines = [
+        [
+            row["step"] + ("" if row["adopted"] else " (rejected)"),
             row["label"],
-            _number(row["top1"], ".2f") + spread,
-            _number(row["delta"], "+.2f"),
+            mean_and_std(row["top1"], row["top1_std"]),
+            number(row["delta"], "+.2f"),
             str(row["n"]),
-            _number(row["gmacs"] * mac_factor(table), ".2f"),
-            _number(row["params_m"], ".2f"),
+            number(row["gmacs"] * factor),
+            number(row["params_m"]),
+            *(number(row[name], form) for name, form in paper.values()),
         ]
-        if "paper top-1" in header:
-            line += [_number(row["paper_top1"], ".2f"), _number(row["paper_delta"], "+.2f")]
-            line += [_number(row["paper_gflops"], ".2f")]
-        elif len(header) > len(line):
-            line += [_number(row["paper_delta"], "+.2f")]
-        lines.append(line)
-    return aligned(header, lines)
+        for row in table.to_dict("records")
+    ]
+    return aligned([*header, *paper], lines)
 
 
-def mac_factor(table: pd.DataFrame) -> float:
-    """From GMACs to the unit that a table of these networks is readable in: giga or mega."""
-    return 1.0 if table["gmacs"].max() >= 0.1 else 1000.0
-
-
-def mac_header(table: pd.DataFrame) -> list[str]:
-    return ["GFLOPs (MACs)" if mac_factor(table) == 1 else "MFLOPs (MACs)"]
-
-
-def _number(value: float, form: str) -> str:
-    return "-" if pd.isna(value) else format(value, form)
+def mac_unit(table: pd.DataFrame) -> tuple[float, str]:
+    """The factor from GMACs to the unit that suits these networks, and the unit's name."""
+    return (1.0, "GFLOPs (MACs)") if table["gmacs"].max() >= 0.1 else (1000.0, "MFLOPs (MACs)")
 
 
 def title(steps: Sequence[Step]) -> str:
-    """The figure's title."""
+    """The title of a roadmap figure."""
     return f"From {networks(steps, ' to ')}, one change at a time"
 
 
 def networks(steps: Sequence[Step], arrow: str = " → ") -> str:
-    """A regime by the networks it goes from and to."""
+    """The names of the regime's first and last network."""
     regime = steps[0].composed.regime
     return f"{regime.baseline}{arrow}{regime.result}"
 
 
 def subtitle(runs: pd.DataFrame, steps: Sequence[Step]) -> str:
-    """What was run: data, regime, epochs, seeds, as honest as a caption can be."""
+    """Data, regime, epochs and seeds of the finished runs, and the toggles of all steps."""
     finished = runs[runs["status"] == "finished"]
     return f"{data_words(finished)}; {regime_words(finished)}; accuracy after the last epoch{toggle_words(steps)}"
 
 
 def data_words(runs: pd.DataFrame) -> str:
-    """The images of runs on the same data."""
+    """The data of runs that all have the same data."""
     first = runs.iloc[0]
-    apart = " held out of the training images" if held_out(first["definition"]) else ""
+    source = " held out of the training images" if held_out(first["definition"]) else ""
     return (
         f"data {first['data']}: {first['train_images']:,} images to train on, {first['val_images']:,} to evaluate"
-        f"{apart}, {first['image_size']} pixels"
+        f"{source}, {first['image_size']} pixels"
     )
 
 
 def held_out(definition: Mapping[str, Any]) -> bool:
-    """Whether a run was evaluated on training images that it was not trained on."""
-    data = definition.get("data")
-    # older records have but its name
+    """Whether a run was evaluated on images held out of the training set."""
+    data = definition.get("data")  # only a name in old records
     return isinstance(data, Mapping) and bool(data.get("holdout"))
 
 
@@ -156,6 +144,6 @@ def regime_words(runs: pd.DataFrame) -> str:
 
 
 def toggle_words(steps: Sequence[Step]) -> str:
-    """What was toggled on every step, after a semicolon; nothing where nothing was."""
+    """The toggles that all steps share, after a semicolon, or an empty text."""
     toggles = [o for o in steps[0].composed.overrides if is_toggle(o) and all(o in s.composed.overrides for s in steps)]
     return f"; every step with {', '.join(toggles)}" if toggles else ""

@@ -9,7 +9,7 @@ import pandas as pd
 
 from roadmap.bench.reading import with_speeds
 from roadmap.comparison.groups import group_names, seeds_words, summarise
-from roadmap.comparison.step_table import data_words, mac_factor, mac_header
+from roadmap.comparison.step_table import data_words, mac_unit
 from roadmap.errors import RequestError
 from roadmap.formatting import listed
 from roadmap.plots.charts import framed, inline, points, text_width, tooltips
@@ -128,7 +128,7 @@ def points_chart(table: pd.DataFrame, cost: Cost, *, title: str, subtitle: str, 
     """Return a chart with a point per row of ``table``: ``top1`` and ``cost.column``, its ``mark`` of ``MARKS``, its
     ``name`` in the tooltip, its ``label``, empty for none, and a whisker from ``low`` to ``high``, NaN for none.
     """
-    factor, unit = (mac_factor(table), mac_header(table)[0]) if cost.column == "gmacs" else (1.0, "")
+    factor, unit = mac_unit(table) if cost.column == "gmacs" else (1.0, "")
     table = table.assign(x=table[cost.column].astype(float) * factor)
     ends = table[["low", "high", "top1"]]
     room = 0.06 * max(ends.max().max() - ends.min().min(), 1.0)

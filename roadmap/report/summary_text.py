@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from roadmap.comparison.step_table import mac_factor
+from roadmap.comparison.step_table import mac_unit
 from roadmap.formatting import duration
 from roadmap.paper.published import SCALED_FROM
 from roadmap.runs.identity import cautions, group_keys
@@ -25,12 +25,12 @@ def lead(runs: pd.DataFrame) -> str:
 def key_numbers(runs: pd.DataFrame) -> dict[str, str]:
     """The key numbers by name."""
     finished = runs[runs["status"] == "finished"]
-    unit = "G" if mac_factor(runs) == 1 else "M"
+    factor, unit = mac_unit(runs)
     found = {
         "runs finished": f"{len(finished):,} of {len(runs):,}",
         "designs": f"{_designs(runs):,}",
         "seeds per design": _seeds(runs).partition(" seed")[0] if len(finished) else "",
-        "MACs per image": _range(runs["gmacs"] * mac_factor(runs), unit),
+        "MACs per image": _range(runs["gmacs"] * factor, unit[0]),
         "parameters": _range(runs["params_m"], "M"),
         "training time in total": duration(float(finished["train_seconds"].sum())),
     }

@@ -56,14 +56,14 @@ def render(rows: list[dict[str, Any]], regime: str) -> str:
     # nano's networks are a thousand times smaller
     digits = 2 if max(row["gmacs"] for row in rows) >= 0.1 else 5
     published = any(row["paper_gflops"] is not None for row in rows)
-    header = ["step", "change", "tried", "GFLOPs (MACs)", "params (M)"]
+    header = ["step", "change", "outcome", "GFLOPs (MACs)", "params (M)"]
     header += ["paper GFLOPs", "paper top-1"] if published else []
     lines, notes = [], []
     for row in rows:
         line = [
             row["name"],
             " ".join(f"{group}={option}" for group, option in row["changes"].items()) or "-",
-            "adopted" if row["adopted"] else "left",
+            "adopted" if row["adopted"] else "rejected",
             f"{row['gmacs']:.{digits}f}",
             f"{row['params_m']:.2f}",
         ]

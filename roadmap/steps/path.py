@@ -1,4 +1,4 @@
-"""The roadmap as rows: a trunk of adopted changes with branches that were tried and left again."""
+"""The roadmap as rows: a trunk of adopted changes with branches that were tried, not adopted."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

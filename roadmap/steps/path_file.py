@@ -1,4 +1,4 @@
-"""A path's file as rows: a trunk of adopted changes with branches that were tried and left again. Knows no Hydra."""
+"""A path's file as rows: a trunk of adopted changes with branches that were tried, not adopted. Knows no Hydra."""
 
 from collections.abc import Iterable, Iterator
 from functools import cache

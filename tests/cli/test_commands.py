@@ -50,7 +50,7 @@ def test_run_again_keeps_what_is_finished_and_prints_the_same_table(
     assert main(["run", *arguments]) == 0
     assert {file: file.stat().st_mtime_ns for file in (root / "runs").rglob("metrics.jsonl")} == before
     table = capsys.readouterr().out
-    assert "kernel=k3 (left)" in table
+    assert "kernel=k3 (rejected)" in table
     assert table.count(" ± ") == 3
 
 

@@ -35,7 +35,7 @@ def test_the_examples_table_is_pandas_and_scipys() -> None:
             found = table.loc[variant, ["delta", "delta_low", "delta_high", "delta_p"]].tolist()
             mean = (wide[variant] - wide[parent]).mean()
             assert found == pytest.approx([mean, interval.low, interval.high, test.pvalue])
-    # the branches that were left again are compared with what the path went on from
+    # rejected steps are compared with the adopted step before them
     assert table["parent"].loc[["kernel_5", "kernel_7", "kernel_9", "gelu"]].tolist() == [
         *["move_up_depthwise", "move_up_depthwise", "kernel_7", "kernel_7"]
     ]
