@@ -1,4 +1,4 @@
-"""Which variant is which one's parent: the step before on a path, or a baseline."""
+"""The variant that each variant is compared with: the step before on a path, or one baseline."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,37 +10,37 @@ from roadmap.schema.recipe import Recipe
 from roadmap.steps.path_file import paper_parents
 
 if TYPE_CHECKING:
-    # composing takes Hydra, which comparing by names does without
+    # composing needs Hydra
     from roadmap.steps.path import Step
 
 
 class PaperPath:
-    """The paper's path, by the steps' names; its steps may all be toggled alike."""
+    """The paper's path by the names of its steps, which may all have the same toggles."""
 
     def parent(self, variant: str, variants: Collection[str]) -> str | None:
-        """The step before; of a toggled step the one before toggled alike, or else the step itself."""
+        """The step before; for a toggled step, the step before with the same toggles, or else the step itself."""
         step, _, toggles = variant.partition(" ")
         before = paper_parents().get(step)
         if not toggles:
             return before
-        alike = f"{before} {toggles}"
-        return alike if alike in variants else step
+        toggled = f"{before} {toggles}"
+        return toggled if toggled in variants else step
 
     def holds(self, variant: str) -> bool:
-        """Any step whose recipe is its own."""
+        """Whether the variant is a step with its own recipe."""
         step, *toggles = variant.split()
         return step in paper_parents() and not any(toggle.startswith("recipe") for toggle in toggles)
 
 
 @dataclass(frozen=True)
 class OwnPath:
-    """A path of the user's: ``parents`` says each variant's."""
+    """A path of the user's own, given as the parent of each variant."""
 
     parents: Mapping[str, str | None]
 
     @classmethod
     def of(cls, steps: "Sequence[Step]") -> "OwnPath":
-        """The path whose steps these are, by their variants; steps that are one design and recipe share a run's."""
+        """The path with these ``steps``; steps with the same design and recipe share the first one's variant."""
         first: dict[tuple[Design | BaselineModel, Recipe], str] = {}
         variants = {
             step.name: first.setdefault((step.composed.design, step.composed.recipe), step.composed.variant)
@@ -60,7 +60,7 @@ class OwnPath:
 
 @dataclass(frozen=True)
 class Baseline:
-    """Every variant against one."""
+    """Every variant is compared with this one."""
 
     variant: str
 

@@ -1,4 +1,4 @@
-"""Logged runs compared: refused where they are not equal, else one table with all that is to be known beside it."""
+"""Compare logged runs in one table; runs that are not comparable are refused."""
 
 from dataclasses import dataclass
 
@@ -15,10 +15,10 @@ from roadmap.runs.reading import Folders, load_runs
 
 @dataclass(frozen=True)
 class Comparison:
-    """``table``, a row a group of seeds, with the paper's numbers; and what is to be known of it.
+    """``table`` has one row per group of seeds, with the paper's values.
 
-    ``unequal`` is what makes it no fair comparison (empty unless forced), ``cautions`` what does not forbid it, and
-    ``agreements`` how the steps of the paper's path stand to the paper's.
+    ``unequal`` holds the differences that make the comparison unfair (empty unless forced), ``cautions`` sentences on
+    harmless differences, and ``agreements`` the agreement with the paper for each regime and data set.
     """
 
     table: pd.DataFrame
@@ -28,13 +28,13 @@ class Comparison:
 
 
 def compare(runs: Folders | pd.DataFrame, path: Parents | None = None, *, force: bool = False) -> Comparison:
-    """Compare the runs of folders, or of a table of ``load_runs``, grouped by everything but the seed.
+    """Compare runs, given as folders or as a table of ``load_runs``, averaged over seeds.
 
-    Accuracies are those after the last epoch, in percent; the table's columns are described at ``groups.summarise``,
-    ``statistics.gaps`` and ``verdict.with_paper``. ``path`` says what each design is compared with: the step before on
-    the paper's path, if none is given. Raises RequestError where there is no run or no such baseline, and, unless
-    forced, where finished runs differ in recipe, data, epochs, image size or evaluation crop. A change of recipe that
-    is a step of the path, with runs on both sides of it, is no such difference.
+    Accuracies are those after the last epoch, in percent; the columns are described in ``groups.summarise``,
+    ``statistics.gaps`` and ``paper_agreement.with_paper``. ``path`` says which variant each one is compared with, by
+    default the step before on the paper's path. Raises RequestError if there is no run or no such baseline and, unless
+    forced, if finished runs differ in data, epochs, batch size, image size, pretrained weights or recipe. Two recipes
+    are accepted if a step of the path leads from one to the other.
     """
     runs = runs if isinstance(runs, pd.DataFrame) else load_runs(runs)
     path = path or PaperPath()
@@ -46,8 +46,8 @@ def compare(runs: Folders | pd.DataFrame, path: Parents | None = None, *, force:
         )
     unequal = check_equal(runs, path, force=force)
     table = with_paper(summarise(runs, path))
-    known = cautions(runs[runs["status"] == "finished"])
-    return Comparison(table, unequal, known, [] if unequal else agreements(runs, table))
+    found = cautions(runs[runs["status"] == "finished"])
+    return Comparison(table, unequal, found, [] if unequal else agreements(runs, table))
 
 
 def check_equal(runs: pd.DataFrame, path: Parents, *, force: bool) -> list[Difference]:

@@ -1,4 +1,4 @@
-"""``roadmap diff``: what two runs differ in."""
+"""``roadmap diff``: the differences between two runs."""
 
 import json
 from dataclasses import asdict
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def main(arguments: list[str]) -> int:
-    parser = Parser(prog="roadmap diff", description="what two runs differ in: config, code, environment, result")
+    parser = Parser(prog="roadmap diff", description="differences between two runs: config, code, environment, result")
     parser.add_argument("first", metavar="RUN", help="a run's folder")
     parser.add_argument("second", metavar="RUN")
     parser.add_argument("--json", action="store_true", help="a list of objects: kind, key, first, second")
@@ -28,7 +28,7 @@ def main(arguments: list[str]) -> int:
     if options.json:
         print(json.dumps([asdict(entry) for entry in entries], indent=1, ensure_ascii=False))
         return 0
-    print(_table(first, second, entries) if entries else "these runs differ in nothing")
+    print(_table(first, second, entries) if entries else "these runs do not differ")
     for sentence in _paired(first["path"], second["path"]):
         print(printable(sentence))
     return 0
@@ -42,7 +42,7 @@ def _table(first: dict[str, Any], second: dict[str, Any], entries: "list[Entry]"
 
 
 def _paired(first: str, second: str) -> list[str]:
-    """What saved predictions say, of training's last evaluation and of `roadmap evaluate`, or why they say nothing."""
+    """McNemar's test for each pair of saved predictions, or why there is none."""
     from roadmap.comparison.mcnemar import compare_predictions, sentence
     from roadmap.evaluation.reading import paired_files
 

@@ -1,4 +1,4 @@
-"""Runs that differ in nothing but the seed taken together: means over seeds, and each design's gap to its parent."""
+"""Groups of runs that differ only in the seed: means over seeds, and each group's gap to its parent."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,20 +17,19 @@ COLUMNS = (
     *("design", "definition"),
 )
 COSTS = ("gmacs", "params_m", "activations_m")
-# what distinguishes two groups of one variant, in the order in which their names say it
+# fields that distinguish groups of one variant, in the order in which they are added to their names
 DISTINGUISHING = ("regime", "recipe", "epochs", "batch_size", "image_size", "precision")
 MEASURED = ("top5", "images_per_second", "peak_memory_gb", "train_seconds")
 
 
 def summarise(runs: pd.DataFrame, path: Parents | None = None) -> pd.DataFrame:
-    """One row a group of runs that differ in nothing but the seed.
+    """One row per group of runs that differ only in the seed, in the paper's order, then by accuracy, best last.
 
-    Of its finished runs: ``n`` seeds, ``top1`` their mean accuracy after the last epoch in percent with ``top1_std``
+    Over the finished runs: ``n`` seeds, ``top1``, the mean accuracy after the last epoch in percent, with ``top1_std``
     and the 95 % interval ``top1_low`` to ``top1_high``; mean ``top5``, ``images_per_second``, ``peak_memory_gb`` and
-    ``train_seconds``; ``gmacs``, ``params_m`` and ``activations_m``; ``unfinished`` counts the other runs. ``parent``
-    is the variant it changes on ``path`` (the paper's, if none is given), under the same conditions, and ``delta`` with
-    its companions the gap to it as in ``statistics.gaps``. Groups come in the paper's order, then by accuracy, best
-    last.
+    ``train_seconds``. ``unfinished`` counts the other runs. ``gmacs``, ``params_m`` and ``activations_m`` are costs.
+    ``parent`` is the variant before on ``path``, by default the paper's, under the same conditions; ``delta`` and the
+    other columns of ``statistics.gaps`` are the gap to it.
     """
     runs = runs.reset_index(drop=True)
     with gc_paused():
@@ -51,7 +50,7 @@ def summarise(runs: pd.DataFrame, path: Parents | None = None) -> pd.DataFrame:
 
 
 def accuracies(samples: Sequence[Sample]) -> pd.DataFrame:
-    """``n``, ``top1``, ``top1_std``, ``top1_low`` and ``top1_high`` of each sample, and its ``seeds``."""
+    """The columns ``n``, ``top1``, ``top1_std``, ``top1_low``, ``top1_high`` and ``seeds``, one row per sample."""
     names = {"mean": "top1", "std": "top1_std", "low": "top1_low", "high": "top1_high"}
     table = means(samples).rename(columns=names)
     table["seeds"] = pd.Series([sorted(sample) for sample in samples], dtype=object)
@@ -59,7 +58,7 @@ def accuracies(samples: Sequence[Sample]) -> pd.DataFrame:
 
 
 def gaps_to(parents: Sequence[int | None], samples: Sequence[Sample]) -> pd.DataFrame:
-    """The gap of each sample to the one at the position that ``parents`` has for it; NaN for None."""
+    """The gap of each sample to its parent, given as a position in ``samples``; NaN for None."""
     return gaps(
         [None if parent is None else (sample, samples[parent]) for sample, parent in zip(samples, parents, strict=True)]
     )

@@ -1,8 +1,7 @@
-"""Two trained networks on the same images: on which ones they differ, and whether that is more than chance.
+"""McNemar's test of two trained networks on the same images.
 
-What is asked is whether these two networks would differ on other images of the same kind. It says nothing of the seed:
-another run of either could come out otherwise, and often by more than the interval given here. Whether a design is
-better than another is a question for several seeds of each.
+It asks whether these two networks would differ on other images of the same kind. It says nothing about other seeds of
+them, which often differ by more than the interval given here: to compare two designs, train several seeds of each.
 """
 
 import os
@@ -16,19 +15,19 @@ from roadmap.runs.predictions import Predictions, read_predictions
 
 RESAMPLES = 9999
 CONFIDENCE = 0.95
-EXACT_BELOW = 25  # discordant images, the customary bound of the chi-squared approximation
+EXACT_BELOW = 25  # discordant images; the usual bound of the chi-squared approximation
 
 Test = Literal["exact", "chi-squared with continuity correction"]
 
 
 @dataclass(frozen=True)
 class Paired:
-    """What two networks got right of the same ``images``: accuracies in percent, differences in points.
+    """The result for two networks on the same ``images``: accuracies in percent, ``difference`` in points.
 
-    ``difference`` is the second's accuracy less the first's; ``low`` and ``high`` are its 95 % percentile interval from
-    9,999 bootstrap resamples of the images. ``p`` is McNemar's, of the hypothesis that an image that only one of them
-    gets right is as likely the first's as the second's, by ``test``. Where hardly any image tells them apart the
-    interval is too narrow, having no width where there is none; p holds.
+    ``difference`` is the second accuracy minus the first, with the 95 % percentile interval ``low`` to ``high`` from
+    9,999 bootstrap resamples of the images; the interval is too narrow if only a few images are discordant. ``p`` is
+    McNemar's, by ``test``: under its hypothesis, an image that only one network classifies correctly is equally likely
+    to be the first's or the second's.
     """
 
     images: int
@@ -46,20 +45,16 @@ class Paired:
 
 
 def compare_predictions(first: str | os.PathLike[str], second: str | os.PathLike[str]) -> Paired:
-    """Compare the saved predictions of two runs, each a run's folder or a file of predictions.
+    """Compare the saved predictions of two runs, given as run folders or files of predictions.
 
-    Raises RequestError where one has none that can be read, or where they are not of the same images.
+    Raises RequestError if predictions cannot be read or are not of the same images.
     """
     one, other = read_predictions(first), read_predictions(second)
     _same_images(one, other, f"{first} and {second}")
-    # heavy, and wanted only here
     from statsmodels.stats.contingency_tables import mcnemar
 
     table = np.array(
-        [
-            [np.sum(one.right & other.right), np.sum(one.right & ~other.right)],
-            [np.sum(~one.right & other.right), np.sum(~one.right & ~other.right)],
-        ]
+        [[np.sum(mine & theirs) for theirs in (other.right, ~other.right)] for mine in (one.right, ~one.right)]
     )
     (both_right, only_first), (only_second, both_wrong) = table.tolist()
     exact = only_first + only_second < EXACT_BELOW
@@ -81,24 +76,24 @@ def compare_predictions(first: str | os.PathLike[str], second: str | os.PathLike
 
 
 def sentence(result: Paired) -> str:
-    """The comparison in a line for a terminal."""
+    """The result as one line for a terminal."""
     if not result.only_first and not result.only_second:
-        return f"of the same {result.images:,} images both runs are right on the same {result.both_right:,}"
+        return f"both runs are right on the same {result.both_right:,} of {result.images:,} images"
     test = "exact" if result.test == "exact" else "chi-squared"
     return (
         f"on the same {result.images:,} images the second run is right on {result.only_second:,} that the first gets "
         f"wrong, and wrong on {result.only_first:,} that it gets right: {result.difference:+.2f} points (95 % "
         f"bootstrap interval {result.low:+.2f} to {result.high:+.2f}; McNemar's {test} p {_p(result.p)}); "
-        "this is the uncertainty of the test images for these two trained networks, not that of the training seed"
+        "this is the uncertainty from the test images for these two trained networks, not from the training seed"
     )
 
 
 def _bootstrap_interval(only_first: int, only_second: int, images: int) -> tuple[float, float]:
-    """The difference in points, from and to.
+    """The 95 % interval of the difference in points.
 
-    An image's difference is 1, -1 or 0, so resampling the images draws how often each of the three comes: one draw from
-    a multinomial a resample, with the distribution of ``scipy.stats.bootstrap`` on the images, in milliseconds
-    rather than seconds.
+    The difference of an image is 1, -1 or 0, so a resample of the images is one draw of their three counts from a
+    multinomial distribution. ``scipy.stats.bootstrap`` over the images gives the same distribution in seconds instead
+    of milliseconds.
     """
     shares = np.array([only_second, only_first, images - only_first - only_second]) / images
     draws = np.random.default_rng(0).multinomial(images, shares, size=RESAMPLES)
@@ -113,9 +108,9 @@ def _same_images(one: Predictions, other: Predictions, which: str) -> None:
     if len(one.labels) != len(other.labels):
         _refuse(which, f"they have {len(one.labels):,} and {len(other.labels):,} images")
     if one.images.left_out != other.images.left_out:
-        _refuse(which, "not the same images could be read")
+        _refuse(which, "different images could not be read")
     if one.images.digest != other.images.digest or not np.array_equal(one.labels, other.labels):
-        _refuse(which, f"the images of {one.images.data} or their labels are not the same ones in the same order")
+        _refuse(which, f"the images of {one.images.data} or their labels differ, or are in another order")
     for name, words in (("image_size", "pixels"), ("crop_ratio", "of the resized side are kept by the crop")):
         sizes = [getattr(predictions.images, name) for predictions in (one, other)]
         if sizes[0] != sizes[1]:

@@ -1,4 +1,4 @@
-"""The Pareto front of finished runs: designs that are not dominated in accuracy and cost, as a table and a chart."""
+"""The Pareto front of finished runs: designs that no other design dominates in accuracy and cost."""
 
 import itertools
 import shlex
@@ -15,31 +15,30 @@ from roadmap.comparison.groups import summarise
 from roadmap.comparison.step_table import data_words, held_out, mac_unit
 from roadmap.comparison.tradeoff_plot import BEATEN, COSTS, FRONT, MAYBE, Cost, pareto, points_chart
 from roadmap.errors import RequestError
-from roadmap.formatting import aligned, listed
+from roadmap.formatting import aligned, listed, mean_and_std
 from roadmap.runs.identity import check_comparable, group_keys
 from roadmap.runs.records import exported_part, logged_overrides
 
-AXES = ("gmacs", "params")  # of COSTS, those that are a design's own
+AXES = ("gmacs", "params")  # of COSTS, those that depend on the design only
 COLUMNS = ("point", "variant", "n", "top1", "top1_std", "low", "high", "gmacs", "params_m", "mark", "command")
 FRESH_SEEDS = 3
-# of a run's overrides, those that belong to the search and not to its design
-OWN_TO_A_SEARCH = ("study", "seed", "seeds", "runs_dir", "resume")
+NOT_OF_DESIGN = ("study", "seed", "seeds", "runs_dir", "resume")  # overrides of a run that do not define its design
 
 
 @dataclass(frozen=True)
 class Front:
-    """``table`` has a row a design, the cheapest first: ``COLUMNS``, accuracies in percent.
+    """``table`` has one row per design, the cheapest first, with ``COLUMNS``; accuracies are in percent.
 
-    ``mark`` is one of FRONT, MAYBE and BEATEN, ``point`` the letter of one on the front, ``low`` to ``high`` a 95 %
-    interval, ``command`` what trains one on the front again with other seeds.
+    ``mark`` is FRONT, MAYBE or BEATEN. ``point`` is the letter of a design on the front, ``low`` to ``high`` its 95 %
+    interval, and ``command`` trains it again with other seeds.
     """
 
     table: pd.DataFrame
     cost: Cost
-    words: str  # on what images the accuracies are
-    images: float  # that they are on; NaN where no record says it
+    words: str  # the data and epochs
+    images: float  # the number of images evaluated on; NaN if no record has it
     held_out: bool
-    left_out: int  # runs that have not finished
+    excluded: int  # runs that have not finished
 
     @property
     def members(self) -> pd.DataFrame:
@@ -50,12 +49,11 @@ class Front:
 def front(runs: pd.DataFrame, x: str = "gmacs") -> Front:
     """The Pareto front of finished ``runs`` by their means over seeds, in accuracy and one of ``AXES``.
 
-    A design is dominated by one that is at least as accurate, costs no more, and is better in one of the two: of
-    equally accurate ones the cheapest stays, two that are equal in both stay both. Dominated within noise: the interval
-    of no design that costs no more lies above this one's. The interval is Student's over seeds; of one seed, or of
-    seeds without spread, Wilson's of the images alone, so that it is too narrow.
+    A design is dominated by one that is at least as accurate, costs no more, and is better in one of the two. It is
+    dominated within noise if no design that costs no more has its interval above this one's. The interval is Student's
+    over seeds; for one seed, or seeds without spread, it is Wilson's over the images, which is too narrow.
 
-    Raises RequestError for runs whose accuracies are no comparison, those of several recipes among them.
+    Raises RequestError for runs that cannot be compared, including those of several recipes.
     """
     if x not in AXES:
         raise RequestError(f"unknown x '{x}' of a Pareto front (choose {listed(AXES)})")
@@ -65,23 +63,19 @@ def front(runs: pd.DataFrame, x: str = "gmacs") -> Front:
     if not len(runs):
         raise RequestError("no finished run in these folders")
     check_comparable(runs, one_recipe=True)
-    apart = held_out(runs["definition"].iloc[0])
+    on_held_out = held_out(runs["definition"].iloc[0])
     images = runs["val_images"].iloc[0]
     table = summarise(runs)
-    # means over the same accuracies in another order differ in the last bits
+    # means of the same accuracies in another order differ in the last bits
     table["top1"] = table["top1"].round(9)
     table = table.sort_values([cost.column, "top1"], ascending=[True, False], kind="stable").reset_index(drop=True)
     table["low"], table["high"] = _intervals(table, images)
     table["mark"] = _marks(table, cost)
     table["point"] = _letters(table["mark"] == FRONT)
-    table["command"] = _commands(table, runs, apart)
-    words = f"{data_words(runs)}, {_epochs(runs)}"
-    return Front(table, cost, words, images, apart, all_runs - len(runs))
-
-
-def _epochs(runs: pd.DataFrame) -> str:
+    table["command"] = _commands(table, runs, on_held_out)
     epochs = int(runs["epochs"].iloc[0])
-    return f"{epochs} epoch{'s' * (epochs > 1)}"
+    words = f"{data_words(runs)}, {epochs} epoch{'s' * (epochs > 1)}"
+    return Front(table, cost, words, images, on_held_out, all_runs - len(runs))
 
 
 def _intervals(table: pd.DataFrame, images: float) -> tuple[np.ndarray, np.ndarray]:
@@ -107,28 +101,32 @@ def _letters(on_front: pd.Series) -> list[str]:
     return [next(letters) if front else "" for front in on_front]
 
 
-def _commands(table: pd.DataFrame, runs: pd.DataFrame, apart: bool) -> list[str | None]:
-    """For each design on the front, what trains it with seeds that it has not been chosen by, on the test images."""
-    of_design = dict(zip(group_keys(runs["definition"]), runs["path"], strict=True))
-    seeds = range(int(runs["seed"].max()) + 1, int(runs["seed"].max()) + 1 + FRESH_SEEDS)
-    keys = group_keys(table["definition"])
+def _commands(table: pd.DataFrame, runs: pd.DataFrame, on_held_out: bool) -> list[str | None]:
+    """For each design on the front, the command that trains it with new seeds and evaluates on the test images."""
+    path_of = dict(zip(group_keys(runs["definition"]), runs["path"], strict=True))
+    first = int(runs["seed"].max()) + 1
+    seeds = range(first, first + FRESH_SEEDS)
+    designs = zip(group_keys(table["definition"]), table["step"], table["mark"], strict=True)
     return [
-        train_again(of_design[key], row["step"], seeds, apart) if row["mark"] == FRONT else None
-        for key, (_, row) in zip(keys, table.iterrows(), strict=True)
+        train_again(path_of[key], step, seeds, on_held_out) if mark == FRONT else None for key, step, mark in designs
     ]
 
 
-def train_again(folder: str, step: str, seeds: range, apart: bool) -> str | None:
-    """``roadmap train …`` of a run's design with other seeds and no holdout; None where its overrides are lost."""
+def train_again(folder: str, step: str, seeds: range, on_held_out: bool) -> str | None:
+    """``roadmap train …`` for a run's design with other seeds and no holdout; None if its overrides are not logged."""
     logged = logged_overrides(folder)
     if logged is None:
         return None
-    kept = [word for word in logged if word.partition("=")[0].split(".")[0] not in OWN_TO_A_SEARCH]
-    kept = [word for word in kept if word.partition("=")[0] not in ("data.holdout", "step")]
+    keys = [word.partition("=")[0] for word in logged]
+    kept = [
+        word
+        for word, key in zip(logged, keys, strict=True)
+        if key.split(".")[0] not in NOT_OF_DESIGN and key not in ("data.holdout", "step")
+    ]
     part = exported_part(folder)
     place = Path(part[0] if part else folder).parent
-    # apart from the search's, which are evaluated on other images
-    place = place.with_name(f"{place.name}-front") if apart else place
+    # not in the folder of the search, whose runs are evaluated on other images
+    place = place.with_name(f"{place.name}-front") if on_held_out else place
     new = [f"runs_dir={place}", "data.holdout=0", f"seed={','.join(map(str, seeds))}"]
     return shlex.join(["roadmap", "train", "-m", f"step={step}", *kept, *new])
 
@@ -152,63 +150,56 @@ def _seeds(found: Front) -> str:
 
 
 def _key(found: Front) -> Iterator[str]:
-    """The designs on the front by their letters, and how far to trust it."""
+    """A line per design on the front with its letter, then the notes."""
     factor, unit = mac_unit(found.table)
     for row in found.members.to_dict("records"):
-        spread = "" if pd.isna(row["top1_std"]) else f" ± {row['top1_std']:.2f}"
         price = f"{row['gmacs'] * factor:.3g} {unit}, {row['params_m']:.2f} M parameters"
-        yield f"{row['point']}: {row['top1']:.2f}{spread} %, {price}: {row['variant']}"
+        yield f"{row['point']}: {mean_and_std(row['top1'], row['top1_std'])} %, {price}: {row['variant']}"
     yield from notes(found)
 
 
 def notes(found: Front) -> list[str]:
-    """How to read a front, a sentence or two a line."""
+    """How to read a front, and the cautions."""
     table, many = found.table, len(found.table)
     lines = [
-        f"front: {len(found.members)} of {many} designs; by the means alone no other is as accurate at less cost; of "
-        "equally accurate ones the cheapest"
+        f"front: {len(found.members)} of {many} designs, by means alone: no other design is as accurate at lower cost; "
+        "of equally accurate designs the cheapest"
     ]
     maybe, beaten = (int((table["mark"] == mark).sum()) for mark in (MAYBE, BEATEN))
     if maybe:
         lines.append(
-            f"{maybe} of the {maybe + beaten} others are dominated within noise: no design of at most their cost has "
-            "its 95 % interval above theirs, so they may belong to the front as well"
+            f"{maybe} of the {maybe + beaten} others are dominated within noise: no design that costs no more has its "
+            "95 % interval above theirs, so they may be on the front too"
         )
-    lone = table["top1_low"].isna()
-    over = [] if lone.all() else ["over seeds (Student)"]
-    over += [f"for one seed of the {found.images:,.0f} images alone (Wilson), without the noise of seeds"] * bool(
-        lone.any()
-    )
-    lines.append(f"95 %: {'; '.join(over)}")
-    where = "" if found.held_out else "; and they are on the test images, by which nothing should be chosen"
+    one_seed = table["top1_low"].isna()
+    intervals = [] if one_seed.all() else ["over seeds (Student)"]
+    if one_seed.any():
+        intervals.append(f"for one seed over the {found.images:,.0f} images only (Wilson), without the noise of seeds")
+    lines.append(f"95 %: {'; '.join(intervals)}")
+    where = "" if found.held_out else "; they are on the test images, which must not be used to choose a design"
     if many > 1:
-        lines.append(f"caution: as the best of {many} noisy ones the front's accuracies are too high on average{where}")
-    if found.left_out:
-        lines.append(
-            f"left out: {found.left_out} run{'s' * (found.left_out > 1)} without a result, pruned, failed or under way"
-        )
+        lines.append(f"caution: as the best of {many} noisy ones, the front's accuracies are biased upward{where}")
+    if found.excluded:
+        lines.append(f"not included: {found.excluded} run{'s' * (found.excluded > 1)} pruned, failed or in progress")
     return lines
 
 
 def text(found: Front) -> str:
-    """The front's table for a terminal, how to read it, and what trains its designs again."""
+    """The front's table for a terminal, the notes, and the commands that train its designs again."""
     commands = [command for command in found.members["command"] if command]
-    again = [
-        "to train the front's designs with seeds that did not choose them, and evaluate on the test images:",
-        *commands,
-    ]
-    parts = [_subtitle(found), aligned(*cells(found.members)), *notes(found), *(again if commands else [])]
-    return "\n".join(parts)
+    if commands:
+        commands.insert(0, "to train the front's designs with new seeds and evaluate them on the test images:")
+    return "\n".join([_subtitle(found), aligned(*cells(found.members)), *notes(found), *commands])
 
 
 def cells(table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
-    """The table as text."""
+    """The front's table as text."""
     factor, unit = mac_unit(table)
     header = ["", "top-1 (%)", "95 %", "n", unit, "params (M)", "variant"]
     rows = [
         [
             row["point"],
-            f"{row['top1']:.2f}" + ("" if pd.isna(row["top1_std"]) else f" ± {row['top1_std']:.2f}"),
+            mean_and_std(row["top1"], row["top1_std"]),
             "" if pd.isna(row["low"]) else f"{row['low']:.2f} to {row['high']:.2f}",
             str(row["n"]),
             f"{row['gmacs'] * factor:.2f}",

@@ -1,4 +1,4 @@
-"""What two runs differ in: config, code, environment and result."""
+"""The differences between two runs: config, code, environment and result."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ RESULT = (
     *("top1", "top5", "best_top1", "ema_top1", "train_seconds", "images_per_second", "data_wait", "peak_memory_gb"),
     *("skipped_updates", "corrupt_images"),
 )
-# Of the composed config: what the definition holds already, what names the run, and where it lies.
+# Keys of the composed config that are part of the definition, or only name or place the run.
 NOT_SETTINGS = (
     "design",
     "recipe",
@@ -36,7 +36,7 @@ NOT_SETTINGS = (
 
 @dataclass(frozen=True)
 class Entry:
-    """A value that differs: of which ``kind`` (config, code, environment, result), its dotted key, both values."""
+    """A difference of one ``kind`` (config, code, environment or result): the dotted key and both values."""
 
     kind: str
     key: str
@@ -45,23 +45,23 @@ class Entry:
 
 
 def one_run(place: str) -> dict[str, Any]:
-    """The record of the run in a folder. RequestError where there is none, or more than one."""
+    """The record of the run in a folder. Raises RequestError if there is none or more than one."""
     folder = Path(place).parent if Path(place).is_file() and not is_place(place) else Path(place)
     runs, skipped = read_runs(folder)
     if len(runs) != 1:
-        reason = skipped[0] if skipped and not len(runs) else f"there are {len(runs)} runs in it"
+        reason = skipped[0] if skipped and not len(runs) else f"it holds {len(runs)} runs"
         raise RequestError(f"{place} is not one run's folder: {reason}")
     return {str(key): value for key, value in runs.iloc[0].to_dict().items()}
 
 
 def run_diff(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[Entry]:
-    """All entries in which two records differ; None where one has no such entry. The definition's come first."""
+    """All entries in which two records differ, the definition's first; the value of a missing entry is None."""
     entries = _differing("config", first["definition"], second["definition"])
     known = {entry.key for entry in entries}
     for kind, keys in (("code", CODE), ("environment", ENVIRONMENT)):
         entries += _differing(kind, _part(first, keys), _part(second, keys))
     one, other = _settings(first), _settings(second)
-    # imported runs have none
+    # runs from W&B have no config file
     settings = _differing("environment", one, other) if one and other else []
     entries += [entry for entry in settings if entry.key not in known and entry.key not in ENVIRONMENT]
     return entries + _differing("result", _part(first, RESULT), _part(second, RESULT))
@@ -72,7 +72,7 @@ def _part(record: Mapping[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _settings(record: Mapping[str, Any]) -> dict[str, Any]:
-    """How a run was carried out, from its composed config, where that is there."""
+    """The settings in a run's composed config that are not in its definition; empty without a config."""
     try:
         config = parse_yaml(read_text(Path(record["path"], ".hydra", "config.yaml")))
     except (OSError, ValueError):
@@ -89,5 +89,5 @@ def _differing(kind: str, first: Mapping[str, Any], second: Mapping[str, Any]) -
 
 
 def _same(first: Any, second: Any) -> bool:
-    # NaN, pandas' missing value, is not equal to itself
+    # pandas' missing value NaN is not equal to itself, and may stand for None
     return first == second or (first != first and second != second) or {str(first), str(second)} == {"nan", "None"}

@@ -1,4 +1,4 @@
-"""A comparison as text: for a terminal, for Markdown and for LaTeX."""
+"""A comparison as text: for a terminal, Markdown and LaTeX."""
 
 import re
 from typing import Any
@@ -8,9 +8,9 @@ import pandas as pd
 from roadmap.comparison.baseline_step import PaperPath
 from roadmap.comparison.compare import Comparison
 from roadmap.comparison.statistics import MOST_SEEDS
-from roadmap.formatting import aligned, four_digits, printable, sides
+from roadmap.formatting import aligned, four_digits, mean_and_std, number, printable, sides
 
-# What two groups may share; said once above the table, or in columns where they do not.
+# Fields that are printed once above the table if all groups share them, and as columns otherwise.
 SHARED = ("regime", "recipe", "data", "epochs", "batch_size", "image_size", "precision")
 LATEX = {"±": r"$\pm$", "Δ": r"$\Delta$", "→": r"$\to$", "×": r"$\times$", "–": "--", "−": "$-$"}
 
@@ -18,12 +18,12 @@ Cells = tuple[list[str], list[list[str]]]
 
 
 def text(comparison: Comparison) -> str:
-    """Everything, for a terminal."""
-    parts = [shared(comparison.table), aligned(*accuracy_cells(comparison.table)), *notes(comparison)]
-    if comparison.table["paper_delta"].notna().any() and comparison.table["delta"].notna().any():
-        parts += ["\nagainst the paper", aligned(*paper_cells(comparison.table))]
-    for agreement in comparison.agreements:
-        parts += agreement.sentences()
+    """The whole comparison for a terminal."""
+    table = comparison.table
+    parts = [shared(table), aligned(*accuracy_cells(table)), *notes(comparison)]
+    if (table["paper_delta"].notna() & table["delta"].notna()).any():
+        parts += ["\nagainst the paper", aligned(*paper_cells(table))]
+    parts += [sentence for agreement in comparison.agreements for sentence in agreement.sentences()]
     return "\n".join(part for part in parts if part)
 
 
@@ -40,108 +40,103 @@ def markup(header: list[str], rows: list[list[str]], kind: str) -> str:
 
 
 def _in_markdown(cell: str) -> str:
-    """A cell that stays one, and text: no column's end, no tag of HTML, no link."""
+    """The cell with everything escaped that Markdown takes for a column, HTML or a link."""
     return re.sub(r"([\\|`\[]|<(?=[A-Za-z/!?]))", r"\\\1", " ".join(printable(cell).splitlines()))
 
 
 def shared(table: pd.DataFrame) -> str:
-    """What all groups have in common, in a line."""
+    """One line with the fields that all groups share."""
     return ", ".join(f"{name} {table[name].iloc[0]}" for name in SHARED if table[name].nunique(dropna=False) == 1)
 
 
 def accuracy_cells(table: pd.DataFrame) -> Cells:
-    """The table of accuracies and gaps: only columns that say something here."""
-    columns: dict[str, list[str]] = {}
-    for name in SHARED:
-        if table[name].nunique(dropna=False) > 1:
-            columns[name] = [_integer(value) for value in table[name]]
+    """The table of accuracies and gaps, without empty columns."""
+    columns = {name: [*map(_field, table[name])] for name in SHARED if table[name].nunique(dropna=False) > 1}
     columns["variant"] = list(table["variant"])
-    columns["n"] = [str(n) for n in table["n"]]
-    spread = ["" if pd.isna(std) else f" ± {std:.2f}" for std in table["top1_std"]]
-    columns["top-1 (%)"] = [_number(top1) + std for top1, std in zip(table["top1"], spread, strict=True)]
+    columns["n"] = [*map(str, table["n"])]
+    columns["top-1 (%)"] = [*map(mean_and_std, table["top1"], table["top1_std"])]
     columns["95 %"] = _intervals(table, "top1", ".2f")
     if table["delta"].notna().any():
-        parents = [None if pd.isna(parent) else parent for parent in table["parent"]]
-        if any(
-            parent != PaperPath().parent(v, ()) for v, parent in zip(table["variant"], parents, strict=True) if parent
-        ):
-            columns["against"] = [parent or "-" for parent in parents]
-        columns["Δ"] = [_number(delta, "+.2f") for delta in table["delta"]]
+        if _other_parents(table):
+            columns["against"] = [number(parent, "") for parent in table["parent"]]
+        columns["Δ"] = _numbers(table["delta"], "+.2f")
         columns["95 % of Δ"] = _intervals(table, "delta", "+.2f")
         columns["p (Holm)"] = [
             "" if pd.isna(p) else "< 0.001" if p < 0.001 else f"{p:.3f}" for p in table["delta_p_holm"]
         ]
-        columns["more seeds"] = [_seeds(seeds) for seeds in table["more_seeds"]]
-    columns["GMACs"] = [_number(value, ".4g") for value in table["gmacs"]]
-    columns["params (M)"] = [_number(value) for value in table["params_m"]]
-    columns["images/s"] = [_number(value, ".0f") for value in table["images_per_second"]]
+        columns["more seeds"] = [*map(_seeds, table["more_seeds"])]
+    columns["GMACs"] = _numbers(table["gmacs"], ".4g")
+    columns["params (M)"] = _numbers(table["params_m"])
+    columns["images/s"] = _numbers(table["images_per_second"], ".0f")
     for mode in ("inference", "training"):
         if (name := f"bench_{mode}") in table:
-            columns[f"{mode} images/s (bench)"] = [
-                "-" if pd.isna(value) else four_digits(value) for value in table[name]
-            ]
-    return _filled(columns)
+            speeds = ["-" if pd.isna(value) else four_digits(value) for value in table[name]]
+            columns[f"{mode} images/s (bench)"] = speeds
+    return _without_empty(columns)
+
+
+def _other_parents(table: pd.DataFrame) -> bool:
+    """Whether any variant is compared with another one than the step before it."""
+    paper = PaperPath()
+    pairs = zip(table["variant"], table["parent"], strict=True)
+    return any(not pd.isna(parent) and parent != paper.parent(variant, ()) for variant, parent in pairs)
 
 
 def paper_cells(table: pd.DataFrame) -> Cells:
-    """Our gaps beside the paper's, with the verdict on each."""
+    """The gaps next to the paper's, with the verdict on each."""
     table = table[table["paper_delta"].notna() & table["delta"].notna()]
     columns = {
         "regime": list(table["regime"]) if table["regime"].nunique() > 1 else [""] * len(table),
         "variant": list(table["variant"]),
-        "Δ": [_number(delta, "+.2f") for delta in table["delta"]],
-        "paper Δ": [_number(delta, "+.2f") for delta in table["paper_delta"]],
+        "Δ": _numbers(table["delta"], "+.2f"),
+        "paper Δ": _numbers(table["paper_delta"], "+.2f"),
         "verdict": list(table["verdict"]),
     }
-    return _filled(columns)
+    return _without_empty(columns)
 
 
 def grouped_cells(table: pd.DataFrame) -> Cells:
     """The table of ``select.grouped``."""
-    keys = [name for name in table if name not in ("runs", "designs", "top1", "top1_std", "top1_min", "top1_max")]
-    columns = {str(name): [_integer(value) for value in table[name]] for name in [*keys, "runs", "designs"]}
-    columns |= {
-        header: [_number(value) for value in table[name]]
-        for name, header in (
-            ("top1", "mean top-1 (%)"),
-            ("top1_std", "std of runs"),
-            ("top1_min", "least"),
-            ("top1_max", "greatest"),
-        )
+    headers = {
+        "top1": "mean top-1 (%)",
+        "top1_std": "std of runs",
+        "top1_min": "lowest",
+        "top1_max": "highest",
     }
-    return _filled(columns)
+    columns = {str(name): [*map(_field, table[name])] for name in table if name not in headers}
+    return _without_empty(columns | {header: _numbers(table[name]) for name, header in headers.items()})
 
 
 def notes(comparison: Comparison) -> list[str]:
-    """How to read the table, and what to be careful of."""
+    """How to read the table, and the cautions."""
     table = comparison.table
     lines = ["top-1: after the last epoch, mean over n seeds ± standard deviation, with the mean's 95 % interval"]
     if (table["n"] <= 1).all():
         lines = ["top-1: after the last epoch; one seed each, so there is no interval and no test: gaps may be noise"]
     if (table["n"] == 0).all():
-        lines = ["no run has finished: there is no accuracy yet"]
+        lines = ["no run has finished, so there is no accuracy yet"]
     if table["delta"].notna().any():
         lines.append(_about_gaps(table))
     lines += [f"caution: {caution}" for caution in comparison.cautions]
-    unfinished = int(table["unfinished"].sum())
-    lines += (
-        [f"caution: {unfinished} unfinished run{'s' * (unfinished != 1)} left out of the means"] if unfinished else []
-    )
+    if unfinished := int(table["unfinished"].sum()):
+        lines.append(f"caution: {unfinished} unfinished run{'s' * (unfinished != 1)} not included in the means")
     return lines
 
 
 def _about_gaps(table: pd.DataFrame) -> str:
-    tested = int(table["delta_p"].notna().sum())
-    against = "the variant named" if "against" in accuracy_cells(table)[0] else "the step before"
-    pairs = table.loc[table["delta_p"].notna(), "paired"]
-    how = "paired by seed" if len(pairs) and all(pairs) else "paired by seed where seeds are shared"
-    line = f"Δ: to {against}, {how}"
-    if tested:
-        line += f"; p: of {tested} t-tests, corrected by Holm's method; more seeds: to resolve this gap with power 0.8"
+    tested = table["delta_p"].notna()
+    against = "the variant named" if _other_parents(table) else "the step before"
+    everywhere = tested.any() and all(table.loc[tested, "paired"])
+    line = f"Δ: to {against}, paired by seed{'' if everywhere else ' where seeds are shared'}"
+    if tested.any():
+        line += (
+            f"; p: of {tested.sum()} t-tests, corrected by Holm's method; "
+            "more seeds: to resolve this gap with power 0.8"
+        )
     return line
 
 
-def _filled(columns: dict[str, list[str]]) -> Cells:
+def _without_empty(columns: dict[str, list[str]]) -> Cells:
     kept = {name: cells for name, cells in columns.items() if any(cell not in ("", "-") for cell in cells)}
     return list(kept), [list(row) for row in zip(*kept.values(), strict=True)]
 
@@ -151,12 +146,12 @@ def _intervals(table: pd.DataFrame, name: str, form: str) -> list[str]:
     return ["" if pd.isna(low) else f"{low:{form}} to {high:{form}}" for low, high in ends]
 
 
-def _number(value: float, form: str = ".2f") -> str:
-    return "-" if pd.isna(value) else format(value, form)
+def _numbers(values: pd.Series, form: str = ".2f") -> list[str]:
+    return [number(value, form) for value in values]
 
 
-def _integer(value: Any) -> str:
-    """A field as it was written: whole numbers, which pandas makes floats beside missing ones, without a point."""
+def _field(value: Any) -> str:
+    """A field as it was logged: pandas turns whole numbers into floats if some are missing."""
     return "-" if pd.isna(value) else str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 

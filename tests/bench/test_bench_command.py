@@ -204,7 +204,7 @@ def test_compare_has_the_speeds_beside_the_accuracies(
         ("figure RUNS -o a.png --kind tradeoff --bench BENCH --x gmacs", "unknown x 'gmacs' (choose inference, train"),
         ("figure RUNS -o a.png --kind curves --bench BENCH", "--bench does not go with --kind curves"),
         ("figure RUNS -o a.png --kind tradeoff --bench RUNS", "no bench in "),
-        ("compare RUNS --by norm --bench BENCH", "--bench stands beside single designs; leave out --by"),
+        ("compare RUNS --by norm --bench BENCH", "--bench cannot be combined with --by"),
     ],
 )
 def test_what_does_not_go_with_a_bench_is_told(

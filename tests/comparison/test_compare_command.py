@@ -110,7 +110,7 @@ def test_unequal_runs_are_refused_and_forced_with_a_warning(tmp_path: Path, caps
         ([str(EXAMPLES), "--baseline", "gulu"], "no variant 'gulu' among these runs"),
         ([str(EXAMPLES), "--csv", "/dev/null/t.csv"], "cannot write /dev/null/t.csv: Not a directory"),
         ([str(EXAMPLES), "--watch", "-1"], "--watch must be above 0 (got -1)"),
-        (["wandb://us/x", "--watch"], "--watch follows run folders, and wandb://us/x is none"),
+        (["wandb://us/x", "--watch"], "--watch follows run folders only; leave wandb://us/x out"),
         ([str(EXAMPLES), "path=nosuch"], "unknown path 'nosuch' (choose paper)"),
         ([str(Path(__file__).parent)], "no run in "),
     ],
@@ -190,7 +190,7 @@ def test_diff_says_what_differs_and_nothing_else(capsys: pytest.CaptureFixture[s
     assert {entry["kind"] for entry in entries} == {"config", "environment", "result"}
     assert not {"run_id", "started", "ended", "path", "variant"} & {entry["key"] for entry in entries}
     assert main(["diff", example("gelu-s0"), example("gelu-s0")]) == 0
-    assert capsys.readouterr().out == "these runs differ in nothing\n"
+    assert capsys.readouterr().out == "these runs do not differ\n"
     assert main(["diff", example("resnet50-s0"), example("enhanced_recipe-s0")]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert "resnet50 seed 0" in lines[0]

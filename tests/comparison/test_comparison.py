@@ -57,7 +57,7 @@ def test_agreement_with_the_paper_is_scipys() -> None:
     # by hand, from the README's table: kernel_9's paper delta is 0, and of the other 15 these go the same way
     assert (agreement.gaps, agreement.same_sign) == (15, 8)
     assert agreement.sign_p == pytest.approx(stats.binomtest(8, 15).pvalue)
-    assert "does not order the steps as the paper does" in agreement.trust
+    assert agreement.verdict == "no evidence of agreement"
 
 
 def test_a_proxy_that_does_as_the_paper_says_so(tmp_path: Path) -> None:
@@ -71,9 +71,9 @@ def test_a_proxy_that_does_as_the_paper_says_so(tmp_path: Path) -> None:
     comparison = roadmap.compare(loaded(tmp_path, *made))
     (agreement,) = comparison.agreements
     assert agreement.spearman > 0.99
-    assert (agreement.same_sign, agreement.told_same) == (15, agreement.told)
-    assert agreement.told >= 12
-    assert "orders the steps much as the paper does" in agreement.trust
+    assert (agreement.same_sign, agreement.significant_same) == (15, agreement.significant)
+    assert agreement.significant >= 12
+    assert agreement.verdict == "agrees"
     verdicts = comparison.table.set_index("variant")["verdict"]
     assert verdicts["increase_width"] == "outside seed noise, as the paper; the paper's +2.22 fits"
 

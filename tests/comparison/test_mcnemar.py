@@ -97,8 +97,8 @@ def test_the_interval_covers_the_difference_of_all_images(tmp_path: Path) -> Non
     ("changes", "message"),
     [
         ({"data": "cifar10"}, "the data is digits and cifar10"),
-        ({"digest": "cd34"}, "the images of digits or their labels are not the same ones in the same order"),
-        ({"left_out": (4,)}, "not the same images could be read"),
+        ({"digest": "cd34"}, "the images of digits or their labels differ, or are in another order"),
+        ({"left_out": (4,)}, "different images could not be read"),
         ({"image_size": 64}, "32 and 64 pixels"),
         ({"crop_ratio": 0.875}, r"1\.0 and 0\.875 of the resized side"),
     ],
@@ -122,7 +122,7 @@ def test_the_sentence(tmp_path: Path) -> None:
     assert sentence(result) == (
         "on the same 100 images the second run is right on 9 that the first gets wrong, and wrong on 3 that it gets "
         "right: +6.00 points (95 % bootstrap interval -0.50 to +12.50; McNemar's exact p = 0.15); this is the "
-        "uncertainty of the test images for these two trained networks, not that of the training seed"
+        "uncertainty from the test images for these two trained networks, not from the training seed"
     )
     alike = compare_predictions(*pair(tmp_path, 60, 0, 0, 40))
-    assert sentence(alike) == "of the same 100 images both runs are right on the same 60"
+    assert sentence(alike) == "both runs are right on the same 60 of 100 images"

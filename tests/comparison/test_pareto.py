@@ -87,11 +87,11 @@ def test_one_seed_has_the_interval_of_the_images() -> None:
 def test_what_a_reader_is_told() -> None:
     told = text(front(runs_of((1.0, [90.0]), (2.0, [91.0]), (3.0, [90.9]))))
     assert "held out of the training images" in told
-    assert "caution: as the best of 3 noisy ones the front's accuracies are too high on average\n" in told + "\n"
+    assert "caution: as the best of 3 noisy ones, the front's accuracies are biased upward\n" in told + "\n"
     assert "1 of the 1 others are dominated within noise" in told
     tested = text(front(runs_of((1.0, [90.0]), (2.0, [91.0]), held_out=0.0)))
     assert "held out" not in tested
-    assert "and they are on the test images, by which nothing should be chosen" in tested
+    assert "they are on the test images, which must not be used to choose a design" in tested
 
 
 def test_no_front_of_what_is_no_comparison() -> None:
@@ -123,7 +123,7 @@ def test_a_pruned_run_is_no_point_of_it() -> None:
     runs = runs_of((1.0, [90.0]), (0.5, [99.0]))
     runs["status"] = ["finished", "interrupted"]
     assert len(front(runs).table) == 1
-    assert "left out: 1 run without a result" in text(front(runs))
+    assert "not included: 1 run pruned" in text(front(runs))
 
 
 def test_the_printed_command_trains_the_same_design_on_the_test_images() -> None:
