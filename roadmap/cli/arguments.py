@@ -95,7 +95,7 @@ def chosen_runs(folders: list[str], expression: str | None = None) -> "pd.DataFr
         raise RequestError(f"no run in {', '.join(folders)}")
     chosen = where(runs, expression) if expression else runs
     if not len(chosen):
-        raise RequestError(f'none of these {len(runs)} runs fits --where "{expression}"')
+        raise RequestError(f'none of these {len(runs)} runs match --where "{expression}"')
     return chosen
 
 

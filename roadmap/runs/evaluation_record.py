@@ -1,7 +1,7 @@
-"""The record of an evaluation: one file a network and way of evaluating it, found again by what defines it.
+"""The record of an evaluation: ``evaluations/KEY.json`` in the run's folder.
 
-``evaluations/KEY.json`` in the run's folder, written whole; beside it ``KEY.npz``, the predictions image by image, and
-those of corrupted images in ``KEY/`` where they were asked for.
+``KEY`` is a hash of everything that defines the result. ``KEY.npz`` holds the predictions for each image, and ``KEY/``
+those for corrupted images if requested.
 """
 
 import hashlib
@@ -80,18 +80,18 @@ class Evaluation(FileRecord):
 
 
 def key_of(definition: Mapping[str, Any]) -> str:
-    """Ten hexadecimal digits of the hash of everything that defines an evaluation's result."""
+    """Return the key of an evaluation: ten hexadecimal digits of the hash of its definition."""
     text = json.dumps(definition, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 
 def record_file(run: Path, key: str) -> Path:
-    """Where a run's record of that key is."""
+    """Return the path of a run's record."""
     return run / EVALUATIONS / f"{key}.json"
 
 
 def read_record(file: Path) -> EvaluationRecord | None:
-    """A record, or None where there is none that can be read."""
+    """Return a record, or None if there is none or it cannot be read."""
     try:
         return whole_record(file)
     except (OSError, ValueError):
@@ -99,21 +99,21 @@ def read_record(file: Path) -> EvaluationRecord | None:
 
 
 def whole_record(file: Path) -> EvaluationRecord:
-    """A record. Raises OSError where it cannot be read, and ValueError where it is none or a damaged one."""
+    """Return a record. Raises OSError if it cannot be read, and ValueError if it is invalid."""
     record: EvaluationRecord = read_json(file)
     converted(record, Evaluation)
     return record
 
 
 def write_record(file: Path, record: EvaluationRecord) -> None:
-    """Write a record whole or not at all. Raises WorkError."""
+    """Write a record atomically. Raises WorkError."""
     make_folder(file.parent)
     write_whole(file, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder of results. Raises WorkError where it cannot be made."""
+    """Create a folder. Raises WorkError if that fails."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise WorkError(f"cannot make folder {folder}: {error.strerror}; name a file elsewhere with -o") from error
+        raise WorkError(f"cannot create folder {folder}: {error.strerror}; choose another file with -o") from error

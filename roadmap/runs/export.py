@@ -1,4 +1,4 @@
-"""Runs gathered from folders, exported files and W&B projects, and written into one file."""
+"""Export runs from folders, exported files and W&B projects into one file."""
 
 import base64
 import os
@@ -22,18 +22,18 @@ Names = Mapping[str, str]  # each run's path → its name in the file
 
 
 def export(runs: Folders, path: str | os.PathLike[str], where: str | None = None, *, force: bool = False) -> list[str]:
-    """Write runs into one file, and return a sentence about each record that was skipped.
+    """Write runs into one file, and return a sentence on each skipped record.
 
-    ``runs`` are what ``load_runs`` takes. The file holds each run's summary, config, overrides, metrics, evaluations
-    and predictions, the plans of sweeps that any of the runs belongs to, and benches. ``where`` chooses among the runs,
-    as in ``regime == 'tiny' and seed < 3``. The same runs give the same bytes. Raises RequestError where there are no
-    such runs, for a name that does not end in ``.runs.jsonl.gz``, and for a file that exists unless ``force``.
+    ``runs`` are as for ``load_runs``; ``where`` selects some, as in ``regime == 'tiny' and seed < 3``. The file holds
+    the summary, config, overrides, metrics, evaluations and predictions of each run, the plans of their sweeps, and
+    benches. Equal runs give equal bytes. Raises RequestError if there is no such run, if the file's name does not end
+    in ``.runs.jsonl.gz``, or if the file exists, unless ``force``.
     """
     file = Path(path)
     if not file.name.endswith(SUFFIX):
         raise RequestError(f"cannot export to {file}: the file's name must end in {SUFFIX}")
     if file.exists() and not force:
-        raise RequestError(f"{file} exists; choose another name, or --force to overwrite it")
+        raise RequestError(f"{file} exists; choose another name or overwrite it with --force")
     places = [os.fspath(place) for place in ([runs] if isinstance(runs, str | os.PathLike) else runs)]
     summaries, skipped = read_summaries(places)
     if not summaries:
@@ -42,7 +42,7 @@ def export(runs: Folders, path: str | os.PathLike[str], where: str | None = None
         chosen = set(chosen_where(runs_table(summaries), where)["run_id"])
         summaries = [summary for summary in summaries if summary["run_id"] in chosen]
         if not summaries:
-            raise RequestError(f'none of these runs fits --where "{where}"')
+            raise RequestError(f'none of these runs matches --where "{where}"')
     names = _names(summaries)
     history, lost = read_history(runs_table(summaries))
     skipped += lost
@@ -52,7 +52,7 @@ def export(runs: Folders, path: str | os.PathLike[str], where: str | None = None
 
 
 def _names(summaries: list[dict[str, Any]]) -> dict[str, str]:
-    """The name of each run's folder, with the run_id where another run has the same name."""
+    """The name of each run's folder, with the run_id if an earlier run has the same name."""
     names: dict[str, str] = {}
     for summary in summaries:
         name = os.path.basename(os.path.abspath(summary["path"]))
@@ -74,7 +74,7 @@ def _runs(summaries: list[dict[str, Any]], names: Names, skipped: list[str]) -> 
 
 
 def _settings(names: Names) -> Iterator[Line]:
-    """The config and overrides of each run that has them: none from W&B has."""
+    """The config and overrides of each run that has them; runs from W&B do not."""
     for path, name in names.items():
         texts = {}
         for key, place in TEXTS.items():
@@ -85,7 +85,7 @@ def _settings(names: Names) -> Iterator[Line]:
 
 
 def _sweeps(places: list[str], summaries: list[dict[str, Any]]) -> list[Line]:
-    """The plans that any of the runs belongs to."""
+    """The plans of the runs' sweeps."""
     ids = {summary["run_id"] for summary in summaries}
     sweeps = {sweep.name: sweep for place in places if is_place(place) for sweep in read_sweeps(place)}
     return [
@@ -107,7 +107,7 @@ def _benches(places: list[str], skipped: list[str]) -> list[Line]:
 
 
 def _metrics(history: pd.DataFrame, summaries: list[dict[str, Any]], names: Names) -> Iterator[Line]:
-    """The columns of each run with metrics; what is no finite number is null, which is how tables read it."""
+    """The columns of each run with metrics; numbers that are not finite become null."""
     path_of = {summary["run_id"]: summary["path"] for summary in summaries}
     for run_id, rows in history.groupby("run_id", sort=False) if len(history) else ():
         columns = rows.drop(columns=["run_id", "variant", "step", "seed"]).dropna(axis="columns", how="all")

@@ -1,4 +1,4 @@
-"""Runs in one file that is read like a folder of run folders. docs/export.md describes the format."""
+"""Runs in one file, which is read like a folder of runs. docs/export.md describes the format."""
 
 import base64
 import binascii
@@ -27,9 +27,9 @@ Line = dict[str, Any]
 
 
 class ExportedRuns:
-    """An opened file. Its records are held in memory; the other sections are read when they are asked for.
+    """An exported file with its records in memory; the other sections are read on demand.
 
-    Raises RequestError for a file that is damaged, of another format, or of a newer version.
+    Raises RequestError for a file that is damaged, has another format, or a newer version.
     """
 
     def __init__(self, file: str):
@@ -41,7 +41,7 @@ class ExportedRuns:
             self._add(line)
 
     def _add(self, line: Line) -> None:
-        """Keep a record under the path that it would have in a folder of runs."""
+        """Store a record under the path that it would have in a folder of runs."""
         if "run" in line:
             name = self._name(line["run"])
             self.runs.append(name)
@@ -56,7 +56,7 @@ class ExportedRuns:
         elif "bench" in line:
             self._put(f"bench/{self._name(line['bench'])}.json", line.get("record"))
         else:
-            raise self._error("a record is no run, sweep or bench")
+            raise self._error("a record is neither a run, a sweep nor a bench")
 
     def _put(self, place: str, content: Any) -> None:
         if place in self._contents:
@@ -64,7 +64,7 @@ class ExportedRuns:
         self._contents[place] = content
 
     def content(self, place: str) -> Any:
-        """The content of a file of a run, sweep or bench: text of YAML, bytes of predictions, else parsed JSON.
+        """The content of a file: text for YAML, bytes for predictions, otherwise parsed JSON.
 
         Raises FileNotFoundError.
         """
@@ -85,7 +85,7 @@ class ExportedRuns:
             columns = dict(self._entries(line, "columns"))
             epochs = columns.get("epoch")
             if not isinstance(epochs, list) or not all(type(epoch) is int for epoch in epochs):
-                raise self._error("metrics without a whole number for each epoch")
+                raise self._error("the epochs of metrics must be integers")
             if not all(isinstance(values, list) and len(values) == len(epochs) for values in columns.values()):
                 raise self._error("columns of metrics differ in length")
             yield self._name(line.get("run")), columns
@@ -117,11 +117,11 @@ class ExportedRuns:
                 try:
                     found[f"{run}/{place}"] = base64.b64decode(text, validate=True)
                 except (binascii.Error, TypeError, ValueError):
-                    raise self._error("predictions that are no base64") from None
+                    raise self._error("predictions are not valid base64") from None
         return found
 
     def _section(self, wanted: str) -> Iterator[Line]:
-        """The lines of a section. Reads no further than its end, where the checksum up to there is verified."""
+        """Yield the lines of a section, reading up to its end only, where the checksum is verified."""
         try:
             with gzip.open(self.file, "rb") as opened:
                 self._check_header(self._line(opened))
@@ -146,21 +146,23 @@ class ExportedRuns:
         try:
             line = parse_json(text)
         except ValueError as error:
-            raise self._error(f"a line is no JSON: {error}") from error
+            raise self._error(f"a line is not JSON: {error}") from error
         if not isinstance(line, dict):
-            raise self._error("a line is no object")
+            raise self._error("a line is not an object")
         return line
 
     def _check_header(self, header: Line) -> None:
         version = header.get("version")
         if header.get("format") != FORMAT or type(version) is not int:
-            raise self._error(f"it is no file of `roadmap export`, whose first line has format {FORMAT!r}")
+            raise self._error(f"it is not a file of `roadmap export`, which starts with a line with format {FORMAT!r}")
         if version > VERSION:
-            raise self._error(f"it has version {version}, and this release reads up to {VERSION}; update roadmap")
+            raise self._error(
+                f"it has version {version}, but this release reads versions up to {VERSION}; update roadmap"
+            )
 
     def _name(self, value: Any) -> str:
         if not isinstance(value, str) or not NAME.fullmatch(value):
-            raise self._error(f"{str(value)[:60]!r} is no name of a run, sweep or bench")
+            raise self._error(f"{str(value)[:60]!r} is not a valid name of a run, sweep or bench")
         return value
 
     def _entries(self, line: Line, key: str) -> Iterable[tuple[str, Any]]:
@@ -174,7 +176,7 @@ class ExportedRuns:
 
 
 def opened(file: str) -> ExportedRuns:
-    """The exported runs in a file; read once as long as the file does not change."""
+    """Return the exported runs in a file, cached until the file changes."""
     try:
         state = os.stat(file)
     except OSError as error:
@@ -188,10 +190,7 @@ def _opened(file: str, _changed: int, _size: int) -> ExportedRuns:
 
 
 def write_exported(file: Path, sections: Iterable[Iterable[Line]]) -> None:
-    """Write the lines of each of ``SECTIONS``, whole or not at all; equal lines give equal bytes.
-
-    Raises RequestError.
-    """
+    """Write the lines of all ``SECTIONS`` atomically; equal lines give equal bytes. Raises RequestError."""
     partial = file.with_name(f".{file.name}.{os.getpid()}")
     try:
         with open(partial, "wb") as out:
@@ -206,7 +205,7 @@ def write_exported(file: Path, sections: Iterable[Iterable[Line]]) -> None:
 
 
 def _write_member(out: IO[bytes], lines: Iterable[Mapping[str, Any]], end: str | None) -> None:
-    """A gzip member of its own, so that a reader of a section verifies its checksum."""
+    """Write one gzip member per section, so that a reader of a section can verify its checksum."""
     with gzip.GzipFile(filename="", mode="wb", compresslevel=6, fileobj=out, mtime=0) as member:
         for line in lines:
             try:

@@ -1,7 +1,4 @@
-"""The histories of many runs in one table, by polars' parser of JSON lines; what it cannot take, line by line.
-
-Exported runs have their metrics as columns already.
-"""
+"""Read the histories of many runs into one table: JSON lines with polars, damaged files line by line."""
 
 import os
 from collections import defaultdict
@@ -22,58 +19,64 @@ from roadmap.untrusted_io import parse_json
 if TYPE_CHECKING:
     import polars as pl
 
-TAIL = 8192  # bytes that surely hold a file's last line
+TAIL = 8192  # bytes at the end of a file that always include its last line
 
-# What a file's lines hold: the names of their numbers, or None where only reading them one by one will tell.
+# The names of the numbers in each line of a file; None if the lines have to be read one by one.
 Layout = tuple[str, ...] | None
+# The rows of some files, and the position of each row's file.
+Part = tuple[pd.DataFrame, np.ndarray]
 
 
 def read_histories(files: Sequence[Path]) -> tuple[pd.DataFrame, np.ndarray, list[str]]:
-    """The rows of all ``files`` in their order, the position among ``files`` of each row's, and what was skipped.
+    """Return the rows of all ``files`` in order, the position in ``files`` of each row's file, and what was skipped.
 
-    Rows of a file keep their order. A line that is no JSON object with an epoch is skipped and its file named.
+    A line that is not a JSON object with an epoch is skipped, with a sentence that names its file.
     """
-    exported: dict[str, dict[str, int]] = defaultdict(dict)  # the number of each run's file, by exported file
-    layouts: dict[int, Layout] = {}
+    exported: dict[str, dict[str, int]] = defaultdict(dict)  # exported file -> run -> position
+    layouts: dict[Layout, list[int]] = defaultdict(list)
     for number, file in enumerate(files):
         if part := exported_part(file):
             exported[part[0]][os.path.dirname(part[1])] = number
         else:
-            layouts[number] = _layout(file)
-    parts: list[tuple[pd.DataFrame, np.ndarray]] = []
+            layouts[_layout(file)].append(number)
+    parts: list[Part] = []
     skipped = []
     for source, number_of in exported.items():
         try:
             parts += _exported(source, number_of)
         except RequestError as error:
             skipped.append(str(error).removeprefix("cannot read "))
-    broken = [number for number, layout in layouts.items() if layout is None]
-    for layout in dict.fromkeys(layout for layout in layouts.values() if layout):
-        alike = [number for number, other in layouts.items() if other == layout]
-        for numbers in _bisected(files, alike, layout, parts):
-            broken.append(numbers)
-    for number in sorted(broken):
+    irregular = layouts.pop(None, [])
+    for layout, numbers in layouts.items():
+        assert layout is not None
+        irregular += _parse_together(files, numbers, layout, parts)
+    for number in sorted(irregular):
         rows, lost = _line_by_line(files[number])
         parts += [(pd.DataFrame(rows), np.full(len(rows), number))] if rows else []
         skipped += [lost] if lost else []
+    return *_in_order(parts), skipped
+
+
+def _in_order(parts: list[Part]) -> Part:
+    """Concatenate the parts and sort their rows by file."""
     if not parts:
-        return pd.DataFrame(), np.zeros(0, int), skipped
-    table = pd.concat([part for part, _ in parts], ignore_index=True) if len(parts) > 1 else parts[0][0]
+        return pd.DataFrame(), np.zeros(0, int)
+    if len(parts) == 1:
+        return parts[0]
     owner = np.concatenate([numbers for _, numbers in parts])
     order = np.argsort(owner, kind="stable")
-    if len(parts) > 1:
-        table, owner = table.iloc[order].reset_index(drop=True), owner[order]
-    return table, owner, skipped
+    table = pd.concat([part for part, _ in parts], ignore_index=True)
+    return table.iloc[order].reset_index(drop=True), owner[order]
 
 
-def _exported(source: str, number_of: dict[str, int]) -> Iterator[tuple[pd.DataFrame, np.ndarray]]:
-    """The rows of runs in an exported file, a table for each set of columns, and the number of each row's run."""
-    alike: dict[tuple[str, ...], list[tuple[list[np.ndarray], int]]] = defaultdict(list)
+def _exported(source: str, number_of: dict[str, int]) -> Iterator[Part]:
+    """Yield the rows of runs in an exported file, one part per set of columns."""
+    same_columns: dict[tuple[str, ...], list[tuple[list[np.ndarray], int]]] = defaultdict(list)
     for run, columns in opened(source).metrics():
         if run in number_of:
             arrays = [_array(values, int if name == "epoch" else float) for name, values in columns.items()]
-            alike[tuple(columns)].append((arrays, number_of[run]))
-    for names, runs in alike.items():
+            same_columns[tuple(columns)].append((arrays, number_of[run]))
+    for names, runs in same_columns.items():
         together = map(np.concatenate, zip(*(arrays for arrays, _ in runs), strict=True))
         table = pd.DataFrame(dict(zip(names, together, strict=True)))
         yield table, np.repeat([number for _, number in runs], [len(arrays[0]) for arrays, _ in runs])
@@ -88,7 +91,7 @@ def _array(values: list[Any], kind: type) -> np.ndarray:
 
 
 def _layout(file: Path) -> Layout:
-    """From the first and the last line: where they agree on plain numbers, those between do too."""
+    """The layout of a file if its first and last line have the same names and only finite numbers."""
     try:
         with open(file, "rb") as opened:
             first = opened.readline()
@@ -104,10 +107,10 @@ def _layout(file: Path) -> Layout:
     return tuple(ends[0]) if numbers and set(ends[0]) == set(ends[1]) else None
 
 
-def _bisected(
-    files: Sequence[Path], numbers: list[int], layout: tuple[str, ...], parts: list[tuple[pd.DataFrame, np.ndarray]]
+def _parse_together(
+    files: Sequence[Path], numbers: list[int], layout: tuple[str, ...], parts: list[Part]
 ) -> Iterator[int]:
-    """Add to ``parts`` what can be parsed at once; yields the files that cannot, found by halving."""
+    """Parse files of one layout at once into ``parts``; yield those that polars refuses, found by bisection."""
     import polars as pl
 
     schema = {name: pl.Int64 if name == "epoch" else pl.Float64 for name in layout}
@@ -119,12 +122,12 @@ def _bisected(
             return
         middle = len(numbers) // 2
         for half in (numbers[:middle], numbers[middle:]):
-            yield from _bisected(files, half, layout, parts)
+            yield from _parse_together(files, half, layout, parts)
         return
     parts.append(_as_pandas(table, {str(files[n]): n for n in numbers}))
 
 
-def _as_pandas(table: "pl.DataFrame", number_of: dict[str, int]) -> tuple[pd.DataFrame, np.ndarray]:
+def _as_pandas(table: "pl.DataFrame", number_of: dict[str, int]) -> Part:
     runs = table["file"].rle()
     owner = np.repeat(
         [number_of[file] for file in runs.struct.field("value").to_list()], runs.struct.field("len").to_numpy()
@@ -134,7 +137,7 @@ def _as_pandas(table: "pl.DataFrame", number_of: dict[str, int]) -> tuple[pd.Dat
 
 
 def _line_by_line(file: Path) -> tuple[list[dict[str, Any]], str | None]:
-    """The rows that can be read, and a sentence about those that cannot."""
+    """The valid rows of a file, and a sentence on the lines that cannot be read."""
     try:
         lines = len(file.read_bytes().splitlines())
         rows = read_metrics(file)

@@ -1,8 +1,8 @@
-"""What a network predicted for each image of one evaluation, as one file: ``predictions.npz``, NumPy's own format.
+"""The predictions of an evaluation for each image: ``predictions.npz``, in NumPy's format.
 
-One entry an image, in the data set's order: ``labels`` and ``predicted``, class numbers in the smallest unsigned type
-that holds them, and ``confidence``, float16, the softmax's probability of the predicted class. Beside them what says
-which images these are: ``data``, ``digest``, ``image_size``, ``crop_ratio`` and ``left_out``.
+``labels`` and ``predicted`` are class numbers in the smallest unsigned type, in the data set's order; ``confidence`` is
+the softmax probability of the predicted class as float16. ``data``, ``digest``, ``image_size``, ``crop_ratio`` and
+``left_out`` identify the images.
 """
 
 import dataclasses
@@ -22,24 +22,24 @@ from roadmap.runs.records import is_file, is_place, read_bytes
 from roadmap.runs.run_folder import write_whole
 
 PREDICTIONS = "predictions.npz"
-# zipfile raises RuntimeError for a damaged head that seems to ask for a password or another compression
+# zipfile raises RuntimeError for a damaged header that seems to need a password or another compression
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
 @dataclass(frozen=True)
 class EvaluatedImages:
-    """Which images were evaluated, and how they were cut: two evaluations are of the same images if these are equal."""
+    """The evaluated images and their crop; two evaluations are of the same images if these are equal."""
 
     data: str
-    digest: str  # of labels and images in their order
+    digest: str  # hash of the labels and images in order
     image_size: int
     crop_ratio: float
-    left_out: tuple[int, ...]  # numbers of images that could not be read; they have no prediction
+    left_out: tuple[int, ...]  # indices of unreadable images, which have no prediction
 
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """``labels``, ``predicted`` (n,) whole numbers and ``confidence`` (n,) from 0 to 1, of the n images evaluated."""
+    """``labels`` and ``predicted`` classes and ``confidence`` from 0 to 1, each of shape (n,) for n images."""
 
     images: EvaluatedImages
     labels: np.ndarray
@@ -48,7 +48,7 @@ class Predictions:
 
     @property
     def right(self) -> np.ndarray:
-        """Whether each image's prediction is its label, bool (n,)."""
+        """Whether each image is classified correctly, bool of shape (n,)."""
         return self.labels == self.predicted
 
     @property
@@ -58,7 +58,7 @@ class Predictions:
 
 
 def write_predictions(file: Path, predictions: Predictions) -> None:
-    """Write the file whole or not at all; the same predictions give the same bytes. Raises WorkError."""
+    """Write the file atomically; equal predictions give equal bytes. Raises WorkError."""
     packed = io.BytesIO()
     np.savez_compressed(
         packed,
@@ -71,21 +71,21 @@ def write_predictions(file: Path, predictions: Predictions) -> None:
 
 
 def read_predictions(path: str | os.PathLike[str]) -> Predictions:
-    """The predictions of a run's folder, or of a file. Raises RequestError where there are none to be read."""
+    """Return the predictions in a run's folder or in a file. Raises RequestError if they cannot be read."""
     path = Path(path)
     is_run = is_place(path) and not is_file(path)
     file = path / PREDICTIONS if is_run else path
     if not is_file(file):
         if is_run:
             raise RequestError(
-                f"{path} has no {PREDICTIONS}; train it with save_predictions=true, "
-                "or start its command again with that while its last checkpoint is there"
+                f"{path} has no {PREDICTIONS}; train it with save_predictions=true, or run its command again with that "
+                "if its last checkpoint still exists"
             )
-        raise RequestError(f"no file {file}; it wants a run's folder or its {PREDICTIONS}")
+        raise RequestError(f"{file} does not exist; name a run's folder or its {PREDICTIONS}")
     try:
         archive = io.BytesIO(read_bytes(file))
         if not zipfile.is_zipfile(archive):  # np.load would take it for a pickle
-            raise ValueError("it is no whole archive")
+            raise ValueError("it is not a complete archive")
         with np.load(archive, allow_pickle=False) as entries:
             return _checked({name: entries[name] for name in entries.files})
     except UNREADABLE as error:
@@ -97,12 +97,12 @@ def read_predictions(path: str | os.PathLike[str]) -> Predictions:
 
 
 def _checked(entries: dict[str, np.ndarray]) -> Predictions:
-    """Raises ValueError or KeyError for entries that are not those of a whole file."""
+    """Convert the entries of a file. Raises ValueError or KeyError if they are invalid."""
     labels, predicted, confidence = (entries[name] for name in ("labels", "predicted", "confidence"))
     if not labels.ndim == 1 or not labels.shape == predicted.shape == confidence.shape or not len(labels):
         raise ValueError(f"{labels.shape} labels, {predicted.shape} predictions, {confidence.shape} confidences")
     if labels.dtype.kind != "u" or predicted.dtype.kind != "u":
-        raise ValueError("its classes are no whole numbers")
+        raise ValueError("its classes are not unsigned integers")
     images = EvaluatedImages(
         data=str(entries["data"]),
         digest=str(entries["digest"]),

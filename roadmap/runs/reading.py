@@ -1,4 +1,4 @@
-"""Logged runs as pandas tables. Reads records only; never imports torch."""
+"""Logged runs and their histories as pandas tables. Reads records only and never imports torch."""
 
 import os
 import warnings
@@ -20,23 +20,22 @@ from roadmap.validation import converted
 Folders = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 Row = dict[str, Any]
 
-# What every table of runs has, whatever version wrote their records; None where a record has it not.
-FIELDS = Summary.__struct_fields__
-BY_NAME = "known by name only"  # marks what stands for the definition of a record that has none
+FIELDS = Summary.__struct_fields__  # columns of every table of runs; None where a record has no such field
+BY_NAME = "known by name only"  # key of definitions that stand in for a missing one in an old record
 WANDB = "wandb://"
 
 
 def load_runs(folders: Folders) -> pd.DataFrame:
-    """One row a run under ``folders``, searched recursively: the fields of its summary.json, and its ``path``.
+    """Return one row per run under ``folders``: the fields of its summary.json, and its ``path``.
 
-    A place may be a file of ``roadmap export`` too, or such a file's path and a run in it, and a folder may hold such
-    files. A folder below with a file ``.exclude`` is left out: it is read when it is named itself, as the examples are.
-    ``wandb://ENTITY/PROJECT`` among them is a project at Weights & Biases, read through its API.
+    Folders are searched recursively, including the files of ``roadmap export`` in them; a subfolder with a file
+    ``.exclude`` is skipped. ``folders`` may also name such a file, a run in it as ``FILE/RUN``, and a Weights & Biases
+    project as ``wandb://ENTITY/PROJECT``, which is read through W&B's API.
 
-    Accuracies in percent, times in seconds, memory in GiB, MACs and parameters ×10⁹ and ×10⁶. Fields that an older
-    version did not write are missing values. A record that cannot be read is named in a warning and skipped; of two
-    copies of a run the one ended last stays. Raises RequestError for a folder or a project that does not exist, and
-    WorkError where W&B does not answer.
+    Accuracies are in percent, times in seconds, memory in GiB, MACs ×10⁹ and parameters ×10⁶. Fields that an older
+    version did not write are missing values. A record that cannot be read is skipped with a warning; of two copies of a
+    run, the one that ended last is kept. Raises RequestError for a folder or project that does not exist, and WorkError
+    if W&B does not respond.
     """
     runs, skipped = read_runs(folders)
     _warn(skipped)
@@ -44,9 +43,9 @@ def load_runs(folders: Folders) -> pd.DataFrame:
 
 
 def load_history(folders: Folders) -> pd.DataFrame:
-    """One row a run and epoch: the fields of metrics.jsonl, with the run's id, variant, step and seed.
+    """Return one row per run and epoch: the fields of metrics.jsonl, with the run's id, variant, step and seed.
 
-    Accuracies in percent, times in seconds. Lines that cannot be read are counted in a warning that names the file.
+    Accuracies are in percent, times in seconds. A warning counts the lines of a file that cannot be read.
     """
     runs, skipped = read_runs(folders)
     history, lost = read_history(runs)
@@ -60,14 +59,14 @@ def _warn(skipped: list[str]) -> None:
 
 
 def read_runs(folders: Folders) -> tuple[pd.DataFrame, list[str]]:
-    """The table of ``load_runs``, and a sentence about each record that was skipped."""
+    """Return the table of ``load_runs``, and a sentence on each skipped record."""
     with gc_paused():
         summaries, skipped = read_summaries(folders)
         return runs_table(summaries), skipped
 
 
 def read_summaries(folders: Folders) -> tuple[list[Row], list[str]]:
-    """The record of each run with its ``path``, and a sentence about each record that was skipped."""
+    """Return the record of each run with its ``path``, and a sentence on each skipped record."""
     summaries: dict[str, Row] = {}
     skipped: list[str] = []
     for summary in _summaries(folders, skipped):
@@ -78,28 +77,28 @@ def read_summaries(folders: Folders) -> tuple[list[Row], list[str]]:
 
 
 def runs_table(summaries: list[Row]) -> pd.DataFrame:
-    """The table of ``load_runs`` of records."""
+    """Return records as the table of ``load_runs``."""
     if not summaries:
         return pd.DataFrame(columns=[*FIELDS, "path"])
     runs = pd.DataFrame(summaries)
     runs = runs.reindex(columns=[*FIELDS, *(name for name in runs if name not in FIELDS)])
     for name in NUMBERS:
-        # a column that is None in every run would be of objects
+        # otherwise a column with only None would have the dtype object
         runs[name] = pd.to_numeric(runs[name])
     return runs
 
 
 def read_history(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """The table of ``load_history`` for the given runs, and a sentence about each file with lines that were skipped."""
+    """Return the table of ``load_history`` for ``runs``, and a sentence on each file with skipped lines."""
     from roadmap.runs.histories import read_histories
 
-    marks = runs[["run_id", "variant", "step", "seed"]].reset_index(drop=True)
+    labels = runs[["run_id", "variant", "step", "seed"]].reset_index(drop=True)
     files = [Path(path) / METRICS for path in runs["path"]]
-    here = [number for number, file in enumerate(files) if exported_part(file) or file.is_file()]
-    rows, owner, skipped = read_histories([files[number] for number in here])
-    owner = marks.index.to_numpy()[here][owner]
-    rows = rows.drop(columns=[name for name in marks if name in rows])
-    history = pd.concat([marks.take(owner).reset_index(drop=True), rows], axis=1)
+    readable = [number for number, file in enumerate(files) if exported_part(file) or file.is_file()]
+    rows, owner, skipped = read_histories([files[number] for number in readable])
+    owner = labels.index.to_numpy()[readable][owner]
+    rows = rows.drop(columns=[name for name in labels if name in rows])
+    history = pd.concat([labels.take(owner).reset_index(drop=True), rows], axis=1)
     online = [path for path in runs["path"] if path.startswith(WANDB)]
     return (pd.concat([history, _online(online)], ignore_index=True) if online else history), skipped
 
@@ -111,7 +110,7 @@ def _online(addresses: list[str]) -> pd.DataFrame:
 
 
 def _summaries(folders: Folders, skipped: list[str]) -> Iterator[Row]:
-    """The record of each run, with its ``path``."""
+    """Yield the record of each run with its ``path``, and add a sentence on each skipped record to ``skipped``."""
     for folder in [folders] if isinstance(folders, str | os.PathLike) else folders:
         place = os.fspath(folder)
         if place.startswith(WANDB):
@@ -125,18 +124,18 @@ def _summaries(folders: Folders, skipped: list[str]) -> Iterator[Row]:
                 except (OSError, ValueError) as error:
                     skipped.append(f"{os.path.join(path, SUMMARY)}: {reason(error)}")
         elif os.path.exists(place):
-            # as a shell's runs/* brings them
-            skipped.append(f"{place}: no folder and no file of `roadmap export`")
+            # such as a picture that the shell found by runs/*
+            skipped.append(f"{place}: neither a folder nor a file of `roadmap export`")
         else:
             raise RequestError(f"no folder {place}")
 
 
 def _read_summary(folder: str) -> Row:
-    """A run's record with what grouping needs. Raises ValueError."""
+    """Return a run's record, with a definition and a variant even if it is old. Raises ValueError."""
     try:
         row = read_json(os.path.join(folder, SUMMARY))
     except FileNotFoundError:
-        raise ValueError("is not there, so nothing says what was run") from None
+        raise ValueError("the file does not exist") from None
     record = msgspec.structs.asdict(converted(row, Summary))
     row = {name: record.get(name, value) for name, value in row.items()} | {"schema": record["schema"]}
     if row.get("definition") is None:
@@ -147,6 +146,6 @@ def _read_summary(folder: str) -> Row:
 
 
 def _definition_by_name(summary: Row) -> dict[str, Any]:
-    """For records from before runs said what defines them: their conditions as far as they have names."""
+    """Return a definition for a record that has none: its conditions, as far as it has their names."""
     keys = ("design", "recipe", "data", "seed", "epochs", "batch_size", "image_size", "precision")
     return {BY_NAME: True} | {key: summary[key] for key in keys if key in summary}

@@ -1,7 +1,7 @@
-"""Where records lie: in folders, or in an exported file, whose inside has paths as a folder's has.
+"""Read records from folders and exported files.
 
-Every reader of runs goes through these functions, so ``FILE.runs.jsonl.gz`` and ``FILE.runs.jsonl.gz/RUN`` are read
-wherever a folder of runs and a run's folder are.
+All readers of runs use these functions, so that ``FILE.runs.jsonl.gz`` and ``FILE.runs.jsonl.gz/RUN`` are accepted
+wherever a folder of runs and the folder of a run are.
 """
 
 import os
@@ -17,14 +17,14 @@ from roadmap.runs.exported import SUFFIX, ExportedRuns, opened
 from roadmap.untrusted_io import parse_json, parse_yaml
 
 Place = str | os.PathLike[str]
-EXCLUDE = ".exclude"  # a folder with a file of this name is read only when it is named itself
-RECORDS = ("summary.json", "metrics.jsonl")  # either of them makes a folder a run's
+EXCLUDE = ".exclude"  # a subfolder with a file of this name is skipped
+RECORDS = ("summary.json", "metrics.jsonl")  # a folder with either of them is a run
 OVERRIDE = re.compile(r"[+~]*\w[\w./@:-]*=")
 NO_RUNS = ("checkpoints", "wandb", "evaluations")
 
 
 def exported_part(path: Place) -> tuple[str, str] | None:
-    """The exported file that a path is or leads into, and the rest of the path; None for every other path."""
+    """Split a path at the exported file in it: the file and the rest; None for a path without one."""
     text = os.fspath(path)
     end = text.find(SUFFIX)
     while end >= 0:
@@ -36,12 +36,12 @@ def exported_part(path: Place) -> tuple[str, str] | None:
 
 
 def is_place(path: Place) -> bool:
-    """Whether runs may be read from there: a folder, or an exported file or what is in it."""
+    """Whether a path is a folder, an exported file, or a path into one."""
     return os.path.isdir(path) or exported_part(path) is not None
 
 
 def is_file(path: Place) -> bool:
-    """Whether there is a record or predictions with that path."""
+    """Whether a record or a file of predictions exists."""
     if not (part := exported_part(path)):
         return os.path.isfile(path)
     try:
@@ -52,7 +52,7 @@ def is_file(path: Place) -> bool:
 
 
 def read_json(path: Place) -> Any:
-    """A record. Raises OSError, or ValueError in words."""
+    """Return a record. Raises OSError or ValueError."""
     if part := exported_part(path):
         return opened(part[0]).content(part[1])
     with open(path, "rb") as file:
@@ -60,45 +60,46 @@ def read_json(path: Place) -> Any:
 
 
 def read_json_lines(path: Place) -> list[Any]:
-    """The lines of a plan. Raises OSError, or ValueError in words."""
+    """Return the lines of a sweep's plan. Raises OSError or ValueError."""
     if not (part := exported_part(path)):
         return [parse_json(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
     lines = opened(part[0]).content(part[1])
     if not isinstance(lines, list):
-        raise ValueError("it is no list")
+        raise ValueError("it is not a list")
     return lines
 
 
 def read_text(path: Place) -> str:
-    """A text of YAML. Raises OSError or ValueError."""
+    """Return a file of YAML as text. Raises OSError or ValueError."""
     if part := exported_part(path):
         return str(opened(part[0]).content(part[1]))
     return Path(path).read_text(encoding="utf-8")
 
 
 def logged_overrides(run: Place) -> tuple[str, ...] | None:
-    """The overrides that a run was started with; None if its records do not say, or hold other words there."""
+    """Return the overrides that a run was started with, or None if they are not logged or not all overrides."""
     try:
         overrides = parse_yaml(read_text(Path(run, ".hydra", "overrides.yaml")))
     except (OSError, ValueError):
         return None
     if not isinstance(overrides, list) or not all(isinstance(override, str) for override in overrides):
         return None
-    # any other word could be an option of the command that they are put into
+    # another word could be an option of the command that they become part of
     return tuple(overrides) if all(OVERRIDE.match(override) for override in overrides) else None
 
 
 def read_bytes(path: Place) -> bytes:
-    """A file of predictions. Raises OSError."""
+    """Return a file of predictions. Raises OSError."""
     if part := exported_part(path):
         return bytes(opened(part[0]).content(part[1]))
     return Path(path).read_bytes()
 
 
 def run_paths(place: str, skipped: list[str]) -> Iterator[str]:
-    """The paths of all runs in a place, in the order of their names; in an exported file by a pattern too.
+    """Yield the paths of all runs in a folder or exported file, in the order of their names.
 
-    What cannot be read below the place is named in ``skipped``. Raises RequestError for a place that cannot be read.
+    ``FILE/PATTERN`` selects runs in an exported file. What cannot be read below ``place`` is added to ``skipped``.
+    Raises RequestError if ``place`` itself cannot be read.
     """
     if part := exported_part(place):
         file, rest = part
@@ -112,7 +113,7 @@ def run_paths(place: str, skipped: list[str]) -> Iterator[str]:
 
 
 def _walk(folder: str, skipped: list[str], named: bool = True) -> Iterator[str]:
-    """Folders of runs, and the runs in exported files. A folder with metrics but no summary is half a run."""
+    """Yield the folders of runs, and the runs in exported files. A run may have metrics but no summary."""
     below, is_run = [], False
     try:
         with os.scandir(folder) as entries:
@@ -125,7 +126,7 @@ def _walk(folder: str, skipped: list[str], named: bool = True) -> Iterator[str]:
                     exported = entry.name.endswith(SUFFIX) and entry.is_file()
                     below += [entry.path] if exported or entry.is_dir(follow_symlinks=False) else []
     except OSError as error:
-        # taken away while it is read, or another user's
+        # removed meanwhile, or not readable
         skipped.append(f"{folder}: {error.strerror}")
         return
     if is_run:
@@ -138,7 +139,7 @@ def _walk(folder: str, skipped: list[str], named: bool = True) -> Iterator[str]:
 
 
 def exported_or_skipped(file: Place, skipped: list[str]) -> ExportedRuns | None:
-    """The exported runs in a file, or None and a sentence in ``skipped``."""
+    """Return the exported runs in a file, or add a sentence to ``skipped`` and return None."""
     try:
         return opened(os.fspath(file))
     except RequestError as error:
@@ -147,7 +148,7 @@ def exported_or_skipped(file: Place, skipped: list[str]) -> ExportedRuns | None:
 
 
 def files_below(named: Path, pattern: str, skipped: list[str]) -> list[Path]:
-    """The files below a place that match ``**/pattern``, in order, without those of excluded folders."""
+    """Return the files below ``named`` that match ``**/pattern``, sorted, without those of excluded folders."""
 
     @cache
     def excluded(folder: Path) -> bool:
@@ -165,7 +166,7 @@ def files_below(named: Path, pattern: str, skipped: list[str]) -> list[Path]:
 
 
 def exported_files(folder: Place) -> list[Path]:
-    """The exported file that a place is, or those directly in a folder."""
+    """Return the exported files directly in a folder, or the one that ``folder`` itself is."""
     if part := exported_part(folder):
         return [Path(part[0])] if not part[1] else []
     return sorted(file for file in Path(folder).glob(f"*{SUFFIX}") if file.is_file())

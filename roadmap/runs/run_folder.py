@@ -1,4 +1,4 @@
-"""A run's folder: written so that a kill at any moment leaves it readable. The layout is in the README."""
+"""The folder of a run, which stays readable if the process is killed at any moment."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from roadmap.untrusted_io import parse_json
 from roadmap.validation import converted
 
 SUMMARY, METRICS = "summary.json", "metrics.jsonl"
-TIMES = ("images_per_second", "data_wait", "train_seconds", "seconds")  # of a line of metrics
+TIMES = ("images_per_second", "data_wait", "train_seconds", "seconds")  # metrics that differ between equal runs
 
 
 class RunFolder:
@@ -30,18 +30,18 @@ class RunFolder:
 
     @classmethod
     def find(cls, experiment: Experiment) -> "RunFolder | None":
-        """The folder under ``runs_dir`` that already holds this run, whatever step it was started from."""
+        """Return the folder under ``runs_dir`` that holds this run, under whichever step it was started."""
         found = sorted(Path(experiment.settings.runs_dir).glob(f"*-{experiment.run_id}"))
         return cls(found[0]) if found else None
 
     @classmethod
     def open(cls, experiment: Experiment, config: Mapping[str, Any], overrides: tuple[str, ...]) -> "RunFolder":
-        """The run's folder, made if it is not there. Raises RequestError where it holds something else."""
+        """Return the run's folder, created if necessary. Raises RequestError if it holds something else."""
         folder = cls.find(experiment) or cls(Path(experiment.settings.runs_dir) / folder_name(experiment))
         summary = folder.read_summary()
         if summary is None and not folder._is_unused():
             raise RequestError(
-                f"{folder.path} holds files but no readable {SUMMARY}; move it away or choose another runs_dir"
+                f"{folder.path} has files but no readable {SUMMARY}; move it away or choose another runs_dir"
             )
         if summary is not None and summary.get("run_id") != experiment.run_id:
             raise RequestError(
@@ -63,18 +63,18 @@ class RunFolder:
         return folder
 
     def _is_unused(self) -> bool:
-        """Whether it is not there, or was made by a process that was killed before its first record was whole."""
+        """Whether it does not exist, or its process was killed before it wrote the first record."""
         if not self.path.is_dir():
             return True
         rest = {*self.path.iterdir()} - {self.path / ".hydra", *self._partials()}
         return not rest or (rest == {self.checkpoints} and not any(self.checkpoints.iterdir()))
 
     def _partials(self) -> list[Path]:
-        """What a kill left half written."""
+        """Partial files of a killed process."""
         return [partial for name in (SUMMARY, METRICS) for partial in self.path.glob(f".{name}.*")]
 
     def read_summary(self) -> dict[str, Any] | None:
-        """The summary, or None where there is none that can be read."""
+        """Return the summary, or None if there is none or it cannot be read."""
         try:
             summary = parse_json((self.path / SUMMARY).read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -82,29 +82,29 @@ class RunFolder:
         return summary if isinstance(summary, dict) else None
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
-        """Replace the summary, whole or not at all."""
+        """Replace the summary atomically."""
         write_whole(self.path / SUMMARY, json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
 
     def update_summary(self, **changes: Any) -> dict[str, Any]:
-        """Change some of the summary's fields; returns all of them."""
+        """Change some fields of the summary; return all of them."""
         summary = (self.read_summary() or {}) | changes
         self.write_summary(summary)
         return summary
 
     def append_metrics(self, row: Mapping[str, Any]) -> None:
-        """Add one epoch's line."""
-        with _stated(self.path / METRICS), open(self.path / METRICS, "a", encoding="utf-8") as file:
+        """Append the line of one epoch."""
+        with _clear_errors(self.path / METRICS), open(self.path / METRICS, "a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
 
     def keep_metrics(self, epochs: int) -> list[dict[str, Any]]:
-        """Drop the lines that come after ``epochs`` epochs, which a resumed run will write again; returns the rest."""
+        """Drop the lines after ``epochs`` epochs, which a resumed run writes again; return the others."""
         rows = [row for row in read_metrics(self.path / METRICS) if row["epoch"] <= epochs]
         write_whole(self.path / METRICS, "".join(json.dumps(row) + "\n" for row in rows))
         return rows
 
 
 def run_folders(runs_dir: str | Path) -> dict[str, RunFolder]:
-    """The folders of all runs under ``runs_dir`` by run_id, which their names end with."""
+    """Return the folder of each run directly under ``runs_dir`` by its run_id."""
     try:
         with os.scandir(runs_dir) as entries:
             return {entry.name.rpartition("-")[2]: RunFolder(Path(entry.path)) for entry in entries}
@@ -113,18 +113,18 @@ def run_folders(runs_dir: str | Path) -> dict[str, RunFolder]:
 
 
 def folder_name(experiment: Experiment) -> str:
-    """What changed, in words, then what tells it apart: ``nano-digits-gelu+kernel=k3-s0-1a2b3c4d5e``."""
+    """Return the name of a run's folder, such as ``nano-digits-gelu+kernel=k3-s0-1a2b3c4d5e``."""
     name, seed = experiment.data.name, f"s{experiment.seed}"
     return one_name(experiment.regime, name, experiment.variant, seed, experiment.run_id)
 
 
 def one_name(*words: str) -> str:
-    """Words joined to the name of a folder, whatever is in them; it holds no separator of a path."""
+    """Join words to a valid name of a file, with other characters than ``\\w.=+-`` replaced."""
     return "-".join(re.sub(r"[^\w.=+-]+", "+", word)[:80] for word in words)
 
 
 def read_metrics(file: Path) -> list[dict[str, Any]]:
-    """The lines of a ``metrics.jsonl`` that are whole; a kill may have cut the last one short."""
+    """Return the valid lines of a ``metrics.jsonl``; a killed process may leave the last one incomplete."""
     rows = []
     if file.exists():
         for line in file.read_text(encoding="utf-8").splitlines():
@@ -138,14 +138,14 @@ def read_metrics(file: Path) -> list[dict[str, Any]]:
 
 
 def timeless_metrics(file: Path) -> list[dict[str, Any]]:
-    """The same lines without what differs from one clock to the next: equal runs have equal ones."""
+    """Return the lines without times, so that equal runs have equal lines."""
     return [{key: value for key, value in row.items() if key not in TIMES} for row in read_metrics(file)]
 
 
 def write_whole(file: Path, content: str | bytes) -> None:
-    """Write through a neighbour and a rename, so that readers see the old content or the new, never half."""
+    """Write a file atomically: through a temporary file that is then renamed."""
     partial = file.with_name(f".{file.name}.{os.getpid()}")
-    with _stated(file):
+    with _clear_errors(file):
         try:
             partial.write_bytes(content.encode() if isinstance(content, str) else content)
             partial.replace(file)
@@ -155,17 +155,17 @@ def write_whole(file: Path, content: str | bytes) -> None:
 
 
 @contextmanager
-def _stated(file: Path) -> Iterator[None]:
-    """Say in one sentence that a file cannot be written: a full disk, a folder taken away."""
+def _clear_errors(file: Path) -> Iterator[None]:
+    """Turn an OSError, such as a full disk, into a WorkError that names the file."""
     try:
         yield
     except OSError as error:
         raise WorkError(
-            f"cannot write {file}: {error.strerror}; what was logged is kept: "
-            "make room or choose another runs_dir, and start the same command again"
+            f"cannot write {file}: {error.strerror}; free some space and run the same command again to resume, or "
+            "choose another runs_dir"
         ) from error
 
 
 def now() -> str:
-    """UTC, to the second, ISO 8601."""
+    """Return the time in UTC as ISO 8601, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,4 +1,4 @@
-"""Choosing and ordering runs by plain expressions over their records' fields."""
+"""Select, sort and group runs by expressions over the fields of their records."""
 
 import re
 from typing import Any
@@ -14,9 +14,9 @@ NESTED = ("design", "definition", "versions", "seeds")
 
 
 def with_columns(runs: pd.DataFrame, text: str) -> pd.DataFrame:
-    """Runs with a column for each axis of their designs, and for each dotted entry of a definition that ``text`` names.
+    """Return ``runs`` with a column per axis of their designs, and per dotted setting that ``text`` names.
 
-    ``kernel``, ``norm``, ``depths`` (as ``3-3-9-3``); ``recipe.optimizer.lr``, ``data.holdout``.
+    Axes are ``kernel``, ``norm`` or ``depths`` (as ``3-3-9-3``); a dotted setting is ``recipe.optimizer.lr``.
     """
     axes = pd.DataFrame([_axes(design) for design in runs["design"]], index=runs.index)
     columns = [axes[[name for name in axes if name not in runs]]]
@@ -34,20 +34,20 @@ def _axes(design: Any) -> dict[str, Any]:
 
 
 def where(runs: pd.DataFrame, expression: str) -> pd.DataFrame:
-    """The runs for which an expression holds, as in ``regime == 'tiny' and seed < 3``; pandas' own grammar.
+    """Return the runs that match a pandas expression such as ``regime == 'tiny' and seed < 3``.
 
-    Raises RequestError for an expression that cannot be read, names an unknown field, or is no condition.
+    Raises RequestError for an expression that is invalid, names an unknown field, or is not a condition.
     """
     chosen = evaluated(runs, expression, "--where")
     if not isinstance(chosen, pd.Series) or chosen.dtype != bool:
-        raise RequestError(f'--where "{expression}" is no condition; write it as "seed < 3"')
+        raise RequestError(f'--where "{expression}" is not a condition; write it as "seed < 3"')
     return runs[chosen]
 
 
 def evaluated(runs: pd.DataFrame, expression: str, option: str) -> Any:
-    """What an expression that was given as ``option`` is for each run, a Series unless it names no field.
+    """Return the value of an expression for each run: a Series, unless the expression names no field.
 
-    Raises RequestError for one that cannot be read or names an unknown field.
+    Raises RequestError, naming ``option``, for an expression that is invalid or names an unknown field.
     """
     table = with_columns(runs, expression)
     table = table.drop(columns=[name for name in NESTED if name in table])
@@ -55,19 +55,22 @@ def evaluated(runs: pd.DataFrame, expression: str, option: str) -> Any:
     for name in sorted((name for name in map(str, table) if "." in name), key=len, reverse=True):
         quoted = re.sub(rf"(?<![\w.`]){re.escape(name)}(?![\w.`])", f"`{name}`", quoted)
     try:
-        # with no names to be reached by @, and the engine that needs no other package
+        # no variables within reach of @
         return table.eval(quoted, engine="python", local_dict={}, global_dict={})
     except pd.errors.UndefinedVariableError as error:
         unknown = re.search(r"'([^']+)'", str(error))
         raise RequestError(_unknown(option, unknown[1] if unknown else expression, table)) from error
-    # whatever else an expression comes up with: Python's parser, pandas', a comparison of text with a number
+    # from Python's parser, pandas' parser, or the comparison of text with a number
     except Exception as error:
         reason = " ".join(str(error).split())
         raise RequestError(f'cannot read {option} "{expression}": {reason}; write it as "seed < 3"') from error
 
 
 def ordered(table: pd.DataFrame, column: str) -> pd.DataFrame:
-    """Rows by a column, upward, or downward for ``-column``; missing values last. RequestError for an unknown one."""
+    """Return the rows sorted by a column, in descending order for ``-column``; missing values last.
+
+    Raises RequestError for an unknown column.
+    """
     name = column.removeprefix("-")
     if name not in table or name in NESTED:
         raise RequestError(_unknown("--sort", name, table))
@@ -75,10 +78,10 @@ def ordered(table: pd.DataFrame, column: str) -> pd.DataFrame:
 
 
 def grouped(runs: pd.DataFrame, by: str) -> pd.DataFrame:
-    """One row for each combination of the fields in ``by`` (``norm,kernel``), over finished runs whatever their design.
+    """Return one row per combination of the fields in ``by`` (``norm,kernel``), over finished runs of all designs.
 
-    ``runs`` and ``designs`` counted, then mean, standard deviation over runs, least and greatest ``top1`` after the
-    last epoch in percent. Raises RequestError for an unknown field.
+    The columns are the number of ``runs`` and ``designs``, and the mean, standard deviation over runs, minimum and
+    maximum of ``top1`` after the last epoch in percent. Raises RequestError for an unknown field.
     """
     keys = [name.strip() for name in by.split(",") if name.strip()]
     table = with_columns(runs, by)
@@ -86,7 +89,7 @@ def grouped(runs: pd.DataFrame, by: str) -> pd.DataFrame:
         if key not in table or key in NESTED:
             raise RequestError(_unknown("--by", key, table))
     if not keys:
-        raise RequestError(f"--by '{by}' names no field; write it as --by step or --by norm,kernel")
+        raise RequestError(f"--by '{by}' does not name a field; write it as --by step or --by norm,kernel")
     table["identity"] = group_keys(table["definition"])
     finished = table[(table["status"] == "finished") & table["top1"].notna()]
     groups = finished.groupby(keys, sort=True, dropna=False)

@@ -1,4 +1,4 @@
-"""A sweep's plan on disk: which runs it is made of, decided before any starts. Knows neither Hydra nor torch."""
+"""The plan of a sweep on disk: its runs, decided before any of them starts. Needs neither Hydra nor torch."""
 
 import hashlib
 import json
@@ -60,7 +60,7 @@ class PlannedRun(FileRecord):
 
 @dataclass(frozen=True)
 class Sweep:
-    """``header`` is what was asked for, ``runs`` one entry for each run: a SweepHeader and PlannedRuns as dicts."""
+    """A sweep's ``header`` (a SweepHeader as a dict) and ``runs`` (PlannedRuns as dicts)."""
 
     path: Path
     header: dict[str, Any]
@@ -68,25 +68,25 @@ class Sweep:
 
     @property
     def name(self) -> str:
-        """The study, what it is on, and what tells it apart: ``orders-nano-digits-1a2b3c``."""
+        """Study, regime, data and a hash, such as ``orders-nano-digits-1a2b3c``."""
         return self.path.name
 
     @property
     def runs_dir(self) -> Path:
-        """Where its runs are."""
+        """The folder of its runs."""
         return self.path.parent.parent
 
 
 def sweep_name(study: str, regime: str, data: str, run_ids: Sequence[str]) -> str:
-    """Equal for equal lists of runs of one study, and for no others."""
+    """Return a sweep's name, which is unique for its study and list of runs."""
     digest = hashlib.sha256("\n".join(run_ids).encode()).hexdigest()[:6]
     return one_name(study, regime, data, digest)
 
 
 def write_sweep(runs_dir: str | Path, header: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> Sweep:
-    """Leave a plan under ``runs_dir``; one that is there already stays, since its name says that it is the same.
+    """Write a plan under ``runs_dir``, unless it exists; a plan of the same name is the same plan.
 
-    Raises RequestError where it cannot be written.
+    Raises RequestError if it cannot be written.
     """
     path = folder_of(runs_dir, header["name"])
     sweep = Sweep(path, dict(header), [dict(run) for run in runs])
@@ -97,18 +97,18 @@ def write_sweep(runs_dir: str | Path, header: Mapping[str, Any], runs: Sequence[
     except OSError as error:
         raise RequestError(f"cannot write to {path}: {error.strerror}; choose another runs_dir") from error
     write_whole(path / RUNS, "".join(json.dumps(run) + "\n" for run in sweep.runs))
-    # last, since it says that the plan is whole
+    # the header is written last, so that a plan with a header is complete
     write_whole(path / HEADER, json.dumps(sweep.header, indent=1) + "\n")
     return sweep
 
 
 def folder_of(runs_dir: str | Path, name: str) -> Path:
-    """Where a sweep's plan is."""
+    """Return the folder of a sweep's plan."""
     return Path(runs_dir) / FOLDER / name
 
 
 def read_sweep(path: Path) -> Sweep:
-    """The plan in a sweep's folder. Raises RequestError, naming the file, where it is not whole."""
+    """Return the plan in a sweep's folder. Raises RequestError, naming the file, if it is not complete."""
     file = path / HEADER
     try:
         header = read_json(file)
@@ -117,7 +117,7 @@ def read_sweep(path: Path) -> Sweep:
     except OSError as error:
         raise RequestError(f"cannot read {file}: {error.strerror}") from error
     except ValueError as error:
-        raise RequestError(f"{file} is no plan of a sweep: {error}") from error
+        raise RequestError(f"{file} is not a sweep's plan: {error}") from error
     try:
         counted = converted(header, SweepHeader).runs
         converted(runs, list[PlannedRun], RUNS)
@@ -125,14 +125,13 @@ def read_sweep(path: Path) -> Sweep:
             raise ValueError(f"{HEADER} counts {counted} runs and {RUNS} has {len(runs)}")
     except ValueError as error:
         raise RequestError(
-            f"{path} is no whole plan of a sweep: {error}; "
-            "the command that made it writes it anew once it is moved away"
+            f"{path} is not a complete plan of a sweep: {error}; move it away and run the sweep's command again"
         ) from error
     return Sweep(path, header, runs)
 
 
 def sweep_folders(runs_dir: str | Path) -> Iterator[Path]:
-    """The folders of the sweeps under ``runs_dir``, by name; those in an exported file where it is one."""
+    """Yield the folders of the sweeps under ``runs_dir``, which may be an exported file, sorted by name."""
     if part := exported_part(runs_dir):
         yield from (Path(part[0], FOLDER, name) for name in opened(part[0]).sweeps if not part[1])
     else:
@@ -140,6 +139,6 @@ def sweep_folders(runs_dir: str | Path) -> Iterator[Path]:
 
 
 def read_sweeps(runs_dir: str | Path) -> list[Sweep]:
-    """The plans of all sweeps under ``runs_dir``, and of those in exported files there."""
+    """Return the plans of all sweeps under ``runs_dir``, including those in exported files there."""
     places = dict.fromkeys([Path(runs_dir), *exported_files(runs_dir)])
     return [read_sweep(folder) for place in places for folder in sweep_folders(place)]

@@ -13,7 +13,7 @@ from roadmap.cli.watch import follow
 from roadmap.errors import RequestError
 from roadmap.formatting import aligned, listed, printable
 from roadmap.runs.records import is_file, is_place
-from roadmap.runs.run_lock import RunLock, held, holder
+from roadmap.runs.run_lock import RunLock, is_locked, lock_holder
 from roadmap.runs.sweep_plan import FOLDER, HEADER, Sweep, read_sweep, sweep_folders
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def _read(folders: Sequence[Path]) -> tuple[list[Sweep], list[str]]:
 
 def _holder(runs_dir: Path, run_id: str) -> str | None:
     """Return the process that is running a run, or None."""
-    return holder(RunLock(runs_dir, run_id).file) if held(runs_dir, run_id) else None
+    return lock_holder(RunLock(runs_dir, run_id).file) if is_locked(runs_dir, run_id) else None
 
 
 def _screen(places: Sequence[str]) -> tuple[str, bool]:

@@ -25,7 +25,7 @@ class SearchTrials:
         """Open the journal, or create it. Raises RequestError where it is damaged."""
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.space, file = space, space.folder / "journal.log"
-        self.claim: RunLock | None = None  # on the trial that this process trains
+        self.lock: RunLock | None = None  # on the trial that this process trains
         file.parent.mkdir(parents=True, exist_ok=True)
         # the operating system frees this lock when its process is killed, unlike Optuna's own
         self.lock = FileLock(f"{file}.lock", is_singleton=False)
@@ -56,8 +56,8 @@ class SearchTrials:
         was found.
         """
         with self.lock:
-            if self.claim is not None:
-                self.claim.free()
+            if self.lock is not None:
+                self.lock.release()
             trials = self.all()
             for trial in trials:
                 if trial.state == TrialState.RUNNING and self._claimed(trial.number):
@@ -69,10 +69,10 @@ class SearchTrials:
             return self.all()[-1]
 
     def _claimed(self, number: int) -> bool:
-        claim = RunLock(self.space.base.settings.runs_dir, f"{self.space.name}-{number}")
+        lock = RunLock(self.space.base.settings.runs_dir, f"{self.space.name}-{number}")
         with suppress(RunLockedError):
-            claim.take()
-            self.claim = claim
+            lock.acquire()
+            self.lock = lock
             return True
         return False
 

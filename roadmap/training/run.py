@@ -157,12 +157,12 @@ def locked(job: Job) -> Iterator[None]:
     lock = RunLock(job.experiment.settings.runs_dir, job.experiment.run_id)
     with job.world.collective_errors():
         if job.world.is_main:
-            lock.take()
-    release = lock.free
+            lock.acquire()
+    release = lock.release
     try:
         yield
     except RequestError:
-        release = lock.withdraw
+        release = lock.discard
         raise
     finally:
         if job.world.is_main:

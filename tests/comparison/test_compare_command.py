@@ -39,7 +39,7 @@ def test_one_seed_is_said_to_be_one(tmp_path: Path, capsys: pytest.CaptureFixtur
     text = capsys.readouterr().out
     assert "one seed each, so there is no interval and no test: gaps may be noise" in text
     assert "95 %" not in text
-    assert "caution: 1 unfinished run left out" in text
+    assert "caution: 1 unfinished run not included" in text
 
 
 def test_outputs_for_other_programs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -105,7 +105,7 @@ def test_unequal_runs_are_refused_and_forced_with_a_warning(tmp_path: Path, caps
     [
         ([], "no run folders"),
         (["/dev/null/runs"], "no folder /dev/null/runs"),
-        ([str(EXAMPLES), "--where", "seed > 7"], 'none of these 51 runs fits --where "seed > 7"'),
+        ([str(EXAMPLES), "--where", "seed > 7"], 'none of these 51 runs matches --where "seed > 7"'),
         ([str(EXAMPLES), "--sort", "accuracy"], "--sort: unknown field 'accuracy' (choose activations_m, batch_size"),
         ([str(EXAMPLES), "--baseline", "gulu"], "no variant 'gulu' among these runs"),
         ([str(EXAMPLES), "--csv", "/dev/null/t.csv"], "cannot write /dev/null/t.csv: Not a directory"),

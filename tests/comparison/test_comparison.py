@@ -204,8 +204,8 @@ def test_where_takes_plain_expressions(tmp_path: Path) -> None:
     for expression, said in (
         ("sed < 2", "--where: unknown field 'sed' (choose "),
         ("seed <", 'cannot read --where "seed <": '),
-        ("seed", '--where "seed" is no condition'),
-        ("seed + 1", "is no condition"),
+        ("seed", '--where "seed" is not a condition'),
+        ("seed + 1", "is not a condition"),
         ("step < 3", "cannot read"),
         ("@len(step) > 3", "cannot read"),
         ("__import__('os').getcwd() == step", "--where"),
@@ -225,7 +225,7 @@ def test_grouping_by_fields_pools_designs_and_says_so() -> None:
     assert grouped(runs, "norm, seed")["runs"].sum() == 51
     for by, said in (
         ("nrm", "--by: unknown field 'nrm'"),
-        (",", "names no field"),
+        (",", "does not name a field"),
         ("design", "unknown field 'design'"),
     ):
         with pytest.raises(RequestError, match=said):

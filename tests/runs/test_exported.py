@@ -195,7 +195,7 @@ def test_some_runs_are_exported_with_what_belongs_to_them(folder: Path, tmp_path
     assert sorted(roadmap.load_runs(path)["seed"]) == [0, 0, 1]
     assert [sweep.name for sweep in read_sweeps(path)] == ["made-nano-digits-000000"]
     assert main(words) == 2
-    assert "exists; choose another name, or --force" in capsys.readouterr().err
+    assert "exists; choose another name or overwrite it with --force" in capsys.readouterr().err
     assert main([*words[:-2], "--force", *words[-2:]]) == 0
 
 
@@ -204,7 +204,7 @@ def test_some_runs_are_exported_with_what_belongs_to_them(folder: Path, tmp_path
     [
         (["-o", "x.gz"], "cannot export to x.gz: the file's name must end in .runs.jsonl.gz"),
         (["-o", "no/x.runs.jsonl.gz"], "cannot write no/x.runs.jsonl.gz: No such file or directory"),
-        (["--where", "seed > 7", "-o", "x.runs.jsonl.gz"], 'none of these runs fits --where "seed > 7"'),
+        (["--where", "seed > 7", "-o", "x.runs.jsonl.gz"], 'none of these runs matches --where "seed > 7"'),
     ],
 )
 def test_what_cannot_be_exported_is_one_sentence_and_leaves_nothing(
@@ -236,14 +236,14 @@ def set_to(*keys: Any, value: Any) -> Callable[[list[Any]], None]:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (set_to(0, "version", value=2), "it has version 2, and this release reads up to 1; update roadmap"),
-        (set_to(0, "version", value="1"), "it is no file of `roadmap export`"),
-        (set_to(0, value={"a": 1}), "it is no file of `roadmap export`"),
-        (set_to(1, value=[1]), "a line is no object"),
-        (set_to(1, value={"x": 1}), "a record is no run, sweep or bench"),
-        (set_to(1, "run", value="../../up"), "'../../up' is no name of a run"),
-        (set_to(1, "run", value=".."), "'..' is no name of a run"),
-        (set_to(1, "run", value=["a"]), "is no name of a run"),
+        (set_to(0, "version", value=2), "it has version 2, but this release reads versions up to 1"),
+        (set_to(0, "version", value="1"), "it is not a file of `roadmap export`"),
+        (set_to(0, value={"a": 1}), "it is not a file of `roadmap export`"),
+        (set_to(1, value=[1]), "a line is not an object"),
+        (set_to(1, value={"x": 1}), "a record is neither a run, a sweep nor a bench"),
+        (set_to(1, "run", value="../../up"), "'../../up' is not a valid name of a run"),
+        (set_to(1, "run", value=".."), "'..' is not a valid name of a run"),
+        (set_to(1, "run", value=["a"]), "is not a valid name of a run"),
         (set_to(1, "evaluations", value=3), "evaluations must be an object"),
         (lambda found: found.insert(1, found[1]), "twice"),
         (lambda found: found.__delitem__(slice(-1, None)), None),
@@ -270,7 +270,7 @@ def test_metrics_that_are_not_as_documented_are_skipped(file: Path, tmp_path: Pa
     first = next(number for number, line in enumerate(lines(file)) if "columns" in line)
     for columns in ({}, {"epoch": [1.5]}, {"epoch": [1, 2], "top1": [3]}, {"epoch": 1}):
         odd = rewritten(file, set_to(first, "columns", value=columns), tmp_path / "odd.runs.jsonl.gz")
-        with pytest.warns(UserWarning, match="odd.runs.jsonl.gz: (metrics without|columns of metrics)"):
+        with pytest.warns(UserWarning, match="odd.runs.jsonl.gz: (the epochs of metrics|columns of metrics)"):
             roadmap.load_history(odd)
     nested = {"epoch": [1, 2], "top1": [[1, 2], [3, 4]], "lr": ["a", None]}
     odd = rewritten(file, set_to(first, "columns", value=nested), tmp_path / "odd.runs.jsonl.gz")

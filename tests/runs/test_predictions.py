@@ -195,7 +195,7 @@ def entries(**changes: object) -> dict:
     ("changes", "message"),
     [
         ({"predicted": np.zeros(2, np.uint8)}, r"\(3,\) labels, \(2,\) predictions"),
-        ({"labels": np.zeros(3)}, "its classes are no whole numbers"),
+        ({"labels": np.zeros(3)}, "its classes are not unsigned integers"),
         ({"labels": np.array([{}, {}, {}])}, "Object arrays cannot be loaded"),
         ({"image_size": "big"}, "invalid literal"),
         ({"left_out": 3}, "not iterable"),
@@ -224,5 +224,5 @@ def test_damaged_files_are_refused_in_a_sentence(tmp_path: Path) -> None:
     np.savez(file, labels=np.zeros(3, np.uint8))
     with pytest.raises(RequestError, match="no entry 'predicted'"):
         read_predictions(file)
-    with pytest.raises(RequestError, match=r"no file .*nowhere; it wants a run's folder"):
+    with pytest.raises(RequestError, match=r".*nowhere does not exist; name a run's folder"):
         read_predictions(tmp_path / "nowhere")

@@ -70,7 +70,7 @@ def test_every_status_and_older_records_stand_in_one_table(tmp_path: Path) -> No
         ('{"run_id": "a", "status": "finished", "error": "\\ud800"}', "'utf-8' codec can't encode"),
         ('{"run_id": "a", "status": "finished", "regime": ["nano"]}', "regime must be a string or null (got ['nano'])"),
         ('{"run_id": "a", "status": "finished", "seed": 1e999}', "the number 1e999 is out of range"),
-        (None, "is not there, so nothing says what was run"),
+        (None, "the file does not exist"),
     ],
 )
 def test_what_cannot_be_read_is_named_and_skipped(tmp_path: Path, text: str | None, reason: str) -> None:
@@ -107,7 +107,7 @@ def test_a_missing_folder_is_an_error_and_a_file_is_passed_over(tmp_path: Path) 
         roadmap.load_runs(tmp_path / "nowhere")
     (tmp_path / "roadmap.png").touch()
     write(tmp_path / "runs", record("gelu", 0, 80.0))
-    with pytest.warns(UserWarning, match="roadmap.png: no folder and no file of `roadmap export`"):
+    with pytest.warns(UserWarning, match="roadmap.png: neither a folder nor a file of `roadmap export`"):
         assert len(roadmap.load_runs([tmp_path / "roadmap.png", tmp_path / "runs"])) == 1
 
 

@@ -56,7 +56,9 @@ def test_a_plan_of_other_kinds_of_values_is_named(
     tmp_path: Path, changes: dict[str, object], row: dict[str, object], words: str
 ) -> None:
     path = write_sweep(tmp_path, header() | changes, [ROWS[0] | row, ROWS[1]]).path
-    with pytest.raises(RequestError, match=re.escape(f"{path} is no whole plan of a sweep: {words}; the command")):
+    with pytest.raises(
+        RequestError, match=re.escape(f"{path} is not a complete plan of a sweep: {words}; move it away")
+    ):
         read_sweep(path)
 
 

@@ -53,18 +53,18 @@ def test_the_default_is_the_configs_runs_dir(
 
 
 def test_a_run_that_a_process_holds_is_running(runs_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    claim = RunLock(runs_dir, "0000000002")
-    claim.take()
+    lock = RunLock(runs_dir, "0000000002")
+    lock.acquire()
     try:
         assert main(["status", str(runs_dir)]) == 0
         text = capsys.readouterr().out
     finally:
-        claim.free()
+        lock.release()
     assert row(text) == ["4", "1", "1", "0", "1", "1"]
     assert "running: nano gelu seed 2: epoch 3 of 30, top-1 10.17 %, " in text
     assert ", by process " in text
     main(["status", str(runs_dir)])
-    assert row(capsys.readouterr().out) == ["4", "1", "0", "1", "1", "1"], "looking has taken nobody's claim"
+    assert row(capsys.readouterr().out) == ["4", "1", "0", "1", "1", "1"], "looking has taken nobody's lock"
 
 
 def test_lists_and_json(runs_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -151,9 +151,9 @@ def test_watch_shows_each_change_until_nothing_has_run_for_a_minute(
 
     def finish() -> None:
         make_run(runs_dir / "nano-digits-gelu-s3-0000000003", seed=3)
-        lock.free()
+        lock.release()
 
-    clock.at(30, lock.take)
+    clock.at(30, lock.acquire)
     clock.at(90, finish)
     assert main(["status", str(runs_dir), "--watch", "20"]) == 0
     text = capsys.readouterr().out

@@ -44,8 +44,8 @@ def test_unusable_folder_fails_only_its_own_run(tmp_path: Path) -> None:
     summaries, ((label, error),) = run_all([good, bad])
     assert len(summaries) == 1
     assert label == "nano gelu seed 0"
-    assert "holds files but no readable summary.json" in str(error)
-    with pytest.raises(RequestError, match="holds files but no readable"):
+    assert "has files but no readable summary.json" in str(error)
+    with pytest.raises(RequestError, match="has files but no readable"):
         run_all([bad])
 
 
@@ -61,13 +61,13 @@ def test_run_that_failed_in_another_worker_is_not_retried(tmp_path: Path) -> Non
 def test_locked_run_is_trained_after_the_others_once_unlocked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = request(tmp_path), request(tmp_path, "step=gelu")
     lock = RunLock(tmp_path, first.experiment().run_id)
-    lock.take()
+    lock.acquire()
     polls: list[float] = []
 
     def unlock_at_second_poll(seconds: float) -> None:
         polls.append(seconds)
         if len(polls) == 2:
-            lock.free()
+            lock.release()
 
     monkeypatch.setattr(run_queue.time, "sleep", unlock_at_second_poll)
     summaries, failures = run_all([first, second])

@@ -223,7 +223,7 @@ def test_folder_with_other_files_is_not_touched(tmp_path: Path) -> None:
     folder = tmp_path / f"nano-digits-separate_downsampling-s0-{experiment.run_id}"
     folder.mkdir()
     (folder / "thesis.txt").write_text("mine")
-    with pytest.raises(RequestError, match=r"holds files but no readable summary\.json"):
+    with pytest.raises(RequestError, match=r"has files but no readable summary\.json"):
         run_experiment(compose([*QUICK, f"runs_dir={tmp_path}"]))
     (folder / "summary.json").write_text('{"run_id": "other"}')
     with pytest.raises(RequestError, match="holds run other, not"):
