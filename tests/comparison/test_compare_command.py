@@ -216,6 +216,6 @@ def test_diff_of_settings_versions_and_code(tmp_path: Path, capsys: pytest.Captu
 
 
 def test_diff_wants_two_runs(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    for place, said in ((str(EXAMPLES), "there are 51 runs in it"), (str(tmp_path), "there are 0 runs in it")):
+    for place, said in ((str(EXAMPLES), "it holds 51 runs"), (str(tmp_path), "it holds 0 runs")):
         assert main(["diff", place, example("gelu-s0")]) == 2
         assert said in capsys.readouterr().err

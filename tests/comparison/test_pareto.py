@@ -81,7 +81,7 @@ def test_one_seed_has_the_interval_of_the_images() -> None:
     row = found.table.iloc[0]
     low, high = (100 * (middle + sign * half) / (1 + z**2 / n) for sign in (-1, 1))
     np.testing.assert_allclose((row["low"], row["high"]), (low, high), rtol=1e-9)
-    assert "95 %: for one seed of the 100 images alone (Wilson), without the noise of seeds" in text(found)
+    assert "95 %: for one seed over the 100 images only (Wilson), without the noise of seeds" in text(found)
 
 
 def test_what_a_reader_is_told() -> None:

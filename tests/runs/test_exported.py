@@ -165,7 +165,7 @@ def test_commands_say_the_same_of_both(
 def test_settings_of_runs_are_compared_from_a_file_too(file: Path) -> None:
     first = one_run(str(file / "gelu-s0-0000000000"))
     assert run_diff(first, first) == []
-    with pytest.raises(RequestError, match="there are 6 runs in it"):
+    with pytest.raises(RequestError, match="it holds 6 runs"):
         one_run(str(file))
 
 
@@ -221,7 +221,7 @@ def test_a_file_is_never_taken_for_an_output(file: Path, tmp_path: Path, capsys:
     for command in (["compare", "--force", "--json", copy], ["evaluate", "--json", copy]):
         main(command)
         assert Path(copy).read_bytes() == file.read_bytes()
-    assert "holds records of runs and not their weights" in capsys.readouterr().err
+    assert "contains records but no weights" in capsys.readouterr().err
 
 
 def set_to(*keys: Any, value: Any) -> Callable[[list[Any]], None]:

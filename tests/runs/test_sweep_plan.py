@@ -72,5 +72,5 @@ def test_a_plan_that_is_not_whole_is_named(tmp_path: Path, harm: str) -> None:
         (path / "sweep.json").write_text("[]")
     else:
         plan.write_text(harmed[harm])
-    with pytest.raises(RequestError, match=r"is no (whole )?plan of a sweep"):
+    with pytest.raises(RequestError, match=r"is not a (complete plan of a sweep|sweep's plan)"):
         read_sweep(path)
