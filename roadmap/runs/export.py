@@ -42,7 +42,7 @@ def export(runs: Folders, path: str | os.PathLike[str], where: str | None = None
         chosen = set(chosen_where(runs_table(summaries), where)["run_id"])
         summaries = [summary for summary in summaries if summary["run_id"] in chosen]
         if not summaries:
-            raise RequestError(f'none of these runs matches --where "{where}"')
+            raise RequestError(f'none of these runs match --where "{where}"')
     names = _names(summaries)
     history, lost = read_history(runs_table(summaries))
     skipped += lost

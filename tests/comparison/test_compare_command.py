@@ -105,7 +105,7 @@ def test_unequal_runs_are_refused_and_forced_with_a_warning(tmp_path: Path, caps
     [
         ([], "no run folders"),
         (["/dev/null/runs"], "no folder /dev/null/runs"),
-        ([str(EXAMPLES), "--where", "seed > 7"], 'none of these 51 runs matches --where "seed > 7"'),
+        ([str(EXAMPLES), "--where", "seed > 7"], 'none of these 51 runs match --where "seed > 7"'),
         ([str(EXAMPLES), "--sort", "accuracy"], "--sort: unknown field 'accuracy' (choose activations_m, batch_size"),
         ([str(EXAMPLES), "--baseline", "gulu"], "no variant 'gulu' among these runs"),
         ([str(EXAMPLES), "--csv", "/dev/null/t.csv"], "cannot write /dev/null/t.csv: Not a directory"),

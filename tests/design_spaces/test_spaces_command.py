@@ -82,7 +82,7 @@ def test_a_scatter_of_all_designs(folder: Path, tmp_path: Path) -> None:
         ("--kind edf FOLDER/k3 --by sweep", "no sweep in "),
         ("--kind edf FOLDER/k3 --normalise gmacs", "--normalise sets spaces side by side, and here is one"),
         ("--kind edf FOLDER/k3 kernel=k3", "kernel=k3 does not go with --kind edf; choose among runs by --where"),
-        ("--kind edf FOLDER/both --where kernel>9", 'none of these 44 runs matches --where "kernel>9"'),
+        ("--kind edf FOLDER/both --where kernel>9", 'none of these 44 runs match --where "kernel>9"'),
         ("--kind scatter FOLDER/both --by kernel", "--by does not go with --kind scatter; it belongs to --kind edf"),
         ("--kind scatter FOLDER/both --where width==9&kernel==3", "these designs differ in nothing"),
         ("--kind edf FOLDER/nowhere", "no folder "),

@@ -137,7 +137,7 @@ def test_both_regimes_points_stand_in_one_tradeoff(two: Path, tmp_path: Path) ->
         ("", "no run folders; name them as in `roadmap figure runs/ -o roadmap.png`, or regime=tiny,base"),
         ("EMPTY", "no run in "),
         ("EMPTY --kind curves", "no run in "),
-        ("RUNS --where seed>8", 'none of these 8 runs matches --where "seed>8"'),
+        ("RUNS --where seed>8", 'none of these 8 runs match --where "seed>8"'),
         ("regime=tiny --where seed<1", "--where chooses among runs; name their folders"),
         ("nowhere", "no folder nowhere"),
         (

@@ -204,7 +204,7 @@ def test_some_runs_are_exported_with_what_belongs_to_them(folder: Path, tmp_path
     [
         (["-o", "x.gz"], "cannot export to x.gz: the file's name must end in .runs.jsonl.gz"),
         (["-o", "no/x.runs.jsonl.gz"], "cannot write no/x.runs.jsonl.gz: No such file or directory"),
-        (["--where", "seed > 7", "-o", "x.runs.jsonl.gz"], 'none of these runs matches --where "seed > 7"'),
+        (["--where", "seed > 7", "-o", "x.runs.jsonl.gz"], 'none of these runs match --where "seed > 7"'),
     ],
 )
 def test_what_cannot_be_exported_is_one_sentence_and_leaves_nothing(
