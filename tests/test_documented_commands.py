@@ -25,7 +25,7 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *s
 FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 # has a test of its own, which applies its changes first
 ELSEWHERE = ("your_own_change.md",)
-# What no command here can be asked about, and why.
+# Other programs in the docs, and why they are not checked.
 NOT_OURS = {
     "flock": "a file system's locks on two machines",
     "time": "the same",
@@ -40,13 +40,13 @@ NOT_OURS = {
     "scancel": "Slurm's own",
     "rsync": "copies folders",
 }
-# Of the engines' launchers the one that is not among the extras of tests.
+# engines whose launcher is not installed for tests
 NOT_INSTALLED = ("engine=ray_local", "engine=ray_cluster")
 
 
 @dataclass(frozen=True)
 class Command:
-    """A command as a page has it, and the line after it."""
+    """A command on a page, and the line after it."""
 
     page: str
     line: str
@@ -70,19 +70,19 @@ def commands() -> list[Command]:
             for cell in cells
             if re.match(r"(roadmap|torchrun|sbatch|python|make) \S", cell)
         ]
-    # the same command on two pages is one
+    # a command on two pages is checked once
     found = [command for command in found if command.page not in ELSEWHERE]
     return list({(command.line.split("  #")[0].strip(), command.answer): command for command in found}.values())
 
 
 def words_of(line: str) -> list[str]:
-    """A command's words, with what stands for something filled in."""
+    """Split a command into words, with its placeholders filled in."""
     line = re.sub(r"(=|\s)(…|\.\.\.)", r"\1anything", line.replace("'…", "'anything"))
     return shlex.split(line, comments=True)
 
 
 def roadmap_words(words: list[str]) -> list[str] | None:
-    """What follows ``roadmap``, however it is started; None for another program."""
+    """Return the words after ``roadmap``, however it is started; None for another program."""
     if Path(words[0]).name == "roadmap":
         return words[1:]
     if words[0] == "sbatch":
@@ -95,11 +95,11 @@ def roadmap_words(words: list[str]) -> list[str] | None:
 
 
 class ParsedError(Exception):
-    """A command line has been taken by its command's parser."""
+    """Carries the options that a command's parser returned."""
 
 
 def parsed(words: list[str], monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """The options of a command line, by the parser that its command makes."""
+    """Return the options of a command line from the command's own parser."""
     for name in ("parse_args", "parse_intermixed_args"):
         real = getattr(Parser, name)
 
@@ -115,7 +115,7 @@ def parsed(words: list[str], monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 @cache
 def my_conf() -> str:
-    """The config files that pages show, in a folder as they name it."""
+    """Return a folder with the config files that pages show."""
     import tempfile
 
     folder = Path(tempfile.mkdtemp())
@@ -129,7 +129,7 @@ def my_conf() -> str:
 
 
 def alternatives(overrides: list[str]) -> list[list[str]]:
-    """Overrides with the first and the last of what a sweep or a list of regimes goes through."""
+    """Return the overrides with the first and with the last value of each sweep."""
     sweeps = {}
     for word in overrides:
         override = OverridesParser.create().parse_override(word)
@@ -140,7 +140,7 @@ def alternatives(overrides: list[str]) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("command", commands(), ids=lambda command: f"{command.page}: {command.line[:60]}")
-def test_a_documented_command_is_taken(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_documented_commands_parse_and_compose(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     words = words_of(command.line)
     ours = roadmap_words(words)
     if ours is None:
@@ -178,7 +178,7 @@ def _listed(folders: Any) -> list[str]:
     return folders if isinstance(folders, list) else [folders] if folders else []
 
 
-# Their answers are about records that a reader has made by then.
+# errors about records that the reader has made by then
 OF_OWN_RECORDS = ("--bench runs/bench", "roadmap figure runs/ ")
 
 
@@ -193,7 +193,7 @@ OF_OWN_RECORDS = ("--bench runs/bench", "roadmap figure runs/ ")
     ],
     ids=lambda command: command.line,
 )
-def test_what_a_page_says_of_a_wrong_command_is_what_it_says(
+def test_documented_errors_are_the_real_ones(
     command: Command, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -202,8 +202,8 @@ def test_what_a_page_says_of_a_wrong_command_is_what_it_says(
     assert capsys.readouterr().err.splitlines()[-1] == command.answer
 
 
-def test_commands_of_the_readme_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two on the committed runs, as a newcomer would enter them."""
+def test_readme_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run the cheap ones on the committed runs."""
     monkeypatch.chdir(tmp_path)
     shutil.copytree(ROOT / "runs" / "examples", tmp_path / "runs" / "examples")
     lines = [command.line for command in commands() if command.page == "README.md"]
@@ -213,7 +213,7 @@ def test_commands_of_the_readme_work(tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert main(words_of(line)[1:]) == 0, line
 
 
-def test_what_is_not_asked_about_is_still_in_the_docs() -> None:
+def test_exceptions_are_still_in_the_docs() -> None:
     used = {Path(words_of(command.line)[0]).name for command in commands()}
     text = " ".join(command.line for command in commands())
     assert all(words in text for words in (*NOT_INSTALLED, *OF_OWN_RECORDS))
@@ -221,7 +221,7 @@ def test_what_is_not_asked_about_is_still_in_the_docs() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_lead_somewhere(page: Path) -> None:
+def test_links_resolve(page: Path) -> None:
     text = FENCE.sub("", page.read_text(encoding="utf-8"))
     for link in re.findall(r"\]\(([^)\s]+)\)", text):
         place, _, anchor = link.partition("#")
@@ -235,13 +235,13 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 def _anchor(heading: str) -> str:
-    """As GitHub makes it of a heading."""
+    """Return GitHub's anchor of a heading."""
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_python_on_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Blocks that ask for nothing that is not here, on the committed runs."""
+def test_documented_python_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run the Python blocks on the committed runs."""
     blocks = [body for kind, body in FENCE.findall(page.read_text(encoding="utf-8")) if kind == "python"]
     if not blocks:
         return

@@ -88,7 +88,7 @@ def test_no_modules_import_each_other() -> None:
     list(TopologicalSorter({name: imported(name) for name in modules()}).static_order())
 
 
-def test_facts_and_analysis_do_not_import_torch() -> None:
+def test_analysis_does_not_import_torch() -> None:
     """All in one process: the first that brings torch is named."""
     names = [name for name in modules() if package(name).split(".")[0] in WITHOUT_TORCH and name not in TOPS]
     code = (
@@ -101,13 +101,13 @@ def test_facts_and_analysis_do_not_import_torch() -> None:
 
 
 @pytest.mark.parametrize("code", ["import roadmap", "from roadmap.__main__ import main; main(['--help'])"])
-def test_the_first_second_is_free_of_heavy_packages(code: str) -> None:
+def test_start_up_imports_no_heavy_package(code: str) -> None:
     heavy = "('torch', 'pandas', 'matplotlib', 'altair', 'wandb', 'sklearn', 'hydra')"
     code = f"{code}; import sys; sys.exit(', '.join(name for name in {heavy} if name in sys.modules) or 0)"
     assert subprocess.run([sys.executable, "-c", code], check=False, stdout=subprocess.DEVNULL).returncode == 0
 
 
-def test_steps_are_counted_without_torch() -> None:
+def test_steps_command_imports_no_heavy_package() -> None:
     path = 'path.steps=[{change: "step=gelu"}]'
     code = f"from roadmap.__main__ import main; assert main(['steps', {path!r}]) == 0"
     heavy = "('torch', 'numpy', 'pandas', 'matplotlib', 'altair', 'sklearn')"

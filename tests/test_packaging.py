@@ -1,4 +1,4 @@
-"""What surrounds the code: distribution, Makefile, CI."""
+"""Distribution, Makefile and CI."""
 
 import re
 import subprocess

@@ -1,4 +1,4 @@
-"""Properties of records, run folders and paths under whatever hypothesis thinks of."""
+"""Properties of records, run folders and paths, checked with hypothesis."""
 
 import contextlib
 import copy
@@ -24,7 +24,7 @@ from roadmap.errors import RequestError, WorkError
 from roadmap.networks.flops import count_flops
 from roadmap.networks.network import Network
 from roadmap.schema.design import AXES, Design
-from roadmap.steps.path_file import PathFile, PathRow, with_parents
+from roadmap.steps.path_file import PathFile, with_parents
 from roadmap.training.checkpoint import Checkpoints
 from tests.records import bench, evaluation, example, make_sweep, summary_of
 
@@ -53,7 +53,7 @@ def one_line(error: Exception) -> None:
 
 @few
 @given(sensible, st.dictionaries(st.sampled_from([*AXES.values(), "stage_ratio", ""]), anything, max_size=3))
-def test_a_design_is_made_or_refused_in_one_line(values: dict[str, Any], odd: dict[str, Any]) -> None:
+def test_any_design_is_valid_or_one_error_line(values: dict[str, Any], odd: dict[str, Any]) -> None:
     try:
         design = Design.from_mapping(values | odd)
     except RequestError as error:
@@ -66,7 +66,7 @@ def test_a_design_is_made_or_refused_in_one_line(values: dict[str, Any], odd: di
 
 @settings(few, max_examples=25)
 @given(sensible)
-def test_what_a_design_costs_is_what_torch_counts_of_its_network(values: dict[str, Any]) -> None:
+def test_counted_costs_equal_torchs_counter(values: dict[str, Any]) -> None:
     try:
         design = Design.from_mapping(values)
     except RequestError:
@@ -77,7 +77,7 @@ def test_what_a_design_costs_is_what_torch_counts_of_its_network(values: dict[st
     assert count_flops(design, 32, 10, recipe.layer_scale is not None) == cost(network, 32)
 
 
-def test_the_order_of_a_designs_fields_is_no_part_of_a_run() -> None:
+def test_field_order_does_not_change_a_design() -> None:
     design = compose(["step=gelu"]).experiment()
     backwards = {name: getattr(design.design, name) for name in reversed(Design.__struct_fields__)}
     assert Design(**backwards) == design.design
@@ -100,7 +100,7 @@ def damaged(content: bytes, how: tuple[str, Any]) -> bytes:
 
 @few
 @given(damage, st.sampled_from(["summary.json", "metrics.jsonl"]))
-def test_damaged_records_cost_themselves_and_nothing_else(how: tuple[str, Any], name: str) -> None:
+def test_a_damaged_record_does_not_affect_other_runs(how: tuple[str, Any], name: str) -> None:
     with tempfile.TemporaryDirectory() as place:
         for number in (0, 1):
             shutil.copytree(example("gelu", number), Path(place, f"run-{number}"))
@@ -116,7 +116,7 @@ def test_damaged_records_cost_themselves_and_nothing_else(how: tuple[str, Any], 
 
 @few
 @given(st.floats(0, 1))
-def test_lines_before_a_cut_are_kept(share: float) -> None:
+def test_a_truncated_history_keeps_its_whole_lines(share: float) -> None:
     with tempfile.TemporaryDirectory() as place:
         shutil.copytree(example("gelu"), Path(place, "run"))
         file = Path(place, "run", "metrics.jsonl")
@@ -127,13 +127,13 @@ def test_lines_before_a_cut_are_kept(share: float) -> None:
             warnings.simplefilter("ignore")
             history = load_history(place)
     whole_lines = cut.count(b"\n")
-    # a last line may be whole without its end
+    # the last line may be whole without its newline
     assert whole_lines <= len(history) <= whole_lines + 1
 
 
 @few
 @given(damage)
-def test_a_damaged_checkpoint_is_read_or_refused_in_one_line(how: tuple[str, Any]) -> None:
+def test_a_damaged_checkpoint_loads_or_is_one_error_line(how: tuple[str, Any]) -> None:
     with tempfile.TemporaryDirectory() as place:
         checkpoints = Checkpoints(Path(place), "x")
         torch.save({"run_id": "x", "epoch": 3, "network": {"w": torch.arange(64.0)}}, checkpoints.last)
@@ -148,7 +148,7 @@ def test_a_damaged_checkpoint_is_read_or_refused_in_one_line(how: tuple[str, Any
 
 
 def places_in(record: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """The keys to everything within a record."""
+    """Yield the path of keys to every value in a record."""
     inner = record.items() if isinstance(record, dict) else enumerate(record) if isinstance(record, list) else ()
     for key, value in inner:
         yield (*place, key)
@@ -157,9 +157,9 @@ def places_in(record: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, .
 
 @st.composite
 def odd_records(draw: st.DrawFn, record: Any) -> Any:
-    """The record with a value somewhere in it of any other kind, or gone."""
+    """Return the record with one value replaced by any other, or deleted."""
     changed = copy.deepcopy(record)
-    # near the root there is less, and what is wrong there is worse
+    # values near the root are rarer and matter more
     depth = draw(st.integers(1, 6))
     *path, last = draw(st.sampled_from([place for place in places_in(record) if len(place) <= depth]))
     node = changed
@@ -177,8 +177,8 @@ EVALUATED = json.loads(evaluation("gelu").read_text())
 EVALUATED["parts"] = EVALUATED["parts"][:3]
 
 
-def say_or_refuse(*arguments: str) -> None:
-    """A command on what others wrote: it does its work, or refuses in a line, and names what it passes over."""
+def run_command(*arguments: str) -> None:
+    """Run a command on odd files: it succeeds or writes one-line errors, without a traceback."""
     said = io.StringIO()
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(said):
         status = main(list(arguments))
@@ -189,7 +189,7 @@ def say_or_refuse(*arguments: str) -> None:
 
 @few
 @given(st.data(), st.sampled_from(["sweep.json", "plan.jsonl"]))
-def test_a_strange_plan_is_a_sweep_or_a_sentence(data: st.DataObject, name: str) -> None:
+def test_an_odd_plan_is_read_or_one_error_line(data: st.DataObject, name: str) -> None:
     with tempfile.TemporaryDirectory() as place:
         file = (
             make_sweep(Path(place), "made-nano-digits-1", PLANNED, study={"name": "orders", "keep_others": False})
@@ -199,13 +199,13 @@ def test_a_strange_plan_is_a_sweep_or_a_sentence(data: st.DataObject, name: str)
         record = data.draw(odd_records(lines or json.loads(file.read_text())))
         text = "\n".join(map(json.dumps, record)) if lines else json.dumps(record)
         file.write_text(text)
-        say_or_refuse("status", place, "--list", "missing,failed")
-        say_or_refuse("status", place)
+        run_command("status", place, "--list", "missing,failed")
+        run_command("status", place)
 
 
 @few
 @given(odd_records(EVALUATED))
-def test_a_strange_evaluation_is_read_or_named(record: Any) -> None:
+def test_an_odd_evaluation_is_read_or_one_warning(record: Any) -> None:
     with tempfile.TemporaryDirectory() as place:
         (Path(place, "run", "evaluations")).mkdir(parents=True)
         Path(place, "run", "evaluations", "a.json").write_text(json.dumps(record))
@@ -217,11 +217,11 @@ def test_a_strange_evaluation_is_read_or_named(record: Any) -> None:
 
 @few
 @given(odd_records(bench("gelu")))
-def test_a_strange_bench_is_a_table_or_a_sentence(record: Any) -> None:
+def test_an_odd_bench_is_read_or_one_error_line(record: Any) -> None:
     with tempfile.TemporaryDirectory() as place:
         file = Path(place, "bench.json")
         file.write_text(json.dumps(record))
-        say_or_refuse("compare", str(example("gelu")), "--bench", str(file))
+        run_command("compare", str(example("gelu")), "--bench", str(file))
 
 
 entries = st.one_of(
@@ -233,7 +233,7 @@ entries = st.one_of(
 
 @settings(few, max_examples=150)
 @given(st.one_of(anything, st.fixed_dictionaries({"name": anything, "steps": st.lists(entries, max_size=4)})))
-def test_a_path_is_rows_or_refused_in_one_line(node: Any) -> None:
+def test_any_path_is_rows_or_one_error_line(node: Any) -> None:
     try:
         path = PathFile.of(node)
     except RequestError as error:
@@ -246,7 +246,7 @@ def test_a_path_is_rows_or_refused_in_one_line(node: Any) -> None:
 
 @few
 @given(st.text(max_size=40))
-def test_any_text_as_a_path_file_is_rows_or_refused(text: str) -> None:
+def test_random_text_is_refused_as_a_path(text: str) -> None:
     try:
         node = yaml.safe_load(text)
     except yaml.YAMLError:
@@ -254,7 +254,3 @@ def test_any_text_as_a_path_file_is_rows_or_refused(text: str) -> None:
     with pytest.raises(RequestError) as refused:
         PathFile.of(node)
     one_line(refused.value)
-
-
-def test_a_row_of_the_grammar_is_what_it_says() -> None:
-    assert PathRow.from_entry("kernel=k3").change == ("kernel=k3",)

@@ -1,4 +1,4 @@
-"""What others hand out is data: nothing in it is run, resolved or written elsewhere. docs/security.md says what is."""
+"""Third-party files are never executed, resolved or written outside their folder (docs/security.md)."""
 
 import fcntl
 import html
@@ -37,13 +37,13 @@ Capture = pytest.CaptureFixture[str]
 
 @pytest.fixture
 def ran(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The file that payloads make, in a folder that the test is in."""
+    """Return the file that payloads create, in the current folder."""
     monkeypatch.chdir(tmp_path)
     return tmp_path / "ran"
 
 
 def refused(words: list[str], capsys: Capture) -> str:
-    """The one sentence with which a request is refused."""
+    """Return the one-line error of a refused request."""
     capsys.readouterr()
     assert main(words) == 2
     (line,) = capsys.readouterr().err.splitlines()
@@ -52,13 +52,13 @@ def refused(words: list[str], capsys: Capture) -> str:
 
 
 SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
-CALL = {"_target_": "io.open", "file": "ran", "mode": "w"}  # what Hydra itself does not refuse
+CALL = {"_target_": "io.open", "file": "ran", "mode": "w"}  # Hydra itself does not refuse it
 MADE = {"()": "io.open", "file": "ran", "mode": "w"}
 
 
 @pytest.fixture
 def conf(ran: Path) -> str:
-    """A folder of configs, each with something to be called."""
+    """Return a config folder in which each file names something to call."""
     files: dict[str, Any] = {
         "hydra/launcher/evil": CALL,
         "hydra/sweeper/evil": {"_target_": SWEEPER, "params": CALL},
@@ -90,26 +90,24 @@ STUDY = ["study=factorial", "study.axes={norm:[batch]}"]
         (["sweep", *STUDY, "hydra/launcher=evil"], "hydra.launcher._target_=io.open"),
     ],
 )
-def test_whatever_way_it_comes_in_it_is_not_called(
-    words: list[str], place: str, conf: str, ran: Path, capsys: Capture
-) -> None:
+def test_no_config_can_call_arbitrary_code(words: list[str], place: str, conf: str, ran: Path, capsys: Capture) -> None:
     assert refused([*words, "--config-dir", conf], capsys).startswith(f"roadmap: {place}")
     assert not ran.exists()
     assert not list(ran.parent.glob("runs/*/summary.json"))
 
 
-def test_without_the_check_it_would_be(conf: str, ran: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_check_the_payload_runs(conf: str, ran: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trust, "check_trusted", lambda config: None)
     main(["train", "engine=formatter", "epochs=0", "--config-dir", conf])
     assert ran.exists()
 
 
-def test_hydras_own_and_ours_may_be_called(ran: Path) -> None:
+def test_hydras_own_targets_are_allowed(ran: Path) -> None:
     for words in (["hydra/launcher=joblib"], ["engine=laptop", "+hydra.job.env_set.OMP_NUM_THREADS='1'"]):
         assert main(["train", *words, "--cfg", "job"]) == 0
 
 
-def test_a_yaml_file_makes_no_objects(conf: str, ran: Path, capsys: Capture) -> None:
+def test_yaml_files_construct_no_objects(conf: str, ran: Path, capsys: Capture) -> None:
     Path(conf, "path").mkdir()
     Path(conf, "path", "evil.yaml").write_text(f"name: !!python/object/apply:os.system ['touch {ran}']\n")
     for command in ("train", "steps"):
@@ -118,7 +116,7 @@ def test_a_yaml_file_makes_no_objects(conf: str, ran: Path, capsys: Capture) -> 
 
 
 @pytest.mark.parametrize("library", ["timm", "torchvision"])
-def test_a_network_is_the_librarys_own(library: Any, ran: Path) -> None:
+def test_model_names_cannot_load_from_elsewhere(library: Any, ran: Path) -> None:
     pytest.importorskip(library)
     recipe = compose(["step=gelu"]).recipe.network
     for name in ("hf-hub:evil/model", "hf_hub:evil/model", "local-dir:conf", "./conf", "../conf"):
@@ -127,13 +125,13 @@ def test_a_network_is_the_librarys_own(library: Any, ran: Path) -> None:
 
 
 @pytest.mark.parametrize("option", BaselineModel.elsewhere)
-def test_options_of_a_network_load_nothing(option: str) -> None:
+def test_model_options_cannot_load_weights(option: str) -> None:
     with pytest.raises(RequestError, match=rf"^model\.options\.{option} would load weights past all checks"):
         BaselineModel(library="timm", name="resnet18", options={option: "evil.pt"})
 
 
 class Payload:
-    """Unpickled, it makes a file."""
+    """Creates a file when it is unpickled."""
 
     def __init__(self, ran: Path):
         self.ran = ran
@@ -153,18 +151,18 @@ def weights(request: pytest.FixtureRequest, ran: Path) -> Path:
     return file
 
 
-def test_the_payload_is_one(ran: Path) -> None:
+def test_the_payload_runs_when_unpickled(ran: Path) -> None:
     pickle.loads(pickle.dumps(Payload(ran)))
     assert ran.exists()
 
 
-def test_weights_of_others_are_no_programs(weights: Path, ran: Path) -> None:
+def test_pretrained_weights_are_never_executed(weights: Path, ran: Path) -> None:
     with pytest.raises(RequestError, match="is not a weights file, or is damaged"):
         read_weights(str(weights))
     assert not ran.exists()
 
 
-def test_checkpoints_of_others_are_no_programs(weights: Path, ran: Path) -> None:
+def test_checkpoints_are_never_executed(weights: Path, ran: Path) -> None:
     run = ran.parent / "runs" / "run-0123456789"
     make_run(run)
     values = {**compose(["step=gelu"]).values}
@@ -180,7 +178,7 @@ def test_checkpoints_of_others_are_no_programs(weights: Path, ran: Path) -> None
     assert not ran.exists()
 
 
-def test_weights_in_a_librarys_cache_are_no_programs(weights: Path, ran: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cached_library_weights_are_never_executed(weights: Path, ran: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCH_HOME", str(ran.parent))
     (ran.parent / "hub" / "checkpoints").mkdir(parents=True)
     weights.rename(ran.parent / "hub" / "checkpoints" / "resnet18-f37072fd.pth")
@@ -189,7 +187,7 @@ def test_weights_in_a_librarys_cache_are_no_programs(weights: Path, ran: Path, m
     assert not ran.exists()
 
 
-def test_arrays_of_others_are_no_programs(ran: Path) -> None:
+def test_numpy_files_are_never_executed(ran: Path) -> None:
     array = np.array([Payload(ran)], dtype=object)
     np.save(ran.parent / "fog.npy", array, allow_pickle=True)
     np.savez(ran.parent / "predictions.npz", labels=array, allow_pickle=True)
@@ -203,7 +201,7 @@ def test_arrays_of_others_are_no_programs(ran: Path) -> None:
 CLIMBING = "../../../up"
 
 
-def test_a_runs_folder_and_figures_stay_below_runs_dir(ran: Path, capsys: Capture) -> None:
+def test_run_folders_stay_below_runs_dir(ran: Path, capsys: Capture) -> None:
     (ran.parent / "conf" / "path").mkdir(parents=True)
     (ran.parent / "conf" / "path" / "up.yaml").write_text(f"name: {CLIMBING}\nsteps: [step=gelu]\n")
     words = ["path=up", f"regime.name={CLIMBING}", f"data.name={CLIMBING}", "epochs=1", "seeds=[0]", "device=cpu"]
@@ -216,13 +214,13 @@ def test_a_runs_folder_and_figures_stay_below_runs_dir(ran: Path, capsys: Captur
     assert list(runs_dir.glob("*/summary.json"))
 
 
-def test_a_sweep_stays_below_runs_dir(tmp_path: Path) -> None:
+def test_sweep_folders_stay_below_runs_dir(tmp_path: Path) -> None:
     for name in (CLIMBING, "/absolute", "..", "a\0b"):
         folder = folder_of(tmp_path / "runs", sweep_name("factorial", name, name, ["0"]))
         assert folder.resolve().parent == tmp_path / "runs" / "sweeps"
 
 
-def test_a_plan_shows_no_file_of_another_folder(ran: Path, capsys: Capture) -> None:
+def test_a_plan_cannot_show_files_of_other_folders(ran: Path, capsys: Capture) -> None:
     secret = ran.parent / "secret"
     secret.write_text("s3cret")
     record = make_run(ran.parent / "runs" / "run-0000000001")
@@ -233,7 +231,7 @@ def test_a_plan_shows_no_file_of_another_folder(ran: Path, capsys: Capture) -> N
     assert "s3cret" not in "".join(capsys.readouterr())
 
 
-def test_nobodys_environment_is_read_for_a_record(ran: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+def test_records_cannot_read_environment_variables(ran: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     monkeypatch.setenv("SECRET", "s3cret")
     places = []
     for number, step in enumerate(("gelu", "kernel_7")):
@@ -247,7 +245,7 @@ def test_nobodys_environment_is_read_for_a_record(ran: Path, monkeypatch: pytest
     assert "s3cret" not in told
 
 
-def test_an_interpolation_of_a_record_is_not_composed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interpolations_in_a_record_are_not_composed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rerun_commands, "composed_path", lambda *words: pytest.fail("composed"))
     assert not rerun_commands.makes(["path.name=${oc.env:SECRET}"], [], [0], set())
 
@@ -255,7 +253,7 @@ def test_an_interpolation_of_a_record_is_not_composed(monkeypatch: pytest.Monkey
 ODD = "gelu\x1b]0;t\x07\x9b31m\u202e\r\u2028x"
 
 
-def test_names_do_not_steer_a_terminal(ran: Path, capsys: Capture) -> None:
+def test_control_characters_in_names_are_escaped(ran: Path, capsys: Capture) -> None:
     records = [
         make_run(ran.parent / "runs" / f"run-{number:010}", seed=number, variant=ODD, device=ODD, status=status, **more)
         for number, (status, more) in enumerate(
@@ -283,7 +281,7 @@ def test_names_do_not_steer_a_terminal(ran: Path, capsys: Capture) -> None:
 HOSTILE = "</script><script>alert(1)</script>\"'><img src=x onerror=alert(2)>\u2028"
 
 
-def test_a_page_and_its_commands_are_text(ran: Path, capsys: Capture) -> None:
+def test_reports_escape_html_and_shell_characters(ran: Path, capsys: Capture) -> None:
     run = ran.parent / "runs" / "run-0000000000"
     make_run(run, variant=HOSTILE, error=HOSTILE, device=HOSTILE)
     words = ["step=gelu", f"data.root='; touch {ran}; echo '", f"path.name=$(touch {ran})`touch {ran}`\n"]
@@ -300,7 +298,7 @@ def test_a_page_and_its_commands_are_text(ran: Path, capsys: Capture) -> None:
     assert "<img src=x" not in page
     assert "<script>alert" not in page
     first, second = shown["commands"]
-    # a word that is no override, as an option would be, makes no command
+    # a word that is not an override, such as an option, makes no command
     assert first is None
     assert shlex.split(second) == ["roadmap", "train", *words]
     shown_commands = map(html.unescape, re.findall(r'<pre class="command">(.*?)</pre>', page, re.DOTALL))
@@ -309,7 +307,7 @@ def test_a_page_and_its_commands_are_text(ran: Path, capsys: Capture) -> None:
     assert not ran.exists()
 
 
-def test_cells_stay_cells(ran: Path, capsys: Capture) -> None:
+def test_tables_escape_formulas_and_markup(ran: Path, capsys: Capture) -> None:
     names = [
         "=cmd|' /C calc'!A0",
         "+SUM(1)",

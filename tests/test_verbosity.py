@@ -1,4 +1,4 @@
-"""-v and -q: what a command shows on stderr, in its own process and in those of its launcher."""
+"""-v and -q: what a command writes to stderr, in its own process and in its launcher's workers."""
 
 import logging
 import subprocess
@@ -12,7 +12,7 @@ from roadmap.config.compose import compose
 from roadmap.console import console
 from roadmap.training import run
 
-TRAIN = ["train", "epochs=1", "device=cpu"]
+TRAIN = ["train", "epochs=1", "device=cpu", "design.width=8", "data.train_images=64"]
 
 
 @pytest.fixture(autouse=True)
@@ -27,9 +27,7 @@ def stderr(capfd: pytest.CaptureFixture[str], *words: str, status: int = 0) -> s
     return capfd.readouterr().err
 
 
-def test_a_command_shows_messages_debug_messages_or_errors_alone(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_v_and_q_set_the_log_level(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     def train(name: str, *words: str) -> str:
         return stderr(capfd, *TRAIN, f"runs_dir={tmp_path / name}", *words)
 
@@ -45,9 +43,7 @@ def test_a_command_shows_messages_debug_messages_or_errors_alone(
 
 
 @pytest.mark.parametrize("words", [["compare"], ["train", "norm=gn"], ["nonsense"], []])
-def test_errors_are_always_shown_and_v_adds_where_they_were_raised(
-    words: list[str], capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_errors_are_always_shown_with_a_traceback_for_v(words: list[str], capfd: pytest.CaptureFixture[str]) -> None:
     plain = stderr(capfd, *words, status=2)
     assert plain.startswith("roadmap: ")
     assert plain.count("\n") == 1

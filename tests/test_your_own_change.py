@@ -1,4 +1,4 @@
-"""docs/your_own_change.md word for word: its files written, its differences applied to a copy, its commands run."""
+"""docs/your_own_change.md: its files are written, its diffs applied to a copy, and its commands run."""
 
 import json
 import os
@@ -19,7 +19,7 @@ FAST = {"roadmap train": "epochs=1", "roadmap run": "epochs=1 seeds=[0]"}
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The package and its configs with every file and every difference of the page."""
+    """Return a copy of the package and its configs with every file and diff of the page."""
     folder = tmp_path_factory.mktemp("copy")
     ignored = shutil.ignore_patterns("__pycache__")
     for name in ("roadmap", "conf"):
@@ -52,7 +52,7 @@ def test_a_change_touches_three_files() -> None:
     assert touched == ["roadmap/schema/design.py", "roadmap/networks/rows.py", "my_conf/path/excited.yaml"]
 
 
-# one Python for all commands, most of whose time would be its start
+# one process runs all commands: starting Python would take most of the time
 EACH = """
 import contextlib, io, json, sys
 from roadmap.__main__ import main
@@ -69,7 +69,7 @@ UNKNOWN = "roadmap train squeeze_excitation=r5"
 
 @pytest.fixture(scope="module")
 def answers(copy: Path) -> dict[str, tuple[int, str]]:
-    """Exit status and all that is said of each command."""
+    """Return the exit status and output of each command."""
     asked = [*commands(), UNKNOWN]
     fast = [next((words for start, words in FAST.items() if command.startswith(start)), "") for command in asked]
     words = [shlex.split(f"{command} {more}")[1:] for command, more in zip(asked, fast, strict=True)]
@@ -107,7 +107,7 @@ print(json.dumps(counts))
 """
 
 
-def test_the_changes_build_count_learn_and_leave_older_runs_alone(copy: Path) -> None:
+def test_new_axes_build_count_train_and_keep_run_ids(copy: Path) -> None:
     axes = ["squeeze_excitation=r4", "response_norm=global"]
     done = python(copy, "-c", CHECKS, json.dumps(axes))
     assert done.returncode == 0, done.stderr

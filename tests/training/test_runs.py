@@ -1,11 +1,13 @@
 """Complete runs on real images: folders, resume, errors, exit statuses."""
 
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 from urllib.error import URLError
 
 import pytest
@@ -16,21 +18,10 @@ from roadmap.__main__ import main
 from roadmap.config.compose import compose
 from roadmap.errors import RequestError, WorkError
 from roadmap.runs.run_folder import RunFolder, read_metrics, timeless_metrics
+from roadmap.training.checkpoint import Checkpoints
 from roadmap.training.run import run_experiment
 
 QUICK = ["step=separate_downsampling", "epochs=3", "batch_size=32"]
-SIGNAL_AFTER_FIRST_CHECKPOINT = """
-import os, sys
-from roadmap.__main__ import main
-from roadmap.training.checkpoint import Checkpoints
-save, number, arguments = Checkpoints.save, int(sys.argv[1]), sys.argv[2:]
-def save_and_signal(self, state, best):
-    save(self, state, best)
-    Checkpoints.save = save
-    os.kill(os.getpid(), number)
-Checkpoints.save = save_and_signal
-sys.exit(main(arguments))
-"""
 
 
 def rows(folder: Path) -> list[dict]:
@@ -104,29 +95,48 @@ def test_equal_design_by_other_overrides_is_the_same_run(finished: Path) -> None
     assert folder.path == finished
 
 
+def train_and_signal(words: list[str], sent: signal.Signals) -> None:
+    """Train, and send this process a signal after its first checkpoint."""
+    save = Checkpoints.save
+
+    def save_and_signal(*arguments: Any) -> None:
+        save(*arguments)
+        Checkpoints.save = save  # type: ignore[method-assign]
+        os.kill(os.getpid(), sent)
+
+    Checkpoints.save = save_and_signal  # type: ignore[method-assign]
+    sys.exit(main(["train", *words]))
+
+
 @pytest.mark.parametrize(
-    "sent", [signal.SIGKILL, *(pytest.param(s, marks=pytest.mark.long) for s in (signal.SIGTERM, signal.SIGINT))]
+    ("sent", "exit_code", "status"),
+    [
+        (signal.SIGKILL, -signal.SIGKILL, "running"),
+        (signal.SIGTERM, 75, "interrupted"),
+        (signal.SIGINT, 1, "interrupted"),
+    ],
 )
-def test_run_resumes_exactly_after_a_signal(finished: Path, tmp_path: Path, sent: signal.Signals) -> None:
-    words = ["train", *QUICK, f"runs_dir={tmp_path}"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    signalled = [sys.executable, "-c", SIGNAL_AFTER_FIRST_CHECKPOINT, str(int(sent)), *words]
-    status = subprocess.run(signalled, capture_output=True, env=environment, check=False).returncode
+def test_run_resumes_exactly_after_a_signal(
+    finished: Path,
+    tmp_path: Path,
+    sent: signal.Signals,
+    exit_code: int,
+    status: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    request = [*QUICK, f"runs_dir={tmp_path}"]
+    process = multiprocessing.get_context("fork").Process(target=train_and_signal, args=(request, sent))
+    process.start()
+    process.join()
+    assert process.exitcode == exit_code
     (folder,) = tmp_path.glob("nano-*")
-    summary = json.loads((folder / "summary.json").read_text())
-    if sent == signal.SIGKILL:
-        assert status == -signal.SIGKILL
-        assert summary["status"] == "running"
-    else:
-        assert summary["status"] == "interrupted"
-        assert status == (1 if sent == signal.SIGINT else 75)
+    assert json.loads((folder / "summary.json").read_text())["status"] == status
     assert len(rows(folder)) == 1
     # a kill in the middle of a line would leave this
     with open(folder / "metrics.jsonl", "a") as file:
         file.write('{"epoch": 2, "train_')
-    command = [sys.executable, "-m", "roadmap", *words]
-    again = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
-    assert "resuming from epoch 1/3" in again.stderr
+    run_experiment(compose(request))
+    assert "resuming from epoch 1/3" in caplog.text
     assert_same_run(finished, folder)
 
 
