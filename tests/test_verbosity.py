@@ -12,7 +12,7 @@ from roadmap.config.compose import compose
 from roadmap.console import console
 from roadmap.training import run
 
-TRAIN = ["train", "epochs=1", "device=cpu", "design.width=8", "data.train_images=64"]
+TRAIN = ["train", "epochs=1", "device=cpu", "design.width=8"]
 
 
 @pytest.fixture(autouse=True)
