@@ -1,14 +1,13 @@
-"""Random command lines, sensible and not, over every command: each ends in time, in few words, and leaves no mess.
+"""Runs random command lines over every command and checks how each ends and what it leaves behind.
 
-    python tests/faults/fuzz_commands.py                      # 2,000 lines, on two cores some 20 minutes
+    python tests/faults/fuzz_commands.py                      # 2,000 lines, about 20 minutes on two cores
     python tests/faults/fuzz_commands.py --seed 7 --lines 500
-    python tests/faults/fuzz_commands.py --seed 7 --only 123  # one of them again, with all that it says
+    python tests/faults/fuzz_commands.py --seed 7 --only 123  # one of them again, with its whole output
 
-A line is right when its exit status is 0, 1 or 2 (75 or death by SIGTERM where that was sent, as to trainings after some
-seconds), when one that fails says so in at most three lines on stderr beside what it skips and how far it is, never by
-a traceback, when every run folder that it leaves can be read, and when nothing is written but below ``runs_dir`` and
-where -o says. Lines are forked from one process that has imported everything; thirty are given to a Python of their own
-too, which has to say the same.
+A line passes if its exit status is 0, 1 or 2 (trainings are sent SIGTERM after some seconds: 75, or killed by it), an
+error takes at most three lines on stderr and has no traceback, every run folder can be read, and nothing is written
+outside ``runs_dir`` and the file of -o. Lines run in forks of one process that has imported everything; thirty also run
+in a Python of their own and must print the same.
 """
 
 import argparse
@@ -44,7 +43,7 @@ from tests.faults.leavings import contents, mess  # noqa: E402
 from tests.faults.lines import draw_line  # noqa: E402
 from tests.faults.places import damage, furnish  # noqa: E402
 
-# seconds until a command is sent SIGTERM, and from then on until SIGKILL; only a command that hangs takes PATIENCE or GRACE
+# seconds until SIGTERM, for other commands too, and from then on until SIGKILL: only a hang takes the last two
 SECONDS, PATIENCE, GRACE = {"train": 12.0, "run": 12.0, "sweep": 12.0}, 240.0, 120.0
 MEMORY = 12 << 30  # bytes of addresses
 STOPPED, ALONE = 75, 30
@@ -149,7 +148,7 @@ def faults(outcome: Outcome) -> list[str]:
         found.append(f"did not end within {GRACE:g} s after SIGTERM")
     elif outcome.stopped and outcome.seconds > PATIENCE and outcome.status not in (STOPPED, 0, 1, 2):
         found.append(f"took {PATIENCE:g} s")
-    # SIGTERM ends a command by itself before and after its training
+    # before and after training nothing handles SIGTERM
     elif outcome.status not in (0, 1, 2) and not (outcome.stopped and outcome.status in (STOPPED, -signal.SIGTERM)):
         found.append(f"exit status {outcome.status}")
     if "Traceback" in outcome.stdout + outcome.stderr:
