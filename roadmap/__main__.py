@@ -1,4 +1,4 @@
-"""The command line: ``roadmap COMMAND …``; exit status 0 done, 1 the work failed, 2 the request was wrong."""
+"""The command line ``roadmap COMMAND …``. Exit status: 0 success, 1 the work failed, 2 invalid request."""
 
 import logging
 import os
@@ -14,25 +14,25 @@ from roadmap.formatting import listed
 logger = logging.getLogger("roadmap")  # __name__ is __main__ under python -m
 
 COMMANDS = {
-    "steps": "every step of a path: what changes, GFLOPs (MACs), parameters, the published numbers beside them",
-    "train": "train one design with one seed; Hydra's -m, --cfg job, launchers and sweepers work",
-    "run": "train every step of a path × seeds, or what is missing of it; ends with the table and the figure",
+    "steps": "list the steps of a path: changes, GFLOPs (MACs), parameters, published numbers",
+    "train": "train one design with one seed; supports Hydra's -m, --cfg job, launchers and sweepers",
+    "run": "train every step of a path × seeds, skipping finished runs; print a table and draw the figure",
     "sweep": "train designs off the path × seeds: study=leave_one_out, add_one_in, orders, factorial, …",
-    "evaluate": "accuracy and calibration of trained networks on a data set, on its corruptions, on a robustness set",
-    "compare": "a table of logged runs: means over seeds, gaps with intervals and p-values, the verdict on the paper",
-    "status": "where sweeps stand: done, running, interrupted, failed, missing, and the time left",
-    "attribution": "what each change is worth given the others: leave-one-out, add-one-in, Shapley value",
-    "export": "runs in one file, which every command reads like a folder of runs",
-    "diff": "what two runs differ in: config, code, environment, result",
-    "bench": "GFLOPs (MACs), parameters, images/s, latency and memory of steps and baseline models, measured here",
-    "doctor": "the environment and what this machine can do",
-    "figure": "pictures of logged runs: the roadmap, --kind deltas, tradeoff, curves, … (png, svg, pdf)",
-    "report": "one self-contained HTML page of logged runs: interactive roadmap, run table, differences",
+    "evaluate": "evaluate trained networks: accuracy and calibration on a data set, corruptions or a robustness set",
+    "compare": "compare logged runs: means over seeds, gaps with intervals and p-values, agreement with the paper",
+    "status": "show the progress of sweeps: finished, running, interrupted, failed and missing runs, time left",
+    "attribution": "estimate the effect of each change: leave-one-out, add-one-in, Shapley value",
+    "export": "write runs into one file, which every command reads like a folder of runs",
+    "diff": "show the differences between two runs: config, code, environment, result",
+    "bench": "measure GFLOPs (MACs), parameters, images/s, latency and memory of steps and baseline models",
+    "doctor": "check the environment and what this machine can do",
+    "figure": "draw figures of logged runs: the roadmap, --kind deltas, tradeoff, curves, … (png, svg, pdf)",
+    "report": "write a self-contained HTML page of logged runs: interactive roadmap, run table, differences",
 }
 
 LEVELS = {"-v": logging.DEBUG, "--verbose": logging.DEBUG, "-q": logging.ERROR, "--quiet": logging.ERROR}
 
-# Command -> its module.
+# command -> module
 MODULES = {
     "steps": "steps.command",
     "train": "training.command",
@@ -55,17 +55,17 @@ USAGE = """usage: roadmap COMMAND [group=option | setting=value …] [--config-d
 
 {commands}
 
-Every command takes -v (--verbose), which adds debug messages and tracebacks, and -q (--quiet), which shows only errors.
-Groups and settings are those of conf/: `roadmap train --cfg job` shows the composed config.
+Every command accepts -v (--verbose) to show debug messages and tracebacks, and -q (--quiet) to show only errors.
+`roadmap COMMAND --help` describes a command. Groups and settings: `roadmap train --cfg job` prints the composed config.
 Example: roadmap train regime=nano data=digits step=gelu kernel=k3"""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command; its errors become one line on stderr and an exit status."""
+    """Run a command and return its exit status; errors are printed as one line on stderr."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    # libgomp's idle threads spin without end by default, which on a busy machine made a nano run 40 times slower
+    # libgomp's idle threads spin indefinitely by default, which made a run on a busy machine 40 times slower
     os.environ.setdefault("GOMP_SPINCOUNT", "100000")
-    # huge pages for large tensors on a CPU: a batch of images is normalised in less than half the time
+    # huge pages for large CPU tensors: batches are normalised in less than half the time
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     flags = [word for word in arguments if word in LEVELS]
     arguments = [word for word in arguments if word not in LEVELS]
@@ -74,7 +74,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(USAGE.format(commands="\n".join(f"  {name:13}{text}" for name, text in COMMANDS.items())))
             if arguments:
                 return 0
-            logger.error("no command; choose one of these")
+            logger.error("no command; choose one of the above")
             return 2
         if arguments == ["--version"]:
             print(f"roadmap {roadmap.__version__}")
@@ -83,7 +83,7 @@ def main(arguments: list[str] | None = None) -> int:
         try:
             return _run(name, rest)
         finally:
-            # a command that did not train has not imported it
+            # imported only by commands that train
             if loggers := sys.modules.get("roadmap.tracking.loggers"):
                 loggers.background.end()
 
@@ -100,11 +100,11 @@ def _run(name: str, rest: list[str]) -> int:
         logger.error("interrupted; the same command continues where it stopped")
         return 1
     except BrokenPipeError:
-        # the reader of a pipe has seen enough; keep Python from failing again when it flushes
+        # the pipe was closed; keep Python from failing again when it flushes
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        # a name too long, a folder that may not be written in: what no command has better words for
+        # for example a name that is too long or a folder without write permission
         if error.filename is None:
             raise
         log_error(WorkError(f"{str(error.filename)[:200]}: {error.strerror}"))
@@ -112,12 +112,12 @@ def _run(name: str, rest: list[str]) -> int:
 
 
 def log_error(error: RoadmapError) -> None:
-    """Log an error on one line; of several processes that met the same error only the first does."""
+    """Log an error on one line; if all processes raise the same error, only the first one logs it."""
     if os.environ.get("RANK", "0") == "0" or not error.on_all_ranks:
         logger.error(" ".join(str(error).split()))
-        logger.debug("where it was raised:", exc_info=error)
+        logger.debug("traceback:", exc_info=error)
     else:
-        # torchrun ends all processes as soon as one has ended: let the first log it
+        # torchrun ends all processes when one ends: wait for the first to log the error
         time.sleep(2)
 
 

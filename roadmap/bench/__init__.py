@@ -1,1 +1,1 @@
-"""``roadmap bench``: what networks cost, as counted and as measured on a device, all in turn."""
+"""``roadmap bench``: FLOPs, parameters, speed and memory of networks."""

@@ -21,46 +21,46 @@ def main(arguments: list[str]) -> int:
         "bench", "GFLOPs (MACs), parameters, images/s, latency and memory of steps and baseline models"
     )
     output = parser.add_mutually_exclusive_group()
-    output.add_argument("--json", action="store_true", help="the record instead of the table")
-    output.add_argument("--csv", action="store_true", help="a line a row instead of the table")
+    output.add_argument("--json", action="store_true", help="print the record as JSON")
+    output.add_argument("--csv", action="store_true", help="print one CSV line per network")
     options = parser.parse_intermixed_args(arguments)
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise RequestError("roadmap bench runs in one process; start it without torchrun")
     overrides = checked_overrides(options.overrides)
     bench = compose_bench(overrides, options.config_dir)
-    say_choices(contender.composed for contender in bench.contenders)
-    settings = bench.contenders[0].composed.settings
+    say_choices(entry.composed for entry in bench.entries)
+    settings = bench.entries[0].composed.settings
     if settings.device == "meta":
         show(counted(bench), options)
         return 0
-    record = carry_out(bench, overrides, settings.device, settings.runs_dir)
+    record = run_bench(bench, overrides, settings.device, settings.runs_dir)
     show(record, options)
     failed = sum(any("error" in row[mode] for mode in bench.settings.measure) for row in record["rows"])
     if failed:
-        raise WorkError(f"{failed} of {len(record['rows'])} networks could not be measured; the table says why")
+        raise WorkError(f"{failed} of {len(record['rows'])} networks could not be measured; see the notes")
     return 0
 
 
-def carry_out(bench: Bench, overrides: list[str], device_name: str, runs_dir: str) -> Record:
-    """Measure, and write the record into ``runs_dir``; logs its progress."""
+def run_bench(bench: Bench, overrides: list[str], device_name: str, runs_dir: str) -> Record:
+    """Measure all networks and write the record into ``runs_dir``."""
     from roadmap.runtime.device import choose_device
 
     device = choose_device(device_name)
-    for contender in bench.contenders:
-        contender.composed.experiment()  # checks of the settings, before minutes of work
+    for entry in bench.entries:
+        entry.composed.experiment()  # fail on invalid settings before measuring
     check_writable(bench_folder(runs_dir), "choose another runs_dir")
-    # between networks a bench looks for garbage, and nothing that is imported is any
+    # garbage collections between networks need not visit imported modules
     gc.freeze()
     try:
         record = measured(bench, overrides, device, logger.info)
     except KeyboardInterrupt as error:
-        raise WorkError("interrupted; nothing is kept of a bench that did not end") from error
+        raise WorkError("interrupted; an incomplete bench is not saved") from error
     logger.info(f"record: {write_record(record, runs_dir)}")
     return record
 
 
 def show(record: Record, options: argparse.Namespace) -> None:
-    """Print the record as it is asked for."""
+    """Print the record as a table, JSON or CSV."""
     if options.json:
         print(json.dumps(record, indent=1, ensure_ascii=False))
     elif options.csv:

@@ -1,4 +1,4 @@
-"""On what something was measured: device, driver, libraries."""
+"""The environment of a measurement: device, driver, libraries."""
 
 import platform
 import re
@@ -15,7 +15,7 @@ from roadmap.versions import package_versions
 
 
 def environment(device: torch.device) -> dict[str, Any]:
-    """``device`` is its name as runs record it; a CPU's own name and how many threads compute are beside it."""
+    """Device (named as in records of runs), processor, threads, system and versions."""
     found: dict[str, Any] = {"device": device.type, "processor": processor(), "threads": torch.get_num_threads()}
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
@@ -24,7 +24,7 @@ def environment(device: torch.device) -> dict[str, Any]:
 
 
 def processor() -> str:
-    """The CPU's name as Linux says it, else what Python knows of it."""
+    """The CPU's name and vector instructions."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
@@ -35,16 +35,16 @@ def processor() -> str:
 
 
 def driver() -> str | None:
-    """The version of NVIDIA's driver; None where its tool is not there to say it."""
+    """The version of NVIDIA's driver, or None without nvidia-smi."""
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return None
     command = [tool, "--query-gpu=driver_version", "--format=csv,noheader"]
     try:
-        told = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.split()
+        output = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.split()
     except (OSError, subprocess.SubprocessError):
         return None
-    return told[0] if told else None
+    return output[0] if output else None
 
 
 def versions() -> dict[str, str]:

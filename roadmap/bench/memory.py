@@ -1,4 +1,4 @@
-"""The most memory that a piece of work held, beyond what was there before it."""
+"""Peak memory of a piece of work."""
 
 import ctypes
 import gc
@@ -14,17 +14,17 @@ import torch
 
 @dataclass
 class Peak:
-    """``gb``: GiB, once the work is done; None where the device does not tell."""
+    """``gb`` is set when the work is done: GiB, or None if the device does not report it."""
 
     gb: float | None = None
 
 
 @contextmanager
 def peak_memory(device: torch.device) -> Iterator[Peak]:
-    """What the work within takes at most, beyond what was held before.
+    """Measure the peak memory of the block, beyond what was allocated before.
 
-    On NVIDIA's GPUs it is what torch's allocator holds, on a CPU the resident memory of this process, libraries' own
-    scratch included, where Linux tells it. That peak is reset before, so that what went on earlier is not in it.
+    On NVIDIA GPUs this is memory of torch's allocator. On a CPU under Linux it is the process's resident memory,
+    including scratch memory of libraries.
     """
     peak = Peak()
     gc.collect()
@@ -42,11 +42,11 @@ def peak_memory(device: torch.device) -> Iterator[Peak]:
 
 
 def _reset_resident_peak() -> bool:
-    """Let the peak of this process's resident memory begin anew; False where the system has no such thing."""
+    """Reset the peak of this process's resident memory; False if the system cannot."""
     if not sys.platform.startswith("linux"):
         return False
     try:
-        # freed memory that malloc keeps would be used again and not be seen
+        # memory that malloc keeps after a free would be reused without raising the peak
         ctypes.CDLL(None).malloc_trim(0)
         # proc(5): 5 resets the peak resident set size
         with open("/proc/self/clear_refs", "w", encoding="ascii") as file:
@@ -57,7 +57,7 @@ def _reset_resident_peak() -> bool:
 
 
 def _status(key: str) -> int:
-    """KiB, as /proc says it of this process."""
+    """A value of /proc/self/status in KiB."""
     with open("/proc/self/status", encoding="ascii") as file:
         found = re.search(rf"^{key}:\s+(\d+) kB$", file.read(), flags=re.MULTILINE)
     assert found, f"/proc/self/status has no {key}"
@@ -65,7 +65,7 @@ def _status(key: str) -> int:
 
 
 def total_memory(device: torch.device) -> int:
-    """Bytes of memory that the device has."""
+    """The device's memory in bytes."""
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).total_memory
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -1,4 +1,4 @@
-"""Who takes part in a bench: the steps of a path, the rows of a file, or the one network that overrides name."""
+"""The networks of a bench: the steps of a path, the rows of a file, or one network named by overrides."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,18 +14,18 @@ from roadmap.paper.published import EXCEPTIONS, TABLE_NAMES, published_steps
 from roadmap.paper.published_rows import PublishedRow, network_rows, printed
 from roadmap.steps.path import compose_path
 
-# Overrides that name one network, which a path or a file of rows would otherwise do.
+# overrides that select a single network
 ONE = ("step", "model")
-# Of the paper's tables beside accuracy: counts, and images a second on two GPUs.
+# columns of the paper's tables: counts, and images per second on two GPUs
 CELLS = ("gflops", "params_m", "v100", "a100")
 
 
 @dataclass(frozen=True)
 class BenchEntry:
-    """A network by its name in the table, with what the paper prints of it: ``tables``, ``CELLS`` and ``top1``.
+    """A network, its name in the table and its ``published`` cells: ``tables``, ``CELLS`` and ``top1``.
 
-    ``why`` says where a printed count is not what the network computes. ``against`` is the one whose ratio to it is
-    told apart, as of ours to a library's of the same architecture.
+    ``why`` explains a published count that differs from the network's. ``against`` names another network to compare
+    with, such as ours with a library's version of the same architecture.
     """
 
     name: str
@@ -37,23 +37,23 @@ class BenchEntry:
 
 @dataclass(frozen=True)
 class Bench:
-    """Everything that is asked for: ``name`` is the path's, the rows' or the network's."""
+    """The networks and settings of a bench; ``name`` is that of the path, the rows or the network."""
 
     name: str
-    contenders: tuple[BenchEntry, ...]
+    entries: tuple[BenchEntry, ...]
     settings: BenchSettings
 
     @property
     def reference(self) -> str:
-        """The name that relative speeds are to."""
-        return self.settings.reference or self.contenders[0].name
+        """The name of the network that relative speeds refer to."""
+        return self.settings.reference or self.entries[0].name
 
 
 def compose_bench(overrides: Sequence[str], config_dirs: Sequence[str] = ()) -> Bench:
-    """The bench that overrides ask for, all of it composed.
+    """The bench that overrides define.
 
-    All networks get one batch size: ``batch_size=`` if given, not their recipes' but ``bench.batch_size``. Raises
-    RequestError, naming the row, where one does not compose, and for names that no row has.
+    All networks have the same batch size: ``batch_size=``, or ``bench.batch_size`` by default. Raises RequestError if
+    a row is invalid, naming it, or does not exist.
     """
     given = {key_of(override) for override in overrides}
     if "batch_size" not in given:
@@ -61,39 +61,39 @@ def compose_bench(overrides: Sequence[str], config_dirs: Sequence[str] = ()) -> 
     asked = options_of(overrides, config_dirs)
     settings = BenchSettings.from_mapping(asked.values["bench"])
     with gc_paused():
-        name, contenders = _contenders(overrides, config_dirs, asked, settings.only)
+        name, entries = _entries(overrides, config_dirs, asked, settings.only)
     if settings.reference:
-        _chosen([contender.name for contender in contenders], (settings.reference,), name)
-    return Bench(name, tuple(contenders), settings)
+        _select([entry.name for entry in entries], (settings.reference,), name)
+    return Bench(name, tuple(entries), settings)
 
 
-def _contenders(
+def _entries(
     overrides: Sequence[str], config_dirs: Sequence[str], asked: Options, only: tuple[str, ...] | None
 ) -> tuple[str, list[BenchEntry]]:
     single = [override for override in overrides if key_of(override) in ONE]
     if rows := asked.values.get("rows"):
         single += [override for override in overrides if key_of(override) in ("size", "path")]
         if single:
-            raise RequestError(f"{single[0]} does not go with rows=, which names its networks; leave one of them out")
-        return f"rows {rows['name']}", _of_rows(rows, overrides, config_dirs, only)
+            raise RequestError(f"{single[0]} conflicts with rows=, which defines the networks; leave out one of them")
+        return f"rows {rows['name']}", _entries_of_rows(rows, overrides, config_dirs, only)
     if single:
         composed = compose(overrides, config_dirs)
-        (name,) = _chosen([composed.variant], only, "this bench of one network")
-        return name, [_of_step(name, composed)]
+        (name,) = _select([composed.variant], only, "this bench of one network")
+        return name, [_entry_of_step(name, composed)]
     steps = {step.name: step for step in compose_path(overrides, config_dirs)}
     name = f"path {asked.path_name}"
-    return name, [_of_step(step, steps[step].composed) for step in _chosen(list(steps), only, name)]
+    return name, [_entry_of_step(step, steps[step].composed) for step in _select(list(steps), only, name)]
 
 
-def _chosen(names: Sequence[str], only: tuple[str, ...] | None, place: str) -> list[str]:
-    """Those of ``names`` that ``only`` has, in their order; RequestError for one that is none of them."""
-    if strange := [name for name in only or () if name not in names]:
-        raise RequestError(f"no '{strange[0]}' in {place} (choose {listed(names)})")
+def _select(names: Sequence[str], only: tuple[str, ...] | None, place: str) -> list[str]:
+    """The ``names`` in ``only``, in order. Raises RequestError if ``only`` has another name."""
+    if unknown := [name for name in only or () if name not in names]:
+        raise RequestError(f"no '{unknown[0]}' in {place} (choose {listed(names)})")
     return [name for name in names if only is None or name in only]
 
 
-def _of_step(name: str, composed: Composed) -> BenchEntry:
-    """A step with its row of Table 10 or 11, unless it is toggled and no longer the published one."""
+def _entry_of_step(name: str, composed: Composed) -> BenchEntry:
+    """A step with its row of Table 10 or 11, if it is an unmodified published one."""
     regime = composed.regime.name
     row = published_steps(regime).get(composed.variant)
     if row is None:
@@ -107,17 +107,17 @@ def _of_step(name: str, composed: Composed) -> BenchEntry:
     return BenchEntry(name, composed, cells, EXCEPTIONS.get((regime, name)))
 
 
-def _of_rows(
+def _entries_of_rows(
     node: dict[str, Any], overrides: Sequence[str], config_dirs: Sequence[str], only: tuple[str, ...] | None
 ) -> list[BenchEntry]:
-    """The rows of a file, each composed with the user's overrides on top."""
+    """The rows of a file, each composed with the user's overrides."""
     against = node.get("against", {})
     found = []
     rows = network_rows({key: value for key, value in node.items() if key != "against"})
     chosen = {key_of(override): override for override in overrides if key_of(override) != "rows"}
     named = [row.title for row, _ in rows]
-    _chosen(named, tuple(title for pair in against.items() for title in pair), f"rows {node['name']}, whose against")
-    kept = _chosen(named, only, f"rows {node['name']}")
+    _select(named, tuple(title for pair in against.items() for title in pair), f"rows {node['name']}, whose against")
+    kept = _select(named, only, f"rows {node['name']}")
     for row, cells in rows:
         if row.title not in kept:
             continue
@@ -131,7 +131,7 @@ def _of_rows(
 
 
 def _published(rows: Sequence[PublishedRow]) -> dict[str, str]:
-    """Cells of the printed rows of a network; accuracies say where they are of pre-training on ImageNet-22K."""
+    """Published cells of a network; accuracies after pre-training on ImageNet-22K are marked."""
     if not rows:
         return {}
     cells = {name: cell for name in CELLS if (cell := printed(rows, name)) is not None}

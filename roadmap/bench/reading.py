@@ -1,4 +1,4 @@
-"""Records of ``roadmap bench`` as tables, and their measured speeds beside the accuracies of logged runs."""
+"""Records of ``roadmap bench`` as tables, and measured speeds joined with logged runs."""
 
 import json
 import os
@@ -16,9 +16,9 @@ from roadmap.validation import FileRecord, Int64, converted
 Places = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 Record = dict[str, Any]
 MODES = ("inference", "training", "latency")
-# of a row's outcome in a mode, what the table has under the mode's name
+# fields of an outcome that the table has once per mode
 MEASURED = ("images_per_second", "milliseconds", "relative")
-# on what a row was measured, and how
+# environment and settings of a measurement
 MACHINE = ("device", "processor", "threads")
 HOW = ("precision", "channels_last", "compile")
 IDENTITY = ("name", "variant", "regime", "design", "layer_scale", "num_classes", "image_size")
@@ -34,7 +34,7 @@ class Quartiles(FileRecord):
 
 
 class Outcome(FileRecord):
-    """What a network reached in a mode, or why it did not run."""
+    """A network's measurements in a mode, or its error."""
 
     images_per_second: Quartiles | UnsetType = UNSET
     milliseconds: Quartiles | UnsetType = UNSET
@@ -49,7 +49,7 @@ class Outcome(FileRecord):
 
 
 class BenchRow(FileRecord):
-    """A network of a bench: what it is, what it costs, and what was measured."""
+    """A network of a bench: design, counts and measurements."""
 
     name: str
     variant: str
@@ -83,20 +83,19 @@ class BenchRecord(FileRecord):
 
 
 def load_bench(places: Places) -> pd.DataFrame:
-    """One row a network of each bench in ``places``: files, or folders that are searched for ``bench/*.json``.
+    """One row per network of each bench in ``places``: files, or folders searched for ``bench/*.json``.
 
-    What the network is and costs, on which ``device`` by which ``processor`` and how it was measured; of each mode that
-    was, as ``inference_images_per_second``: the median over the rounds, ``_low`` and ``_high`` its quartiles;
-    ``latency_milliseconds`` in the same way, ``training_relative`` the speed by that of the bench's reference,
-    ``training_batch`` and ``training_peak_memory_gb``. Raises RequestError for a place without a bench or a file that
-    is none.
+    Columns are the design, counts, environment and settings, and per mode, for example, ``inference_images_per_second``
+    (the median over rounds, with quartiles in ``_low`` and ``_high``), ``latency_milliseconds``, ``training_relative``
+    (speed relative to the bench's reference), ``training_batch`` and ``training_peak_memory_gb``. Raises RequestError
+    for a place without a bench and an invalid file.
     """
     found = [places] if isinstance(places, str | os.PathLike) else places
     return bench_table([_read(file) for place in found for file in _files(Path(place))])
 
 
 def bench_table(records: list[Record]) -> pd.DataFrame:
-    """The table of ``load_bench`` of records; what was counted only has no columns of measurements."""
+    """The table of ``load_bench`` from records; without measurements, it has no columns of them."""
     return pd.DataFrame([_flat(record, row) for record in records for row in record["rows"]])
 
 
@@ -115,14 +114,14 @@ def _flat(record: Record, row: Record) -> dict[str, Any]:
 
 
 def _files(place: Path) -> list[Path]:
-    """The files of benches at a place."""
+    """The bench files at a place."""
     if is_place(place) and not is_file(place):
         skipped: list[str] = []
         files = files_below(place, "*.json", skipped)
         files = [file for file in files if file.parent.name == "bench" or file.parent == place]
         files = [file for file in files if file.name != "summary.json" and not file.name.startswith(".")]
         if not files:
-            nothing = f"no bench in {place}; `roadmap bench` writes them into runs_dir/bench"
+            nothing = f"no bench in {place}; `roadmap bench` writes its records into runs_dir/bench"
             raise RequestError(skipped[0] if skipped else nothing)
         return files
     if not is_file(place):
@@ -136,7 +135,7 @@ def _read(file: Path) -> Record:
     except (OSError, ValueError) as error:
         raise RequestError(f"cannot read {file} as a bench: {error}") from error
     if not isinstance(record, dict) or "bench_id" not in record or not isinstance(record.get("rows"), list):
-        raise RequestError(f"{file} is no record of `roadmap bench`: it has no bench_id and rows")
+        raise RequestError(f"{file} is not a record of `roadmap bench`: bench_id or rows is missing")
     try:
         converted(record, BenchRecord)
     except ValueError as error:
@@ -145,9 +144,9 @@ def _read(file: Path) -> Record:
 
 
 def speeds(benches: pd.DataFrame, column: str) -> tuple[dict[str, float], str]:
-    """A measured ``column`` by network, of the latest bench of each, and on what it was measured, in words.
+    """The latest measurement of ``column`` by network, and a description of its environment.
 
-    Raises RequestError where nothing of it was measured, or on several machines, or in several ways.
+    Raises RequestError without measurements, and if they are from several machines or settings.
     """
     mode = column.partition("_")[0]
     known = benches[benches[column].notna()] if column in benches else benches.iloc[:0]
@@ -157,8 +156,8 @@ def speeds(benches: pd.DataFrame, column: str) -> tuple[dict[str, float], str]:
         kinds = list(dict.fromkeys(words(row) for row in known.to_dict("records")))
         if len(kinds) > 1:
             raise RequestError(
-                f"these speeds were measured {what.format(len(kinds))}, {' and '.join(kinds)}, and are no comparison; "
-                "name benches of one alone with --bench"
+                f"these speeds were measured {what.format(len(kinds))}, {' and '.join(kinds)}, and cannot be compared; "
+                "select benches of one of them with --bench"
             )
     known = known.sort_values("ended", kind="stable")
     found = {_key(row): row[column] for row in known.to_dict("records")}
@@ -169,7 +168,7 @@ def speeds(benches: pd.DataFrame, column: str) -> tuple[dict[str, float], str]:
 
 
 def machine_words(machine: Mapping[Any, Any]) -> str:
-    """What computed: the GPU, or which CPU it was that a record calls ``cpu``, and with how many threads."""
+    """The name of the GPU, or of the CPU with its number of threads."""
     if machine["device"] != "cpu":
         return str(machine["device"])
     return f"{machine['processor']}, {machine['threads']} thread{'s' * (machine['threads'] > 1)}"
@@ -180,10 +179,10 @@ def _how(row: Mapping[Any, Any]) -> str:
 
 
 def with_speeds(table: pd.DataFrame, benches: pd.DataFrame, column: str, name: str) -> tuple[pd.DataFrame, str]:
-    """A table of runs, or of groups of them, with a measured speed as the column ``name``; NaN where none fits.
+    """Add a measured speed to a table of runs or groups as the column ``name``; also return ``speeds``' description.
 
-    One fits that is of the same design at the same image size, with or without layer scale as the run was. Also in
-    words on what it was measured. Raises RequestError as ``speeds`` does, and where none fits any row.
+    A row has the speed of the same design at the same image size, with layer scale if the run had it; otherwise NaN.
+    Raises RequestError as ``speeds`` does, and if no row has a speed.
     """
     found, words = speeds(benches, column)
     table = table.copy()
@@ -191,7 +190,7 @@ def with_speeds(table: pd.DataFrame, benches: pd.DataFrame, column: str, name: s
     if table[name].isna().all():
         sizes = ", ".join(f"{int(size)}" for size in sorted(set(table["image_size"])))
         raise RequestError(
-            f"no bench fits these runs: none of its {len(found)} networks has their design at image size {sizes}; "
+            f"no bench matches these runs: none of its {len(found)} networks has their design at image size {sizes}; "
             "run `roadmap bench` with the overrides of the runs"
         )
     return table, words
@@ -202,7 +201,7 @@ def _key(row: Mapping[Any, Any]) -> str:
 
 
 def _run_key(run: Mapping[Any, Any]) -> str:
-    """The same of a run; of one whose record does not say with which layer scale none that a bench has."""
+    """The key of a run; empty, which matches no bench, if its record lacks the recipe or image size."""
     recipe = run["definition"].get("recipe")
     if not isinstance(recipe, dict) or pd.isna(run["image_size"]):
         return ""

@@ -1,4 +1,4 @@
-"""What ``roadmap bench`` measures, and how often: the node ``bench`` of the config."""
+"""The settings of ``roadmap bench``: the node ``bench`` of the config."""
 
 from typing import Annotated, ClassVar, Literal
 
@@ -9,18 +9,18 @@ from roadmap.validation import NonNegativeFloat, PositiveInt, Record
 
 
 class BenchSettings(Record):
-    """Defaults are in ``conf/config.yaml``. Raises RequestError for numbers that measure nothing."""
+    """Modes, warm-up and repeats; the defaults are in ``conf/config.yaml``."""
 
     place: ClassVar[str] = "bench"
 
     measure: tuple[Literal["inference", "training", "latency"], ...]
     batch_size: PositiveInt
-    warmup: PositiveInt  # steps of a network that nobody counts
-    repeats: Annotated[int, Meta(ge=2)]  # rounds, in each of which every network has its turn
-    seconds: NonNegativeFloat  # that a turn lasts at least: of a fast network it is several steps
+    warmup: PositiveInt  # untimed steps of each network
+    repeats: Annotated[int, Meta(ge=2)]  # rounds; each times every network once
+    seconds: NonNegativeFloat  # minimum duration of one timing, which may be several steps
     only: tuple[str, ...] | None  # names of steps or rows; None: all
-    reference: str | None  # which of them relative speeds are to; None: the first
+    reference: str | None  # the network that relative speeds refer to; None: the first
 
     def __post_init__(self) -> None:
         if not self.measure:
-            raise RequestError("bench.measure=[] measures nothing; device=meta has counts alone")
+            raise RequestError("bench.measure must not be empty; for counts only, use device=meta")

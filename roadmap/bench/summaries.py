@@ -1,4 +1,4 @@
-"""Medians and quartiles of what rounds measured, and of the ratios between two networks round by round."""
+"""Medians and quartiles over rounds, of speeds and of ratios of speeds."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -7,30 +7,27 @@ from typing import Any
 Numbers = Mapping[str, Any]
 
 
-def spread(values: Sequence[float]) -> dict[str, float]:
-    """``median``, and the quartiles ``low`` and ``high``: a quarter of the values lies below the one, above the other.
-
-    Quartiles lie between the values where they fall between two, as NumPy's do.
-    """
+def median_and_quartiles(values: Sequence[float]) -> dict[str, float]:
+    """``median`` and the quartiles ``low`` and ``high``, interpolated as in NumPy."""
     low, median, high = statistics.quantiles(values, n=4, method="inclusive")
     return {"median": median, "low": low, "high": high}
 
 
 def rates(outcome: Numbers) -> list[float]:
-    """Images a second of each round."""
+    """Images per second of each round."""
     return [outcome["batch"] / seconds for seconds in outcome["seconds"]]
 
 
 def relative(outcome: Numbers, reference: Numbers) -> dict[str, float]:
-    """How many times as fast as the reference, in images a second, over the ratios of each round."""
-    return spread([one / other for one, other in zip(rates(outcome), rates(reference), strict=True)])
+    """Speed relative to the reference, from the ratio of each round."""
+    return median_and_quartiles([one / other for one, other in zip(rates(outcome), rates(reference), strict=True)])
 
 
-def summarised(rows: Sequence[dict[str, Any]], modes: Sequence[str], reference: str) -> None:
-    """Add to each row's outcomes ``images_per_second``, of latency ``milliseconds``, and what they are to others.
+def add_summaries(rows: Sequence[dict[str, Any]], modes: Sequence[str], reference: str) -> None:
+    """Add ``images_per_second``, for latency ``milliseconds``, and ratios to each row's outcomes without an error.
 
-    ``relative`` is how many times as fast as the row ``reference`` it is, ``against`` how many times as fast the row is
-    that it names, if it does. What has an error has none of them.
+    ``relative`` is the speed relative to the row ``reference``; ``against`` is the speed of the row that the row's
+    ``against`` names, relative to the row itself.
     """
     for mode in modes:
         known = {row["name"]: row[mode] for row in rows if "error" not in row[mode]}
@@ -38,9 +35,9 @@ def summarised(rows: Sequence[dict[str, Any]], modes: Sequence[str], reference: 
             outcome = known.get(row["name"])
             if outcome is None:
                 continue
-            outcome["images_per_second"] = spread(rates(outcome))
+            outcome["images_per_second"] = median_and_quartiles(rates(outcome))
             if mode == "latency":
-                outcome["milliseconds"] = spread([1000 * seconds for seconds in outcome["seconds"]])
+                outcome["milliseconds"] = median_and_quartiles([1000 * seconds for seconds in outcome["seconds"]])
             if reference in known:
                 outcome["relative"] = relative(outcome, known[reference])
             if row["against"] in known:

@@ -1,4 +1,4 @@
-"""A bench's record as text: one table, what was measured on what, and what is to be known of its cells."""
+"""A bench's record as text: environment, table and notes."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,16 +13,16 @@ GPUS = {"v100": "V100 images/s", "a100": "A100 images/s"}
 
 
 def text(record: Record) -> str:
-    """Everything, for a terminal."""
+    """The whole record, for a terminal."""
     rows = record["rows"]
-    lines = [_measured_on(record)] if "device" in record else []
+    lines = [_environment_line(record)] if "device" in record else []
     lines.append(aligned(*_cells(record, rows)))
-    pairs = _pairs(rows)
+    pairs = _ratio_table(rows)
     return "\n".join([*lines, *_notes(record), *([aligned(*pairs)] if pairs else [])])
 
 
-def _measured_on(record: Record) -> str:
-    """The machine, and what all rows have in common, in a line."""
+def _environment_line(record: Record) -> str:
+    """The machine, versions and the settings that all rows share."""
     how, versions = record["settings"], record["versions"]
     parts = [machine_words(record) + (f", driver {record['driver']}" if record.get("driver") else "")]
     parts.append(", ".join(f"{name} {versions[name]}" for name in ("torch", "torchvision", "timm") if name in versions))
@@ -40,8 +40,8 @@ def _precision(precision: str, how: Mapping[str, Any]) -> str:
 
 
 def _cells(record: Record, rows: Sequence[Record]) -> tuple[list[str], list[list[str]]]:
-    """The header and the rows; only columns that say something here."""
-    # nano's networks are a thousand times smaller
+    """Header and rows, without empty columns."""
+    # the nano regime's networks are a thousand times smaller
     digits = 2 if max(row["gmacs"] for row in rows) >= 0.1 else 5
     columns = [("row", [row["name"] for row in rows])]
     for key in ("image_size", "precision", "channels_last", "compile"):
@@ -70,18 +70,18 @@ def _cells(record: Record, rows: Sequence[Record]) -> tuple[list[str], list[list
 
 
 def _printed(row: Record, key: str, value: float) -> str:
-    """The paper's cell, with ``*`` where the network computes another; a space keeps the digits under each other."""
+    """The paper's cell, with ``*`` if the network's value differs; otherwise a space, for alignment."""
     cell = row["published"].get(key)
     return "" if cell is None else cell + (" " if agrees(value, cell) else "*")
 
 
 def agrees(value: float, cell: str) -> bool:
-    """Whether a value is a printed cell to its digits, or each of several."""
+    """Whether a value rounds to the published cell, or to each of several."""
     return all(matches(value, one) for one in cell.split(", "))
 
 
 def _measured(outcome: Record, mode: str) -> str:
-    """The median, and the quartiles in brackets."""
+    """The median, with the quartiles in brackets."""
     if "error" in outcome:
         return "-"
     found = outcome["milliseconds" if mode == "latency" else "images_per_second"]
@@ -99,49 +99,49 @@ def _memory(outcome: Record) -> str:
 
 
 def _published_times(record: Record, gpu: str) -> list[str]:
-    """Each row's published images a second by the reference's."""
+    """Each row's published images per second relative to the reference's."""
     rates = {row["name"]: row["published"].get(gpu) for row in record["rows"]}
     reference = rates[record["reference"]]
     return [f"{_first(rate) / _first(reference):.2f}" if rate and reference else "" for rate in rates.values()]
 
 
 def _first(cell: str) -> float:
-    """Of several printed cells the first; those of a GPU's speed are all alike."""
+    """The first of several published cells; those of a GPU's speed are equal."""
     return float(cell.partition(", ")[0])
 
 
 def _notes(record: Record) -> list[str]:
-    """How to read the table, and what did not go as asked."""
+    """Notes that explain the table, and deviations from the request."""
     rows, lines = record["rows"], []
     if printed := [row["published"] for row in rows if row["published"]]:
         count = sum(int(cells["rows"]) for cells in printed)
         tables = sorted({int(table) for cells in printed for table in cells["tables"].split(", ")})
         named = f"Table{'s' * (len(tables) > 1)} {', '.join(map(str, tables))}"
-        lines.append(f"{count} printed rows of the paper's {named}: {len(rows)} networks")
+        lines.append(f"{count} rows of the paper's {named}: {len(rows)} networks")
     modes = [mode for mode in MODES if mode in rows[0]]
     if modes:
         rounds = record["settings"]["repeats"]
         lines.append(
-            f"median (quartiles) of {rounds} rounds, in each of which every network has its turn; ×: as fast as "
-            f"{record['reference']}, the median of each round's ratio"
+            f"median (quartiles) of {rounds} interleaved rounds; ×: speed relative to {record['reference']}, "
+            "the median of the rounds' ratios"
         )
         known = [row[mode] for row in rows for mode in modes if "error" not in row[mode]]
         if known and all(outcome["peak_memory_gb"] is None for outcome in known):
-            compiler = ", where the compiler's own would be in it" if rows[0]["compile"] else ""
+            compiler = ", which would include the compiler's" if rows[0]["compile"] else ""
             lines.append(f"peak memory: not measured on {record['device']}{compiler}")
     for row in rows:
         for mode in modes:
-            lines += _about(row, mode, 1 if mode == "latency" else record["settings"]["batch_size"])
+            lines += _problems(row, mode, 1 if mode == "latency" else record["settings"]["batch_size"])
         lines += [f"* {row['name']}: {row['why']}"] if row["why"] and _differs(row) else []
     return lines
 
 
-def _about(row: Record, mode: str, batch: int) -> list[str]:
+def _problems(row: Record, mode: str, batch: int) -> list[str]:
     outcome = row[mode]
     if "error" in outcome:
         return [f"{row['name']}, {mode}: {outcome['error']}"]
     if outcome["batch"] < batch:
-        return [f"{row['name']}, {mode}: batch {outcome['batch']} for want of memory, not {batch}"]
+        return [f"{row['name']}, {mode}: batch {outcome['batch']} instead of {batch}, to fit into memory"]
     return []
 
 
@@ -150,13 +150,13 @@ def _differs(row: Record) -> bool:
     return any(not agrees(value, cells[key]) for key, value in counts.items() if key in cells)
 
 
-def _pairs(rows: Sequence[Record]) -> tuple[list[str], list[list[str]]] | None:
-    """Each row that names another to be set against: how many times as fast that other is."""
+def _ratio_table(rows: Sequence[Record]) -> tuple[list[str], list[list[str]]] | None:
+    """Speed ratios of the pairs that ``against`` defines."""
     paired = [row for row in rows if row["against"]]
     modes = [mode for mode in MODES if mode in rows[0]]
     if not paired or not modes:
         return None
-    header = ["times as fast: median (quartiles)", *modes]
+    header = ["speed ratio: median (quartiles)", *modes]
     return header, [[f"{row['against']} / {row['name']}", *(_ratio(row[mode]) for mode in modes)] for row in paired]
 
 

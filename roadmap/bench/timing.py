@@ -1,4 +1,4 @@
-"""How long steps take: what is compared takes turns, so that whatever else the machine does hits all alike."""
+"""Timing of training and inference steps."""
 
 import gc
 import statistics
@@ -16,20 +16,20 @@ from roadmap.runtime.device import autocast, is_out_of_memory
 Step = Callable[[], object]
 Clock = Callable[[Step], float]
 Found = TypeVar("Found")
-CPU_GMACS = 50.0  # forward pass at most of a step that is measured on a CPU: some seconds
+CPU_GMACS = 50.0  # of one forward pass, at most, in a step timed on a CPU: some seconds
 
 
 def random_images(batch: int, image_size: int, device: torch.device, *, channels_last: bool = True) -> Tensor:
-    """Normal values, (batch, 3, image_size, image_size): how long a step takes does not depend on what it sees."""
+    """Random normal images (batch, 3, image_size, image_size)."""
     images = torch.randn(batch, 3, image_size, image_size, device=device)
     return images.to(memory_format=torch.channels_last) if channels_last else images
 
 
 def training_step(network: nn.Module, images: Tensor, precision: str, *, compiled: bool = False) -> Step:
-    """One forward, backward and update in the memory format of ``images``; a GPU may still be at it on return."""
-    network = _placed(network, images).train()
+    """A step of forward, backward and update in the memory format of ``images``; it does not synchronise a GPU."""
+    network = _in_memory_format(network, images).train()
     forward = _compiled(network) if compiled else network
-    # at a rate of 0 all is computed and nothing changes: however long it is measured, no value becomes denormal
+    # a learning rate of 0 keeps the weights, so that values never become denormal
     optimizer = torch.optim.AdamW(network.parameters(), lr=0.0, fused=True)
     context = autocast(images.device, precision)
     labels = torch.zeros(len(images), dtype=torch.long, device=images.device)
@@ -45,8 +45,8 @@ def training_step(network: nn.Module, images: Tensor, precision: str, *, compile
 
 
 def inference_step(network: nn.Module, images: Tensor, precision: str, *, compiled: bool = False) -> Step:
-    """One forward pass without gradients in the memory format of ``images``; a GPU may still be at it on return."""
-    network = _placed(network, images).eval()
+    """A forward pass without gradients in the memory format of ``images``; it does not synchronise a GPU."""
+    network = _in_memory_format(network, images).eval()
     forward = _compiled(network) if compiled else network
     context = autocast(images.device, precision)
 
@@ -59,24 +59,24 @@ def inference_step(network: nn.Module, images: Tensor, precision: str, *, compil
 
 
 def _compiled(network: nn.Module) -> Callable[..., Tensor]:
-    """Code for this batch alone: of another size before, torch would else make code for any, which is slower."""
+    """Compile for this batch size only; dynamic shapes are slower."""
     return torch.compile(network, dynamic=False)
 
 
-def _placed(network: nn.Module, images: Tensor) -> nn.Module:
+def _in_memory_format(network: nn.Module, images: Tensor) -> nn.Module:
     last = images.is_contiguous(memory_format=torch.channels_last)
     memory_format = torch.channels_last if last else torch.contiguous_format
     return network.to(images.device, memory_format=memory_format)  # type: ignore[call-overload]
 
 
 def synchronise(device: torch.device) -> None:
-    """Wait until a GPU has done what it was given; a CPU has by then."""
+    """Wait until the device has finished its work."""
     if device.type != "cpu":
         torch.accelerator.synchronize(device)
 
 
 def clock(device: torch.device) -> Clock:
-    """What measures the seconds that the device takes for a step: on NVIDIA's GPUs by events of its own."""
+    """A function that measures the seconds of a step, with CUDA events on NVIDIA GPUs."""
 
     def by_wall(step: Step) -> float:
         synchronise(device)
@@ -98,25 +98,25 @@ def clock(device: torch.device) -> Clock:
     return by_events if device.type == "cuda" else by_wall
 
 
-def alternate(takes: Mapping[str, Callable[[], float]], warmup: int, repeats: int) -> dict[str, list[float]]:
-    """What each of ``takes`` returns, called in turn; which of them goes first changes from round to round."""
-    taken: dict[str, list[float]] = {name: [] for name in takes}
-    for turn in range(warmup + repeats):
-        names = list(takes) if turn % 2 else list(takes)[::-1]
+def interleave(functions: Mapping[str, Callable[[], float]], warmup: int, repeats: int) -> dict[str, list[float]]:
+    """Call all ``functions`` once per round in alternating order; return the results after the warm-up rounds."""
+    results: dict[str, list[float]] = {name: [] for name in functions}
+    for round_number in range(warmup + repeats):
+        names = list(functions) if round_number % 2 else list(functions)[::-1]
         for name in names:
-            seconds = takes[name]()
-            if turn >= warmup:
-                taken[name].append(seconds)
-    return taken
+            seconds = functions[name]()
+            if round_number >= warmup:
+                results[name].append(seconds)
+    return results
 
 
-def with_room(attempt: Callable[[int], Found], batch: int, device: torch.device) -> tuple[Found, int]:
-    """What ``attempt`` returns of a batch, halved until the device has the memory for it, and the size of the batch.
+def fit_batch(attempt: Callable[[int], Found], batch: int, device: torch.device) -> tuple[Found, int]:
+    """Halve the batch until ``attempt`` does not run out of memory; return its result and the batch size.
 
-    Raises what the device says, one of those that ``is_out_of_memory`` knows, where one image has no room.
+    Raises the device's out-of-memory error if one image does not fit.
     """
     while True:
-        # here, since an error still holds the networks in its `except`
+        # not in the except block, where the error still refers to the networks
         free(device)
         try:
             return attempt(batch), batch
@@ -127,7 +127,7 @@ def with_room(attempt: Callable[[int], Found], batch: int, device: torch.device)
 
 
 def free(device: torch.device) -> None:
-    """Give back what earlier networks held."""
+    """Free the memory of earlier networks."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
@@ -136,10 +136,9 @@ def free(device: torch.device) -> None:
 def spot_records(
     requests: Sequence[Composed], device: torch.device, train_images: int, val_images: int
 ) -> list[dict[str, Any]]:
-    """Records as of finished runs of one epoch, for ``analysis.estimate``: the cheapest, middle and dearest design.
+    """Records like those of finished runs of one epoch, for the cheapest, median and most expensive design.
 
-    Their ``train_seconds`` come from steps on random images, measured now: reading and augmenting images, checkpoints
-    and the pace of a warm machine are not in them.
+    ``train_seconds`` is measured on random images; it excludes data loading, augmentation and checkpoints.
     """
     costs = {request.variant: (network_cost(request).macs, request) for request in requests}
     ordered = [request for _, request in sorted(costs.values(), key=lambda cost: cost[0])]
@@ -156,18 +155,18 @@ def spot_records(
 
 
 def image_seconds(composed: Composed, device: torch.device, repeats: int = 3) -> tuple[float, float]:
-    """Seconds that an image takes in training and in evaluation, of a config's network on random images."""
+    """Seconds per image in training and in evaluation of a config's network, on random images."""
     settings = composed.settings
     batch = settings.micro_batch_size or settings.batch_size
     if device.type == "cpu":
         batch = min(batch, max(1, int(CPU_GMACS / network_cost(composed).gmacs)))
     images = random_images(batch, settings.image_size, device)
     network, precision, seconds = build_network(composed), settings.precision, clock(device)
-    # one after the other: each sets the network's mode
+    # in sequence, because each sets the network's mode
     training = _median(training_step(network, images, precision), seconds, repeats)
     return training / batch, _median(inference_step(network, images, precision), seconds, repeats) / batch
 
 
 def _median(step: Step, seconds: Clock, repeats: int) -> float:
-    """Seconds of a step after a first one that nobody counts."""
-    return statistics.median(alternate({"step": lambda: seconds(step)}, warmup=1, repeats=repeats)["step"])
+    """Median seconds of a step after one warm-up step."""
+    return statistics.median(interleave({"step": lambda: seconds(step)}, warmup=1, repeats=repeats)["step"])

@@ -1,1 +1,1 @@
-"""What the commands share."""
+"""Argument parsing and output shared by the commands."""

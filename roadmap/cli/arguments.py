@@ -1,4 +1,4 @@
-"""What the commands' argument parsers share."""
+"""Argument parsing and output shared by the commands."""
 
 import argparse
 import logging
@@ -21,42 +21,46 @@ logger = logging.getLogger(__name__)
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse whose errors are RequestErrors: one sentence."""
+    """An ArgumentParser that raises RequestError instead of exiting."""
 
     def __init__(self, **settings: Any):
-        super().__init__(epilog="-v and -q, as in `roadmap --help`, work here too", **settings)
+        super().__init__(epilog="also: -v (--verbose), -q (--quiet); see `roadmap --help`", **settings)
 
     def error(self, message: str) -> NoReturn:
         raise RequestError(f"{message}; see `{self.prog} --help`")
 
 
 def override_parser(command: str, description: str) -> Parser:
-    """A parser for commands that take overrides of the config."""
+    """A parser for a command that accepts overrides of the config."""
     parser = Parser(prog=f"roadmap {command}", description=description)
-    parser.add_argument("overrides", nargs="*", metavar="group=option|setting=value")
+    parser.add_argument("overrides", nargs="*", metavar="group=option|setting=value", help="overrides of the config")
     parser.add_argument(
-        "--config-dir", action="append", default=[], metavar="DIR", help="a folder with config files of your own"
+        "--config-dir",
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="folder with config files of your own",
     )
     return parser
 
 
 def overrides_first(arguments: list[str]) -> list[str]:
-    """What Hydra's parser takes: all overrides before its options. Raises RequestError where it would take neither."""
+    """Reorder arguments for Hydra's parser: overrides before options. Raises RequestError for invalid options."""
     from hydra._internal.utils import get_args_parser
 
-    # between options and words, as of a shell's commands; Hydra takes it for a word
+    # Hydra would read -- as an override
     arguments = [word for word in arguments if word != "--"]
     parser = Parser(prog="roadmap train", parents=[get_args_parser()], add_help=False)
     options = parser.parse_intermixed_args(arguments)
     for name in ("config_path", "config_name", "experimental_rerun"):
         if getattr(options, name):
             flag = f"--{name.replace('_', '-')}"
-            raise RequestError(f"{flag} has no place here; files of your own are in a folder: --config-dir DIR")
+            raise RequestError(f"{flag} is not supported; for additional config files use --config-dir DIR")
     if options.resolve and not options.cfg:
-        parser.error("--resolve goes with --cfg")
+        parser.error("--resolve requires --cfg")
     asked = [name for name in ("run", "multirun", "cfg", "info", "shell_completion") if getattr(options, name)]
     if len(asked) > 1:
-        parser.error(f"--{asked[0]} does not go with --{asked[1]}")
+        parser.error(f"--{asked[0]} cannot be combined with --{asked[1]}")
     overrides = options.overrides
     rest = list(arguments)
     for word in overrides:
@@ -65,15 +69,15 @@ def overrides_first(arguments: list[str]) -> list[str]:
 
 
 def checked_overrides(words: list[str]) -> list[str]:
-    """The words, or RequestError for one that is not an override."""
+    """Return the words. Raises RequestError for one that is not an override."""
     for word in words:
         if "=" not in word:
-            raise RequestError(f"cannot read '{word}'; write group=option or setting=value")
+            raise RequestError(f"invalid override '{word}' (must be group=option or setting=value)")
     return words
 
 
 def folders_and_overrides(words: list[str]) -> tuple[list[str], list[str]]:
-    """Words that name folders of runs, and overrides of the config; a folder's name may hold = too."""
+    """Split words into folders of runs and overrides; a folder's name may contain =."""
 
     def is_override(word: str) -> bool:
         return "=" in word and "://" not in word and not os.path.exists(word) and not exported_part(word)
@@ -82,9 +86,9 @@ def folders_and_overrides(words: list[str]) -> tuple[list[str], list[str]]:
 
 
 def chosen_runs(folders: list[str], expression: str | None = None) -> "pd.DataFrame":
-    """The runs in folders for which an expression (``--where``) holds; warns of what cannot be read.
+    """The runs in folders that match an expression (``--where``), with warnings about unreadable ones.
 
-    Raises RequestError where there is none.
+    Raises RequestError if there is none.
     """
     from roadmap.runs.reading import read_runs
     from roadmap.runs.select import where
@@ -100,9 +104,9 @@ def chosen_runs(folders: list[str], expression: str | None = None) -> "pd.DataFr
 
 
 def one_kind(runs: "pd.DataFrame", overrides: list[str]) -> tuple["pd.DataFrame", list[str]]:
-    """The runs of one regime on one kind of data, and overrides that say which: the runs' own unless they are given.
+    """The runs of one regime and data set, and overrides that select both; by default, those of the runs.
 
-    Raises RequestError where runs are of several, or none is of what is given.
+    Raises RequestError if the runs have several, or none has the given one.
     """
     given = dict(override.split("=", 1) for override in overrides)
     for key in ("regime", "data"):
@@ -110,31 +114,32 @@ def one_kind(runs: "pd.DataFrame", overrides: list[str]) -> tuple["pd.DataFrame"
             runs = runs[runs[key] == given[key]]
         names = sorted(set(runs[key]))
         if len(names) != 1:
-            choice = f"they are of {key} {', '.join(names)}; add {key}=…" if names else f"none is of {key} {given[key]}"
-            raise RequestError(f"these runs make no single roadmap: {choice}")
+            if not names:
+                raise RequestError(f"no run has {key}={given[key]}")
+            raise RequestError(f"the runs have several values of {key} ({', '.join(names)}); choose one with {key}=…")
         given[key] = names[0]
     return runs, [f"{key}={value}" for key, value in given.items()]
 
 
 def say_choices(requests: "Iterable[Composed]", shown: int = 20) -> None:
-    """Log what ``match_gmacs`` made of each design, once."""
+    """Log how ``match_gmacs`` changed each design, once per message."""
     choices = list(dict.fromkeys(choice for request in requests if (choice := request.choice)))
     for choice in choices[:shown]:
         logger.info(choice)
     if len(choices) > shown:
-        logger.info(f"and {len(choices) - shown} more, as their runs' designs say")
+        logger.info(f"and {len(choices) - shown} more")
 
 
 def say_skipped(skipped: list[str], shown: int = 5) -> None:
-    """Warn of what could not be read."""
+    """Warn about inputs that could not be read."""
     for sentence in skipped[:shown]:
         logger.warning(f"skipped {sentence}")
     if len(skipped) > shown:
-        logger.warning(f"skipped {len(skipped) - shown} more; name fewer folders to see which")
+        logger.warning(f"skipped {len(skipped) - shown} more; name fewer folders to list them")
 
 
 def write_text(file: str, text: str) -> None:
-    """Write an output that may be asked for on stdout, as ``-``; RequestError where the file cannot be written."""
+    """Write text to a file, or to stdout for ``-``. Raises RequestError if the file cannot be written."""
     if file == "-":
         sys.stdout.write(text)
         return
@@ -145,7 +150,7 @@ def write_text(file: str, text: str) -> None:
 
 
 def check_writable(folder: Path, mend: str) -> None:
-    """Make the folder of a file to be; RequestError, before minutes of work, where nothing can be written in it."""
+    """Create a folder and check that it is writable. Raises RequestError with the advice ``mend``."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):

@@ -1,4 +1,4 @@
-"""Showing something again and again while runs are under way."""
+"""Repeated output while runs are in progress (``--watch``)."""
 
 import sys
 import time
@@ -8,25 +8,25 @@ from roadmap.errors import RequestError
 from roadmap.formatting import printable
 from roadmap.runtime.stopping import StopRequest
 
-QUIET_SECONDS = 60  # without a running run, after which the end has been seen
+QUIET_SECONDS = 60  # without a running run, after which watching ends
 
 
 def follow(screen: Callable[[], tuple[str, bool]], seconds: float) -> int:
-    """Print ``screen()`` every so many seconds where it has changed, until nothing has run for a minute or Ctrl-C.
+    """Print ``screen()`` every ``seconds`` if it changed, until nothing has run for a minute or Ctrl-C is pressed.
 
-    ``screen`` gives the text and whether anything is running.
+    ``screen`` returns the text and whether anything is running.
     """
     if not seconds > 0:
         raise RequestError(f"--watch must be above 0 (got {seconds:g})")
     shown, ran = None, time.monotonic()
-    # noted rather than raised: a KeyboardInterrupt that comes while a destructor runs is lost
+    # a KeyboardInterrupt raised during a destructor would be lost
     with StopRequest() as stop:
         while time.monotonic() - ran < QUIET_SECONDS:
             text, running = screen()
             if running or text != shown:
                 ran = time.monotonic()
             if text != shown:
-                # from the top of a terminal; one after another elsewhere
+                # clear a terminal; elsewhere, append
                 print("\x1b[H\x1b[2J" if sys.stdout.isatty() else "", printable(text), sep="\n", flush=True)
                 shown = text
             again = time.monotonic() + seconds

@@ -1,4 +1,4 @@
-"""``roadmap doctor``: the environment and what this machine can do, for the run that overrides ask for."""
+"""``roadmap doctor``: the environment and what this machine can do, for the run that overrides define."""
 
 import dataclasses
 import json
@@ -11,8 +11,8 @@ from roadmap.formatting import aligned
 
 
 def main(arguments: list[str]) -> int:
-    """Print the findings. Raises WorkError where something that the config needs is missing."""
-    parser = override_parser("doctor", "the environment and what this machine can do")
+    """Print the findings. Raises WorkError if something that the config needs is missing."""
+    parser = override_parser("doctor", "Show the environment and what this machine can do.")
     parser.add_argument("--json", action="store_true", help="print a list of objects instead of the table")
     options = parser.parse_intermixed_args(arguments)
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:

@@ -32,7 +32,7 @@ SHM = Path("/dev/shm")
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the report; ``ok`` is None where something is missing that the config does not need."""
+    """One line of the report; ``ok`` is None if something is missing that the config does not need."""
 
     name: str
     ok: bool | None
@@ -41,7 +41,7 @@ class Finding:
 
 
 def environment(composed: Composed) -> list[Finding]:
-    """What a config's run needs, and what else there is."""
+    """Findings about what a config's run needs, and about optional parts."""
     experiment = composed.experiment()
     settings = experiment.settings
     machine = [cpu(), *gpus(settings.device), precisions(), backends(), compiler(needed=settings.compile)]
@@ -51,7 +51,7 @@ def environment(composed: Composed) -> list[Finding]:
 
 
 def cpu() -> Finding:
-    """Cores, threads and memory; more threads than cores are a mistake."""
+    """Cores, threads and memory; there must not be more threads than cores."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads, memory = torch.get_num_threads(), os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
     fix = f"set OMP_NUM_THREADS={cores} or less" if threads > cores else ""
@@ -88,7 +88,7 @@ def _gpu(index: int) -> Finding:
 
 
 def precisions() -> Finding:
-    """Which precisions the device of ``device=auto`` computes in hardware; it emulates the others, slowly."""
+    """The precisions that the default device supports in hardware; others are emulated slowly."""
     if torch.cuda.is_available():
         bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
         native = {"bf16": bf16, "fp16": torch.cuda.get_device_properties(0).major >= 7}
@@ -118,7 +118,7 @@ def compiler(*, needed: bool) -> Finding:
 
 
 def unmet(extra: str = "") -> list[str]:
-    """Required packages, or those of an extra, that are not installed in a version that fits."""
+    """Required packages, or those of an extra, without a suitable installed version."""
     found = []
     for requirement in map(Requirement, requires(DISTRIBUTION) or []):
         always = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
@@ -132,7 +132,7 @@ def unmet(extra: str = "") -> list[str]:
 
 
 def packages() -> Finding:
-    """Python, torch, and whether every required package is installed in a version that fits."""
+    """Python, torch, and whether every required package has a suitable installed version."""
     found = f"Python {platform.python_version()}, torch {version('torch')}, torchvision {version('torchvision')}"
     missing = " ".join(f"'{name}'" for name in unmet())
     return Finding("packages", not missing, found, f"pip install {missing}" if missing else "")
@@ -173,7 +173,7 @@ def shared_memory(experiment: Experiment) -> Finding:
 
 
 def open_files() -> Finding:
-    """How many files a process may open."""
+    """The number of files that a process may open."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     ok = soft == resource.RLIM_INFINITY or soft >= 1024  # loader workers pass each batch as an open file
     return Finding("open files", ok, f"{soft} of {hard} allowed", "" if ok else "run `ulimit -n 1024` first")
@@ -200,7 +200,7 @@ def data(experiment: Experiment) -> Finding:
 
 
 def other_data(chosen: Data) -> Finding:
-    """The other data sets that can be trained on, which are not checked."""
+    """The other training data sets, which are not checked."""
     loaded = {file.stem: yaml.safe_load(file.read_text("utf-8")) for file in (config_dir() / "data").glob("*.yaml")}
     names = sorted(name for name, values in loaded.items() if values.get("source") not in EVALUATION_SOURCES)
     found = ", ".join(name for name in names if name not in (chosen.name, "digits"))

@@ -1,4 +1,4 @@
-"""The bench's parts: turns and medians by hand, memory that runs out, what the clock waits for, which bench fits."""
+"""Interleaved timing, medians, running out of memory, clocks, records and text of the bench."""
 
 import gc
 import json
@@ -14,15 +14,15 @@ import torch
 from torch import Tensor, nn
 
 from roadmap.bench.environment import environment
-from roadmap.bench.interleaved_timing import Turn, all_stay, take_turns
+from roadmap.bench.interleaved_timing import NetworkTimer, all_fit, time_interleaved
 from roadmap.bench.memory import peak_memory
 from roadmap.bench.models import compose_bench
 from roadmap.bench.reading import bench_table, load_bench, speeds, with_speeds
 from roadmap.bench.record import measured, write_record
 from roadmap.bench.settings import BenchSettings
-from roadmap.bench.summaries import relative, spread, summarised
+from roadmap.bench.summaries import add_summaries, median_and_quartiles, relative
 from roadmap.bench.text import text
-from roadmap.bench.timing import alternate, clock, with_room
+from roadmap.bench.timing import clock, fit_batch, interleave
 from roadmap.errors import RequestError, WorkError
 
 CPU = torch.device("cpu")
@@ -55,49 +55,49 @@ class Small(nn.Module):
         return self.head(batch).flatten(1)
 
 
-def turn(make: Callable[[], nn.Module], **changes: Any) -> Turn:
+def turn(make: Callable[[], nn.Module], **changes: Any) -> NetworkTimer:
     fields: dict[str, Any] = {"mode": "inference", "image_size": 4, "precision": "fp32", "channels_last": True}
     fields |= {"compiled": False, "batch": 8, "device": CPU, "clock": clock(CPU), "params": 490}
-    return Turn(make, **(fields | changes))
+    return NetworkTimer(make, **(fields | changes))
 
 
 @pytest.mark.parametrize("mode", ["inference", "training"])
-def test_a_network_gets_the_batch_that_it_has_room_for_and_the_others_theirs(mode: str) -> None:
+def test_each_network_gets_the_batch_that_fits(mode: str) -> None:
     said: list[str] = []
-    turns = {"large": turn(lambda: Small(3), mode=mode), "small": turn(Small, mode=mode)}
-    turns["none"] = turn(lambda: Small(0), mode=mode)
-    found = take_turns(turns, SETTINGS, said.append)
+    timers = {"large": turn(lambda: Small(3), mode=mode), "small": turn(Small, mode=mode)}
+    timers["none"] = turn(lambda: Small(0), mode=mode)
+    found = time_interleaved(timers, SETTINGS, said.append)
     assert [found[name].get("batch") for name in found] == [2, 8, None]  # 8, 4, 2
     assert found["none"] == {"error": "out of memory for one image"}
     assert [len(found[name]["seconds"]) for name in ("large", "small")] == [4, 4]
     assert said[2] == f"[3/3] {mode} of none: out of memory for one image"
 
 
-def test_memory_of_a_cpu_runs_out_in_words_of_its_own() -> None:
+def test_batch_is_halved_until_it_fits() -> None:
     asked = []
 
     def attempt(batch: int) -> int:
         asked.append(batch)
         return len(torch.empty(batch, 2**48 if batch > 1 else 1))
 
-    assert with_room(attempt, 5, CPU) == (1, 1)
+    assert fit_batch(attempt, 5, CPU) == (1, 1)
     assert asked == [5, 2, 1]
     with pytest.raises(RuntimeError, match="can't allocate memory"):
-        with_room(lambda batch: torch.empty(2**50), 2, CPU)
+        fit_batch(lambda batch: torch.empty(2**50), 2, CPU)
     with pytest.raises(ZeroDivisionError):
-        with_room(lambda batch: batch // 0, 2, CPU)
+        fit_batch(lambda batch: batch // 0, 2, CPU)
 
 
-def test_what_a_network_comes_up_with_is_its_own_finding() -> None:
+def test_errors_of_one_network_do_not_stop_the_others() -> None:
     def broken() -> nn.Module:
         raise TypeError("no such layer\nand more")
 
-    found = take_turns({"broken": turn(broken), "fine": turn(Small)}, SETTINGS, lambda line: None)
+    found = time_interleaved({"broken": turn(broken), "fine": turn(Small)}, SETTINGS, lambda line: None)
     assert found["broken"] == {"error": "TypeError: no such layer"}
     assert len(found["fine"]["seconds"]) == 4
 
 
-def test_drift_hits_all_alike() -> None:
+def test_interleaving_cancels_drift() -> None:
     """A machine that becomes slower with every turn: one network takes 2 s and the other 3 s, by a fresh machine."""
     passed, order = 0, []
 
@@ -108,7 +108,7 @@ def test_drift_hits_all_alike() -> None:
         return seconds * (1 + 0.01 * passed)
 
     takes = {"two": partial(timed, 2.0, "two"), "three": partial(timed, 3.0, "three")}
-    taken = alternate(takes, warmup=1, repeats=100)
+    taken = interleave(takes, warmup=1, repeats=100)
     assert order[:6] == ["three", "two", "two", "three", "three", "two"]
     assert len(order) == 202
     two, three = ({"batch": 6, "seconds": taken[name]} for name in ("two", "three"))
@@ -117,14 +117,14 @@ def test_drift_hits_all_alike() -> None:
     assert pytest.approx(2.5) == 3 * (1 + 0.01 * 150) / (2 * (1 + 0.01 * 50))
 
 
-def test_medians_quartiles_and_ratios_by_hand() -> None:
+def test_medians_quartiles_and_ratios_equal_hand_computation() -> None:
     rows = [
         {"name": "a", "against": None, "latency": {"batch": 1, "seconds": [0.1, 0.2, 0.4]}},
         {"name": "b", "against": "c", "latency": {"batch": 1, "seconds": [0.1, 0.1, 0.1]}},
         {"name": "c", "against": None, "latency": {"error": "out of memory for one image"}},
         {"name": "d", "against": "b", "latency": {"batch": 1, "seconds": [0.2, 0.2, 0.4]}},
     ]
-    summarised(rows, ["latency"], "a")
+    add_summaries(rows, ["latency"], "a")
     a, b, c, d = (row["latency"] for row in rows)
     assert a["milliseconds"] == pytest.approx({"median": 200, "low": 150, "high": 300})
     assert a["images_per_second"] == pytest.approx({"median": 5, "low": 3.75, "high": 7.5})
@@ -134,14 +134,14 @@ def test_medians_quartiles_and_ratios_by_hand() -> None:
     assert c == {"error": "out of memory for one image"}
     values = list(np.random.default_rng(0).uniform(size=10))
     low, median, high = np.percentile(values, [25, 50, 75])
-    assert spread(values) == pytest.approx({"median": median, "low": low, "high": high})
+    assert median_and_quartiles(values) == pytest.approx({"median": median, "low": low, "high": high})
 
 
-def test_a_throughput_is_of_images_whatever_the_batch() -> None:
+def test_throughput_is_in_images_for_any_batch() -> None:
     assert relative({"batch": 8, "seconds": [2.0, 4.0]}, {"batch": 2, "seconds": [1.0, 1.0]})["median"] == 1.5
 
 
-def test_a_short_step_is_repeated_and_a_long_one_is_not() -> None:
+def test_only_short_steps_are_repeated() -> None:
     def fake(seconds: float) -> Callable[[Callable[[], object]], float]:
         def timed(work: Callable[[], object]) -> float:
             before = len(calls)
@@ -155,20 +155,20 @@ def test_a_short_step_is_repeated_and_a_long_one_is_not() -> None:
         one = turn(lambda: Small(seen=lambda network, batch: calls.append(len(batch))), clock=fake(seconds))
         one.fit(0.2)
         assert one.calls == wanted
-        assert one.take(kept=True, warmup=1) == pytest.approx(seconds)
+        assert one.measure(resident=True, warmup=1) == pytest.approx(seconds)
     assert set(calls) == {8}
 
 
 @pytest.mark.parametrize("mode", ["inference", "latency"])
-def test_only_a_latency_waits_after_each_image(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_latency_synchronises_after_each_image(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
     events: list[str] = []
     monkeypatch.setattr("roadmap.bench.interleaved_timing.synchronise", lambda device: events.append("wait"))
     one = turn(lambda: Small(seen=lambda network, batch: events.append("step")), mode=mode, calls=2)
-    one.take(kept=True, warmup=0)
+    one.measure(resident=True, warmup=0)
     assert events == (["step", "wait"] * 2 if mode == "latency" else ["step", "step"])
 
 
-def test_networks_wait_for_their_turn_where_all_have_room_and_are_built_anew_where_not(
+def test_networks_are_rebuilt_unless_all_fit_into_memory(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for memory, builds, steps in ((2**40, 3, 1 + 2 + 1 + 4), (1, 2 + 4, 1 + 2 + 4 * 2)):
@@ -180,15 +180,15 @@ def test_networks_wait_for_their_turn_where_all_have_room_and_are_built_anew_whe
             return built[-1]
 
         monkeypatch.setattr("roadmap.bench.interleaved_timing.total_memory", lambda device, memory=memory: memory)
-        take_turns({"one": turn(make)}, SETTINGS, lambda line: None)
+        time_interleaved({"one": turn(make)}, SETTINGS, lambda line: None)
         assert (len(built), len(seen)) == (builds, steps)
     waiting = turn(Small, params=100 * MIB, mode="training", memory_gb=3.0)
     # 1.6 GiB of weights, gradients and moments each, 3 GiB at work
-    assert all_stay({"a": waiting, "b": waiting}, 13 * 2**30)
-    assert not all_stay({"a": waiting, "b": waiting}, 12 * 2**30)
+    assert all_fit({"a": waiting, "b": waiting}, 13 * 2**30)
+    assert not all_fit({"a": waiting, "b": waiting}, 12 * 2**30)
 
 
-def test_memory_that_runs_out_in_the_rounds_is_one_sentence() -> None:
+def test_out_of_memory_in_the_rounds_is_reported() -> None:
     calls: list[int] = []
 
     def out_in_the_rounds(network: Small, batch: Tensor) -> None:
@@ -197,10 +197,10 @@ def test_memory_that_runs_out_in_the_rounds_is_one_sentence() -> None:
             raise torch.OutOfMemoryError("no room")
 
     with pytest.raises(WorkError, match="cpu ran out of memory in the rounds though each network had room before"):
-        take_turns({"one": turn(lambda: Small(seen=out_in_the_rounds))}, SETTINGS, lambda line: None)
+        time_interleaved({"one": turn(lambda: Small(seen=out_in_the_rounds))}, SETTINGS, lambda line: None)
 
 
-def test_code_is_compiled_for_the_batch_that_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_code_is_compiled_for_the_measured_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     """A network of another batch size before it would otherwise get it code for any size."""
     asked: list[object] = []
 
@@ -209,7 +209,7 @@ def test_code_is_compiled_for_the_batch_that_is_measured(monkeypatch: pytest.Mon
         return network
 
     monkeypatch.setattr(torch, "compile", compiled)
-    found = take_turns({"one": turn(Small, compiled=True)}, SETTINGS, lambda line: None)
+    found = time_interleaved({"one": turn(Small, compiled=True)}, SETTINGS, lambda line: None)
     assert asked == [{"dynamic": False}] * 2
     assert found["one"]["peak_memory_gb"] is None  # the compiler's would be in it
 
@@ -232,7 +232,7 @@ class FakeEvent:
         return 1000.0 * (other.at - self.at)
 
 
-def test_a_gpu_is_timed_by_its_events_around_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpu_is_timed_with_events(monkeypatch: pytest.MonkeyPatch) -> None:
     log: list[str] = []
     monkeypatch.setattr(FakeEvent, "log", log, raising=False)
     monkeypatch.setattr(torch.cuda, "Event", FakeEvent)
@@ -243,7 +243,7 @@ def test_a_gpu_is_timed_by_its_events_around_the_step(monkeypatch: pytest.Monkey
     assert log == [wait, "record", "step", "record", wait, "read"]
 
 
-def test_a_gpus_peak_is_what_it_held_beyond_what_was_there(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpu_peak_memory_excludes_earlier_allocations(monkeypatch: pytest.MonkeyPatch) -> None:
     peaks = iter([7 * 2**30])
     reset: list[torch.device] = []
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 2 * 2**30)
@@ -256,7 +256,7 @@ def test_a_gpus_peak_is_what_it_held_beyond_what_was_there(monkeypatch: pytest.M
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux alone tells the peak")
-def test_a_cpus_peak_is_of_the_work_within_alone() -> None:
+def test_cpu_peak_memory_excludes_earlier_work() -> None:
     torch.ones(300 * MIB // 4)  # a higher peak before
     with peak_memory(CPU) as peak:
         one = torch.ones(48 * MIB // 4)
@@ -268,14 +268,14 @@ def test_a_cpus_peak_is_of_the_work_within_alone() -> None:
     assert 94 <= peak.gb * 1024 < 112
 
 
-def test_a_cpu_that_does_not_tell_has_no_peak(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unknown_cpu_peak_memory_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.platform", "darwin")
     with peak_memory(CPU) as peak:
         pass
     assert peak.gb is None
 
 
-def test_the_machine_says_what_would_make_a_difference() -> None:
+def test_environment_lists_hardware_and_versions() -> None:
     found = environment(CPU)
     assert found["device"] == "cpu"
     assert found["threads"] == torch.get_num_threads()
@@ -317,7 +317,7 @@ def record(conf: Path) -> dict[str, Any]:
     return measured(compose_bench(overrides, [str(conf)]), overrides, CPU, lambda line: None)
 
 
-def test_rows_are_composed_and_measured_as_they_say(record: dict[str, Any]) -> None:
+def test_rows_are_measured_with_their_overrides(record: dict[str, Any]) -> None:
     ours, wide = record["rows"]
     assert (ours["name"], ours["image_size"], wide["name"], wide["image_size"]) == ("ours 32", 32, "wide 64", 64)
     assert wide["design"] == ours["design"] | {"width": 8}
@@ -332,9 +332,9 @@ def test_rows_are_composed_and_measured_as_they_say(record: dict[str, Any]) -> N
     assert "latency" not in ours
 
 
-def test_some_rows_are_chosen_and_a_pair_names_rows_that_are_there(conf: Path) -> None:
+def test_rows_are_selected_and_pairs_must_exist(conf: Path) -> None:
     bench = compose_bench(["rows=own", "bench.only=[ours 32]"], [str(conf)])
-    assert [contender.name for contender in bench.contenders] == ["ours 32"]
+    assert [entry.name for entry in bench.entries] == ["ours 32"]
     with pytest.raises(RequestError, match=r"no 'x' in rows own, whose against \(choose ours 32 or wide 64"):
         compose_bench(["rows=astray"], [str(conf)])
 
@@ -342,32 +342,32 @@ def test_some_rows_are_chosen_and_a_pair_names_rows_that_are_there(conf: Path) -
 @pytest.mark.parametrize(
     ("overrides", "sentence"),
     [
-        ("rows=own step=gelu", "step=gelu does not go with rows=, which names its networks; leave one of them out"),
+        ("rows=own step=gelu", "step=gelu conflicts with rows=, which defines the networks; leave out one of them"),
         ("rows=own bench.only=[swin]", "no 'swin' in rows own (choose ours 32 or wide 64"),
         ("path=short bench.reference=resnet50", "no 'resnet50' in path short (choose gelu or layer_norm)"),
         ("rows=tabel1", "unknown rows 'tabel1' (choose astray, own, paper"),
         ("bench.measure=[speed]", "unknown bench.measure[0] 'speed' (choose inference, latency or training)"),
-        ("bench.measure=[]", "bench.measure=[] measures nothing; device=meta has counts alone"),
+        ("bench.measure=[]", "bench.measure must not be empty; for counts only, use device=meta"),
         ("bench.repeats=1", "bench.repeats must be at least 2 (got 1)"),
         ("bench.seconds=-1", "bench.seconds must be at least 0 (got -1)"),
     ],
 )
-def test_a_wrong_request_is_one_sentence(overrides: str, sentence: str, conf: Path) -> None:
+def test_invalid_requests_are_refused(overrides: str, sentence: str, conf: Path) -> None:
     with pytest.raises(RequestError) as error:
         compose_bench(overrides.split(), [str(conf)])
     assert sentence in str(error.value)
 
 
-def test_all_get_one_batch_whatever_their_recipes_say(conf: Path) -> None:
+def test_all_networks_have_one_batch_size(conf: Path) -> None:
     bench = compose_bench(["path=short"], [str(conf)])
-    assert [contender.composed.settings.batch_size for contender in bench.contenders] == [32, 32]
+    assert [entry.composed.settings.batch_size for entry in bench.entries] == [32, 32]
     assert bench.reference == "gelu"
     for overrides, wanted in ((["batch_size=5"], 5), (["bench.batch_size=7"], 7)):
-        (alone,) = compose_bench(["step=gelu", *overrides]).contenders
+        (alone,) = compose_bench(["step=gelu", *overrides]).entries
         assert (alone.name, alone.composed.settings.batch_size) == ("gelu", wanted)
 
 
-def test_no_bench_takes_anothers_place(record: dict[str, Any], tmp_path: Path) -> None:
+def test_benches_of_one_second_have_different_files(record: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "bench").mkdir()
     file = write_record(record, str(tmp_path))
     bench = compose_bench(["step=gelu", "bench.repeats=2", "bench.seconds=0", "bench.measure=[latency]"])
@@ -380,7 +380,7 @@ def test_no_bench_takes_anothers_place(record: dict[str, Any], tmp_path: Path) -
     assert len(load_bench(file)) == 2
 
 
-def test_the_table_of_benches_has_what_the_records_say(record: dict[str, Any]) -> None:
+def test_table_equals_the_records(record: dict[str, Any]) -> None:
     table = bench_table([record])
     ours = record["rows"][0]
     assert table["training_images_per_second"][0] == ours["training"]["images_per_second"]["median"]
@@ -394,7 +394,7 @@ def run(design: dict[str, Any], image_size: int = 32, layer_scale: float | None 
     return {"design": design, "image_size": image_size, "definition": {"recipe": {"network": network}}}
 
 
-def test_a_speed_is_of_the_same_design_at_the_same_size_with_the_same_layers(record: dict[str, Any]) -> None:
+def test_speeds_match_design_image_size_and_layer_scale(record: dict[str, Any]) -> None:
     ours, wide = (row["design"] for row in record["rows"])
     runs = pd.DataFrame([run(ours), run(wide, 64), run(wide), run(ours, layer_scale=None)], index=[3, 1, 4, 2])
     runs.loc[9] = [ours, 32, {}]  # a record that does not say
@@ -408,14 +408,14 @@ def test_a_speed_is_of_the_same_design_at_the_same_size_with_the_same_layers(rec
         with_speeds(runs[2:], bench_table([record]), "inference_images_per_second", "speed")
 
 
-def test_the_later_of_two_benches_counts_and_two_machines_are_refused(record: dict[str, Any]) -> None:
+def test_latest_bench_wins_and_two_machines_are_refused(record: dict[str, Any]) -> None:
     later = json.loads(json.dumps(record)) | {"ended": "2999-01-01T00:00:00+00:00"}
     later["rows"][0]["training"]["images_per_second"]["median"] = 1e6
     found, _ = speeds(bench_table([later, record]), "training_images_per_second")
     assert 1e6 in found.values()
     other = record | {"device": "NVIDIA H100 80GB HBM3"}
     with pytest.raises(
-        RequestError, match=r"measured on 2 machines, .*threads? and NVIDIA H100 80GB HBM3, and are no comp"
+        RequestError, match=r"measured on 2 machines, .*threads? and NVIDIA H100 80GB HBM3, and cannot be"
     ):
         speeds(bench_table([record, other]), "training_images_per_second")
     half = json.loads(json.dumps(record))
@@ -428,9 +428,13 @@ def test_the_later_of_two_benches_counts_and_two_machines_are_refused(record: di
 
 @pytest.mark.parametrize(
     ("content", "sentence"),
-    [("{", "cannot read .* as a bench"), ("[]", "is no record of `roadmap bench`"), ("{}", "it has no bench_id")],
+    [
+        ("{", "cannot read .* as a bench"),
+        ("[]", "is not a record of `roadmap bench`"),
+        ("{}", "bench_id or rows is missing"),
+    ],
 )
-def test_a_file_that_is_no_bench_is_named(content: str, sentence: str, tmp_path: Path) -> None:
+def test_other_files_are_refused(content: str, sentence: str, tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text(content)
     with pytest.raises(RequestError, match=sentence):
         load_bench(tmp_path / "a.json")
@@ -441,7 +445,7 @@ def test_a_file_that_is_no_bench_is_named(content: str, sentence: str, tmp_path:
         load_bench(tmp_path / "empty")
 
 
-def test_the_text_says_what_did_not_go_as_asked(record: dict[str, Any]) -> None:
+def test_text_reports_deviations_from_the_request(record: dict[str, Any]) -> None:
     changed = json.loads(json.dumps(record))
     ours, wide = changed["rows"]
     ours["training"]["batch"] = 1
@@ -455,8 +459,8 @@ def test_the_text_says_what_did_not_go_as_asked(record: dict[str, Any]) -> None:
     assert lines[0].endswith("batch 2, fp32, channels_last")
     assert "45.0*" in lines[3]
     assert lines[3].split()[-3:] == ["774.7", "0.50", "82.1"]
-    assert "3 printed rows of the paper's Tables 1, 12: 2 networks" in lines
-    assert "ours 32, training: batch 1 for want of memory, not 2" in lines
+    assert "3 rows of the paper's Tables 1, 12: 2 networks" in lines
+    assert "ours 32, training: batch 1 instead of 2, to fit into memory" in lines
     assert "wide 64, training: out of memory for one image" in lines
     assert [line for line in lines if line.startswith("*")] == ["* ours 32: counted otherwise"]
     assert lines[-1].split() == ["wide", "64", "/", "ours", "32", "2.000", "(1.250–2.500)", "-"]

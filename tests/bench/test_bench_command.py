@@ -39,7 +39,7 @@ def record(arguments: list[str]) -> Path:
     return file
 
 
-def test_the_record_has_every_row_and_how_it_was_measured(record: Path) -> None:
+def test_record_has_every_row_and_its_settings(record: Path) -> None:
     found = json.loads(record.read_text())
     assert found["bench_id"] == record.stem
     assert [row["name"] for row in found["rows"]] == ["resnet50", "gelu"]
@@ -53,7 +53,7 @@ def test_the_record_has_every_row_and_how_it_was_measured(record: Path) -> None:
     assert found["versions"]["torch"]
 
 
-def test_counts_alone_need_no_device_and_leave_no_record(
+def test_counts_need_no_device_and_write_no_record(
     arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["bench", *arguments[:3], "device=meta", "regime=tiny", f"runs_dir={tmp_path}", "--json"]) == 0
@@ -63,13 +63,13 @@ def test_counts_alone_need_no_device_and_leave_no_record(
     assert not list(tmp_path.iterdir())
 
 
-def test_rows_of_the_tables_stand_beside_what_is_printed_of_them(capsys: pytest.CaptureFixture[str]) -> None:
+def test_rows_show_their_published_cells(capsys: pytest.CaptureFixture[str]) -> None:
     only = "bench.only=['ViT-S','ConvNeXt-S (iso.)']"
     assert main(["bench", "rows=table2", only, "device=meta"]) == 0
     _, _, vit, iso, count = capsys.readouterr().out.splitlines()
     assert vit.split()[1:] == ["4.60", "4.6", "22.05", "22", "8.25", "978.5", "1.00", "79.8"]
     assert iso.split()[2:] == ["4.29", "4.3", "22.31", "22", "8.20", "1038.7", "1.06", "79.7"]
-    assert count == "2 printed rows of the paper's Table 2: 2 networks"
+    assert count == "2 rows of the paper's Table 2: 2 networks"
 
 
 def test_a_baseline_model_alone_is_measured_like_a_step(tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def test_a_baseline_model_alone_is_measured_like_a_step(tmp_path: Path) -> None:
     assert row["training"]["relative"] == {"median": 1.0, "low": 1.0, "high": 1.0}
 
 
-def test_the_table_and_the_lines_of_csv_have_the_same_rows(
+def test_table_and_csv_have_the_same_rows(
     arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     only = [*arguments, "bench.only=[gelu]", "bench.measure=[latency]", f"runs_dir={tmp_path}"]
@@ -95,7 +95,7 @@ def test_the_table_and_the_lines_of_csv_have_the_same_rows(
     assert f"record: {tmp_path}/bench/path+short-cpu-" in printed.err
 
 
-def test_a_network_that_does_not_run_is_told_and_the_others_are_measured(
+def test_failing_network_is_reported_and_others_are_measured(
     arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from roadmap.bench import record as module
@@ -111,22 +111,22 @@ def test_a_network_that_does_not_run_is_told_and_the_others_are_measured(
     assert main(["bench", *arguments, "bench.measure=[inference]", f"runs_dir={tmp_path}"]) == 1
     printed = capsys.readouterr()
     assert "gelu, inference: out of memory for one image" in printed.out
-    assert printed.err.endswith("roadmap: 1 of 2 networks could not be measured; the table says why\n")
+    assert printed.err.endswith("roadmap: 1 of 2 networks could not be measured; see the notes\n")
     (file,) = tmp_path.glob("bench/*.json")
     rows = json.loads(file.read_text())["rows"]
     assert rows[0]["inference"]["images_per_second"]["median"] > 0
     assert rows[1]["inference"] == {"error": "out of memory for one image"}
 
 
-def test_an_interrupted_bench_leaves_nothing(
+def test_interrupted_bench_writes_nothing(
     arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("roadmap.bench.record.take_turns", interrupted)
+    monkeypatch.setattr("roadmap.bench.record.time_interleaved", interrupted)
     assert main(["bench", *arguments, f"runs_dir={tmp_path}"]) == 1
-    assert "nothing is kept of a bench that did not end" in capsys.readouterr().err
+    assert "an incomplete bench is not saved" in capsys.readouterr().err
     assert not list((tmp_path / "bench").iterdir())
 
 
@@ -139,10 +139,10 @@ def test_an_interrupted_bench_leaves_nothing(
         ("device=tpu", "device=tpu is not available on this machine (choose auto or cpu)"),
         ("runs_dir=/dev/null", "cannot write to /dev/null/bench: Not a directory; choose another runs_dir"),
         ("--json --csv", "argument --csv: not allowed with argument --json; see `roadmap bench --help`"),
-        ("fast", "cannot read 'fast'; write group=option or setting=value"),
+        ("fast", "invalid override 'fast' (must be group=option or setting=value)"),
     ],
 )
-def test_a_wrong_request_is_one_sentence(words: str, sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_requests_are_refused(words: str, sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "step=gelu", *words.split()]) == 2
     assert capsys.readouterr().err == f"roadmap: {sentence}\n"
 
@@ -170,7 +170,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("latency", "milliseconds"),
     ],
 )
-def test_accuracies_stand_against_measured_speeds(x: str, label: str, runs: Path, record: Path, tmp_path: Path) -> None:
+def test_figure_plots_accuracy_by_speed(x: str, label: str, runs: Path, record: Path, tmp_path: Path) -> None:
     file, chosen = tmp_path / "a.svg", ["--x", x] if x else []
     folders = [str(folder.resolve()) for folder in runs.iterdir()]
     assert main(["figure", *folders, "--kind", "tradeoff", "--bench", str(record), *chosen, "-o", str(file)]) == 0
@@ -180,9 +180,7 @@ def test_accuracies_stand_against_measured_speeds(x: str, label: str, runs: Path
     assert "layer_norm" not in words
 
 
-def test_compare_has_the_speeds_beside_the_accuracies(
-    runs: Path, record: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_compare_shows_measured_speeds(runs: Path, record: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folders = [str(folder.resolve()) for folder in runs.iterdir()]
     assert main(["compare", *folders, "--bench", str(record.parent), "--json", "--force"]) == 0
     rows = {row["variant"]: row for row in json.loads(capsys.readouterr().out)}
@@ -207,7 +205,7 @@ def test_compare_has_the_speeds_beside_the_accuracies(
         ("compare RUNS --by norm --bench BENCH", "--bench cannot be combined with --by"),
     ],
 )
-def test_what_does_not_go_with_a_bench_is_told(
+def test_conflicting_bench_options_are_refused(
     words: str, sentence: str, record: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     places = {"RUNS": str(example("gelu")), "BENCH": str(record)}
@@ -215,7 +213,7 @@ def test_what_does_not_go_with_a_bench_is_told(
     assert sentence in capsys.readouterr().err
 
 
-def test_a_report_sets_accuracy_against_the_speed(record: Path, tmp_path: Path) -> None:
+def test_report_plots_accuracy_against_speed(record: Path, tmp_path: Path) -> None:
     page = tmp_path / "page.html"
     runs = [str(example(step, seed)) for step in ("resnet50", "gelu", "kernel_7") for seed in (0, 1)]
     assert main(["report", *runs, "--bench", str(record), "-o", str(page)]) == 0
@@ -230,10 +228,10 @@ def test_a_report_sets_accuracy_against_the_speed(record: Path, tmp_path: Path) 
     assert "Inference measured on " in shown
 
 
-def test_a_report_refuses_a_bench_of_other_networks(
+def test_report_refuses_a_bench_of_other_networks(
     record: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     page = tmp_path / "page.html"
     assert main(["report", str(example("kernel_7")), "--bench", str(record), "-o", str(page)]) == 2
-    assert capsys.readouterr().err.startswith("roadmap: no bench fits these runs: ")
+    assert capsys.readouterr().err.startswith("roadmap: no bench matches these runs: ")
     assert not page.exists()

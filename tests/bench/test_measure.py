@@ -15,7 +15,7 @@ CPU = torch.device("cpu")
 
 
 @pytest.mark.long
-def test_an_epoch_by_measured_steps_is_about_what_an_epoch_takes(tmp_path: Path) -> None:
+def test_estimated_epoch_time_is_close_to_the_real_one(tmp_path: Path) -> None:
     """Within a factor of four, since other programs may be at work; a batch taken for an image would be one of 64."""
     summary, _ = run_experiment(compose(["step=gelu", "epochs=3", f"runs_dir={tmp_path}"]))
     training, evaluation = image_seconds(compose(["step=gelu"]), CPU)
@@ -23,7 +23,7 @@ def test_an_epoch_by_measured_steps_is_about_what_an_epoch_takes(tmp_path: Path)
     assert 0.25 < told / (summary["train_seconds"] / 3) < 4
 
 
-def test_the_cheapest_the_middle_and_the_dearest_design_stand_for_a_plan() -> None:
+def test_cheapest_median_and_dearest_designs_are_measured() -> None:
     requests = [compose([f"step={step}", f"seed={seed}"]) for seed in (0, 1) for step in ("resnet50", "gelu")]
     requests += [compose(["step=increase_width"])]
     records = spot_records(requests, CPU, 358, 1200)

@@ -42,7 +42,7 @@ def test_run_trains_all_and_draws_the_figure(road: tuple[Path, list[str]]) -> No
     assert "before" in (root / "runs" / "nano-digits-short.svg").read_text()
 
 
-def test_run_again_keeps_what_is_finished_and_prints_the_same_table(
+def test_rerun_keeps_finished_runs_and_prints_the_same_table(
     road: tuple[Path, list[str]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     root, arguments = road
@@ -54,7 +54,7 @@ def test_run_again_keeps_what_is_finished_and_prints_the_same_table(
     assert table.count(" ± ") == 3
 
 
-def test_run_goes_on_after_a_failed_run_and_tries_it_again(
+def test_run_continues_after_a_failure_and_retries_it(
     road: tuple[Path, list[str]], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     root, arguments = road
@@ -102,7 +102,7 @@ def test_steps_table_explains_the_two_cells_that_differ(capsys: pytest.CaptureFi
     assert "*" not in capsys.readouterr().out
 
 
-def test_a_toggled_step_is_not_set_beside_the_published_one(capsys: pytest.CaptureFixture[str]) -> None:
+def test_toggled_step_has_no_published_numbers(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["steps", "regime=tiny", "norm=layer", "--json"]) == 0
     steps = {step["name"]: step for step in json.loads(capsys.readouterr().out)}
     assert steps["gelu"]["paper_top1"] is None
@@ -137,14 +137,14 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--cfg", "job", "--info"], "--cfg does not go with --info"),
-        (["-m", "--cfg", "job"], "--multirun does not go with --cfg"),
-        (["--resolve"], "--resolve goes with --cfg"),
-        (["--experimental-rerun", "x"], "--experimental-rerun has no place here"),
+        (["--cfg", "job", "--info"], "--cfg cannot be combined with --info"),
+        (["-m", "--cfg", "job"], "--multirun cannot be combined with --cfg"),
+        (["--resolve"], "--resolve requires --cfg"),
+        (["--experimental-rerun", "x"], "--experimental-rerun is not supported"),
         (["~epochs"], "'~epochs' takes away what every config needs"),
     ],
 )
-def test_hydras_own_options_that_do_not_go_are_one_sentence(
+def test_unsupported_hydra_options_are_refused(
     arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["train", *arguments]) == 2

@@ -131,7 +131,7 @@ def test_what_cannot_be_read_is_named(tmp_path: Path, capsys: pytest.CaptureFixt
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 6
     assert lines[0].startswith(f"roadmap: skipped {tmp_path}/half0/summary.json: ")
-    assert lines[-1] == "roadmap: skipped 2 more; name fewer folders to see which"
+    assert lines[-1] == "roadmap: skipped 2 more; name fewer folders to list them"
 
 
 def test_watch_shows_runs_until_nothing_has_run_for_a_minute(

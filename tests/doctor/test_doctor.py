@@ -16,7 +16,7 @@ from roadmap.doctor.environment import Finding
 Usage = namedtuple("Usage", "total used free")
 
 
-def test_the_table_of_this_machine(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_table_lists_the_findings(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["doctor", "device=cpu", f"runs_dir={tmp_path / 'runs'}"]) == 0
     table = capsys.readouterr().out
     for name in ("CPU", "GPU", "precisions", "processes", "compile", "packages", "extras", "runs_dir", "open files"):

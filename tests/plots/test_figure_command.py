@@ -132,7 +132,7 @@ def test_both_regimes_points_stand_in_one_tradeoff(two: Path, tmp_path: Path) ->
         ("RUNS --kind deltas --metric lr", "--metric does not go with --kind deltas; it belongs to --kind curves"),
         ("RUNS --kind curves path=mine", "path= does not go with --kind curves, which draws all runs"),
         ("RUNS --kind curves regime=tiny", "none of these runs is of regime tiny; they are of nano, nano_base"),
-        ("RUNS --kind deltas", "these runs make no single roadmap: they are of regime nano, nano_base; add regime=…"),
+        ("RUNS --kind deltas", "the runs have several values of regime (nano, nano_base); choose one with regime=…"),
         ("--kind deltas", "no run folders; name them as in `roadmap figure runs/ --kind deltas -o deltas.png`"),
         ("", "no run folders; name them as in `roadmap figure runs/ -o roadmap.png`, or regime=tiny,base"),
         ("EMPTY", "no run in "),

@@ -316,7 +316,7 @@ def test_run_folder_is_found_by_run_id(finished: Path) -> None:
     [
         (["train", "norm=gn"], 2, "roadmap: unknown norm 'gn' (choose batch or layer)\n"),
         (["train", "kernel=7"], 2, "roadmap: unknown kernel '7' (choose k3, k5, k7, k9 or k11)\n"),
-        (["train", "garbage"], 2, "roadmap: cannot read 'garbage'; write group=option or setting=value\n"),
+        (["train", "garbage"], 2, "roadmap: invalid override 'garbage' (must be group=option or setting=value)\n"),
         (["train", "depthwise_position=first"], 2, "roadmap: depthwise_position=first does not go with conv=dense"),
         (["train", "batch_size=359"], 2, "roadmap: batch_size=359 is larger than the 358 training images of digits"),
         (
