@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from roadmap.attribution import shapley
-from roadmap.attribution.change_subsets import Sets, beginnings
+from roadmap.attribution.change_subsets import SubsetTable, beginnings
 from roadmap.attribution.shapley_estimate import Estimate, from_all_sets, from_orders
 from roadmap.comparison.statistics import CONFIDENCE, Sample, gaps
 from roadmap.errors import RequestError
@@ -50,7 +50,7 @@ class Attribution:
     from ``used_runs`` of the runs.
     """
 
-    sets: Sets
+    sets: SubsetTable
     table: pd.DataFrame
     runs: pd.DataFrame = field(default_factory=pd.DataFrame)
     samples: Mapping[int, Sample] = field(default_factory=dict)
@@ -67,7 +67,7 @@ class Attribution:
         return _missing(_joined(self.planned.get(column, {}) for column in columns), self.samples)
 
 
-def count(sets: Sets) -> Attribution:
+def count(sets: SubsetTable) -> Attribution:
     """The attribution of GMACs and parameters, exactly, with no run at all."""
     rows = [
         {"change": change.name, "label": change.label, "section": change.section}
@@ -87,7 +87,7 @@ def count(sets: Sets) -> Attribution:
 
 def attribute(
     runs: pd.DataFrame,
-    sets: Sets,
+    sets: SubsetTable,
     headers: Sequence[Mapping[str, Any]],
     regime: str,
     steps: Sequence[tuple[str, str]],
@@ -141,7 +141,7 @@ def attribute(
     )
 
 
-def planned_orders(sets: Sets, headers: Sequence[Mapping[str, Any]]) -> tuple[Order, ...]:
+def planned_orders(sets: SubsetTable, headers: Sequence[Mapping[str, Any]]) -> tuple[Order, ...]:
     """The orders of these changes that sweeps planned; one that two of them have with the seeds of both."""
     found: dict[tuple[int, ...], Order] = {}
     for header in headers:
@@ -184,11 +184,13 @@ def _welch_half(one: float, other: float, n: int) -> float:
     return float(stdtrit(df, (1 + CONFIDENCE) / 2) * np.sqrt(first + second))
 
 
-def _others(sets: Sets, mask: int, place: int) -> str:
+def _others(sets: SubsetTable, mask: int, place: int) -> str:
     return " ".join(sets.named(mask & ~(1 << place)))
 
 
-def _deltas(sets: Sets, samples: Mapping[int, Sample], pairs: Mapping[str, Sequence[tuple[int, int]]]) -> pd.DataFrame:
+def _deltas(
+    sets: SubsetTable, samples: Mapping[int, Sample], pairs: Mapping[str, Sequence[tuple[int, int]]]
+) -> pd.DataFrame:
     """The columns of leave-one-out and add-one-in, tested as one family."""
     chosen = [(int(sets.same[one]), int(sets.same[other])) for side in SIDES for one, other in pairs[side]]
     measured = gaps([(samples.get(one, {}), samples.get(other, {})) for one, other in chosen])
@@ -203,7 +205,7 @@ def _deltas(sets: Sets, samples: Mapping[int, Sample], pairs: Mapping[str, Seque
 
 
 def _planned(
-    sets: Sets,
+    sets: SubsetTable,
     pairs: Mapping[str, Sequence[tuple[int, int]]],
     headers: Sequence[Mapping[str, Any]],
     orders: Sequence[Order],
@@ -236,17 +238,17 @@ def _missing(planned: Planned, samples: Mapping[int, Sample]) -> int:
     return sum(len(seeds - samples.get(mask, {}).keys()) for mask, seeds in planned.items())
 
 
-def _led_through(sets: Sets, order: Sequence[int]) -> list[int]:
+def _led_through(sets: SubsetTable, order: Sequence[int]) -> list[int]:
     """The first equal one of each set that an order leads through, from none to all."""
     return list(sets.same[beginnings(order)].tolist())
 
 
-def _reached(sets: Sets) -> set[int]:
+def _reached(sets: SubsetTable) -> set[int]:
     """The sets that any order leads through."""
     return set(sets.same[(shapley.weights(sets.feasible) != 0).any(axis=0)].tolist())
 
 
-def _complete(sets: Sets, samples: Mapping[int, Sample], orders: Sequence[Order]) -> tuple[Order, ...]:
+def _complete(sets: SubsetTable, samples: Mapping[int, Sample], orders: Sequence[Order]) -> tuple[Order, ...]:
     """The orders of which every set has been run; those drawn at random alone, if there are any."""
     complete = tuple(order for order in orders if set(_led_through(sets, order.places)) <= samples.keys())
     return tuple(order for order in complete if order.drawn) or complete

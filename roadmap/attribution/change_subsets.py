@@ -1,66 +1,215 @@
-"""Every set of a path's changes as arrays: which are feasible, what each costs, and which logged runs are of which."""
+"""Every subset of a path's changes: its config, whether it is feasible, its cost, and the logged runs that have it."""
 
-from collections.abc import Callable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
-from roadmap.comparison.statistics import Sample
+from roadmap.config.build import network_cost
+from roadmap.config.compose import Composed, compose
+from roadmap.config.overrides import TOGGLES, key_of, variant_name
+from roadmap.config.patch import Patch, patched
 from roadmap.errors import RequestError
+from roadmap.formatting import listed
 from roadmap.gc_paused import gc_paused
 from roadmap.runs.identity import step_key
+from roadmap.steps.path import Step
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from roadmap.comparison.statistics import Sample
 
 Array = np.ndarray
-MOST_CHANGES = 16  # 65,536 sets, which take half a minute to compose
-
-
-class Change(Protocol):
-    """What tables and pictures say of a change."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def label(self) -> str: ...
-    @property
-    def section(self) -> str: ...
-
-
-class Lattice(Protocol):
-    """All sets of changes, each a mask whose bit i stands for ``changes[i]``; ``point`` is the config of one.
-
-    ``without`` is the full set without a change and as few others as go with it, ``alone`` a change with as few as it
-    needs.
-    """
-
-    @property
-    def changes(self) -> Sequence[Change]: ...
-    def masks(self) -> list[int]: ...
-    def without(self, name: str) -> int: ...
-    def alone(self, name: str) -> int: ...
-    def point(self, mask: int) -> Any: ...
-
-
-class Cost(Protocol):
-    """MACs ×10⁹ of one image, and parameters ×10⁶."""
-
-    @property
-    def gmacs(self) -> float: ...
-    @property
-    def params_m(self) -> float: ...
+MOST_CHANGES = 16  # 65,536 subsets, which take half a minute to compose
 
 
 @dataclass(frozen=True)
-class Sets:
-    """The sets of n changes, arrays (2**n,) by mask.
+class PathChange:
+    """An adopted row of a path after the first, with its overrides: ``("kernel=k7",)``."""
 
-    ``same`` has for each set the first one of its design and recipe, which differs from it where a change does nothing
-    beside others; ``gmacs`` ×10⁹ and ``params_m`` ×10⁶ are NaN where a set is not ``feasible``. ``keys`` finds the
-    first set of a design and recipe. ``without`` and ``alone`` are each change's, as of ``Lattice``.
+    name: str
+    label: str
+    section: str
+    overrides: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ChangeSubsets:
+    """The configs of all subsets of changes; bit i of a subset's mask stands for ``changes[i]``.
+
+    A subset is the path's first row with its changes in the path's order, so it is one design and recipe. It is not
+    feasible if its options exclude each other.
     """
 
-    changes: tuple[Change, ...]
+    changes: tuple[PathChange, ...]
+    steps: tuple[Step, ...]  # the adopted ones
+    present: frozenset[str]  # other changes of the path that every subset has
+    config_dirs: tuple[str, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        steps: Sequence[Step],
+        names: Sequence[str] | None = None,
+        keep_others: bool = False,
+        config_dirs: Sequence[str] = (),
+    ) -> "ChangeSubsets":
+        """Return the subsets of a path's changes, or of those in ``names``, with or without the path's other changes.
+
+        A change without effect, because an override on the command line sets the same, is excluded. Raises RequestError
+        for an unknown name and if no change remains.
+        """
+        adopted = [step for step in steps if step.adopted]
+        real = [step for step in adopted[1:] if _change(step).overrides]
+        known = [step.name for step in real]
+        for name in names or ():
+            if name not in known:
+                raise RequestError(f"unknown change '{name}' in study.changes (choose {listed(known)})")
+        changes = tuple(_change(step) for step in real if names is None or step.name in names)
+        if not changes:
+            raise RequestError("path without changes; it must have an adopted row that differs from the first")
+        present = frozenset(known) - {change.name for change in changes} if keep_others else frozenset()
+        return cls(changes, tuple(adopted), present, tuple(config_dirs))
+
+    @property
+    def full(self) -> int:
+        """The mask of all changes."""
+        return 2 ** len(self.changes) - 1
+
+    def mask(self, names: Iterable[str]) -> int:
+        """Return the mask of the named changes. Raises RequestError for an unknown name."""
+        return sum(1 << place for place in set(self.places(names)))
+
+    def places(self, names: Iterable[str]) -> list[int]:
+        """Return the index of each named change. Raises RequestError for an unknown name."""
+        known = {change.name: place for place, change in enumerate(self.changes)}
+        try:
+            return [known[name] for name in names]
+        except KeyError as error:
+            raise RequestError(f"unknown change '{error.args[0]}' (choose {listed(known)})") from error
+
+    def names(self, mask: int) -> list[str]:
+        """Return the changes of a subset, in the path's order."""
+        return [change.name for place, change in enumerate(self.changes) if mask >> place & 1]
+
+    def feasible(self, mask: int) -> bool:
+        """Return whether the subset's options are compatible."""
+        try:
+            self.point(mask)
+        except RequestError:
+            return False
+        return True
+
+    def masks(self) -> list[int]:
+        """Return all feasible subsets in ascending order."""
+        return [mask for mask in range(self.full + 1) if self.feasible(mask)]
+
+    def without(self, name: str) -> int:
+        """Return all changes without one, and without the fewest others that depend on it."""
+        return self.full ^ self._smallest(name, lambda extra: self.feasible(self.full ^ extra))
+
+    def alone(self, name: str) -> int:
+        """Return one change with the fewest others that it depends on."""
+        return self._smallest(name, self.feasible)
+
+    def _smallest(self, name: str, fits: Callable[[int], bool]) -> int:
+        own = self.mask([name])
+        rest = [1 << place for place in range(len(self.changes)) if not own >> place & 1]
+        sums = (own | sum(others) for count in range(len(rest) + 1) for others in itertools.combinations(rest, count))
+        return next(mask for mask in sums if fits(mask))
+
+    def point(self, mask: int) -> Composed:
+        """Return a subset's config. Raises RequestError, naming the subset, if its options exclude each other."""
+        if mask not in self._points:
+            try:
+                self._points[mask] = self._compose(mask)
+            except RequestError as error:
+                self._points[mask] = RequestError(f"{' + '.join(self.names(mask)) or 'no change'}: {error}")
+        point = self._points[mask]
+        if isinstance(point, RequestError):
+            raise point
+        return point
+
+    @cached_property
+    def _points(self) -> dict[int, Composed | RequestError]:
+        return {}
+
+    def _compose(self, mask: int) -> Composed:
+        chosen = {*self.names(mask), *self.present}
+        inside = [step for step in self.steps[1:] if step.name in chosen]
+        patches = [self._patches[step.name] for step in inside]
+        options = dict(self.steps[0].composed.choices)
+        for patch in patches:
+            options |= patch.options
+        named = [(step, words) for step in self.steps if (words := self._overrides(step, inside, options))]
+        if 2 * len(inside) > len(self.steps):
+            named.reverse()
+        # named from the step that needs the fewest overrides; ties go to the nearer end of the path
+        origin, overrides = min(named, key=lambda pair: self._variant(pair[0], pair[1], options).count(" "))
+        if not self._independent:
+            return compose(overrides, self.config_dirs)
+        return patched(self.steps[0].composed, patches, overrides, origin.composed)
+
+    def _variant(self, origin: Step, overrides: Sequence[str], options: Mapping[str, str]) -> str:
+        return variant_name(origin.composed.step_option, options, origin.composed.plain, overrides)
+
+    def _overrides(self, origin: Step, inside: Sequence[Step], options: Mapping[str, str]) -> list[str] | None:
+        """Return the overrides from ``origin`` to a subset; None if no option reverts a value that the origin sets."""
+        words = {key_of(word): word for word in origin.composed.overrides}
+        wanted = {key_of(word): word for step in inside for word in self._free[step.name]}
+        before = itertools.takewhile(lambda name: name != origin.name, self._free)
+        if any(key_of(word) not in wanted for name in (*before, origin.name) for word in self._free[name]):
+            return None
+        groups = {
+            group: f"{group}={options[group]}" for group in TOGGLES if options[group] != origin.composed.choices[group]
+        }
+        return [*(words | groups | wanted).values()]
+
+    @cached_property
+    def _free(self) -> dict[str, list[str]]:
+        return {step.name: _free_words(step) if number else [] for number, step in enumerate(self.steps)}
+
+    @cached_property
+    def _patches(self) -> dict[str, "Patch"]:
+        return {
+            step.name: Patch.between(before.composed, step.composed.asked_values, step.composed.choices)
+            for before, step in zip(self.steps, self.steps[1:], strict=False)
+        }
+
+    @cached_property
+    def _independent(self) -> bool:
+        """Return whether each change sets the same values in every subset, so that patches replace Hydra.
+
+        True if all but one set only fields of the design, and that one does not set the regime.
+        """
+        wider = [patch.values for patch in self._patches.values() if patch.values]
+        return len(wider) < 2 and not any("regime" in values for values in wider)
+
+
+def _change(step: Step) -> PathChange:
+    words = (*(f"{group}={option}" for group, option in step.changes.items()), *_free_words(step))
+    return PathChange(step.name, step.label, step.section, words)
+
+
+def _free_words(step: Step) -> list[str]:
+    """Return the row's overrides of single values, which are no option of a group."""
+    return [word for word in step.change if key_of(word) not in (*TOGGLES, "step")]
+
+
+@dataclass(frozen=True)
+class SubsetTable:
+    """The subsets of n changes as arrays (2**n,), indexed by mask.
+
+    ``same`` holds the first subset with the same design and recipe, which differs if a change has no effect next to
+    others. ``gmacs`` (×10⁹) and ``params_m`` (×10⁶) are NaN if a subset is not ``feasible``. ``keys`` maps design and
+    recipe to their first subset. ``without`` and ``alone`` have one mask per change, as in ``ChangeSubsets``.
+    """
+
+    changes: tuple[PathChange, ...]
     feasible: Array
     same: Array
     gmacs: Array
@@ -70,29 +219,29 @@ class Sets:
     alone: tuple[int, ...]
 
     @classmethod
-    def of(cls, lattice: Lattice, cost: Callable[[Any], Cost]) -> "Sets":
-        """The sets of a lattice, with ``cost`` of each one's config. Raises RequestError for too many changes."""
-        if len(lattice.changes) > MOST_CHANGES:
+    def of(cls, subsets: ChangeSubsets) -> "SubsetTable":
+        """Return the table of all subsets. Raises RequestError for too many changes."""
+        if len(subsets.changes) > MOST_CHANGES:
             raise RequestError(
-                f"{len(lattice.changes)} changes have 2^{len(lattice.changes)} sets, too many to go through; "
+                f"{len(subsets.changes)} changes have 2^{len(subsets.changes)} subsets, too many to enumerate; "
                 f"choose up to {MOST_CHANGES} with study=orders study.changes=[…]"
             )
-        size = 2 ** len(lattice.changes)
+        size = 2 ** len(subsets.changes)
         feasible, same = np.zeros(size, bool), np.arange(size)
         gmacs, params_m = np.full(size, np.nan), np.full(size, np.nan)
         keys: dict[str, int] = {}
         recipes: dict[Any, dict[str, Any]] = {}
         with gc_paused():
-            for mask in lattice.masks():
-                point = lattice.point(mask)
+            for mask in subsets.masks():
+                point = subsets.point(mask)
                 if point.recipe not in recipes:
                     recipes[point.recipe] = point.experiment().definition["recipe"]
                 same[mask] = keys.setdefault(step_key(point.design.to_dict(), recipes[point.recipe]), mask)
-                spent = cost(point)
+                spent = network_cost(point)
                 feasible[mask], gmacs[mask], params_m[mask] = True, spent.gmacs, spent.params_m
-        changes = tuple(lattice.changes)
-        without = tuple(lattice.without(change.name) for change in changes)
-        alone = tuple(lattice.alone(change.name) for change in changes)
+        changes = subsets.changes
+        without = tuple(subsets.without(change.name) for change in changes)
+        alone = tuple(subsets.alone(change.name) for change in changes)
         return cls(changes, feasible, same, gmacs, params_m, keys, without, alone)
 
     @property
@@ -102,30 +251,30 @@ class Sets:
 
     @property
     def full(self) -> int:
-        """The set of all changes."""
+        """The mask of all changes."""
         return len(self.feasible) - 1
 
     def named(self, mask: int) -> list[str]:
-        """The names of the changes in a set."""
+        """Return the names of a subset's changes."""
         return [name for place, name in enumerate(self.names) if mask >> place & 1]
 
     def path(self) -> list[int]:
-        """The beginnings of the changes in the path's own order, from none to all."""
+        """Return the prefixes of the path's own order, from none to all."""
         return [2**size - 1 for size in range(len(self.changes) + 1)]
 
     def order(self, names: Sequence[str]) -> list[int] | None:
-        """The changes' places in an order of their names; None for an order of others, or one that is not feasible."""
+        """Return an order of names as indices; None for an order of other changes or an infeasible one."""
         if sorted(names) != sorted(self.names):
             return None
         places = [self.names.index(name) for name in names]
         return places if self.feasible[beginnings(places)].all() else None
 
-    def of_runs(self, runs: pd.DataFrame) -> list[int | None]:
-        """The first set of each run's design and recipe, whatever the run is called; None for a run of no set."""
+    def of_runs(self, runs: "pd.DataFrame") -> list[int | None]:
+        """Return the first subset with each run's design and recipe, regardless of its name; None if there is none."""
         return [self.keys.get(step_key(each.get("design"), each.get("recipe"))) for each in runs["definition"]]
 
-    def samples(self, runs: pd.DataFrame) -> Mapping[int, Sample]:
-        """Set → seed → top-1 after the last epoch, of finished runs that all are of a set."""
+    def samples(self, runs: "pd.DataFrame") -> "Mapping[int, Sample]":
+        """Return subset → seed → top-1 after the last epoch of finished runs."""
         found: dict[int, dict[int, float]] = {}
         for mask, seed, top1 in zip(self.of_runs(runs), runs["seed"], runs["top1"], strict=True):
             if mask is not None:
@@ -134,5 +283,5 @@ class Sets:
 
 
 def beginnings(order: Sequence[int]) -> list[int]:
-    """The sets that an order of the changes' places leads through, from none to all."""
+    """Return the subsets along an order of the changes' indices, from none to all."""
     return [0, *np.cumsum([1 << place for place in order]).tolist()]

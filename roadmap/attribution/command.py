@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from roadmap.attribution.subset_configs import Lattice
+from roadmap.attribution.change_subsets import ChangeSubsets
 from roadmap.cli.arguments import (
     chosen_runs,
     folders_and_overrides,
@@ -15,7 +15,6 @@ from roadmap.cli.arguments import (
     override_parser,
     write_text,
 )
-from roadmap.config.build import network_cost
 from roadmap.config.overrides import key_of
 from roadmap.errors import RequestError
 from roadmap.formatting import csv, printable
@@ -112,11 +111,11 @@ def attributed(
     steps = compose_path(overrides, config_dirs)
     first = steps[0].composed
     names, others = _chosen_changes(first.study)
-    lattice = Lattice.of(steps, names, others, config_dirs)
+    subsets = ChangeSubsets.of(steps, names, others, config_dirs)
     from roadmap.attribution.attribution import attribute, count
-    from roadmap.attribution.change_subsets import Sets
+    from roadmap.attribution.change_subsets import SubsetTable
 
-    sets = Sets.of(lattice, network_cost)
+    sets = SubsetTable.of(subsets)
     if runs is None:
         return count(sets), steps, []
     here = [header for header in _plans(folders) if _is_on(header, first)]

@@ -266,7 +266,7 @@ def composed(
     )
     variant = variant_name(values["step"], options, plain, overrides)
     recipe = Recipe.from_mapping(values["recipe"])
-    return _at_equal_cost(Composed(values, options, tuple(overrides), asked, recipe, variant, plain, asked))
+    return at_equal_cost(Composed(values, options, tuple(overrides), asked, recipe, variant, plain, asked))
 
 
 def group_choices(overrides: Sequence[str], config_dirs: Sequence[str]) -> dict[str, str]:
@@ -292,7 +292,7 @@ def _check_added(config: DictConfig, overrides: Sequence[str], config_dirs: Sequ
             raise RequestError(f"'{word}' adds a setting that nothing reads; {near(name)}")
 
 
-def _at_equal_cost(asked: Composed) -> Composed:
+def at_equal_cost(asked: Composed) -> Composed:
     """The config with its design at the cost that it asks for by ``match_gmacs``."""
     settings = asked.settings
     if settings.match_gmacs is None or isinstance(asked.asked, BaselineModel):
@@ -308,29 +308,3 @@ def _baseline_model(model: Mapping[str, Any], overrides: Sequence[str]) -> Basel
         if is_network(key_of(word)):
             raise RequestError(f"{word} does not go with model=: it changes our own network; leave one of them out")
     return BaselineModel.from_mapping(model)
-
-
-def derived(
-    base: Composed, changes: Mapping[str, Any], choices: Mapping[str, str], overrides: Sequence[str], variant: str
-) -> Composed:
-    """What Hydra would compose from ``overrides``, by ``changes`` of the values of ``base``; of a design's fields some.
-
-    Raises RequestError where the values do not go together.
-    """
-    recipe = Recipe.from_mapping(changes["recipe"]) if "recipe" in changes else base.recipe
-    design = base.asked
-    if isinstance(design, Design):
-        design = Design.from_mapping({**design.to_dict(), **changes.get("design", {})})
-    values = {**base.values, **changes, "design": Record.to_dict(design)}
-    return _at_equal_cost(
-        replace(
-            base,
-            values=values,
-            choices={**base.choices, **choices},
-            overrides=tuple(overrides),
-            design=design,
-            recipe=recipe,
-            variant=variant,
-            asked=design,
-        )
-    )

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
-from roadmap.attribution.subset_configs import Lattice, Patch
-from roadmap.config.compose import Composed, compose, derived, options_of
-from roadmap.config.overrides import TOGGLES, is_toggle, key_of, variant_name
+from roadmap.attribution.change_subsets import MOST_CHANGES, ChangeSubsets, beginnings
+from roadmap.config.compose import Composed, compose, options_of
+from roadmap.config.overrides import TOGGLES, is_toggle, key_of
+from roadmap.config.patch import Patch, patched
 from roadmap.design_spaces.space import Space, sample
 from roadmap.errors import RequestError
 from roadmap.formatting import listed
@@ -17,7 +18,6 @@ from roadmap.schema.baseline_model import BaselineModel
 from roadmap.steps.path import Step, compose_path
 from roadmap.validation import PositiveInt, Record
 
-MOST_CHANGES = 16  # of which all sets are gone through
 TRIES = 1000  # shuffles for one feasible order
 
 
@@ -74,29 +74,29 @@ def study_of(asked: Mapping[str, Any] | None, overrides: Sequence[str], config_d
     steps = compose_path(overrides, config_dirs)
     if asked["name"] == "orders":
         return orders(Orders.from_mapping(asked), steps, config_dirs)
-    return one_change(OneChange.from_mapping(asked), Lattice.of(steps, config_dirs=config_dirs))
+    return one_change(OneChange.from_mapping(asked), ChangeSubsets.of(steps, config_dirs=config_dirs))
 
 
-def one_change(wanted: OneChange, lattice: Lattice) -> Study:
+def one_change(wanted: OneChange, subsets: ChangeSubsets) -> Study:
     """The path's end without each change, or its start with each."""
-    names = lattice.names(lattice.full) if wanted.changes is None else wanted.changes
-    lattice.mask(names)
+    names = subsets.names(subsets.full) if wanted.changes is None else wanted.changes
+    subsets.mask(names)
     leaving = wanted.name == "leave_one_out"
-    masks, notes = [lattice.full if leaving else 0], []
+    masks, notes = [subsets.full if leaving else 0], []
     for name in names:
-        mask = lattice.without(name) if leaving else lattice.alone(name)
-        others = [other for other in lattice.names(lattice.full ^ mask if leaving else mask) if other != name]
+        mask = subsets.without(name) if leaving else subsets.alone(name)
+        others = [other for other in subsets.names(subsets.full ^ mask if leaving else mask) if other != name]
         if others:
             verb = "leaves with" if leaving else "comes with"
-            notes.append(f"{name} {verb} {' and '.join(others)}: {_reason(lattice, name, leaving)}")
+            notes.append(f"{name} {verb} {' and '.join(others)}: {_reason(subsets, name, leaving)}")
         masks.append(mask)
-    return Study(_members(lattice, masks), tuple(names), None, notes)
+    return Study(_members(subsets, masks), tuple(names), None, notes)
 
 
-def _reason(lattice: Lattice, name: str, leaving: bool) -> str:
-    own = lattice.mask([name])
+def _reason(subsets: ChangeSubsets, name: str, leaving: bool) -> str:
+    own = subsets.mask([name])
     try:
-        lattice.point(lattice.full ^ own if leaving else own)
+        subsets.point(subsets.full ^ own if leaving else own)
     except RequestError as error:
         return str(error).split(": ", 1)[1]
     raise AssertionError("a feasible set needs no others")
@@ -104,25 +104,25 @@ def _reason(lattice: Lattice, name: str, leaving: bool) -> str:
 
 def orders(wanted: Orders, steps: Sequence[Step], config_dirs: Sequence[str]) -> Study:
     """Every beginning of every order, each once."""
-    lattice = Lattice.of(steps, wanted.changes, wanted.keep_others, config_dirs)
-    names = lattice.names(lattice.full)
+    subsets = ChangeSubsets.of(steps, wanted.changes, wanted.keep_others, config_dirs)
+    names = subsets.names(subsets.full)
     if wanted.orders == "all":
         if len(names) > MOST_CHANGES:
             raise RequestError(f"study.orders=all of {len(names)} changes is too much; choose at most {MOST_CHANGES}")
-        return Study(_members(lattice, lattice.masks()), tuple(names), None)
+        return Study(_members(subsets, subsets.masks()), tuple(names), None)
     given = wanted.orders
-    found = _given_orders(lattice, given) if isinstance(given, tuple) else _random_orders(lattice, wanted)
-    masks = dict.fromkeys(mask for order in found for mask in _beginnings(lattice, order))
-    return Study(_members(lattice, masks), tuple(names), found)
+    found = _given_orders(subsets, given) if isinstance(given, tuple) else _random_orders(subsets, wanted)
+    masks = dict.fromkeys(mask for order in found for mask in beginnings(subsets.places(order)))
+    return Study(_members(subsets, masks), tuple(names), found)
 
 
-def _random_orders(lattice: Lattice, wanted: Orders) -> list[list[str]]:
+def _random_orders(subsets: ChangeSubsets, wanted: Orders) -> list[list[str]]:
     """Distinct feasible orders, each as probable as any other."""
-    draw, names = random.Random(wanted.seed), lattice.names(lattice.full)
+    draw, names = random.Random(wanted.seed), subsets.names(subsets.full)
     found: dict[tuple[str, ...], None] = {}
     for _ in range(TRIES * wanted.n):
         order = draw.sample(names, len(names))
-        if all(map(lattice.feasible, _beginnings(lattice, order))):
+        if all(map(subsets.feasible, beginnings(subsets.places(order)))):
             found[tuple(order)] = None
         if len(found) == wanted.n:
             return [list(order) for order in found]
@@ -132,27 +132,23 @@ def _random_orders(lattice: Lattice, wanted: Orders) -> list[list[str]]:
     )
 
 
-def _given_orders(lattice: Lattice, given: Sequence[Sequence[str]]) -> list[list[str]]:
-    names = lattice.names(lattice.full)
+def _given_orders(subsets: ChangeSubsets, given: Sequence[Sequence[str]]) -> list[list[str]]:
+    names = subsets.names(subsets.full)
     for number, order in enumerate(given, 1):
         if sorted(order) != sorted(names):
             raise RequestError(
                 f"order {number} of study.orders must name each of {', '.join(names)} once (got {', '.join(order)})"
             )
-        for mask in _beginnings(lattice, order):
+        for mask in beginnings(subsets.places(order)):
             try:
-                lattice.point(mask)
+                subsets.point(mask)
             except RequestError as error:
                 raise RequestError(f"order {number} of study.orders has a set that cannot be: {error}") from error
     return [list(order) for order in given]
 
 
-def _beginnings(lattice: Lattice, order: Sequence[str]) -> list[int]:
-    return [*itertools.accumulate((lattice.mask([name]) for name in order), int.__or__, initial=0)]
-
-
-def _members(lattice: Lattice, masks: Any) -> list[Member]:
-    return [Member(lattice.point(mask), tuple(lattice.names(mask))) for mask in masks]
+def _members(subsets: ChangeSubsets, masks: Any) -> list[Member]:
+    return [Member(subsets.point(mask), tuple(subsets.names(mask))) for mask in masks]
 
 
 def factorial(asked: Mapping[str, Any], overrides: Sequence[str], config_dirs: Sequence[str]) -> Study:
@@ -182,7 +178,7 @@ def factorial(asked: Mapping[str, Any], overrides: Sequence[str], config_dirs: S
             if wide > 1:
                 composed = compose(chosen, config_dirs)
             else:
-                composed = _combined(base, [patches[word] for word in combination], chosen)
+                composed = patched(base, [patches[word] for word in combination], chosen)
         except RequestError as error:
             left_out.append(str(error))
         else:
@@ -208,8 +204,7 @@ def drawn(space: Space, base: Composed) -> Study:
     members = []
     for design in designs:
         overrides = _with(base.overrides, space.overrides(design))
-        variant = variant_name(base.step_option, base.choices, base.plain, overrides)
-        members.append(Member(derived(base, {"design": design.to_dict()}, base.choices, overrides, variant)))
+        members.append(Member(patched(base, [Patch(design.to_dict(), {}, {})], overrides)))
     return Study(members)
 
 
@@ -221,18 +216,6 @@ def _patch(base: Composed, word: str, config_dirs: Sequence[str]) -> Patch:
 def _with(overrides: Sequence[str], words: Sequence[str]) -> list[str]:
     """The overrides with others, which take the place of those that set the same."""
     return [*{key_of(word): word for word in (*overrides, *words)}.values()]
-
-
-def _combined(base: Composed, patches: Sequence[Patch], overrides: Sequence[str]) -> Composed:
-    """A config with several patches at once."""
-    values: dict[str, Any] = {"design": {}}
-    choices = dict(base.choices)
-    for patch in patches:
-        values |= patch.values
-        values["design"] |= patch.design
-        choices |= patch.options
-    variant = variant_name(base.step_option, choices, base.plain, overrides)
-    return derived(base, values, choices, overrides, variant)
 
 
 def _text(option: Any) -> str:

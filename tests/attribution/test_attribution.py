@@ -13,12 +13,10 @@ from charts import drawn, texts
 from roadmap.attribution import shapley
 from roadmap.attribution.attribution import attribute, count, paper_deltas
 from roadmap.attribution.attribution_plot import attribution_chart
-from roadmap.attribution.change_subsets import Sets, beginnings
+from roadmap.attribution.change_subsets import ChangeSubsets, SubsetTable, beginnings
 from roadmap.attribution.interactions_plot import interactions_chart
-from roadmap.attribution.subset_configs import Lattice
 from roadmap.attribution.text import record as as_record
 from roadmap.attribution.text import text
-from roadmap.config.build import network_cost
 from roadmap.errors import RequestError
 from roadmap.runs.reading import load_runs
 from roadmap.steps.path import compose_path
@@ -47,19 +45,19 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def lattice(folder: Path) -> Lattice:
+def subsets(folder: Path) -> ChangeSubsets:
     steps = compose_path(["path=four", "regime=nano", "data=digits", "epochs=5"], [str(folder)])
-    return Lattice.of(steps, config_dirs=[str(folder)])
+    return ChangeSubsets.of(steps, config_dirs=[str(folder)])
 
 
 @pytest.fixture(scope="module")
-def sets(lattice: Lattice) -> Sets:
-    return Sets.of(lattice, network_cost)
+def sets(subsets: ChangeSubsets) -> SubsetTable:
+    return SubsetTable.of(subsets)
 
 
-def run_of(lattice: Lattice, mask: int, seed: int, top1: float, **definition: Any) -> dict[str, Any]:
+def run_of(subsets: ChangeSubsets, mask: int, seed: int, top1: float, **definition: Any) -> dict[str, Any]:
     """A record of a set by its definition, under the name of another step."""
-    point = lattice.point(mask)
+    point = subsets.point(mask)
     made = record("gelu", seed, top1) | {"design": point.design.to_dict(), "recipe": point.recipe.name}
     made["definition"] = point.with_seed(seed).experiment().definition | definition
     return made | {"run_id": f"{mask:02}{seed:02}{abs(hash(str(definition))) % 10**6:06}", "epochs": 5}
@@ -80,17 +78,19 @@ def worth(mask: int) -> float:
     return 90 + sum((2.0, -1.0, 0.5, 1.0)[place] for place in range(4) if mask >> place & 1) + 3 * (mask & 12 == 12)
 
 
-def found_of(lattice: Lattice, sets: Sets, folder: Path, masks: list[int], headers: list[dict[str, Any]]) -> Any:
+def found_of(
+    subsets: ChangeSubsets, sets: SubsetTable, folder: Path, masks: list[int], headers: list[dict[str, Any]]
+) -> Any:
     """The attribution of two seeds a set, 0.1 either side of its worth; which is the better seed differs."""
     runs = [
-        run_of(lattice, mask, seed, worth(mask) + (-0.1, 0.1)[seed] * (-1 if mask & 9 in (1, 8) else 1))
+        run_of(subsets, mask, seed, worth(mask) + (-0.1, 0.1)[seed] * (-1 if mask & 9 in (1, 8) else 1))
         for mask in masks
         for seed in (0, 1)
     ]
     return attribute(loaded(folder, *runs), sets, headers, "nano", [("gelu", "kernel_7")] * 4)
 
 
-def test_sets_are_feasible_by_the_designs_own_rule_and_cost_what_networks_do(sets: Sets) -> None:
+def test_sets_are_feasible_by_the_designs_own_rule_and_cost_what_networks_do(sets: SubsetTable) -> None:
     assert [mask for mask in range(16) if not sets.feasible[mask]] == [4, 5, 12, 13]
     assert np.isnan(sets.gmacs[4])
     golden = json.loads(GOLDEN.read_text())["nano"]["resnet50"]
@@ -98,20 +98,22 @@ def test_sets_are_feasible_by_the_designs_own_rule_and_cost_what_networks_do(set
     assert (sets.without[1], sets.alone[2]) == (TRAINED | WIDE, DEPTHWISE | MOVED)
 
 
-def test_a_run_is_of_its_set_by_definition_and_not_by_name(lattice: Lattice, sets: Sets, tmp_path: Path) -> None:
-    other_rate = run_of(lattice, 3, 0, 90.0)
+def test_a_run_is_of_its_set_by_definition_and_not_by_name(
+    subsets: ChangeSubsets, sets: SubsetTable, tmp_path: Path
+) -> None:
+    other_rate = run_of(subsets, 3, 0, 90.0)
     other_rate["definition"] = json.loads(json.dumps(other_rate["definition"]))
     other_rate["definition"]["recipe"]["optimizer"]["lr"] *= 2
     other_rate["run_id"] = "other"
-    runs = loaded(tmp_path, run_of(lattice, 0, 0, 90.0), run_of(lattice, 11, 1, 90.0), other_rate)
+    runs = loaded(tmp_path, run_of(subsets, 0, 0, 90.0), run_of(subsets, 11, 1, 90.0), other_rate)
     found = dict(zip(runs["run_id"], sets.of_runs(runs), strict=True))
     assert found.pop("other") is None
     assert sorted(found.values()) == [0, 11]
 
 
-def test_every_set_makes_the_exact_value(lattice: Lattice, sets: Sets, tmp_path: Path) -> None:
+def test_every_set_makes_the_exact_value(subsets: ChangeSubsets, sets: SubsetTable, tmp_path: Path) -> None:
     masks = [mask for mask in range(16) if sets.feasible[mask]]
-    found = found_of(lattice, sets, tmp_path, masks, [])
+    found = found_of(subsets, sets, tmp_path, masks, [])
     values = np.array([worth(mask) if sets.feasible[mask] else np.nan for mask in range(16)])
     np.testing.assert_allclose(found.table["shapley"], shapley.exact(values))
     assert found.whole
@@ -135,7 +137,7 @@ def test_every_set_makes_the_exact_value(lattice: Lattice, sets: Sets, tmp_path:
 
 
 def test_orders_are_those_of_the_sweeps_and_what_is_missing_is_counted(
-    lattice: Lattice, sets: Sets, tmp_path: Path
+    subsets: ChangeSubsets, sets: SubsetTable, tmp_path: Path
 ) -> None:
     orders = [
         ["trained", "depthwise", "moved", "wide"],
@@ -144,7 +146,7 @@ def test_orders_are_those_of_the_sweeps_and_what_is_missing_is_counted(
     ]
     places = [[NAMES.index(name) for name in order] for order in orders]
     ran = sorted({mask for order in places[:2] for mask in beginnings(order)})
-    found = found_of(lattice, sets, tmp_path, ran, [header(orders), header([["depthwise", "wide"]])])
+    found = found_of(subsets, sets, tmp_path, ran, [header(orders), header([["depthwise", "wide"]])])
     assert [order.places for order in found.used] == [tuple(order) for order in places[:2]]
     # of the third order's sets the others lack {depthwise, moved}, two seeds
     assert set(beginnings(places[2])) - set(ran) == {DEPTHWISE | MOVED}
@@ -160,30 +162,30 @@ def test_orders_are_those_of_the_sweeps_and_what_is_missing_is_counted(
     assert "mean over 2 of 12 orders" in text(found)
 
 
-def test_given_orders_are_no_random_sample(lattice: Lattice, sets: Sets, tmp_path: Path) -> None:
-    found = found_of(lattice, sets, tmp_path, beginnings([0, 1, 2, 3]), [header([NAMES], [NAMES])])
+def test_given_orders_are_no_random_sample(subsets: ChangeSubsets, sets: SubsetTable, tmp_path: Path) -> None:
+    found = found_of(subsets, sets, tmp_path, beginnings([0, 1, 2, 3]), [header([NAMES], [NAMES])])
     shown = text(found)
     assert "given, not drawn" in shown
     assert "one order says nothing" in shown
 
 
-def test_a_sweep_of_all_orders_wants_every_set(lattice: Lattice, sets: Sets, tmp_path: Path) -> None:
-    found = found_of(lattice, sets, tmp_path, [0, 1], [header(None, "all")])
+def test_a_sweep_of_all_orders_wants_every_set(subsets: ChangeSubsets, sets: SubsetTable, tmp_path: Path) -> None:
+    found = found_of(subsets, sets, tmp_path, [0, 1], [header(None, "all")])
     assert found.missing("shapley") == 2 * (12 - 2)
     assert "not every set of all orders has been run whole" in text(found)
 
 
-def test_unequal_runs_are_refused(lattice: Lattice, sets: Sets, tmp_path: Path) -> None:
+def test_unequal_runs_are_refused(subsets: ChangeSubsets, sets: SubsetTable, tmp_path: Path) -> None:
     steps = [("gelu", "kernel_7")] * 4
     for number, (mask, change, words) in enumerate(
         [(0, {"precision": "bf16"}, "precision"), (2, {"epochs": 9}, "epochs"), (1, {"epochs": 9}, "different shares")]
     ):
-        runs = loaded(tmp_path / str(number), run_of(lattice, 0, 0, 90.0), run_of(lattice, mask, 1, 90.0, **change))
+        runs = loaded(tmp_path / str(number), run_of(subsets, 0, 0, 90.0), run_of(subsets, mask, 1, 90.0, **change))
         with pytest.raises(RequestError, match=words):
             attribute(runs, sets, [], "nano", steps)
 
 
-def test_no_run_of_these_sets_is_refused(sets: Sets, tmp_path: Path) -> None:
+def test_no_run_of_these_sets_is_refused(sets: SubsetTable, tmp_path: Path) -> None:
     runs = loaded(tmp_path, record("gelu", 0, 90.0))
     with pytest.raises(RequestError, match="none of these 1 runs is a finished one of a set"):
         attribute(runs, sets, [], "nano", [("gelu", "kernel_7")] * 4)
@@ -194,8 +196,8 @@ def test_changes_of_one_axis_share_sets(folder: Path) -> None:
     (folder / "path" / "kernels.yaml").write_text(
         "name: kernels\nsteps: [{change: step=resnet50, name: start}, kernel=k5, kernel=k7]\n"
     )
-    lattice = Lattice.of(compose_path(["path=kernels"], [str(folder)]), config_dirs=[str(folder)])
-    sets = Sets.of(lattice, network_cost)
+    subsets = ChangeSubsets.of(compose_path(["path=kernels"], [str(folder)]), config_dirs=[str(folder)])
+    sets = SubsetTable.of(subsets)
     assert sets.same.tolist() == [0, 1, 2, 2]
     found = count(sets)
     kernel_5, kernel_7 = found.table["gmacs_shapley"]
@@ -214,9 +216,11 @@ def test_the_papers_gaps_have_its_own_intervals() -> None:
     assert paper_deltas([("gelu", "kernel_7")], "base")["paper_low"].isna().all()  # one seed each
 
 
-def test_the_figure_tells_its_marks_apart_without_colour(lattice: Lattice, sets: Sets, tmp_path: Path) -> None:
+def test_the_figure_tells_its_marks_apart_without_colour(
+    subsets: ChangeSubsets, sets: SubsetTable, tmp_path: Path
+) -> None:
     masks = [mask for mask in range(16) if sets.feasible[mask]]
-    found = found_of(lattice, sets, tmp_path, masks, [])
+    found = found_of(subsets, sets, tmp_path, masks, [])
     points = drawn(attribution_chart(found, title="title", subtitle="subtitle"), "point", "shape", "x")
     values = {way: [x for _, x in points] for way, points in itertools.groupby(points, lambda point: point[0])}
     assert len(values) == 4
@@ -224,8 +228,10 @@ def test_the_figure_tells_its_marks_apart_without_colour(lattice: Lattice, sets:
     np.testing.assert_allclose(values["leave-one-out (mean over 2 seeds)"], found.table["loo"].dropna())
 
 
-def test_the_interaction_of_two_changes_stands_in_their_cell(lattice: Lattice, sets: Sets, tmp_path: Path) -> None:
-    found = found_of(lattice, sets, tmp_path, [mask for mask in range(16) if sets.feasible[mask]], [])
+def test_the_interaction_of_two_changes_stands_in_their_cell(
+    subsets: ChangeSubsets, sets: SubsetTable, tmp_path: Path
+) -> None:
+    found = found_of(subsets, sets, tmp_path, [mask for mask in range(16) if sets.feasible[mask]], [])
     chart = interactions_chart(found, title="title", subtitle="subtitle")
     cells = {(row, column - 1): cell for row, column, cell in drawn(chart, "text", "y", "x", "text")}
     assert float(cells[3, 2]) == pytest.approx(3, abs=0.3)  # of accuracy, by `worth`
@@ -237,8 +243,8 @@ def test_the_interaction_of_two_changes_stands_in_their_cell(lattice: Lattice, s
     )
 
 
-def test_a_record_is_plain_json(lattice: Lattice, sets: Sets, tmp_path: Path) -> None:
-    found = found_of(lattice, sets, tmp_path, [0, 15, 7], [])
+def test_a_record_is_plain_json(subsets: ChangeSubsets, sets: SubsetTable, tmp_path: Path) -> None:
+    found = found_of(subsets, sets, tmp_path, [0, 15, 7], [])
     read = json.loads(json.dumps(as_record(found), allow_nan=False))
     assert [row["change"] for row in read["changes"]] == NAMES
     assert read["changes"][3]["loo"] == pytest.approx(4)
@@ -248,7 +254,7 @@ def test_a_record_is_plain_json(lattice: Lattice, sets: Sets, tmp_path: Path) ->
 @pytest.mark.slow
 @pytest.mark.parametrize("regime", ["tiny", "base", "nano", "nano_base"])
 def test_the_papers_path_sums_and_has_the_golden_numbers_on_it(regime: str) -> None:
-    sets = Sets.of(Lattice.of(compose_path([f"regime={regime}"])), network_cost)
+    sets = SubsetTable.of(ChangeSubsets.of(compose_path([f"regime={regime}"])))
     golden = json.loads(GOLDEN.read_text())[regime]
     table = count(sets).table
     for mask, name in zip(sets.path(), ["resnet50", *sets.names], strict=True):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from roadmap.attribution.subset_configs import Lattice
+from roadmap.attribution.change_subsets import ChangeSubsets
 from roadmap.comparison.baseline_step import OwnPath
 from roadmap.config.build import build, network_cost
 from roadmap.config.compose import compose
@@ -87,9 +87,9 @@ def test_a_step_that_is_a_width_alone_is_no_change_at_equal_cost(tmp_path: Path)
 
 
 def test_sets_of_changes_are_matched_as_hydra_composes_them(steps: list[Step]) -> None:
-    lattice = Lattice.of(steps)
+    subsets = ChangeSubsets.of(steps)
     for mask in (0b10110, 0b00011, 0b11111):
-        point = lattice.point(mask)
+        point = subsets.point(mask)
         assert abs(network_cost(point).gmacs - 0.003) < 0.0003
         own = [word for word in point.overrides if word != "path=short"]
         assert point.design == compose(own).design

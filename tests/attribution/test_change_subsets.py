@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from roadmap.attribution.subset_configs import Lattice
+from roadmap.attribution.change_subsets import ChangeSubsets
 from roadmap.config.compose import compose
 from roadmap.config.overrides import TOGGLES
 from roadmap.errors import RequestError
@@ -13,13 +13,13 @@ from roadmap.steps.path import compose_path
 
 
 @pytest.fixture(scope="module")
-def lattice() -> Lattice:
-    return Lattice.of(compose_path(["regime=nano_base", "data=digits"]))
+def subsets() -> ChangeSubsets:
+    return ChangeSubsets.of(compose_path(["regime=nano_base", "data=digits"]))
 
 
-def check_against_hydra(lattice: Lattice, mask: int) -> None:
-    point = lattice.point(mask)
-    composed = compose(point.overrides, lattice.config_dirs)
+def check_against_hydra(subsets: ChangeSubsets, mask: int) -> None:
+    point = subsets.point(mask)
+    composed = compose(point.overrides, subsets.config_dirs)
     assert composed.values == point.values
     assert composed.variant == point.variant
     assert (composed.design, composed.recipe) == (point.design, point.recipe)
@@ -27,50 +27,50 @@ def check_against_hydra(lattice: Lattice, mask: int) -> None:
     assert composed.experiment().run_id == point.experiment().run_id
 
 
-def test_sets_are_what_hydra_composes(lattice: Lattice) -> None:
-    masks = lattice.masks()
-    for mask in [0, lattice.full, *random.Random(5).sample(masks, 8)]:
-        check_against_hydra(lattice, mask)
+def test_sets_are_what_hydra_composes(subsets: ChangeSubsets) -> None:
+    masks = subsets.masks()
+    for mask in [0, subsets.full, *random.Random(5).sample(masks, 8)]:
+        check_against_hydra(subsets, mask)
 
 
-def test_a_quarter_of_the_sets_is_refused_by_the_designs_own_rule(lattice: Lattice) -> None:
-    masks = lattice.masks()
-    assert len(lattice.changes) == 13
+def test_a_quarter_of_the_sets_is_refused_by_the_designs_own_rule(subsets: ChangeSubsets) -> None:
+    masks = subsets.masks()
+    assert len(subsets.changes) == 13
     assert len(masks) == 2**13 * 3 // 4
-    lone = lattice.mask(["move_up_depthwise"])
+    lone = subsets.mask(["move_up_depthwise"])
     assert lone not in masks
     with pytest.raises(RequestError, match=r"^move_up_depthwise: depthwise_position=first does not go with conv=dense"):
-        lattice.point(lone)
+        subsets.point(lone)
 
 
-def test_beginnings_of_the_path_are_its_steps(lattice: Lattice) -> None:
-    for length, step in enumerate(lattice.steps):
-        point = lattice.point(2**length - 1)
+def test_beginnings_of_the_path_are_its_steps(subsets: ChangeSubsets) -> None:
+    for length, step in enumerate(subsets.steps):
+        point = subsets.point(2**length - 1)
         assert point.variant == step.name
         assert point.experiment().run_id == step.composed.experiment().run_id
 
 
-def test_sets_are_named_from_the_nearest_step(lattice: Lattice) -> None:
-    assert lattice.point(lattice.full - lattice.mask(["layer_norm"])).variant == "separate_downsampling norm=batch"
-    assert lattice.point(lattice.mask(["gelu"])).variant == "resnet50 activation=gelu"
+def test_sets_are_named_from_the_nearest_step(subsets: ChangeSubsets) -> None:
+    assert subsets.point(subsets.full - subsets.mask(["layer_norm"])).variant == "separate_downsampling norm=batch"
+    assert subsets.point(subsets.mask(["gelu"])).variant == "resnet50 activation=gelu"
 
 
 def test_some_changes_with_the_others_or_without() -> None:
     steps = compose_path(["regime=nano"])
     names = ["gelu", "layer_norm"]
-    within, without = Lattice.of(steps, names, others=True), Lattice.of(steps, names)
+    within, without = ChangeSubsets.of(steps, names, keep_others=True), ChangeSubsets.of(steps, names)
     assert within.point(within.full).variant == "separate_downsampling"
     assert within.point(0).variant == "separate_downsampling activation=relu norm=batch"
     assert without.point(0).variant == "resnet50"
     with pytest.raises(RequestError, match=r"unknown change 'glu' in study.changes \(choose enhanced_recipe, "):
-        Lattice.of(steps, ["glu"])
+        ChangeSubsets.of(steps, ["glu"])
 
 
 def test_a_change_that_the_command_line_has_taken_away_is_none() -> None:
-    lattice = Lattice.of(compose_path(["regime=nano", "kernel=k5"]))
-    assert "kernel_7" not in [change.name for change in lattice.changes]
-    assert {lattice.point(mask).design.kernel for mask in (0, 5, lattice.full)} == {5}
-    check_against_hydra(lattice, lattice.full - 16)
+    subsets = ChangeSubsets.of(compose_path(["regime=nano", "kernel=k5"]))
+    assert "kernel_7" not in [change.name for change in subsets.changes]
+    assert {subsets.point(mask).design.kernel for mask in (0, 5, subsets.full)} == {5}
+    check_against_hydra(subsets, subsets.full - 16)
 
 
 def test_a_path_of_the_users_own(tmp_path: Path) -> None:
@@ -79,15 +79,15 @@ def test_a_path_of_the_users_own(tmp_path: Path) -> None:
         "name: mine\nsteps:\n  - step=stage_ratio\n  - [conv=depthwise, kernel=k7]\n  - design.width=24\n"
         "  - {change: norm=layer, adopted: false}\n  - activation=gelu\n"
     )
-    lattice = Lattice.of(compose_path(["path=mine"], [str(tmp_path)]), config_dirs=[str(tmp_path)])
-    assert [change.overrides for change in lattice.changes] == [
+    subsets = ChangeSubsets.of(compose_path(["path=mine"], [str(tmp_path)]), config_dirs=[str(tmp_path)])
+    assert [change.overrides for change in subsets.changes] == [
         ("conv=depthwise", "kernel=k7"),
         ("design.width=24",),
         ("activation=gelu",),
     ]
-    assert len(lattice.masks()) == 8
+    assert len(subsets.masks()) == 8
     for mask in range(8):
-        check_against_hydra(lattice, mask)
+        check_against_hydra(subsets, mask)
 
 
 def test_sizes_reach_recipes_so_hydra_composes_those_sets(tmp_path: Path) -> None:
@@ -95,11 +95,11 @@ def test_sizes_reach_recipes_so_hydra_composes_those_sets(tmp_path: Path) -> Non
     (tmp_path / "path" / "sizes.yaml").write_text(
         "name: sizes\nsteps:\n  - step=resnet50\n  - size=s\n  - recipe=enhanced\n"
     )
-    lattice = Lattice.of(
+    subsets = ChangeSubsets.of(
         compose_path(["path=sizes", "data=imagenet", "data.root=images", "regime=tiny"], [str(tmp_path)]),
         config_dirs=[str(tmp_path)],
     )
-    rates = {mask: lattice.point(mask).recipe.network.stochastic_depth for mask in lattice.masks()}
+    rates = {mask: subsets.point(mask).recipe.network.stochastic_depth for mask in subsets.masks()}
     assert rates == {0: 0.0, 1: 0.0, 2: 0.1, 3: 0.4}
     for mask in range(4):
-        check_against_hydra(lattice, mask)
+        check_against_hydra(subsets, mask)
