@@ -56,7 +56,7 @@ def launch(
             work(config.worker, since)
 
     numbers = f"worker={','.join(map(str, range(workers)))}"
-    # without it Hydra prints errors itself and exits with 1 whatever they are
+    # otherwise Hydra prints errors itself and always exits with 1
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     sys.argv = ["roadmap sweep", "--multirun", *overrides, *searchpath(config_dirs), numbers]
     with hydra_errors(overrides), launching():

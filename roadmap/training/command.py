@@ -39,7 +39,7 @@ def main(arguments: list[str]) -> int:
             if multirun:
                 raise KeyboardInterrupt from error  # ends every launcher and sweeper
 
-    # without it Hydra prints errors itself and exits with 1 whatever they are
+    # otherwise Hydra prints errors itself and always exits with 1
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     words = overrides_first(arguments)
     check_words([word for word in words if "=" in word or word.startswith("~")], folders)
