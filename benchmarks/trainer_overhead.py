@@ -88,7 +88,7 @@ def main() -> None:
     results = []
     for words in options.cases:
         epochs = {name: make(trainer(words)) for name, make in (("whole", whole), ("loop", loop), ("steps", steps))}
-        updates = trainer(words).train.share.updates
+        updates = trainer(words).loaders.train.share.updates
         seconds: dict[str, list[float]] = {name: [] for name in epochs}
         for turn in range(1 + options.rounds):
             for name in list(epochs) if turn % 2 else reversed(epochs):

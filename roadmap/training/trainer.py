@@ -112,7 +112,7 @@ class Trainer:
             if self.state.epoch > 0:
                 with self.world.collective_errors():
                     self.callbacks.pruner()
-            row = {"epoch": self.state.epoch + 1} | self.train_epoch()
+            row: Record = {"epoch": self.state.epoch + 1} | self.train_epoch()
             began = time.perf_counter()
             row |= self.evaluate_epoch()
             row["images_per_second"] = self.loaders.train.images / self.state.seconds

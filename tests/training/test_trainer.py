@@ -46,7 +46,9 @@ def small_trainer(**callbacks: Any) -> Trainer:
 
 def test_updates_equal_gradient_descent_by_hand() -> None:
     trainer = small_trainer()
-    linear = copy.deepcopy(trainer.parts.network[1])
+    network = trainer.parts.network
+    assert isinstance(network, nn.Sequential)
+    linear = copy.deepcopy(network[1])
     source, share = trainer.loaders.train.source, trainer.loaders.train.share
     lr = 0.5
     for epoch in range(EPOCHS):
@@ -61,8 +63,8 @@ def test_updates_equal_gradient_descent_by_hand() -> None:
                 linear.bias -= lr * error.sum(0)
             lr /= 2
     trainer.fit()
-    torch.testing.assert_close(trainer.parts.network[1].weight, linear.weight, rtol=1e-4, atol=1e-6)
-    torch.testing.assert_close(trainer.parts.network[1].bias, linear.bias, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(network[1].weight, linear.weight, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(network[1].bias, linear.bias, rtol=1e-4, atol=1e-6)
     assert trainer.state.lr == pytest.approx(0.5**4)
 
 
@@ -70,7 +72,7 @@ def test_resume_from_any_checkpoint_equals_an_uninterrupted_run() -> None:
     """A checkpoint of the first epoch, and one of each update."""
     states: list[dict] = []
     rows: list[dict] = []
-    trainer = small_trainer(
+    trainer: Trainer = small_trainer(
         record=rows.append,
         save=lambda state, best: states.append(copy.deepcopy(state)),
         on_step=lambda epoch, update, updates: states.append(copy.deepcopy(trainer.state_dict())),
