@@ -1,1 +1,1 @@
-"""Hydra's side of the house: overrides and files of ``conf/`` in, checked records out."""
+"""Composes overrides and the files of ``conf/`` with Hydra into checked records."""

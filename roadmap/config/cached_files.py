@@ -1,4 +1,4 @@
-"""Hydra on ``conf/``, with a source of config files that reads and parses a file once a process."""
+"""Hydra on ``conf/`` with a config source that parses each file once per process."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,9 +22,9 @@ HYDRAS_OWN = {"pkg://hydra.conf": f"{SCHEME}://{Path(hydra.conf.__file__).parent
 
 
 class FilesOnce(FileConfigSource):
-    """Config files as Hydra's own source gives them, from memory as long as they stay as they are on disk.
+    """Hydra's own file source with a cache, keyed by modification time and size.
 
-    The steps of a path share nearly all their files, and parsing those is a third of the time of a composition.
+    The steps of a path share nearly all files, and parsing them takes a third of a composition.
     """
 
     # (place on the search path, file, when it was changed, size) -> what is in it
@@ -35,7 +35,7 @@ class FilesOnce(FileConfigSource):
         return SCHEME
 
     def load_config(self, config_path: str) -> ConfigResult:
-        """A file as a config; each time another one, since Hydra takes the defaults list out of what it is given."""
+        """Return a copy of a parsed file, because Hydra removes the defaults list from it."""
         file = Path(self.path, self._normalize_file_name(config_path))
         state = file.stat()
         key = (self.provider, str(file), state.st_mtime_ns, state.st_size)
@@ -49,9 +49,9 @@ Plugins.instance().register(FilesOnce)
 
 @contextmanager
 def initialized() -> Iterator[None]:
-    """What ``hydra.initialize_config_dir`` does for ``conf/``, with files that are read once.
+    """Initialize Hydra on ``conf/`` as ``hydra.initialize_config_dir`` does, with cached files.
 
-    Inside a Hydra application it makes way for the composition, and puts the application's own Hydra back.
+    Inside a Hydra application, the application's own Hydra is restored on exit.
     """
     outer = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()

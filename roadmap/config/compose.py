@@ -1,4 +1,4 @@
-"""Hydra's side of the house: overrides in, checked records out. Nothing below this module knows of Hydra."""
+"""Composes overrides with Hydra into checked records; the packages above use no Hydra."""
 
 import os
 import re
@@ -115,7 +115,7 @@ class Composed(Options):
 
     @property
     def step(self) -> str:
-        """The step of the roadmap that the config starts from, or the baseline model that it has instead."""
+        """The step that the config starts from, or its baseline model."""
         return self.step_option if isinstance(self.design, Design) else self.variant.split(" ")[0]
 
     @property
@@ -170,16 +170,16 @@ class Composed(Options):
 
 
 def compose(overrides: Sequence[str], config_dirs: Sequence[str] = ()) -> Composed:
-    """Compose ``conf/`` with command-line overrides; ``config_dirs`` are folders with config files of the user's own.
+    """Return ``conf/`` composed with overrides; ``config_dirs`` are folders with more config files.
 
-    Raises RequestError, in one sentence, for whatever Hydra or OmegaConf object to.
+    Raises RequestError, in one sentence, for every error of Hydra and OmegaConf.
     """
     with _hydra_composed(overrides, config_dirs) as (config, choices):
         return composed(config, choices, overrides, config_dirs)
 
 
 def check_words(overrides: Sequence[str], config_dirs: Sequence[str]) -> None:
-    """Raises RequestError for what no composition takes: keys taken away, missing folders, folders unseen."""
+    """Raise RequestError for deleted keys, missing folders and Hydra's own search paths."""
     for folder in config_dirs:
         if not os.path.isdir(folder):
             raise RequestError(f"--config-dir {folder} is not a folder")
@@ -204,14 +204,14 @@ def options_of(overrides: Sequence[str], config_dirs: Sequence[str] = ()) -> Opt
 
 
 def launcher_of(overrides: Sequence[str], config_dirs: Sequence[str] = ()) -> dict[str, Any]:
-    """The settings of the launcher that a command starts its workers with; else as ``compose``."""
+    """Return the settings of the Hydra launcher; otherwise as ``compose``."""
     with hydra_errors(overrides), initialized():
         config = hydra_compose("config", [*overrides, *searchpath(config_dirs)], return_hydra_config=True)
         return _plain_values(config.hydra.launcher)
 
 
 def evaluation_values(overrides: Sequence[str], config_dirs: Sequence[str] = ()) -> dict[str, Any]:
-    """The values of ``conf/evaluate.yaml`` with overrides; else as ``compose``."""
+    """Return the values of ``conf/evaluate.yaml`` with overrides; otherwise as ``compose``."""
     with _hydra_composed(overrides, config_dirs, "evaluate") as (config, _):
         return _plain_values(config)
 
@@ -244,7 +244,7 @@ def _plain_values(config: DictConfig) -> dict[str, Any]:
 def composed(
     config: DictConfig, choices: Mapping[Any, Any], overrides: Sequence[str], config_dirs: Sequence[str]
 ) -> Composed:
-    """What Hydra composed as plain values and checked records."""
+    """Return a config of Hydra as plain values and checked records."""
     check_words(overrides, config_dirs)
     values = _plain_values(config)
     options = {str(group): str(option) for group, option in choices.items()}
@@ -279,7 +279,7 @@ def group_choices(overrides: Sequence[str], config_dirs: Sequence[str]) -> dict[
 
 
 def _check_added(config: DictConfig, overrides: Sequence[str], config_dirs: Sequence[str]) -> None:
-    """Raises RequestError for a setting that a word adds and nothing reads, as ``+epoch=3``."""
+    """Raise RequestError for an added setting that nothing reads, as ``+epoch=3``."""
     added = {key_of(word).partition(".")[0]: word for word in overrides if word.startswith("+")}
     added = {name: word for name, word in added.items() if name in config}
     if not added:
@@ -293,7 +293,7 @@ def _check_added(config: DictConfig, overrides: Sequence[str], config_dirs: Sequ
 
 
 def at_equal_cost(asked: Composed) -> Composed:
-    """The config with its design at the cost that it asks for by ``match_gmacs``."""
+    """Return the config with its design scaled to ``match_gmacs``."""
     settings = asked.settings
     if settings.match_gmacs is None or isinstance(asked.asked, BaselineModel):
         return asked
@@ -303,7 +303,7 @@ def at_equal_cost(asked: Composed) -> Composed:
 
 
 def _baseline_model(model: Mapping[str, Any], overrides: Sequence[str]) -> BaselineModel:
-    """What ``model=`` asks for. Raises RequestError for overrides that change our own network."""
+    """Return the baseline model. Raises RequestError for overrides that change our own network."""
     for word in overrides:
         if is_network(key_of(word)):
             raise RequestError(f"{word} does not go with model=: it changes our own network; leave one of them out")

@@ -1,7 +1,7 @@
-"""Configs are data: what of a config Hydra or Python's logging would call is refused unless it is known.
+"""Configs are data: callables that Hydra or Python's logging would call are refused unless they are allow-listed.
 
-The check stands where Hydra has composed a config and has not made anything of it yet, so it does not matter where a
-value came from: the command line, a file of ``--config-dir``, or what such a file includes. docs/security.md lists it.
+Configs are checked after Hydra has composed them and before it instantiates anything, so the check covers the command
+line, files of ``--config-dir`` and the files that they include. docs/security.md lists what is allowed.
 """
 
 import os
@@ -41,10 +41,10 @@ MADE_LATER = re.compile(r"oc\s*\.\s*(create|decode)|\$\{.*_target_|\$\{[^:}]*\$\
 
 
 class TrustedLoader(ConfigLoaderImpl):
-    """Hydra's own loader, which lets no config out that would have something else called."""
+    """Hydra's loader with ``check_trusted`` on every config."""
 
     def load_configuration(self, *arguments: Any, **options: Any) -> DictConfig:
-        """What Hydra composes, a job's of a multirun too. Raises RequestError for what is not to be trusted."""
+        """Return a composed config, of a multirun job too. Raises RequestError for a callable that is not allowed."""
         config = super().load_configuration(*arguments, **options)
         check_trusted(config)
         return config
@@ -52,7 +52,7 @@ class TrustedLoader(ConfigLoaderImpl):
 
 @contextmanager
 def trusted() -> Iterator[None]:
-    """While entered, every Hydra that is set up loads its configs so; the processes of its launchers do too."""
+    """Make Hydra check every config that it loads, in the processes of its launchers too."""
     before = hydras_own.ConfigLoaderImpl
     hydras_own.ConfigLoaderImpl = TrustedLoader  # type: ignore[misc]
     try:
@@ -62,7 +62,7 @@ def trusted() -> Iterator[None]:
 
 
 def check_trusted(config: DictConfig) -> None:
-    """Raises RequestError, naming key and value, where a composed config names something to be called."""
+    """Raise RequestError, with key and value, if a composed config names a callable that is not allowed."""
     values: Any = OmegaConf.to_container(config, resolve=False)
     for place, key, value in _leaves(values, ""):
         _check(place, key, value)
@@ -70,7 +70,7 @@ def check_trusted(config: DictConfig) -> None:
 
 
 def _check_hydra(hydra: dict[str, Any]) -> None:
-    """What of Hydra's own node is more than a value: names of files, and the environment."""
+    """Check Hydra's own node: file names, callbacks and environment variables."""
     variables = hydra["job"].get("env_set") or {}
     if not isinstance(variables, dict):
         raise RequestError(f"hydra.job.env_set={variables} does not fit; write its settings out")
@@ -94,7 +94,7 @@ def _check_hydra(hydra: dict[str, Any]) -> None:
 
 
 def _check(place: str, key: str, value: Any) -> None:
-    """One value of a config."""
+    """Check one value of a config."""
     text = str(value)
     known = TARGETS if key == "_target_" else None
     if place.startswith(LOGGING_NODES):
@@ -111,7 +111,7 @@ def _check(place: str, key: str, value: Any) -> None:
 
 
 def _leaves(value: Any, place: str) -> Iterator[tuple[str, str, Any]]:
-    """Dotted place, last key and value of everything in nested values that is no mapping and no list."""
+    """Yield dotted path, last key and value of every leaf of nested mappings and lists."""
     inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else None
     if inner is None:
         yield place, place.rpartition(".")[2], value

@@ -1,4 +1,4 @@
-"""``roadmap steps``: a path on one screen, its costs counted, the published numbers beside them."""
+"""``roadmap steps``: each step of a path with its costs and the published numbers."""
 
 import json
 from typing import Any
