@@ -214,9 +214,9 @@ def folder_with(root: Path, **classes: int) -> Path:
 @pytest.mark.parametrize(
     ("classes", "message"),
     [
-        ({"train_a": 2, "train_b": 2}, "no folder .*val; data.root wants train/ and val/"),
+        ({"train_a": 2, "train_b": 2}, "no folder .*val; data.root must contain train/ and val/"),
         ({"train_a": 2, "train_b": 0, "val_a": 1, "val_b": 1}, "train: Found no valid file for the classes b"),
-        ({"train_a": 2, "train_b": 2, "val_a": 1}, "class 'b' is only in .*train"),
+        ({"train_a": 2, "train_b": 2, "val_a": 1}, "'b' exists only in .*train"),
         ({"train_a": 2, "train_b": 2, "val_a": 1, "val_b": 1}, "batch_size=32 is larger than the 4 training images"),
     ],
 )
