@@ -1,4 +1,4 @@
-"""``roadmap figure --kind edf`` and ``--kind scatter``: what is drawn of sampled designs, and the numbers beside it."""
+"""``roadmap figure --kind edf`` and ``--kind scatter``: charts of sampled designs, and their numbers."""
 
 import argparse
 from pathlib import Path
@@ -34,7 +34,7 @@ def draw(options: argparse.Namespace, folders: list[str]) -> tuple["alt.VConcatC
 
 
 def _spaces(folders: list[str], expression: str | None, by: str | None) -> dict[str, pd.DataFrame]:
-    """The runs of each space by its name: a folder's, a sweep's, or those of a value of ``by``."""
+    """The runs of each space by its name: one per folder, sweep or value of ``by``."""
     if by == "sweep":
         sweeps = [sweep for folder in folders for sweep in read_sweeps(folder)]
         if not sweeps:
@@ -55,7 +55,7 @@ def _named(folders: list[str], expression: str | None) -> dict[str, pd.DataFrame
 
 
 def _runs(folder: Path, expression: str | None) -> pd.DataFrame:
-    """The runs in a folder, or of a sweep where the folder is its plan."""
+    """The runs in a folder, or of a sweep if the folder holds its plan."""
     if not is_file(folder / HEADER):
         return chosen_runs([str(folder)], expression)
     sweep = read_sweep(folder)
@@ -67,7 +67,7 @@ def _runs(folder: Path, expression: str | None) -> pd.DataFrame:
 
 
 def conditions(runs: pd.DataFrame) -> str:
-    """What all the runs share, in words."""
+    """Data, recipe and epochs, which all runs share."""
     from roadmap.comparison.step_table import data_words
 
     first = runs.iloc[0]

@@ -1,4 +1,4 @@
-"""The designs of a space that were trained: seeds averaged first, since a design is what a space is sampled by."""
+"""The trained designs of a design space, averaged over seeds."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,15 +12,15 @@ from roadmap.runs.identity import check_comparable, group_keys
 from roadmap.runs.select import evaluated
 
 COSTS = {"gmacs": "GMACs", "params": "parameters (millions)"}
-MOST = 6  # in one picture
+MOST = 6  # spaces in one chart
 
 
 @dataclass(frozen=True)
 class Population:
-    """``designs`` has a row a design: its ``key``, ``variant``, ``design``, mean ``error`` over its ``seeds`` after the
-    last epoch in percent, ``gmacs`` and ``params`` (millions); ``missing`` counts those of which no run has finished.
+    """``designs`` has one row per design: ``key``, ``variant``, ``design``, mean ``error`` over its ``seeds`` after the
+    last epoch in percent, ``gmacs`` and ``params`` (millions). ``missing`` counts designs without a finished run.
 
-    ``strata`` (one number a design) are the classes of cost that weigh the same; one class unless it is normalised.
+    ``strata`` holds each design's class of cost; all classes have the same weight. Unless normalised, there is one.
     """
 
     name: str
@@ -30,12 +30,12 @@ class Population:
 
     @property
     def errors(self) -> np.ndarray:
-        """Of each design, percent."""
+        """The error of each design in percent."""
         return self.designs["error"].to_numpy(float)
 
 
 def population(name: str, runs: pd.DataFrame) -> Population:
-    """The designs among runs. Raises RequestError where no run has finished."""
+    """The designs of ``runs``. Raises RequestError if no run has finished."""
     keys = pd.Series(group_keys(runs["definition"]), index=runs.index)
     done = (runs["status"] == "finished") & runs["top1"].notna()
     if not done.any():
@@ -60,9 +60,9 @@ def check_same_training(runs: pd.DataFrame) -> None:
 
 
 def split(runs: pd.DataFrame, by: str) -> dict[str, pd.DataFrame]:
-    """Runs by the value of a field (``kernel``, ``design.kernel``) or of an expression, in the order of the values.
+    """The runs by the value of a field (``kernel``, ``design.kernel``) or an expression, in the order of the values.
 
-    Raises RequestError for what cannot be read.
+    Raises RequestError for an invalid expression.
     """
     values = evaluated(runs, by, "--by")
     if not isinstance(values, pd.Series):
@@ -76,15 +76,15 @@ def split(runs: pd.DataFrame, by: str) -> dict[str, pd.DataFrame]:
 
 
 def normalised(populations: Sequence[Population], cost: str) -> list[Population]:
-    """The populations within the range of a cost that all of them have, each class of cost weighing the same in each.
+    """The populations restricted to their common range of a cost, with equal weights for all classes of cost.
 
-    As pycls does it: an error that is lower because designs cost more is no difference of spaces (arXiv:1905.13214,
-    section 3.3). Raises RequestError where they share no range, and for a single one.
+    This removes differences in error that are due to cost (arXiv:1905.13214, section 3.3), as pycls does. Raises
+    RequestError for a single population, and for populations without a common range.
     """
     if cost not in COSTS:
         raise RequestError(f"unknown --normalise '{cost}' (choose {' or '.join(COSTS)})")
     if len(populations) < 2:
-        raise RequestError("--normalise sets spaces side by side, and here is one; name two, or group them by --by")
+        raise RequestError("--normalise needs at least two spaces (got 1); name more folders or group runs with --by")
     costs = [each.designs[cost].to_numpy(float) for each in populations]
     low, high = max(values.min() for values in costs), min(values.max() for values in costs)
     shared = [(values >= low) & (values <= high) for values in costs]
@@ -95,7 +95,7 @@ def normalised(populations: Sequence[Population], cost: str) -> list[Population]
     if not common:
         ranges = [f"{p.name} {v.min():.4g} to {v.max():.4g}" for p, v in zip(populations, costs, strict=True)]
         raise RequestError(
-            f"these spaces share no range of {COSTS[cost]}, so --normalise {cost} leaves nothing: {', '.join(ranges)}"
+            f"--normalise {cost} needs spaces with a common range of {COSTS[cost]} (got {', '.join(ranges)})"
         )
     found = []
     for each, own, inside in zip(populations, classes, shared, strict=True):
@@ -105,7 +105,7 @@ def normalised(populations: Sequence[Population], cost: str) -> list[Population]
 
 
 def varied(designs: pd.DataFrame) -> dict[str, list[Any]]:
-    """Field → its value in each design, for the fields that differ; ``depths`` stage by stage."""
+    """The values of each field in which designs differ, by the field's name; ``depths`` by stage."""
     columns: dict[str, list[Any]] = {}
     for field in designs["design"].iloc[0]:
         values = [design.get(field) for design in designs["design"]]
@@ -119,6 +119,6 @@ def varied(designs: pd.DataFrame) -> dict[str, list[Any]]:
 
 
 def shared_designs(populations: Sequence[Population]) -> int:
-    """How many designs stand in more than one of the populations."""
+    """The number of designs in more than one population."""
     counts = pd.concat([each.designs["key"] for each in populations]).value_counts()
     return sum(count > 1 for count in counts)

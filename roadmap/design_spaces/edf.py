@@ -1,7 +1,7 @@
-"""Error EDFs of design spaces: which share of a space's designs has at most an error, and how sure that is.
+"""Error EDFs (empirical distribution functions) of design spaces, with bootstrap intervals.
 
-As in arXiv:1905.13214 (On Network Design Spaces for Visual Recognition). Designs are what is sampled, so they are what
-is resampled; what a seed adds to a design's error is in the EDF, not taken out of it.
+As in arXiv:1905.13214 (On Network Design Spaces for Visual Recognition). The bootstrap resamples designs; seed noise
+is part of the EDF.
 """
 
 import itertools
@@ -15,19 +15,19 @@ from roadmap.comparison.statistics import ALPHA, CONFIDENCE
 from roadmap.design_spaces.design_samples import COSTS, Population
 
 RESAMPLES = 2000
-BEST_OF = 0.25  # of the smallest space's designs: how many are drawn, of which the best is told
+BEST_OF = 0.25  # size of the draws whose best design is reported, as a share of the smallest space
 TAILS = (1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2
 
 
 def weights(population: Population, counts: np.ndarray | None = None) -> np.ndarray:
-    """The weight of each design, summing to 1; of resamples with ``counts`` (n_resamples, n) a row each."""
+    """The weights of the designs, which sum to 1; one row per resample with ``counts`` of shape (n_resamples, n)."""
     counts = np.ones((1, len(population.strata))) if counts is None else counts
     classes, sizes = np.unique(population.strata, return_counts=True)
     return counts / (len(classes) * sizes[np.searchsorted(classes, population.strata)])
 
 
 def resampled(population: Population, source: np.random.Generator) -> np.ndarray:
-    """Weights, (RESAMPLES, n), of as many designs drawn again with replacement from each class of cost."""
+    """The weights (RESAMPLES, n) of bootstrap resamples, drawn within each class of cost."""
     counts = np.zeros((RESAMPLES, len(population.strata)))
     for stratum in np.unique(population.strata):
         (members,) = np.nonzero(population.strata == stratum)
@@ -36,41 +36,41 @@ def resampled(population: Population, source: np.random.Generator) -> np.ndarray
 
 
 def shares(population: Population, at: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """The weight, (n_weights, n_at), of the designs whose error is at most each of ``at``."""
+    """The total weight (n_weights, n_at) of the designs whose error is at most each value of ``at``."""
     return weight @ (population.errors[:, None] <= at)
 
 
 def band(population: Population, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The 95 % bootstrap band of the EDF, at each error by itself."""
+    """The pointwise 95 % bootstrap band of the EDF."""
     low, high = np.quantile(shares(population, at, resampled(population, np.random.default_rng(0))), TAILS, axis=0)
     return low, high
 
 
 def medians(population: Population, weight: np.ndarray) -> np.ndarray:
-    """For each row of weights the least error that half of the weight does not exceed."""
+    """The weighted median error for each row of weights."""
     order = np.argsort(population.errors)
     sums = np.cumsum(weight[:, order], axis=1)
-    # sums of equal shares are not equal to the last bit
+    # sums of equal weights differ in the last bits
     return population.errors[order][np.argmax(sums >= 0.5 - 1e-9, axis=1)]
 
 
 def best_of(population: Population, drawn: int) -> tuple[float, float, float]:
-    """The best error of so many designs drawn from the EDF with replacement: its mean, and where 95 % of them lie."""
+    """The lowest error of ``drawn`` designs drawn from the EDF with replacement: mean, and 95 % range."""
     order = np.argsort(population.errors)
     errors = population.errors[order]
-    # how probable it is that the best is at most each error
+    # probability that the best error is at most each error
     at_most = 1 - (1 - np.cumsum(weights(population)[0, order])).clip(0) ** drawn
     low, high = (errors[min(int(np.searchsorted(at_most, tail)), len(errors) - 1)] for tail in TAILS)
     return float(errors @ np.diff(at_most, prepend=0)), float(low), float(high)
 
 
 def summary(populations: Sequence[Population]) -> pd.DataFrame:
-    """One row a population.
+    """One row per population; errors are in percent.
 
-    ``designs``, least and most ``seeds``; ``median`` error with its 95 % bootstrap interval ``low`` to ``high``;
-    ``best`` observed; ``best_of_mean`` and ``best_of_low`` to ``best_of_high`` of the best of ``drawn`` designs, as
-    many for each population; median ``gmacs`` and ``params``; ``effective``, how many designs of equal weight tell as
-    much. Errors in percent.
+    ``designs``; ``seeds_min`` and ``seeds_max``; ``median`` error with its 95 % bootstrap interval ``low`` to ``high``;
+    the ``best`` observed error; ``best_of_mean`` and ``best_of_low`` to ``best_of_high`` for the best of ``drawn``
+    designs, the same number for each population; median ``gmacs`` and ``params``; ``effective``, the effective sample
+    size of the weighted designs.
     """
     drawn = max(1, round(BEST_OF * min(len(each.designs) for each in populations)))
     rows = []
@@ -90,12 +90,12 @@ def summary(populations: Sequence[Population]) -> pd.DataFrame:
 
 
 def pairs(populations: Sequence[Population]) -> pd.DataFrame:
-    """One row a pair of populations.
+    """One row per pair of populations.
 
-    ``delta`` is the second's median error less the first's, in percentage points, with the 95 % bootstrap interval
-    ``low`` to ``high`` of this pair alone; ``distance`` is the greatest between the two EDFs, ``p`` that of the
-    two-sided Kolmogorov-Smirnov test and ``p_holm`` the same corrected for all pairs. The test knows no weights: both
-    are NaN for normalised populations.
+    ``delta`` is the second median error minus the first, in percentage points, with its uncorrected 95 % bootstrap
+    interval ``low`` to ``high``. ``distance`` is the largest distance between the two EDFs, ``p`` the p-value of the
+    two-sided Kolmogorov-Smirnov test, and ``p_holm`` the same corrected for all pairs. The test does not support
+    weights, so both are NaN for normalised populations.
     """
     rows = []
     for one, other in itertools.combinations(populations, 2):

@@ -1,4 +1,4 @@
-"""Design spaces: ranges and choices of a design's fields, and designs drawn from them within a band of cost."""
+"""Design spaces: ranges and choices of a design's fields, and random designs within a band of cost."""
 
 import itertools
 import math
@@ -16,13 +16,13 @@ from roadmap.validation import PositiveInt, Record
 
 NUMBERS = [name for name, kind in get_type_hints(Design).items() if kind is int]
 STAGES = 4
-FEW = 20_000  # designs, which are gone through one by one
-TRIES = 100  # for each design wanted, in a larger space, before the band is called too narrow; FEW at least
-Band = tuple[float | None, float | None]  # from, to; None: open
+FEW = 20_000  # spaces of at most so many designs are enumerated
+TRIES = 100  # draws per design from larger spaces, at least FEW in total, before the band is too narrow
+Band = tuple[float | None, float | None]  # lowest and highest; None: unbounded
 
 
 class Range(Record):
-    """Whole numbers ``low``, ``low + step``, … up to ``high``, each as probable, or each octave with ``log``."""
+    """The integers ``low``, ``low + step``, … up to ``high``, drawn uniformly or log-uniformly."""
 
     low: PositiveInt
     high: PositiveInt
@@ -36,7 +36,7 @@ class Range(Record):
 
 @dataclass(frozen=True)
 class Axis:
-    """The values that a field may take (of ``depths``: one of the stages), and how probable each is."""
+    """The values of a field, or of one stage of ``depths``, and their weights."""
 
     field: str
     values: tuple[Any, ...]
@@ -44,16 +44,18 @@ class Axis:
 
     @classmethod
     def of(cls, field: str, given: Any) -> "Axis":
-        """From a config's range, list of choices, or one value. RequestError says where it does not fit."""
+        """Read a config's range, list of choices, or single value. Raises RequestError if it is invalid."""
         if isinstance(given, Mapping):
             if field not in (*NUMBERS, "depths"):
-                raise RequestError(f"study.space.{field}: a range is of numbers; write a list of options")
+                raise RequestError(
+                    f"study.space.{field} cannot have a range, because it is not a number; write a list of options"
+                )
             try:
                 span = Range.from_mapping(given)
             except RequestError as error:
                 raise RequestError(f"study.space.{field}: {error}") from error
             values = tuple(range(span.low, span.high + 1, span.step))
-            # a number drawn from the continuous range, each octave as probable, and rounded down
+            # log-uniform over the continuous range, rounded down
             weights = tuple(math.log1p(span.step / value) for value in values) if span.log else None
             return cls(field, values, weights)
         choices = given if isinstance(given, list | tuple) else [given]
@@ -62,7 +64,7 @@ class Axis:
         return cls(field, tuple(dict.fromkeys(_checked(field, value) for value in choices)))
 
     def draw(self, source: random.Random) -> Any:
-        """One of the values."""
+        """Draw one of the values."""
         return source.choice(self.values) if self.weights is None else source.choices(self.values, self.weights)[0]
 
 
@@ -74,11 +76,11 @@ def _checked(field: str, value: Any) -> Any:
 
 
 class Space(Record):
-    """``study=random``: ``n`` designs, drawn with ``seed``, that vary the fields of a design named in ``space``.
+    """``study=random``: ``n`` designs, drawn with ``seed``, that vary the fields in ``space``.
 
-    A field's entry is a range (``{low: 8, high: 40, step: 4}``, ``log: true``), a list of choices or one value; null
-    leaves it as it is. ``depths`` has one entry for all stages, each drawn by itself, or a list of four. ``gmacs``
-    (×10⁹) and ``params_m`` (×10⁶) are bands ``[from, to]``, null being open.
+    The entry of a field is a range (``{low: 8, high: 40, step: 4}``, with ``log: true``), a list of choices or a single
+    value; null keeps the base design's value. ``depths`` has one entry, from which each stage is drawn independently,
+    or a list of four. ``gmacs`` (×10⁹) and ``params_m`` (×10⁶) are bands ``[lowest, highest]``; null is unbounded.
     """
 
     place: ClassVar[str] = "study"
@@ -98,10 +100,10 @@ class Space(Record):
         if unknown := [field for field in self.space if field not in Design.__struct_fields__]:
             raise RequestError(f"unknown key study.space.{unknown[0]} (choose {listed(Design.__struct_fields__)})")
         if not self.axes():
-            raise RequestError("study.space names nothing that varies; write it as {width: {low: 8, high: 40}}")
+            raise RequestError("study.space has no field that varies; write it as {width: {low: 8, high: 40}}")
 
     def axes(self) -> list[Axis]:
-        """One for each field, of ``depths`` one for each stage."""
+        """One axis per field, and one per stage for ``depths``."""
         axes = []
         for field, given in self.space.items():
             if field == "depths" and given is not None:
@@ -114,27 +116,27 @@ class Space(Record):
         return axes
 
     def fits(self, cost: Cost) -> bool:
-        """Whether a cost lies in the bands."""
+        """Whether a cost is within the bands."""
         return _within(cost.gmacs, self.gmacs) and _within(cost.params_m, self.params_m)
 
     def overrides(self, design: Design) -> list[str]:
-        """What makes a design of the space out of its base on a command line: the fields that the space names."""
+        """The overrides that turn the base design into a design of the space."""
         chosen = {field: getattr(design, field) for field, given in self.space.items() if given is not None}
         return [f"design.{field}={_word(value)}" for field, value in chosen.items()]
 
     @property
     def band(self) -> str:
-        """The bands in words."""
+        """The bands as text."""
         bands = {f"GMACs {_ends(self.gmacs)}": self.gmacs, f"M parameters {_ends(self.params_m)}": self.params_m}
         return " and ".join(words for words, band in bands.items() if band) or "any cost"
 
 
 def sample(space: Space, base: Design, image_size: int, num_classes: int, layer_scale: bool) -> list[Design]:
-    """``space.n`` distinct designs of the space, each as probable as any other that can be and fits the bands.
+    """Draw ``space.n`` distinct designs uniformly from the valid designs within the bands.
 
-    Drawn uniformly and rejected by their exact cost before anything is built; with ``log`` ranges in proportion to
-    their weights. Fields that the space does not name are those of ``base``. The same arguments give the same designs.
-    Raises RequestError, with the share that fits, where there are too few.
+    ``log`` ranges weight the designs. Designs are rejected by their exact cost before any network is built. Fields that
+    are not in the space are those of ``base``. Equal arguments give equal designs. Raises RequestError, with the share
+    of designs within the bands, if there are too few.
     """
     axes = space.axes()
     found: list[Design] = []
@@ -154,7 +156,7 @@ def sample(space: Space, base: Design, image_size: int, num_classes: int, layer_
             return found
     tried = len(found) + len(refusals) + others
     of = f"all {tried:,}" if tried == _size(axes) else f"{tried:,} drawn"
-    refused = f", {len(refusals):,} cannot be ({refusals[0]})" if refusals else ""
+    refused = f", {len(refusals):,} are invalid ({refusals[0]})" if refusals else ""
     raise RequestError(
         f"study.space holds too few designs of {space.band} for study.n={space.n}: of {of}, {len(found):,} fit "
         f"({len(found) / tried:.2%}){refused}; choose a wider band or space, or fewer designs"
@@ -162,11 +164,11 @@ def sample(space: Space, base: Design, image_size: int, num_classes: int, layer_
 
 
 def _draws(axes: Sequence[Axis], source: random.Random, tries: int) -> Iterator[tuple[Any, ...]]:
-    """Distinct points of a space in random order: all of them, or so many tries where there are more than a few."""
+    """Yield distinct points of a space in random order: all of them, or those of ``tries`` draws from a large space."""
     if _size(axes) <= FEW:
         every = itertools.product(*(axis.values for axis in axes))
         rates = itertools.product(*(axis.weights or (1.0,) * len(axis.values) for axis in axes))
-        # the order in which clocks of these rates ring is that of draws without replacement by these weights
+        # sorted exponential variables with these rates give weighted draws without replacement
         rung = [(source.expovariate(math.prod(rate)), values) for rate, values in zip(rates, every, strict=True)]
         yield from (values for _, values in sorted(rung, key=itemgetter(0)))
         return

@@ -1,4 +1,4 @@
-"""What can be said of error EDFs in words and numbers."""
+"""Error EDFs as text: a table, a sentence per pair, and cautions."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,7 +12,7 @@ from roadmap.formatting import aligned
 
 
 def words(populations: Sequence[Population], weighed: str | None) -> str:
-    """The numbers as text: a row a space, a sentence a pair, and what is to be known of them."""
+    """The numbers for a terminal: a row per space, a sentence per pair, and the cautions."""
     table, compared = summary(populations), pairs(populations)
     drawn = table["drawn"].iloc[0]
     header = ["space", "designs", "seeds", "median error (%)", "95 %", "best", f"best of {drawn}", "95 % of draws"]
@@ -37,7 +37,7 @@ def words(populations: Sequence[Population], weighed: str | None) -> str:
 
 
 def note(populations: Sequence[Population], table: pd.DataFrame, weighed: str | None) -> str:
-    """What is written below a picture of them."""
+    """The caption of the chart."""
     notes = [
         "Bands: 95 % at each error, by bootstrap over designs.",
         "Circles, at half of the designs: medians with their 95 % intervals.",
@@ -45,8 +45,8 @@ def note(populations: Sequence[Population], table: pd.DataFrame, weighed: str | 
     if weighed:
         few = ", ".join(f"{row['space']} {row['effective']:.0f}" for row in table.to_dict("records"))
         notes.append(
-            f"Normalised by {COSTS[weighed]}: designs of equal cost weigh the same in each space, which is then worth "
-            f"so many designs of equal weight: {few}."
+            f"Normalised by {COSTS[weighed]}: designs of equal cost have the same weight in each space. "
+            f"Effective number of designs: {few}."
         )
     compared = pairs(populations)
     said = [pair_words(row, len(compared)) for row in compared.to_dict("records")] if len(compared) == 1 else []
@@ -55,29 +55,27 @@ def note(populations: Sequence[Population], table: pd.DataFrame, weighed: str | 
 
 
 def pair_words(row: Mapping[Any, Any], tests: int) -> str:
-    """What is to be said of two populations."""
+    """The sentence on a pair of populations."""
     corrected = f", {row['p_holm']:.3g} by Holm's correction for {tests} pairs" if tests > 1 else ""
     test = "" if np.isnan(row["p"]) else f" (Kolmogorov-Smirnov p {row['p']:.3g}{corrected})"
     return (
-        f"median of {row['other']} less that of {row['one']}: {row['delta']:+.2f} points, 95 % {row['low']:+.2f} to "
+        f"median of {row['other']} minus median of {row['one']}: {row['delta']:+.2f} points, 95 % {row['low']:+.2f} to "
         f"{row['high']:+.2f}; EDFs at most {row['distance']:.2f} apart{test}"
     )
 
 
 def cautions(populations: Sequence[Population], table: pd.DataFrame, weighed: str | None) -> list[str]:
-    """What makes the EDFs less than they look, a sentence each."""
+    """A sentence on each reason to distrust the EDFs."""
     found = []
     if unequal := {cost: words for cost, words in unequal_costs(populations).items() if cost != weighed}:
         found.append(
-            f"these spaces differ in cost ({'; '.join(unequal.values())}), which may be what they differ by in error; "
-            f"with --normalise {' or '.join(unequal)} designs of equal cost weigh the same"
+            f"these spaces differ in cost ({'; '.join(unequal.values())}), which may explain the difference in error; "
+            f"--normalise {' or '.join(unequal)} gives designs of equal cost the same weight"
         )
     if len({*table["seeds_min"], *table["seeds_max"]}) > 1:
-        found.append("not all designs have as many seeds: those of fewer scatter more, which widens their space's EDF")
+        found.append("designs differ in the number of seeds; fewer seeds give noisier errors and a wider EDF")
     if both := shared_designs(populations):
-        found.append(
-            f"{both} of the designs stand in more than one space, but p and intervals take spaces for independent"
-        )
+        found.append(f"{both} of the designs are in more than one space, but p and intervals assume independent spaces")
     for row in table[table["missing"] > 0].to_dict("records"):
-        found.append(f"{row['space']} lacks {row['missing']} of its designs, of which no run has finished")
+        found.append(f"{row['missing']} designs of {row['space']} have no finished run")
     return [f"caution: {sentence}" for sentence in found]

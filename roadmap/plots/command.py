@@ -1,4 +1,4 @@
-"""``roadmap figure``: pictures of logged runs, and the paper's own roadmap."""
+"""``roadmap figure``: charts of logged runs, and the paper's own roadmap."""
 
 import argparse
 from pathlib import Path
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
     import altair as alt
 
 KINDS = {
-    "roadmap": "a bar a step; two regimes in one figure, the larger one's bars grey",
-    "deltas": "what each step changed, with its 95 % interval, beside the paper's",
+    "roadmap": "one bar per step; for two regimes in one figure, the larger one's bars are grey",
+    "deltas": "the gap of each step with its 95 % interval, and the paper's",
     "tradeoff": "accuracy against --x, with the Pareto front",
-    "pareto": "designs that no other beats in accuracy and --x, among all",
-    "curves": "--metric by epoch, a panel a variant",
-    "robustness": "which change buys robustness: accuracy on corrupted images (`roadmap evaluate`), by step",
-    "attribution": "what each change is worth given the others: paper, leave-one-out, add-one-in, Shapley value",
-    "interactions": "what each two changes add beyond each alone; GMACs alone without runs",
-    "edf": "which share of a space's designs has at most an error, a line a folder, sweep or value of --by",
-    "scatter": "error against each parameter in which designs differ",
+    "pareto": "all designs, with the Pareto front of accuracy and --x",
+    "curves": "--metric by epoch, one panel per variant",
+    "robustness": "accuracy on corrupted images (`roadmap evaluate`) by step",
+    "attribution": "the contribution of each change: paper, leave-one-out, add-one-in, Shapley value",
+    "interactions": "interactions of pairs of changes; without runs, in GMACs only",
+    "edf": "error distributions of design spaces, one line per folder, sweep or value of --by",
+    "scatter": "error against each parameter of the design",
 }
-# of a run's record, what a roadmap is made of
+# columns of an empty table of runs
 COLUMNS = ("regime", "status", "recipe", "design", "definition", "seed", "top1", "gmacs", "params_m", "activations_m")
 
 
@@ -70,10 +70,10 @@ def figure(*words: str | Path, kind: str = "roadmap", **options: str | list[str]
 
 
 def _draw(options: argparse.Namespace) -> tuple["alt.VConcatChart", str]:
-    """The chart, and what is printed with it."""
+    """Return the chart and the text to print."""
     folders, overrides = folders_and_overrides(options.overrides)
     if options.where and not folders:
-        raise RequestError("--where chooses among runs; name their folders")
+        raise RequestError("--where selects runs; name their folders")
     if options.kind in ("edf", "scatter"):
         return _spaces(options, folders, overrides)
     runs = chosen_runs(folders, options.where) if folders else None
@@ -89,23 +89,23 @@ def _draw(options: argparse.Namespace) -> tuple["alt.VConcatChart", str]:
 
 
 def _parser() -> Parser:
-    parser = override_parser("figure", "pictures of logged runs; kinds: " + "; ".join(map(": ".join, KINDS.items())))
+    parser = override_parser("figure", "charts of logged runs; kinds: " + "; ".join(map(": ".join, KINDS.items())))
     parser.add_argument("-o", "--output", required=True, metavar="FILE", help="png, svg or pdf")
     parser.add_argument("--kind", default="roadmap", metavar="|".join(KINDS))
     parser.add_argument(
-        "--x", metavar="gmacs|params|throughput|memory|time", help="of tradeoff and pareto; gmacs unless given"
+        "--x", metavar="gmacs|params|throughput|memory|time", help="for tradeoff and pareto; default gmacs"
     )
     parser.add_argument(
         "--bench",
         metavar="FILE|DIR",
         action="append",
-        help="of tradeoff: against what `roadmap bench` measured, --x inference, training or latency",
+        help="for tradeoff: plot against measurements of `roadmap bench`, --x inference, training or latency",
     )
-    parser.add_argument("--where", metavar="EXPR", help="only runs for which it holds, as of `roadmap compare`")
-    parser.add_argument("--by", metavar="FIELD", help="of edf: a space a value, as --by kernel; or sweep")
-    parser.add_argument("--normalise", metavar="gmacs|params", help="of edf: designs of equal cost weigh the same")
-    parser.add_argument("--conditions", metavar="ID", help="of robustness: one of several ways of evaluating")
-    parser.add_argument("--metric", metavar="NAME", help="of curves: a number of metrics.jsonl; top1 unless given")
+    parser.add_argument("--where", metavar="EXPR", help="only runs that match, as for `roadmap compare`")
+    parser.add_argument("--by", metavar="FIELD", help="for edf: one space per value, such as --by kernel; or sweep")
+    parser.add_argument("--normalise", metavar="gmacs|params", help="for edf: equal weights for designs of equal cost")
+    parser.add_argument("--conditions", metavar="ID", help="for robustness: id of one of several evaluations")
+    parser.add_argument("--metric", metavar="NAME", help="for curves: a number of metrics.jsonl; default top1")
     return parser
 
 
@@ -122,9 +122,7 @@ def _check_options(options: argparse.Namespace) -> None:
     }
     for option, kinds in owners.items():
         if getattr(options, option) is not None and options.kind not in kinds:
-            raise RequestError(
-                f"--{option} does not go with --kind {options.kind}; it belongs to --kind {listed(kinds)}"
-            )
+            raise RequestError(f"--{option} does not go with --kind {options.kind}, only with --kind {listed(kinds)}")
 
 
 def _roadmap(runs: pd.DataFrame | None, overrides: list[str], config_dirs: list[str]) -> "alt.VConcatChart":
@@ -142,7 +140,7 @@ def _roadmap(runs: pd.DataFrame | None, overrides: list[str], config_dirs: list[
     regimes = regimes or sorted(set(runs["regime"]))
     if len(regimes) > 2:
         names = ", ".join(regimes)
-        raise RequestError(f"a roadmap figure has room for two regimes, and these are {names}; choose with regime=a,b")
+        raise RequestError(f"a roadmap figure shows at most two regimes (got {names}); choose with regime=a,b")
     runs = runs[runs["regime"].isin(regimes)]
     rest = [f"{key}={value}" for key, value in given.items()]
     drawn = []
@@ -206,7 +204,7 @@ def _any_runs(
     given = dict(override.split("=", 1) for override in overrides)
     if other := [key for key in given if key not in ("regime", "data")]:
         raise RequestError(
-            f"{other[0]}= does not go with --kind {options.kind}, which draws all runs; choose among them with "
+            f"{other[0]}= does not go with --kind {options.kind}, which draws all runs; select some with "
             "regime= and data="
         )
     if options.kind == "tradeoff":
@@ -237,28 +235,28 @@ def _spaces(options: argparse.Namespace, folders: list[str], overrides: list[str
     from roadmap.design_spaces.command import draw
 
     if overrides:
-        raise RequestError(f"{overrides[0]} does not go with --kind {options.kind}; choose among runs by --where")
+        raise RequestError(f"{overrides[0]} does not go with --kind {options.kind}; select runs with --where")
     if not folders:
         _needed(None, options.kind)
     return draw(options, folders)
 
 
 def _needed(runs: pd.DataFrame | None, kind: str) -> pd.DataFrame:
-    """The runs; RequestError where no folders are named."""
+    """Return the runs; RequestError if no folders are named."""
     if runs is None:
         raise RequestError(f"no run folders; name them as in `roadmap figure runs/ --kind {kind} -o {kind}.png`")
     return runs
 
 
 def finished_only(runs: pd.DataFrame) -> pd.DataFrame:
-    """The finished ones among runs; RequestError if there are none."""
+    """Return the finished runs; RequestError if there are none."""
     if not len(runs) or not (runs["status"] == "finished").any():
         raise RequestError("no finished run in these folders")
     return runs[runs["status"] == "finished"]
 
 
 def _chosen(runs: pd.DataFrame, given: dict[str, str]) -> pd.DataFrame:
-    """The runs of one of the regimes and of the data that are given."""
+    """Return the runs of the given regimes and data."""
     for key, value in given.items():
         names = sorted(set(runs[key]))
         runs = runs[runs[key].isin(value.split(","))]
@@ -268,7 +266,7 @@ def _chosen(runs: pd.DataFrame, given: dict[str, str]) -> pd.DataFrame:
 
 
 def path_runs(runs: pd.DataFrame, overrides: list[str], config_dirs: list[str]) -> tuple[pd.DataFrame, list[Step]]:
-    """The finished runs that lie on a path, and its steps; regime and data are the runs' own unless they are given."""
+    """Return the finished runs on a path, and its steps; regime and data default to the runs' own."""
     from roadmap.comparison.step_table import on_path
 
     runs, overrides = one_kind(finished_only(runs), overrides)

@@ -1,4 +1,4 @@
-"""Robustness by variant and by step: corrupted accuracies with the gaps that ``compare`` gives clean ones."""
+"""Tables of accuracy on corrupted images, by variant and by step."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,10 +16,10 @@ from roadmap.steps.path import Step
 
 
 def robust_comparison(robust: CorruptedRuns, path: Parents | None = None, *, force: bool = False) -> Comparison:
-    """``compare`` of the runs' accuracies on corrupted images; its table's ``top1`` and ``delta`` are of those.
+    """The comparison of ``compare`` with ``top1`` and ``delta`` on corrupted images.
 
-    Beside them ``clean_top1`` and ``clean_delta``, of the images as they are, and ``drop``, what corruption takes of
-    the first, in points. The paper has no such numbers by step, so nothing is said of it.
+    The table also has ``clean_top1`` and ``clean_delta``, and ``drop``, their accuracy lost to corruption.
+    The paper has no such values by step, so its columns are empty.
     """
     corrupted = robust.runs.assign(top1=robust.runs["corrupted_top1"])
     comparison = compare(corrupted, path, force=force)
@@ -49,13 +49,13 @@ def _clean_columns(table: pd.DataFrame, clean: pd.DataFrame) -> dict[str, pd.Ser
 
 
 def corrupted_columns(table: pd.DataFrame) -> pd.DataFrame:
-    """The table for other programs: what is of corrupted images says so, what is the paper's or of none is left out."""
+    """The table for other programs: ``corrupted_top1`` instead of ``top1``, without top-5 and the paper's columns."""
     own = table.rename(columns={name: f"corrupted_{name}" for name in table if str(name).startswith("top1")})
     return own.drop(columns=["top5", *(name for name in own if str(name).startswith("paper_") or name == "verdict")])
 
 
 def robust_cells(table: pd.DataFrame) -> Cells:
-    """The table of ``robust_comparison`` for a terminal or a document."""
+    """The table of ``robust_comparison`` as text."""
     header, rows = accuracy_cells(table)
     place = header.index("top-1 (%)")
     names = ["clean (%)", "clean Δ"] if "Δ" in header else ["clean (%)"]
@@ -70,7 +70,7 @@ def robust_cells(table: pd.DataFrame) -> Cells:
 
 
 def robust_notes(robust: CorruptedRuns, comparison: Comparison) -> list[str]:
-    """How to read the table, and what to be careful of."""
+    """How to read the table, and the cautions."""
     first = f"corrupted: top-1 on {robust.words}, mean over these, not normalised (no mCE)"
     seeds = "one seed each, so there is no interval and no test: gaps may be noise"
     several = "mean over n seeds ± standard deviation, with the mean's 95 % interval"

@@ -170,8 +170,8 @@ def test_what_makes_edfs_less_than_they_look_is_said() -> None:
     said = " ".join(cautions(spaces, summary(spaces), None))
     assert "differ in cost (median GMACs: a 0.002, b 0.003, c 0.002)" in said
     assert "not all designs have as many seeds" in said
-    assert "9 of the designs stand in more than one space" in said
-    assert "c lacks 3 of its designs" in said
+    assert "9 of the designs are in more than one space" in said
+    assert "3 designs of c have no finished run" in said
     assert cautions([made("a", range(9)), made("b", range(9))], summary(spaces[:1]), None) == []
 
 

@@ -60,7 +60,7 @@ def test_two_spaces_however_they_are_named(
     assert main(["figure", "--kind", "edf", *arguments, "-o", str(tmp_path / "a.svg")]) == 0
     out = capsys.readouterr().out.splitlines()
     assert [line.split()[:3] for line in out[2:4]] == [[names[0], "10", "2"], [names[1], "12", "2"]]
-    assert out[4].startswith(f"median of {names[1]} less that of {names[0]}: +")
+    assert out[4].startswith(f"median of {names[1]} minus median of {names[0]}: +")
     assert out[-1] == f"figure: {tmp_path / 'a.svg'}"
     text = words(tmp_path / "a.svg")
     for part in (f"{names[0]} (10 designs, 2 seeds each)", "358 images to train on", "recipe enhanced, 30 epochs"):
@@ -80,10 +80,10 @@ def test_a_scatter_of_all_designs(folder: Path, tmp_path: Path) -> None:
         ("--kind edf", "no run folders; name them as in `roadmap figure runs/ --kind edf -o edf.png`"),
         ("--kind edf FOLDER/both --by sweeps", "--by: unknown field 'sweeps' (choose"),
         ("--kind edf FOLDER/k3 --by sweep", "no sweep in "),
-        ("--kind edf FOLDER/k3 --normalise gmacs", "--normalise sets spaces side by side, and here is one"),
-        ("--kind edf FOLDER/k3 kernel=k3", "kernel=k3 does not go with --kind edf; choose among runs by --where"),
+        ("--kind edf FOLDER/k3 --normalise gmacs", "--normalise needs at least two spaces"),
+        ("--kind edf FOLDER/k3 kernel=k3", "kernel=k3 does not go with --kind edf; select runs with --where"),
         ("--kind edf FOLDER/both --where kernel>9", 'none of these 44 runs match --where "kernel>9"'),
-        ("--kind scatter FOLDER/both --by kernel", "--by does not go with --kind scatter; it belongs to --kind edf"),
+        ("--kind scatter FOLDER/both --by kernel", "--by does not go with --kind scatter, only with --kind edf"),
         ("--kind scatter FOLDER/both --where width==9&kernel==3", "these designs differ in nothing"),
         ("--kind edf FOLDER/nowhere", "no folder "),
     ],

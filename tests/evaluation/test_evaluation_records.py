@@ -158,11 +158,13 @@ def test_different_evaluations_are_not_compared(runs_dir: Path, capsys: pytest.C
     runs = load_runs(runs_dir)
     for run in runs.to_dict("records")[:2]:
         evaluate(run, Path(run["path"]), severities=(1, 2, 3))
-    with pytest.raises(RequestError, match=r"in 2 ways, which differ in corruptions or severities .*c2 \(12 runs\)"):
+    with pytest.raises(
+        RequestError, match=r"2 different settings, .* differ in corruptions or severities.*c2 \(12 runs\)"
+    ):
         corrupted_runs(runs)
     assert len(corrupted_runs(runs, "c2")[0].runs) == 12
     assert len(corrupted_runs(runs, "c3")[0].runs) == 2
-    with pytest.raises(RequestError, match=r"no run was evaluated so \(choose c2 or c3\)"):
+    with pytest.raises(RequestError, match=r"no evaluation has conditions .* \(choose c2 or c3\)"):
         corrupted_runs(runs, "c4")
     evaluate(run, Path(run["path"]), severities=(1, 2, 3), conditions="c5", image_size=64)
     with pytest.raises(RequestError, match=r"image_size \((32 and 64|64 and 32)\)"):

@@ -128,8 +128,8 @@ def test_both_regimes_points_stand_in_one_tradeoff(two: Path, tmp_path: Path) ->
         ("RUNS --kind pie", "unknown kind 'pie' (choose roadmap, deltas, tradeoff, pareto, curves"),
         ("RUNS --kind tradeoff --x flops", "unknown x 'flops' (choose gmacs, params, throughput, memory or time)"),
         ("RUNS --kind curves --metric top3", "no run logged a metric 'top3' (choose data_wait, images_per_second, lr,"),
-        ("RUNS --x gmacs", "--x does not go with --kind roadmap; it belongs to --kind tradeoff or pareto"),
-        ("RUNS --kind deltas --metric lr", "--metric does not go with --kind deltas; it belongs to --kind curves"),
+        ("RUNS --x gmacs", "--x does not go with --kind roadmap, only with --kind tradeoff or pareto"),
+        ("RUNS --kind deltas --metric lr", "--metric does not go with --kind deltas, only with --kind curves"),
         ("RUNS --kind curves path=mine", "path= does not go with --kind curves, which draws all runs"),
         ("RUNS --kind curves regime=tiny", "none of these runs is of regime tiny; they are of nano, nano_base"),
         ("RUNS --kind deltas", "the runs have several values of regime (nano, nano_base); choose one with regime=…"),
@@ -145,7 +145,10 @@ def test_both_regimes_points_stand_in_one_tradeoff(two: Path, tmp_path: Path) ->
             "no finished run of regime nano in these folders, and the paper has none either",
         ),
         ("regime=huge", "unknown regime 'huge'"),
-        ("regime=a,b,c", "a roadmap figure has room for two regimes, and these are a, b, c; choose with regime=a,b"),
+        (
+            "regime=a,b,c",
+            "a roadmap figure shows at most two regimes (got a, b, c); choose with regime=a,b",
+        ),
         (
             "SHORT regime=nano,tiny",
             "regime tiny has no runs here and would be drawn from the paper, whose accuracies are",
