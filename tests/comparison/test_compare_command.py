@@ -74,9 +74,7 @@ def test_where_sort_and_by(capsys: pytest.CaptureFixture[str]) -> None:
     assert "Δ: to the variant named" in capsys.readouterr().out
 
 
-def test_a_path_of_the_users_own_says_what_is_compared_with_what(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_baselines_follow_a_users_own_path(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "path").mkdir()
     (tmp_path / "path" / "mine.yaml").write_text("name: mine\nsteps: [step=kernel_7, step=layer_norm, step=gelu]\n")
     assert main([*COMPARE, "path=mine", "--config-dir", str(tmp_path), "--json"]) == 0
@@ -215,7 +213,7 @@ def test_diff_of_settings_versions_and_code(tmp_path: Path, capsys: pytest.Captu
     assert {entry["kind"] for entry in json.loads(capsys.readouterr().out)} == {"code"}
 
 
-def test_diff_wants_two_runs(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_diff_takes_two_single_runs(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     for place, said in ((str(EXAMPLES), "it holds 51 runs"), (str(tmp_path), "it holds 0 runs")):
         assert main(["diff", place, example("gelu-s0")]) == 2
         assert said in capsys.readouterr().err

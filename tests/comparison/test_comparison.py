@@ -116,7 +116,7 @@ RECIPE = record("gelu", 0, 80.0)["definition"]["recipe"]
         ),
     ],
 )
-def test_what_is_not_equal_is_refused_unless_forced(tmp_path: Path, change: dict, said: str) -> None:
+def test_unequal_runs_are_refused_unless_forced(tmp_path: Path, change: dict, said: str) -> None:
     runs = loaded(tmp_path, record("gelu", 0, 80.0), record("kernel_7", 0, 81.0, **change))
     with pytest.raises(RequestError, match=f"these runs differ in {said}"):
         roadmap.compare(runs)
@@ -130,7 +130,7 @@ def test_what_is_not_equal_is_refused_unless_forced(tmp_path: Path, change: dict
     assert roadmap.compare(runs).unequal == []
 
 
-def test_records_that_do_not_say_what_defines_a_run_are_compared_by_name(tmp_path: Path) -> None:
+def test_records_without_a_definition_are_compared_by_name(tmp_path: Path) -> None:
     old = record("kernel_7", 0, 80.0)
     del old["definition"]
     comparison = roadmap.compare(loaded(tmp_path / "a", old, record("gelu", 0, 81.0)))
@@ -141,7 +141,7 @@ def test_records_that_do_not_say_what_defines_a_run_are_compared_by_name(tmp_pat
             roadmap.compare(loaded(tmp_path / said[:4], old | change, record("gelu", 0, 81.0)))
 
 
-def test_two_recipes_stand_side_by_side_only_where_a_step_leads_from_one_to_the_other(tmp_path: Path) -> None:
+def test_two_recipes_need_a_step_that_connects_them(tmp_path: Path) -> None:
     before, after, later = (record(name, 0, 80.0) for name in ("resnet50", "enhanced_recipe", "gelu"))
     assert roadmap.compare(loaded(tmp_path / "a", before, after, later)).unequal == []
     with pytest.raises(RequestError, match=r"differ in recipe \(enhanced and original\)"):
@@ -158,7 +158,7 @@ def test_two_recipes_stand_side_by_side_only_where_a_step_leads_from_one_to_the_
         roadmap.compare(loaded(tmp_path / "e", before, shorter))
 
 
-def test_seeds_of_one_design_are_one_group_and_best_epochs_stay_out(tmp_path: Path) -> None:
+def test_seeds_of_one_design_are_one_group_without_best_epochs(tmp_path: Path) -> None:
     made = [record("gelu", seed, 80.0 + seed) for seed in range(3)] + [record("gelu", 3, 10.0) | {"status": "failed"}]
     (row,) = roadmap.compare(loaded(tmp_path, *made)).table.to_dict("records")
     assert (row["n"], row["unfinished"], row["top1"], row["top1_std"]) == (3, 1, 81.0, 1.0)

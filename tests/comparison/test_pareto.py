@@ -66,7 +66,7 @@ def test_the_front_and_its_noise_against_brute_force() -> None:
     assert len(variants(found, MAYBE)) == 20 - len(on_front) - len(clearly)
 
 
-def test_equal_means_are_equal_in_whatever_order_their_seeds_come() -> None:
+def test_means_do_not_depend_on_the_order_of_seeds() -> None:
     accuracies = [89.7, 94.8, 93.6]
     assert np.mean(accuracies) != np.mean(accuracies[::-1])
     found = front(runs_of((1.0, accuracies), (2.0, accuracies[::-1])))
@@ -94,7 +94,7 @@ def test_what_a_reader_is_told() -> None:
     assert "they are on the test images, which must not be used to choose a design" in tested
 
 
-def test_no_front_of_what_is_no_comparison() -> None:
+def test_runs_that_are_not_comparable_have_no_front() -> None:
     runs = runs_of((1.0, [90.0]), (2.0, [91.0]))
     with pytest.raises(RequestError, match=r"differ in recipe \(enhanced and original\), .* --where"):
         front(runs.assign(recipe=["enhanced", "original"]))
@@ -126,7 +126,7 @@ def test_a_pruned_run_is_no_point_of_it() -> None:
     assert "not included: 1 run pruned" in text(front(runs))
 
 
-def test_the_printed_command_trains_the_same_design_on_the_test_images() -> None:
+def test_printed_command_trains_the_design_and_uses_test_images() -> None:
     runs = load_runs(EXAMPLES)
     runs = runs[(runs["recipe"] == "enhanced") & (runs["seed"] < 2)]
     found = front(runs)

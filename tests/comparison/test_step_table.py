@@ -85,7 +85,7 @@ def test_what_is_not_equal_is_not_compared(override: str, key: str) -> None:
         step_table(runs, STEPS)
 
 
-def test_a_run_from_trained_weights_is_not_compared_with_one_from_scratch(tmp_path: Path) -> None:
+def test_pretrained_runs_are_not_compared_with_others(tmp_path: Path) -> None:
     (tmp_path / "weights.pt").write_bytes(b"any")
     runs = [summary("gelu", 0, 80.0), summary("kernel_7", 0, 81.0, f"pretrained='{tmp_path}/weights.pt'")]
     for both in (runs, runs[::-1]):

@@ -63,14 +63,14 @@ def test_spaces_by_a_field_of_the_design_or_by_an_expression() -> None:
 @pytest.mark.parametrize(
     ("key", "value"), [("epochs", 5), ("image_size", 64), ("batch_size", 8), ("precision", "bf16")]
 )
-def test_designs_trained_in_two_ways_are_no_comparison(key: str, value: object) -> None:
+def test_designs_trained_differently_are_refused(key: str, value: object) -> None:
     table = pd.concat([runs((3, 16, 90, 0)), runs((7, 16, 90, 0), **{key: value})], ignore_index=True)
     with pytest.raises(RequestError, match=f"these runs differ in {key} .* select comparable runs"):
         check_same_training(table)
     check_same_training(runs((3, 16, 90, 0), (7, 16, 90, 1)))
 
 
-def test_two_recipes_are_none_either() -> None:
+def test_two_recipes_are_refused() -> None:
     table = pd.DataFrame([record("gelu", 0, 90.0), record("resnet50", 0, 90.0)])
     with pytest.raises(RequestError, match=r"differ in recipe \(enhanced and original\)"):
         check_same_training(table)
@@ -93,7 +93,7 @@ def test_the_band_is_the_binomials() -> None:
         np.testing.assert_allclose(found, stats.binom(40, expected).ppf(tail) / 40, atol=1 / 40 + 1e-9)
 
 
-def test_the_medians_interval_holds_the_median_as_often_as_it_says() -> None:
+def test_median_interval_has_its_coverage() -> None:
     held = []
     for _ in range(100):
         one = made("a", RANDOM.lognormal(size=41))
@@ -133,7 +133,7 @@ def test_the_medians_difference_takes_spaces_as_independent() -> None:
     assert (row["high"] - row["low"]) / (table["high"] - table["low"])[0] == pytest.approx(2**0.5, rel=0.15)
 
 
-def test_an_error_that_is_all_cost_is_no_difference_once_costs_are_even() -> None:
+def test_normalising_removes_differences_due_to_cost() -> None:
     """Both spaces have the error 10 - 1000 · GMACs; the second has more of the costly designs."""
     at = np.linspace(0.001, 0.999, 700)
     cheap, costly = (stats.beta(*shape).ppf(at) * 0.004 + 0.001 for shape in ((1, 2), (2, 1)))
@@ -154,7 +154,7 @@ def test_an_error_that_is_all_cost_is_no_difference_once_costs_are_even() -> Non
     assert 200 < summary(even)["effective"].min() < 700
 
 
-def test_spaces_that_share_no_range_of_cost_cannot_be_made_even() -> None:
+def test_normalising_needs_a_common_range_of_cost() -> None:
     spaces = [made("a", [1, 2], gmacs=[1.0, 2.0]), made("b", [1, 2], gmacs=[3.0, 4.0])]
     with pytest.raises(RequestError, match="--normalise gmacs leaves nothing: a 1 to 2, b 3 to 4"):
         normalised(spaces, "gmacs")

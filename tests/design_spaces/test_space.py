@@ -29,7 +29,7 @@ def drawn(**changes: Any) -> list[Design]:
     return sample(space(**changes), BASE, 32, 10, layer_scale=True)
 
 
-def test_the_default_draws_distinct_designs_whose_networks_cost_what_the_band_says() -> None:
+def test_default_draws_distinct_designs_within_the_band() -> None:
     designs = drawn()
     assert len(set(designs)) == 20
     for design in designs:
@@ -59,7 +59,7 @@ def test_its_overrides_compose_to_the_design() -> None:
     assert compose(["step=separate_downsampling", *asked.overrides(design)]).design == design
 
 
-def test_every_design_that_fits_is_found_where_as_many_are_wanted() -> None:
+def test_all_designs_within_the_band_are_found() -> None:
     everything = [
         BASE.replace(depths=(1, b, c, 2), width=width) for b in (1, 2) for c in (1, 2, 3) for width in range(10, 31)
     ]

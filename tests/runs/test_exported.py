@@ -207,7 +207,7 @@ def test_some_runs_are_exported_with_what_belongs_to_them(folder: Path, tmp_path
         (["--where", "seed > 7", "-o", "x.runs.jsonl.gz"], 'none of these runs match --where "seed > 7"'),
     ],
 )
-def test_what_cannot_be_exported_is_one_sentence_and_leaves_nothing(
+def test_failed_export_gives_one_sentence_and_no_file(
     words: list[str], sentence: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -73,7 +73,7 @@ def test_every_status_and_older_records_stand_in_one_table(tmp_path: Path) -> No
         (None, "the file does not exist"),
     ],
 )
-def test_what_cannot_be_read_is_named_and_skipped(tmp_path: Path, text: str | None, reason: str) -> None:
+def test_unreadable_records_are_named_and_skipped(tmp_path: Path, text: str | None, reason: str) -> None:
     write(tmp_path, record("gelu", 0, 80.0))
     (tmp_path / "half").mkdir()
     (tmp_path / "half" / "metrics.jsonl").touch()
@@ -102,7 +102,7 @@ def test_nothing_is_remembered_of_changed_and_deleted_runs(tmp_path: Path) -> No
     assert roadmap.load_runs(tmp_path)["top1"].tolist() == [70.0]
 
 
-def test_a_missing_folder_is_an_error_and_a_file_is_passed_over(tmp_path: Path) -> None:
+def test_missing_folder_is_an_error_and_other_file_is_skipped(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=r"no folder .*/nowhere"):
         roadmap.load_runs(tmp_path / "nowhere")
     (tmp_path / "roadmap.png").touch()
@@ -152,7 +152,7 @@ def test_a_run_without_history_has_no_rows(tmp_path: Path) -> None:
         assert len(roadmap.load_history(tmp_path)) == 0
 
 
-def test_many_files_of_two_kinds_and_one_that_is_broken_in_the_middle(tmp_path: Path) -> None:
+def test_many_files_with_two_layouts_and_one_broken(tmp_path: Path) -> None:
     texts = [
         "".join(f'{{"epoch": {epoch}, "top1": {seed + epoch / 8}{extra}}}\n' for epoch in (1, 2, 3))
         for seed in range(40)

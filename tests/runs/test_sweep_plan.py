@@ -63,7 +63,7 @@ def test_a_plan_of_other_kinds_of_values_is_named(
 
 
 @pytest.mark.parametrize("harm", ["cut", "not json", "no run_id", "header"])
-def test_a_plan_that_is_not_whole_is_named(tmp_path: Path, harm: str) -> None:
+def test_incomplete_plan_is_named(tmp_path: Path, harm: str) -> None:
     path = write_sweep(tmp_path, header(), ROWS).path
     plan = path / "plan.jsonl"
     lines = plan.read_text().splitlines()
