@@ -75,7 +75,7 @@ def test_what_does_not_go_together_is_left_out() -> None:
     axes = {"conv": ["dense", "depthwise"], "depthwise_position": ["middle", "first"]}
     pairs = {(design.conv, design.depthwise_position) for design in drawn(space=axes, gmacs=None, n=3)}
     assert pairs == {("dense", "middle"), ("depthwise", "middle"), ("depthwise", "first")}
-    with pytest.raises(RequestError, match=r"of all 4, 3 fit \(75.00%\), 1 cannot be \(depthwise_position=first"):
+    with pytest.raises(RequestError, match=r"of all 4, 3 fit \(75.00%\), 1 are invalid \(depthwise_position=first"):
         drawn(space=axes, gmacs=None, n=4)
 
 
@@ -101,7 +101,7 @@ def test_log_gives_each_octave_its_share() -> None:
 
 def test_a_large_space_ends_with_the_share_that_fits() -> None:
     axes = {"depths": {"low": 1, "high": 30}, "kernel": [4]}
-    with pytest.raises(RequestError, match=r"drawn, 0 fit \(0.00%\), 19,\d+ cannot be \(design.kernel must be odd"):
+    with pytest.raises(RequestError, match=r"drawn, 0 fit \(0.00%\), 19,\d+ are invalid \(design.kernel must be odd"):
         drawn(space=axes, n=200)
 
 
