@@ -172,7 +172,7 @@ def test_checkpoints_are_never_executed(weights: Path, ran: Path) -> None:
     with pytest.raises(RequestError, match="cannot read checkpoint"):
         load_run(run)
     with pytest.raises(WorkError, match="cannot read checkpoint"):
-        Checkpoints(run / "checkpoints", "0123456789").mend()
+        Checkpoints(run / "checkpoints", "0123456789").repair()
     with pytest.raises(WorkError, match="cannot read checkpoint"):
         Checkpoints(run / "checkpoints", "0123456789").load(torch.device("cpu"))
     assert not ran.exists()
@@ -182,7 +182,7 @@ def test_cached_library_weights_are_never_executed(weights: Path, ran: Path, mon
     monkeypatch.setenv("TORCH_HOME", str(ran.parent))
     (ran.parent / "hub" / "checkpoints").mkdir(parents=True)
     weights.rename(ran.parent / "hub" / "checkpoints" / "resnet18-f37072fd.pth")
-    with pytest.raises(RequestError, match="holds no plain weights, or is damaged"):
+    with pytest.raises(RequestError, match="is damaged or does not hold plain weights"):
         library_weights(BaselineModel(library="torchvision", name="resnet18", options={}))
     assert not ran.exists()
 
