@@ -111,7 +111,7 @@ def test_a_large_space_ends_with_the_share_that_fits() -> None:
         ({"space": {"foo": [1]}}, "unknown key study.space.foo (choose depths, stem"),
         ({"space": {"width": None}}, "study.space has no field that varies"),
         ({"space": {"norm": ["bath"]}}, "study.space: unknown design.norm 'bath' (choose batch or layer)"),
-        ({"space": {"norm": {"low": 1, "high": 2}}}, "study.space.norm is not a number"),
+        ({"space": {"norm": {"low": 1, "high": 2}}}, "study.space.norm cannot have a range"),
         (
             {"space": {"width": {"low": 9, "high": 3}}},
             "study.space.width: high must be at least low=9 (got 3)",
