@@ -45,7 +45,7 @@ from tests.faults.places import damage, furnish  # noqa: E402
 
 # seconds until SIGTERM, for other commands too, and from then on until SIGKILL: only a hang takes the last two
 SECONDS, PATIENCE, GRACE = {"train": 12.0, "run": 12.0, "sweep": 12.0}, 240.0, 120.0
-MEMORY = 12 << 30  # bytes of addresses
+MEMORY = 12 << 30  # bytes of writable memory; V8, which draws charts, reserves far more addresses
 STOPPED, ALONE = 75, 30
 BESIDE = re.compile(r"skipped |batch_size \d|\[\d+/\d+\]|and \d+ more|\x1b|\S.*\d s(, |$)|.*\bepoch\b.*\d")
 
@@ -104,7 +104,7 @@ def _become(words: list[str], folder: Path, streams: list[Path]) -> None:
         for number, file in zip((1, 2), streams, strict=True):
             os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
         sys.stdout, sys.stderr = (os.fdopen(os.dup(number), "w", errors=errors) for number, errors in STREAMS)
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+        resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
         status = main(words)
     except SystemExit as exit:
         status = exit.code if isinstance(exit.code, int) else int(bool(exit.code))
@@ -239,8 +239,10 @@ def main_fuzz() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", type=int, action="append")
     parser.add_argument("--from", type=int, default=0, dest="first")
+    parser.add_argument("--training-seconds", type=float, default=12.0, help="until SIGTERM is sent to a training")
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
     options = parser.parse_args()
+    SECONDS.update(dict.fromkeys(SECONDS, options.training_seconds))
     began = time.monotonic()
     numbers = options.only or range(options.first, options.lines)
     twice = () if options.only or options.lines < 200 else range(0, options.lines, options.lines // ALONE)
