@@ -1,4 +1,4 @@
-"""Which design change is worth what: from ResNet-50 to ConvNeXt-T one change at a time, and any design beside."""
+"""Train every step from ResNet-50 to ConvNeXt-T, and measure what each design change is worth."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

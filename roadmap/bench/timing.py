@@ -113,7 +113,7 @@ def interleave(functions: Mapping[str, Callable[[], float]], warmup: int, repeat
 def fit_batch(attempt: Callable[[int], Found], batch: int, device: torch.device) -> tuple[Found, int]:
     """Halve the batch until ``attempt`` does not run out of memory; return its result and the batch size.
 
-    Raises the device's out-of-memory error if one image does not fit.
+    Raises the device's out-of-memory error if a single image is too large.
     """
     while True:
         # not in the except block, where the error still refers to the networks

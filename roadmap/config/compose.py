@@ -152,7 +152,7 @@ class Composed(Options):
         return replace(self, values=self.values | {"seed": seed}, overrides=(*self.overrides, f"seed={seed}"))
 
     def experiment(self) -> Experiment:
-        """The checked record of the run that this config asks for; RequestError where something does not fit."""
+        """The checked record of the run that this config asks for. Raises RequestError if it is not valid."""
         shared = ("seed", "epochs", "batch_size", "image_size", "precision", "pretrained")
         return Experiment.from_mapping(
             {key: getattr(self.settings, key) for key in shared}
@@ -188,7 +188,7 @@ def check_words(overrides: Sequence[str], config_dirs: Sequence[str]) -> None:
             raise RequestError(f"'{word}' takes away what every config needs; give it a value: {key_of(word)}=…")
         group = key_of(word)
         if re.match(r"\s*\[", word.partition("=")[2]) and ("/" in group or group_options(group)):
-            raise RequestError(f"'{word}' does not fit: a group has one option; write {key_of(word)}=NAME")
+            raise RequestError(f"'{word}' is not valid: a group takes one option; write {key_of(word)}=NAME")
         if word.lstrip("+").startswith("hydra.run.dir"):
             raise RequestError(f"'{word}' would make a folder that nothing is written to: runs lie below runs_dir=…")
         if word.lstrip("+").startswith("hydra.searchpath"):

@@ -6,7 +6,7 @@ from roadmap.schema.design import ADDED_AXES
 
 
 def config_dir() -> Path:
-    """``conf/``: inside an installed package, beside the package in a checkout."""
+    """``conf/``: inside an installed package, next to the package in a checkout."""
     package = Path(__file__).resolve().parents[1]
     installed = package / "conf"
     return installed if installed.is_dir() else package.parent / "conf"

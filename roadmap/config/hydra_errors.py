@@ -30,7 +30,7 @@ PLUGINS = {
 
 @contextmanager
 def hydra_errors(overrides: Sequence[str]) -> Iterator[None]:
-    """Turn whatever Hydra or OmegaConf object to into a RequestError of one sentence; configs are data meanwhile."""
+    """Turn errors of Hydra and OmegaConf into a RequestError of one sentence; configs are data meanwhile."""
     try:
         with trusted():
             yield
@@ -65,11 +65,11 @@ def _of_values(text: str, overrides: Sequence[str]) -> str | None:
 
 def near(key: str, error: BaseException | None = None) -> str:
     """What a setting that there is not may have meant: one of a like name, or the settings that OmegaConf has there."""
-    beside = getattr(error, "parent_node", None)
-    if "." in key and beside:
+    siblings = getattr(error, "parent_node", None)
+    if "." in key and siblings:
         # of a.b.c it may be b that there is not
         place = key.rpartition(f".{getattr(error, 'key', '')}")[0] or key.rpartition(".")[0]
-        return f"{place} has {', '.join(map(str, beside))}"
+        return f"{place} has {', '.join(map(str, siblings))}"
     known = [] if "." in key else [*ConfigSettings.__struct_fields__, *OTHER_GROUPS, *AXES]
     alike = get_close_matches(key, known, n=1)
     return f"did you mean {alike[0]}?" if alike else "`roadmap train --cfg job` shows every setting"

@@ -73,9 +73,9 @@ def _check_hydra(hydra: dict[str, Any]) -> None:
     """Check Hydra's own node: file names, callbacks and environment variables."""
     variables = hydra["job"].get("env_set") or {}
     if not isinstance(variables, dict):
-        raise RequestError(f"hydra.job.env_set={variables} does not fit; write its settings out")
+        raise RequestError(f"hydra.job.env_set={variables} is not supported; write out its values")
     if not isinstance(hydra.get("verbose"), bool | str | list):
-        raise RequestError(f"hydra.verbose={hydra.get('verbose')} does not fit; write true or false")
+        raise RequestError(f"hydra.verbose={hydra.get('verbose')} is not supported (choose true or false)")
     if hydra.get("callbacks"):
         name = next(iter(hydra["callbacks"]))
         raise RequestError(f"hydra.callbacks.{name} would have code called, and configs are data here; leave it out")

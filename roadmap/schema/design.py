@@ -15,7 +15,7 @@ Kernel = Annotated[int, Meta(ge=1, le=1023)]
 
 
 class Design(Record):
-    """One point of the design space between (and beside) ResNet-50 and ConvNeXt-T; arXiv:2201.03545, section 2.
+    """One point of the design space around ResNet-50 and ConvNeXt-T; arXiv:2201.03545, section 2.
 
     Frozen and hashable. Each axis is a config group; the defaults of the paper's axes are in ``conf/``. An axis added
     later has its default and its options here. Runs at that default are logged without the axis, so that they keep

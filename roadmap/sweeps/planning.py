@@ -29,7 +29,7 @@ class PlannedSweep:
 
 
 def planned(overrides: Sequence[str], config_dirs: Sequence[str]) -> PlannedSweep:
-    """The runs of a sweep, all designs of a seed before the next seed. Raises RequestError where one does not fit."""
+    """The runs of a sweep, all designs of a seed before the next seed. Raises RequestError if one is not valid."""
     if any(key_of(word) == "seed" for word in overrides):
         raise RequestError("seed= belongs to `roadmap train`; a sweep takes seeds=[…]")
     with gc_paused():

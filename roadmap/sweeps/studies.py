@@ -60,9 +60,9 @@ class Orders(Record):
 
 
 def study_of(asked: Mapping[str, Any] | None, overrides: Sequence[str], config_dirs: Sequence[str] = ()) -> Study:
-    """The study of a config's ``study`` on what the other overrides choose. RequestError where it does not fit."""
+    """The study of a config's ``study`` on what the other overrides choose. Raises RequestError if it is not valid."""
     if asked is None:
-        raise RequestError(f"roadmap sweep wants a study (choose study={listed([*STUDIES, 'search'])})")
+        raise RequestError(f"roadmap sweep needs a study (choose study={listed([*STUDIES, 'search'])})")
     if asked["name"] not in STUDIES:
         raise RequestError(f"unknown study.name '{asked['name']}' (choose {listed(STUDIES)})")
     if asked["name"] == "factorial":

@@ -39,7 +39,7 @@ class SearchTrials:
                 raise ValueError("its trials are of another search")
         except OSError:
             raise
-        except Exception as error:  # Optuna replays whatever JSON it finds
+        except Exception as error:  # Optuna replays any JSON that it finds
             raise RequestError(
                 f"{file} is damaged ({type(error).__name__}: {first_line(error)}); move it away, and the same command "
                 "starts the search again and keeps the finished runs"

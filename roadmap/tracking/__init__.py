@@ -1,1 +1,1 @@
-"""Loggers beside the run's folder: Weights & Biases, its files and its names of things."""
+"""Loggers in addition to the run's folder: Weights & Biases, its files and its names of things."""

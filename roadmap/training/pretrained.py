@@ -19,7 +19,7 @@ def load_pretrained(network: nn.Module, pretrained: str) -> list[str]:
 
     The names may be any that ``load_weights`` knows. A checkpoint's averaged weights are preferred. If the number of
     classes differs, the network keeps its own head. Raises RequestError, with nothing loaded, if the file is missing or
-    anything else does not fit.
+    does not match the network.
     """
     weights, averaged, file = read_weights(pretrained)
     try:

@@ -1,4 +1,4 @@
-"""The content of ``summary.json``: what is known when a run starts, and its results."""
+"""The content of ``summary.json``: the initial fields of a run, and its results."""
 
 import subprocess
 from functools import cache

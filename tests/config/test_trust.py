@@ -47,9 +47,9 @@ def handler(**values: str) -> dict[str, Any]:
         (handler(other="ext://antigravity.fly"), "hydra.job_logging.handlers.x.other=ext://antigravity.fly"),
         ({"hydra": {"hydra_logging": {"filters": {"x": MADE}}}}, "hydra.hydra_logging.filters.x.()=io.open"),
         ({"hydra": {"job": {"env_set": {"PATH": "/evil"}}}}, "hydra.job.env_set.PATH"),
-        ({"beside": {}, "hydra": {"job": {"env_set": "${beside}"}}}, "hydra.job.env_set=${beside} does not fit"),
+        ({"beside": {}, "hydra": {"job": {"env_set": "${beside}"}}}, "hydra.job.env_set=${beside} is not supported"),
         ({"hydra": {"output_subdir": "../elsewhere"}}, "hydra.output_subdir=../elsewhere"),
-        ({"hydra": {"verbose": 1}}, "hydra.verbose=1 does not fit"),
+        ({"hydra": {"verbose": 1}}, "hydra.verbose=1 is not supported"),
         ({"hydra": {"job": {"name": "../elsewhere"}}}, "hydra.job.name=../elsewhere"),
     ],
 )

@@ -191,7 +191,7 @@ def test_a_plan_has_all_designs_of_a_seed_before_the_next_and_no_run_twice() -> 
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        ([], r"roadmap sweep wants a study \(choose study=leave_one_out, "),
+        ([], r"roadmap sweep needs a study \(choose study=leave_one_out, "),
         (["study=leave_two_out"], r"unknown study 'leave_two_out' \(choose"),
         (["study=leave_one_out", "study.changes=[glu]"], r"unknown change 'glu' \(choose enhanced_recipe, "),
         (["study=leave_one_out", "workers=0"], "workers must be at least 1"),

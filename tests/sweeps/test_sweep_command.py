@@ -77,7 +77,7 @@ def test_a_dry_run_prints_every_run_and_writes_nothing(tmp_path: Path, capfd: py
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        ([], "roadmap sweep wants a study (choose study="),
+        ([], "roadmap sweep needs a study (choose study="),
         (["study=leave_one_out", "workers=0"], "workers must be at least 1 (got 0)"),
         (["study=orders", "seed=3"], "seed= belongs to `roadmap train`; a sweep takes seeds=[…]"),
         (["study=leave_one_out", "batch_size=1000"], "batch_size=1000 is larger than the 358 training images"),
