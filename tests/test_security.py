@@ -24,7 +24,7 @@ from roadmap.errors import RequestError, WorkError
 from roadmap.evaluation.load_trained import load_run
 from roadmap.networks.library_weights import library_weights
 from roadmap.networks.models import make_model
-from roadmap.report import rerun_commands
+from roadmap.report import sections
 from roadmap.runs.predictions import read_predictions
 from roadmap.runs.sweep_plan import folder_of, sweep_name
 from roadmap.schema.baseline_model import BaselineModel
@@ -246,8 +246,8 @@ def test_records_cannot_read_environment_variables(ran: Path, monkeypatch: pytes
 
 
 def test_interpolations_in_a_record_are_not_composed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rerun_commands, "composed_path", lambda *words: pytest.fail("composed"))
-    assert not rerun_commands.makes(["path.name=${oc.env:SECRET}"], [], [0], set())
+    monkeypatch.setattr(sections, "composed_path", lambda *words: pytest.fail("composed"))
+    assert not sections.makes(["path.name=${oc.env:SECRET}"], [], [0], set())
 
 
 ODD = "gelu\x1b]0;t\x07\x9b31m\u202e\r\u2028x"

@@ -1,7 +1,8 @@
 """What each change of a path is worth, given the others: leave-one-out, add-one-in and Shapley values side by side."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -16,12 +17,10 @@ from roadmap.paper.published import SCALED_FROM, published_steps
 from roadmap.runs.identity import check_comparable, check_equally_long
 from roadmap.steps.path_file import paper_parents
 
-SIDES = ("loo", "aoi")  # leave-one-out and add-one-in
+SIDES = {"loo": "leave_one_out", "aoi": "add_one_in"}  # column -> study
 COSTS = ("gmacs", "params_m")
-Planned = Mapping[int, frozenset[int]]  # set -> seeds
-
-# Of a Shapley value.
-ESTIMATED = ("se", "low", "high", "df", "se_orders", "se_seeds", "seed_ratio", "seed_ratio_p")
+ENDINGS = ("", "_low", "_high", "_n", "_p_holm")  # of the columns of a gap
+SeedRuns = frozenset[tuple[int, int]]  # a set and a seed each
 
 
 @dataclass(frozen=True)
@@ -35,54 +34,53 @@ class Order:
 
 @dataclass(frozen=True)
 class Attribution:
-    """``table`` has a row a change.
+    """``table`` has one row per change.
 
     ``change``, ``label``, ``section``; ``gmacs_path``, ``gmacs_loo``, ``gmacs_aoi`` and ``gmacs_shapley``, ×10⁹, and
     the same of ``params_m``, ×10⁶: what it adds on the path, to all others, to none, and as its Shapley value;
-    ``loo_with`` and ``aoi_with``: the changes that went or came with it. With runs, in percentage points of top-1:
-    ``loo`` and ``aoi`` with their ``_low``, ``_high``, ``_n``, ``_p_holm`` as in ``statistics.gaps``, ``shapley`` with
-    ``_se``, ``_low``, ``_high``, ``_df``, ``_se_orders``, ``_se_seeds``, ``_seed_ratio`` and, by Holm's
-    method, ``_seed_ratio_p`` as in ``shapley_estimate``, and ``paper`` with ``paper_low`` and ``paper_high``.
+    ``loo_with`` and ``aoi_with``: the changes that are removed or added with it. With runs, in percentage points of
+    top-1: ``loo`` and ``aoi`` with their ``_low``, ``_high``, ``_n``, ``_p_holm`` as in ``statistics.gaps``;
+    ``shapley`` with the fields of ``Estimate``, ``shapley_seed_ratio_p`` corrected by Holm's method; and ``paper`` with
+    ``paper_low`` and ``paper_high``.
 
-    ``runs`` is the finished runs that are of a set, ``unfinished`` how many others are, ``planned`` the seeds that
-    each of ``loo``, ``aoi`` and ``shapley`` wants of each set, ``orders`` those that sweeps planned. The Shapley values
-    are from ``used``, the complete ones of them, or, where every set has been run, from all orders (``whole``), and
-    from ``used_runs`` of the runs.
+    ``runs`` are the finished runs of these sets, ``unfinished`` the number of others, ``planned`` the runs that each of
+    ``loo``, ``aoi`` and ``shapley`` needs, ``orders`` those that sweeps planned. The Shapley values are from ``used``,
+    the complete ones of them, or, if every set has been run, from all orders (``whole``), and from ``used_runs`` runs.
     """
 
     sets: SubsetTable
     table: pd.DataFrame
+    feasible_orders: float
     runs: pd.DataFrame = field(default_factory=pd.DataFrame)
     samples: Mapping[int, Sample] = field(default_factory=dict)
     unfinished: int = 0
-    planned: Mapping[str, Planned] = field(default_factory=dict)
+    planned: Mapping[str, SeedRuns] = field(default_factory=dict)
     orders: tuple[Order, ...] = ()
     used: tuple[Order, ...] = ()
     used_runs: int = 0
-    feasible_orders: float = 0
     whole: bool = False
 
     def missing(self, *columns: str) -> int:
-        """How many runs that any of ``loo``, ``aoi`` and ``shapley`` wants are not finished."""
-        return _missing(_joined(self.planned.get(column, {}) for column in columns), self.samples)
+        """Return how many runs that any of ``loo``, ``aoi`` and ``shapley`` needs are not finished."""
+        planned = SeedRuns().union(*(self.planned.get(column, ()) for column in columns))
+        return sum(seed not in self.samples.get(mask, {}) for mask, seed in planned)
 
 
 def count(sets: SubsetTable) -> Attribution:
-    """The attribution of GMACs and parameters, exactly, with no run at all."""
-    rows = [
+    """Return the exact attribution of GMACs and parameters, without runs."""
+    table = pd.DataFrame(
         {"change": change.name, "label": change.label, "section": change.section}
-        | {"loo_with": _others(sets, sets.full & ~sets.without[place], place)}
-        | {"aoi_with": _others(sets, sets.alone[place], place)}
+        | {"loo_with": " ".join(sets.named(sets.full & ~sets.without[place] & ~(1 << place)))}
+        | {"aoi_with": " ".join(sets.named(sets.alone[place] & ~(1 << place)))}
         for place, change in enumerate(sets.changes)
-    ]
-    table = pd.DataFrame(rows)
+    )
     for name in COSTS:
         values = getattr(sets, name)
         table[f"{name}_shapley"] = shapley.exact(values)
         table[f"{name}_path"] = np.diff(values[sets.path()]) if sets.feasible[sets.path()].all() else np.nan
-        table[f"{name}_loo"] = [values[sets.full] - values[sets.without[i]] for i in range(len(table))]
-        table[f"{name}_aoi"] = [values[sets.alone[i]] - values[0] for i in range(len(table))]
-    return Attribution(sets, table, feasible_orders=shapley.orders(sets.feasible))
+        table[f"{name}_loo"] = values[sets.full] - values[list(sets.without)]
+        table[f"{name}_aoi"] = values[list(sets.alone)] - values[0]
+    return Attribution(sets, table, shapley.orders(sets.feasible))
 
 
 def attribute(
@@ -92,11 +90,11 @@ def attribute(
     regime: str,
     steps: Sequence[tuple[str, str]],
 ) -> Attribution:
-    """The attribution of accuracy beside that of costs, from logged ``runs`` of one ``regime``.
+    """Return the attribution of accuracy and of costs, from logged ``runs`` of one ``regime``.
 
-    Accuracies are those after the last epoch. ``headers`` are what sweeps planned (``sweep.json``); orders are taken
+    Accuracies are those after the last epoch. ``headers`` are the plans of sweeps (``sweep.json``); orders are taken
     from there alone, since orders that happen to be complete among other runs are no random draw. ``steps`` has the
-    variant of each change's step and of the step before it. Raises RequestError where no finished run is of a set, and
+    variant of each change's step and of the step before it. Raises RequestError if no finished run is of a set, and
     for runs of a set that differ in more than design, recipe and seed.
     """
     known = runs[[mask is not None for mask in sets.of_runs(runs)]]
@@ -110,57 +108,52 @@ def attribute(
     check_equally_long(finished)
     samples = sets.samples(finished)
     orders = planned_orders(sets, headers)
-    counted = count(sets)
-    pairs = {
-        "loo": [(sets.full, mask) for mask in sets.without],
-        "aoi": [(mask, 0) for mask in sets.alone],
-    }
-    planned = _planned(sets, pairs, headers, orders, frozenset(finished["seed"].astype(int)))
-    whole = _reached(sets) <= samples.keys()
+    reached = _reached(sets)
+    whole = reached <= samples.keys()
     used = () if whole else _complete(sets, samples, orders)
-    masks = _reached(sets) if whole else {mask for order in used for mask in _led_through(sets, order.places)}
+    masks = reached if whole else {mask for order in used for mask in _sets_of(sets, order.places)}
     estimate = None
     if whole:
         estimate = from_all_sets(sets.feasible, samples, sets.same)
     elif used:
         estimate = from_orders([order.places for order in used], sets.feasible, samples, sets.same)
+    pairs = {"loo": [(sets.full, mask) for mask in sets.without], "aoi": [(mask, 0) for mask in sets.alone]}
+    counted = count(sets)
     parts = [counted.table, paper_deltas(steps, regime), _deltas(sets, samples, pairs)]
-    parts.append(_shapley_columns(estimate, len(sets.changes)))
     return Attribution(
         sets,
-        pd.concat(parts, axis=1),
+        pd.concat([*parts, _shapley_columns(estimate, len(sets.changes))], axis=1),
+        counted.feasible_orders,
         finished,
         samples,
         len(known) - len(finished),
-        planned,
+        _planned(sets, pairs, headers, orders, finished["seed"].astype(int)),
         orders,
         used,
         sum(len(samples[mask]) for mask in masks),
-        counted.feasible_orders,
         whole,
     )
 
 
 def planned_orders(sets: SubsetTable, headers: Sequence[Mapping[str, Any]]) -> tuple[Order, ...]:
-    """The orders of these changes that sweeps planned; one that two of them have with the seeds of both."""
+    """Return the orders of these changes that sweeps planned; one that two of them share has the seeds of both."""
     found: dict[tuple[int, ...], Order] = {}
     for header in headers:
         drawn = header["study"].get("orders") in ("random", "all")
         for names in header["orders"] or ():
-            places = sets.order(names)
-            if places is not None:
-                key, seeds = tuple(places), tuple(header["seeds"])
-                before = found.get(key)
-                seeds = tuple(sorted({*seeds, *(before.seeds if before else ())}))
-                found[key] = Order(key, seeds, drawn or (before is not None and before.drawn))
+            if (places := sets.order(names)) is not None:
+                key = tuple(places)
+                before = found.get(key, Order(key, (), False))
+                seeds = tuple(sorted({*before.seeds, *header["seeds"]}))
+                found[key] = Order(key, seeds, drawn or before.drawn)
     return tuple(found.values())
 
 
 def paper_deltas(steps: Sequence[tuple[str, str]], regime: str) -> pd.DataFrame:
-    """The paper's gap of each step to the one before, ``paper``, in percentage points of top-1 on ImageNet.
+    """Return the paper's gap of each step to the one before, ``paper``, in percentage points of top-1 on ImageNet.
 
     ``steps`` are variants, each with the one before. ``paper_low`` to ``paper_high`` is the 95 % interval by Welch's
-    method where the paper has the standard deviation of both over three seeds. NaN for what is no step of the paper's.
+    method if the paper has the standard deviation of both over three seeds. NaN for other steps than the paper's.
     """
     published = published_steps(SCALED_FROM.get(regime, regime))
     rows = []
@@ -184,24 +177,18 @@ def _welch_half(one: float, other: float, n: int) -> float:
     return float(stdtrit(df, (1 + CONFIDENCE) / 2) * np.sqrt(first + second))
 
 
-def _others(sets: SubsetTable, mask: int, place: int) -> str:
-    return " ".join(sets.named(mask & ~(1 << place)))
-
-
 def _deltas(
     sets: SubsetTable, samples: Mapping[int, Sample], pairs: Mapping[str, Sequence[tuple[int, int]]]
 ) -> pd.DataFrame:
     """The columns of leave-one-out and add-one-in, tested as one family."""
-    chosen = [(int(sets.same[one]), int(sets.same[other])) for side in SIDES for one, other in pairs[side]]
-    measured = gaps([(samples.get(one, {}), samples.get(other, {})) for one, other in chosen])
-    changes = len(sets.changes)
-    return pd.DataFrame(
-        {
-            side + name: measured[f"delta{name}"].to_numpy()[number * changes : (number + 1) * changes]
-            for number, side in enumerate(SIDES)
-            for name in ("", "_low", "_high", "_n", "_p_holm")
-        }
-    )
+    firsts = sets.same[[pair for side in SIDES for pair in pairs[side]]].tolist()
+    measured = gaps([(samples.get(one, {}), samples.get(other, {})) for one, other in firsts])
+    measured = measured[[f"delta{end}" for end in ENDINGS]]
+    sides = [
+        measured[start : start + len(sets.changes)].set_axis([f"{side}{end}" for end in ENDINGS], axis=1)
+        for side, start in zip(SIDES, (0, len(sets.changes)), strict=True)
+    ]
+    return pd.concat([side.reset_index(drop=True) for side in sides], axis=1)
 
 
 def _planned(
@@ -209,59 +196,48 @@ def _planned(
     pairs: Mapping[str, Sequence[tuple[int, int]]],
     headers: Sequence[Mapping[str, Any]],
     orders: Sequence[Order],
-    seeds: frozenset[int],
-) -> dict[str, Planned]:
-    """The seeds that each column wants of each set: those of the sweeps for it, or of the runs where there is none."""
-    planned: dict[str, Planned] = {}
-    for side, study in zip(SIDES, ("leave_one_out", "add_one_in"), strict=True):
-        ours = frozenset(seed for header in headers if header["study"]["name"] == study for seed in header["seeds"])
-        masks = sets.same[np.ravel(pairs[side])].tolist()
-        planned[side] = dict.fromkeys(masks, ours or seeds)
-    wanted = [dict.fromkeys(_led_through(sets, order.places), frozenset(order.seeds)) for order in orders]
+    seeds: Iterable[int],
+) -> dict[str, SeedRuns]:
+    """Return the runs that each column needs: with the seeds of its sweeps, or of the runs if there is none."""
+    planned: dict[str, SeedRuns] = {}
+    for side, study in SIDES.items():
+        ours = {seed for header in headers if header["study"]["name"] == study for seed in header["seeds"]}
+        planned[side] = _runs_of(sets.same[np.ravel(pairs[side])].tolist(), ours or seeds)
+    wanted = [_runs_of(_sets_of(sets, order.places), order.seeds) for order in orders]
     wanted += [
-        dict.fromkeys(_reached(sets), frozenset(header["seeds"]))
+        _runs_of(_reached(sets), header["seeds"])
         for header in headers
         if header["study"].get("orders") == "all" and sorted(header["changes"] or ()) == sorted(sets.names)
     ]
-    return planned | {"shapley": _joined(wanted)}
+    return planned | {"shapley": SeedRuns().union(*wanted)}
 
 
-def _joined(parts: Iterable[Planned]) -> Planned:
-    joined: dict[int, frozenset[int]] = {}
-    for part in parts:
-        for mask, seeds in part.items():
-            joined[mask] = joined.get(mask, frozenset()) | seeds
-    return joined
+def _runs_of(masks: Iterable[int], seeds: Iterable[int]) -> SeedRuns:
+    return frozenset(product(masks, seeds))
 
 
-def _missing(planned: Planned, samples: Mapping[int, Sample]) -> int:
-    return sum(len(seeds - samples.get(mask, {}).keys()) for mask, seeds in planned.items())
-
-
-def _led_through(sets: SubsetTable, order: Sequence[int]) -> list[int]:
-    """The first equal one of each set that an order leads through, from none to all."""
+def _sets_of(sets: SubsetTable, order: Sequence[int]) -> list[int]:
+    """The sets of an order's beginnings, from none to all; of equal sets the first."""
     return list(sets.same[beginnings(order)].tolist())
 
 
 def _reached(sets: SubsetTable) -> set[int]:
-    """The sets that any order leads through."""
+    """The sets of all orders."""
     return set(sets.same[(shapley.weights(sets.feasible) != 0).any(axis=0)].tolist())
 
 
 def _complete(sets: SubsetTable, samples: Mapping[int, Sample], orders: Sequence[Order]) -> tuple[Order, ...]:
-    """The orders of which every set has been run; those drawn at random alone, if there are any."""
-    complete = tuple(order for order in orders if set(_led_through(sets, order.places)) <= samples.keys())
+    """The orders of which every set has been run; only those drawn at random, if there are any."""
+    complete = tuple(order for order in orders if set(_sets_of(sets, order.places)) <= samples.keys())
     return tuple(order for order in complete if order.drawn) or complete
 
 
 def _shapley_columns(estimate: Estimate | None, changes: int) -> pd.DataFrame:
-    names = {"values": "shapley"} | {name: f"shapley_{name}" for name in ESTIMATED}
-    if estimate is None:
-        return pd.DataFrame(np.nan, range(changes), list(names.values()))
-    table = pd.DataFrame({column: getattr(estimate, name) for name, column in names.items()})
-    known = table["shapley_seed_ratio_p"].notna()
+    names = [field.name for field in fields(Estimate)]
+    table = pd.DataFrame(np.nan, range(changes), names) if estimate is None else pd.DataFrame(vars(estimate))
+    known = table["seed_ratio_p"].notna()
     if known.any():
         from statsmodels.stats.multitest import multipletests
 
-        table.loc[known, "shapley_seed_ratio_p"] = multipletests(table["shapley_seed_ratio_p"][known], method="holm")[1]
-    return table
+        table.loc[known, "seed_ratio_p"] = multipletests(table["seed_ratio_p"][known], method="holm")[1]
+    return table.add_prefix("shapley_").rename(columns={"shapley_values": "shapley"})

@@ -4,21 +4,28 @@ import altair as alt
 import pandas as pd
 
 from roadmap.attribution.attribution import Attribution
+from roadmap.attribution.text import NEEDS
 from roadmap.comparison.groups import seeds_words
 from roadmap.errors import RequestError
-from roadmap.plots.charts import framed, inline, points, tooltips
-from roadmap.plots.rows import Column, Rows, cells, gap_axis, gap_limit, one_line
+from roadmap.plots.charts import framed, sentences
+from roadmap.plots.rows import Rows, columns_of, format_cell, gap_limit, gap_marks, one_line
 from roadmap.plots.theme import BLUE, SKY, VERMILLION, WIDTH, YELLOW
 
 ROW = 48  # pixels
 TITLE = "change of top-1 accuracy (percentage points)"
-# column of the table -> lane in rows below a row's middle, shape and colour
+# column of the table -> rows below a row's middle, shape and colour
 MARKS = {
     "paper": (-0.3, "diamond", YELLOW),
     "loo": (-0.1, "square", VERMILLION),
     "aoi": (0.1, "triangle-up", SKY),
     "shapley": (0.3, "circle", BLUE),
 }
+COLUMNS = (
+    ("paper Δ", "paper", "{:+.2f}", "faint", "–"),
+    ("leave-\none-out", "loo", "{:+.2f}", "number", "–"),
+    ("add-\none-in", "aoi", "{:+.2f}", "number", "–"),
+    ("Shapley\n± SE", "shapley_text", "{}", "number", "–"),
+)
 
 
 def attribution_chart(found: Attribution, *, title: str, subtitle: str) -> alt.VConcatChart:
@@ -29,15 +36,19 @@ def attribution_chart(found: Attribution, *, title: str, subtitle: str) -> alt.V
     table = found.table.reset_index(drop=True)
     if table[["loo", "aoi", "shapley"]].isna().to_numpy().all():
         raise RequestError("no figure to draw: no change has a leave-one-out or add-one-in gap or a Shapley value yet")
-    company = (table["loo_with"] != "") | (table["aoi_with"] != "")
-    labels = [label + " *" * others for label, others in zip(one_line(table["label"]), company, strict=True)]
-    ends = [f"{name}_{end}" for name in MARKS for end in ("low", "high")]
-    limit, cut = gap_limit(table[list(MARKS)], table[ends])
-    rows = Rows(labels, one_line(table["section"]), ROW, WIDTH, _columns(table))
+    limit, cut = gap_limit(table[list(MARKS)], table[[f"{name}_{end}" for name in MARKS for end in ("low", "high")]])
     names = _names(found)
+    gaps = pd.concat([_gaps(table, name, words) for name, words in names.items()])
+    note = _needs(table)
+    spread = [format_cell(se, " ± {:.2f}") for se in table["shapley_se"].where(table["shapley_low"].notna())]
+    shapley = [None if pd.isna(v) else f"{v:+.2f}{se}" for v, se in zip(table["shapley"], spread, strict=True)]
+    others = (table["loo_with"] != "") | (table["aoi_with"] != "")
+    table = table.assign(shapley_text=shapley, label=table["label"] + others.map({True: " *", False: ""}))
+    rows = Rows.of(table, ROW, WIDTH, columns_of(table, COLUMNS))
     kinds = {words: MARKS[name][1:] for name, words in names.items()}
-    marks = _marks(rows, _long(table, names, limit), kinds, limit)
-    return framed(rows.chart(*marks), title, subtitle, _caption(found, cut), rows.total_width)
+    numbers = {"delta": "Δ", "delta_low": "95 % from", "delta_high": "to"}
+    marks = gap_marks(rows, gaps.dropna(subset="delta"), kinds, limit, TITLE, numbers)
+    return framed(rows.chart(*marks), title, subtitle, _caption(found, cut, note), rows.total_width)
 
 
 def _names(found: Attribution) -> dict[str, str]:
@@ -51,77 +62,36 @@ def _names(found: Attribution) -> dict[str, str]:
     return {name: words for name, words in names.items() if found.table[name].notna().any()}
 
 
-def _long(table: pd.DataFrame, names: dict[str, str], limit: float) -> pd.DataFrame:
-    """One row per change and way, intervals clipped to the axis."""
-    parts = [
-        pd.DataFrame(
-            {
-                "label": one_line(table["label"]),
-                "y": table.index + MARKS[name][0],
-                "way": words,
-                "value": table[name],
-                "low": table[f"{name}_low"],
-                "high": table[f"{name}_high"],
-            }
-        )
-        for name, words in names.items()
-    ]
-    long = pd.concat(parts).dropna(subset="value")
-    return long.assign(start=long["low"].clip(-limit, limit), end=long["high"].clip(-limit, limit))
+def _gaps(table: pd.DataFrame, name: str, words: str) -> pd.DataFrame:
+    values = table[[name, f"{name}_low", f"{name}_high"]].set_axis(["delta", "delta_low", "delta_high"], axis=1)
+    return values.assign(label=one_line(table["label"]), y=table.index + MARKS[name][0], kind=words)
 
 
-def _marks(rows: Rows, long: pd.DataFrame, kinds: dict[str, tuple[str, str]], limit: float) -> list[alt.Chart]:
-    base = alt.Chart(inline(long))
-    tooltip = tooltips({"label": "change", "way": "estimate"}, {"value": "Δ", "low": "95 % from", "high": "to"}, "+.2f")
-    zero = alt.Chart(inline([{"zero": 0}])).mark_rule(style="zero")
-    intervals = base.transform_filter("datum.start != null").mark_rule(style="interval")
-    return [
-        zero.encode(x=gap_axis("zero", limit, TITLE)),
-        intervals.encode(x=gap_axis("start", limit, TITLE), x2="end:Q", y=rows.y("y")),
-        points(base, kinds, "way", x=gap_axis("value", limit, TITLE), y=rows.y("y"), tooltip=tooltip),
-    ]
-
-
-def _columns(table: pd.DataFrame) -> list[Column]:
-    spread = [
-        "" if pd.isna(low) else f" ± {se:.2f}"
-        for se, low in zip(table["shapley_se"], table["shapley_low"], strict=True)
-    ]
-    texts = {name: cells(table[name], "{:+.2f}", "–") for name in MARKS}
-    columns = {
-        "paper": Column("paper Δ", texts["paper"], "faint"),
-        "loo": Column("leave-\none-out", texts["loo"]),
-        "aoi": Column("add-\none-in", texts["aoi"]),
-        "shapley": Column("Shapley\n± SE", [value + se for value, se in zip(texts["shapley"], spread, strict=True)]),
-    }
-    return [column for name, column in columns.items() if table[name].notna().any()]
-
-
-def _caption(found: Attribution, cut: bool) -> str:
+def _caption(found: Attribution, cut: bool, note: str) -> str:
     table = found.table
     intervals = sum(int(table[f"{name}_low"].notna().sum()) for name in ("loo", "aoi", "shapley"))
-    sampled = bool(found.used and not found.whole)
+    sampled = ", estimated from random orders" if found.used and not found.whole else ""
     guessed = table["shapley_low"].notna().any() and table["shapley_se_seeds"].isna().all()
-    parts = [
+    parts = {
         "Leave-one-out: all changes minus all but this one. Add-one-in: this one minus none. Shapley value: the mean "
-        f"gain over the orders of all changes{', estimated from random orders' * sampled}.",
-        f"Lines: 95 % intervals, each of our {intervals} on its own: one in twenty misses by chance."
-        if intervals
-        else "No interval: one seed, or one order.",
-        "One seed each: the intervals of Shapley values are estimated from the spread of orders." if guessed else "",
-        "Intervals that reach an edge continue beyond it." if cut else "",
-        f"* {_company(table)}." if (table["loo_with"] + table["aoi_with"]).any() else "",
-        "–: not run yet." if table[["loo", "aoi"]].isna().to_numpy().any() else "",
-        "The paper's, on ImageNet-1K, for orientation." if table["paper"].notna().any() else "",
-    ]
-    return " ".join(filter(None, parts))
+        f"gain over the orders of all changes{sampled}.": True,
+        f"Lines: 95 % intervals, each of our {intervals} on its own: one in twenty misses by chance.": intervals,
+        "No interval: one seed, or one order.": not intervals,
+        "One seed each: the intervals of Shapley values are estimated from the spread of orders.": guessed,
+        "Intervals that reach an edge continue beyond it.": cut,
+        f"* {note}.": note,
+        "–: not run yet.": table[["loo", "aoi"]].isna().to_numpy().any(),
+        "The paper's, on ImageNet-1K, for orientation.": table["paper"].notna().any(),
+    }
+    return sentences(parts)
 
 
-def _company(table: pd.DataFrame) -> str:
+def _needs(table: pd.DataFrame) -> str:
+    """Which changes only go with others."""
     labels = dict(zip(table["change"], one_line(table["label"]), strict=True))
-    words = []
-    for side, verb in (("loo", "leaves with"), ("aoi", "comes with")):
-        for label, others in zip(labels.values(), table[f"{side}_with"], strict=True):
-            if others:
-                words.append(f"{label} {verb} {' and '.join(labels[other] for other in others.split())}")
-    return "; ".join(words)
+    return "; ".join(
+        f"{label} {verb} {' and '.join(labels[other] for other in others.split())}"
+        for side, verb in NEEDS.items()
+        for label, others in zip(labels.values(), table[f"{side}_with"], strict=True)
+        if others
+    )

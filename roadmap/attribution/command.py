@@ -8,13 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from roadmap.attribution.change_subsets import ChangeSubsets
-from roadmap.cli.arguments import (
-    chosen_runs,
-    folders_and_overrides,
-    one_kind,
-    override_parser,
-    write_text,
-)
+from roadmap.cli.arguments import chosen_runs, folders_and_overrides, one_kind, override_parser, write_text
 from roadmap.config.overrides import key_of
 from roadmap.errors import RequestError
 from roadmap.formatting import csv, printable
@@ -28,11 +22,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from roadmap.attribution.attribution import Attribution
-    from roadmap.config.compose import Composed
 
 logger = logging.getLogger(__name__)
 
-FORMATS = {"json": "everything as one object", "csv": "one line a change"}
+FORMATS = {"json": "everything as one object", "csv": "one line per change"}
 
 
 def main(arguments: list[str]) -> int:
@@ -41,7 +34,7 @@ def main(arguments: list[str]) -> int:
     folders, overrides = folders_and_overrides(options.overrides)
     file = Path(options.output) if options.output else None
     if file is not None:
-        from roadmap.plots.charts import check_suffix
+        from roadmap.plots.charts import check_suffix, save
 
         check_suffix(file)
     if options.where and not folders:
@@ -51,8 +44,6 @@ def main(arguments: list[str]) -> int:
     runs = chosen_runs(folders, options.where) if folders else None
     found, steps, hints = attributed(runs, folders, overrides, options.config_dir)
     if file is not None:
-        from roadmap.plots.charts import save
-
         save(draw(found, steps), file)
         logger.info(f"figure: {file}")
     _write(found, hints, options)
@@ -67,7 +58,9 @@ def draw(found: "Attribution", steps: list[Step], kind: str = "attribution") -> 
 
     names = networks(steps, " to ")
     words = subtitle(found.runs, steps) if len(found.runs) else f"counted, no runs{toggle_words(steps)}"
-    words += _restriction(steps)
+    names, others = _chosen_changes(steps[0].composed.study)
+    if names is not None:
+        words += f"; {len(names)} of the path's changes, all others {'there' if others else 'absent'}"
     if kind == "attribution":
         return attribution_chart(found, title=f"What each change is worth, from {names}", subtitle=words)
     return interactions_chart(found, title=f"How changes depend on each other, from {names}", subtitle=words)
@@ -80,16 +73,16 @@ def _parser() -> argparse.ArgumentParser:
         "and parameters exactly, and of accuracy from the runs in folders; some of the changes alone by study=orders "
         "study.changes=[gelu,layer_norm]",
     )
-    parser.add_argument("--where", metavar="EXPR", help="only runs for which it holds, as of `roadmap compare`")
-    parser.add_argument("-o", "--output", metavar="FILE", help="the figure too: png, svg or pdf")
+    parser.add_argument("--where", metavar="EXPR", help="only runs that match EXPR, as in `roadmap compare`")
+    parser.add_argument("-o", "--output", metavar="FILE", help="also draw the figure: png, svg or pdf")
     output = parser.add_mutually_exclusive_group()
     for name, what in FORMATS.items():
-        output.add_argument(f"--{name}", nargs="?", const="-", metavar="FILE", help=f"{what}; - or none: stdout")
+        output.add_argument(f"--{name}", nargs="?", const="-", metavar="FILE", help=f"{what} (stdout without FILE)")
     return parser
 
 
 def _words_are_no_files(options: argparse.Namespace) -> None:
-    """``--json runs/`` and ``--json regime=tiny`` mean: print json, of runs/ or of the regime."""
+    """Take ``--json runs/`` and ``--json regime=tiny`` as a folder and an override, and print JSON."""
     for name in FORMATS:
         value = getattr(options, name)
         if value and (is_place(value) or "=" in value):
@@ -100,9 +93,9 @@ def _words_are_no_files(options: argparse.Namespace) -> None:
 def attributed(
     runs: "pd.DataFrame | None", folders: Sequence[str], overrides: list[str], config_dirs: list[str]
 ) -> tuple["Attribution", list[Step], list[str]]:
-    """The attribution of runs, or of costs alone; the path's steps; and what a user might have meant.
+    """Return the attribution of runs, or of costs alone; the path's steps; and hints about sweeps that are not used.
 
-    The path's regime and data are the runs' own unless they are given. Raises RequestError where runs are of several.
+    Without overrides the path has the regime and data of the runs. Raises RequestError if the runs have several.
     """
     if any(key_of(word) in ("step", "seed") for word in overrides):
         raise RequestError("step= and seed= do not go with an attribution, which is of sets of the path's changes")
@@ -118,12 +111,24 @@ def attributed(
     sets = SubsetTable.of(subsets)
     if runs is None:
         return count(sets), steps, []
-    here = [header for header in _plans(folders) if _is_on(header, first)]
-    ours = [header for header in here if not _of_other_sets(header, sets.names, others)]
-    variants = {step.name: step.composed.variant for step in steps}
-    parents = {step.name: variants[step.parent] if step.parent else "" for step in steps}
-    pairs = [(variants[name], parents[name]) for name in sets.names]
-    return attribute(runs, sets, ours, first.regime.name, pairs), steps, _hints(here, ours)
+    ours, hints = [], []
+    for header in (sweep.header for folder in folders if "://" not in folder for sweep in read_sweeps(folder)):
+        study, changes = header["study"], header["changes"]
+        if [header.get(key) for key in ("regime", "data", "path")] != [
+            first.regime.name,
+            first.data_name,
+            first.path_name,
+        ]:
+            continue
+        if study["name"] != "orders" or (sorted(changes), study["keep_others"]) == (sorted(sets.names), others):
+            ours.append(header)
+            continue
+        chosen = f"study=orders study.changes=[{','.join(changes)}]" + " study.keep_others=true" * study["keep_others"]
+        hints.append(f"sweep {header['name']} is of the orders of other sets; add {chosen} for those")
+    by_name = {step.name: step for step in steps}
+    variants = {None: ""} | {step.name: step.composed.variant for step in steps}
+    pairs = [(variants[name], variants[by_name[name].parent]) for name in sets.names]
+    return attribute(runs, sets, ours, first.regime.name, pairs), steps, list(dict.fromkeys(hints))
 
 
 def _chosen_changes(study: Mapping[str, Any] | None) -> tuple[list[str] | None, bool]:
@@ -137,41 +142,6 @@ def _chosen_changes(study: Mapping[str, Any] | None) -> tuple[list[str] | None, 
         )
     wanted = Orders.from_mapping(study)
     return None if wanted.changes is None else list(wanted.changes), wanted.keep_others
-
-
-def _restriction(steps: list[Step]) -> str:
-    """That only some of the path's changes were asked for, after a semicolon; nothing where all were."""
-    names, others = _chosen_changes(steps[0].composed.study)
-    return (
-        "" if names is None else f"; {len(names)} of the path's changes, all others {'there' if others else 'absent'}"
-    )
-
-
-def _plans(folders: Sequence[str]) -> list[dict[str, Any]]:
-    """What the sweeps in folders of runs planned."""
-    return [sweep.header for folder in folders if "://" not in folder for sweep in read_sweeps(folder)]
-
-
-def _is_on(header: Mapping[str, Any], composed: "Composed") -> bool:
-    """Whether a sweep is on the regime, data and path of a config."""
-    planned = tuple(header.get(key) for key in ("regime", "data", "path"))
-    return planned == (composed.regime.name, composed.data_name, composed.path_name)
-
-
-def _of_other_sets(header: Mapping[str, Any], names: Sequence[str], others: bool) -> bool:
-    """Whether a sweep's orders are of other sets than those of the changes ``names`` with or without all others."""
-    study = header["study"]
-    return study["name"] == "orders" and (sorted(header["changes"]) != sorted(names) or study["keep_others"] != others)
-
-
-def _hints(here: Sequence[Mapping[str, Any]], ours: Sequence[Mapping[str, Any]]) -> list[str]:
-    words = []
-    for header in here:
-        if header not in ours:
-            others = " study.keep_others=true" if header["study"]["keep_others"] else ""
-            chosen = f"study=orders study.changes=[{','.join(header['changes'])}]{others}"
-            words.append(f"sweep {header['name']} is of the orders of other sets; add {chosen} for those")
-    return list(dict.fromkeys(words))
 
 
 def _write(found: "Attribution", hints: list[str], options: argparse.Namespace) -> None:

@@ -59,7 +59,7 @@ class Interactions:
             share += f" that is not seed noise (seed noise: {_percent(self.noise)} of the whole variance)"
         if np.isnan(self.f):
             return f"{share}; to test pairs takes more than {self.terms} designs"
-        test = f"F({self.f_df[0]}, {self.f_df[1]}) = {self.f:.2f}, p {_p(self.f_p)}"
+        test = f"F({self.f_df[0]}, {self.f_df[1]}) = {self.f:.2f}, p {format_p(self.f_p)}"
         if self.f_p >= ALPHA:
             return (
                 f"{share}; pairs explain no more than chance would ({test}), which does not prove that there are none"
@@ -162,5 +162,5 @@ def _percent(share: float) -> str:
     return f"{100 * min(max(share, 0), 1):.0f} %"
 
 
-def _p(p: float) -> str:
+def format_p(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"

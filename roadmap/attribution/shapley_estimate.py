@@ -38,8 +38,7 @@ class Estimate:
     standard error, of which ``se_orders`` comes from which orders were drawn and ``se_seeds`` from seed noise; where no
     set has two seeds these two are unknown, and ``se`` is a cautious guess. ``seed_ratio`` is the variance between the
     estimates of single seeds over what independent sets would give them, near 1 where they are independent, with
-    p-values ``seed_ratio_p``, each by itself; NaN unless all sets share two seeds. ``orders`` is the number of orders
-    used and ``feasible_orders`` that of all there are.
+    p-values ``seed_ratio_p``, each by itself; NaN unless all sets share two seeds.
     """
 
     values: Array
@@ -51,13 +50,11 @@ class Estimate:
     se_seeds: Array
     seed_ratio: Array
     seed_ratio_p: Array
-    orders: int
-    feasible_orders: float
 
 
 @dataclass(frozen=True)
-class Sets:
-    """Measured sets: of each mask, (2**n,), the mean and number of its values, and ``same``, the first equal mask.
+class MeasuredSets:
+    """Measured sets: of each mask, (2**n,), the mean and number of its values.
 
     ``samples`` are those of the first masks; ``variances`` and ``freedoms``, (r,), are those of the ``repeated`` masks,
     with more than one value.
@@ -66,31 +63,28 @@ class Sets:
     samples: Mapping[int, Sample]
     means: Array
     counts: Array
-    same: Array
     repeated: Array
     variances: Array
     freedoms: Array
 
     @classmethod
-    def of(cls, samples: Mapping[int, Sample], same: Array) -> "Sets":
+    def of(cls, samples: Mapping[int, Sample], same: Array, used: Array) -> "MeasuredSets":
         """``samples`` are seed → value of each measured mask; ``same``, (2**n,), has for each the first equal to it.
 
-        Equal masks are the same measurement, as where a change does nothing beside another.
+        Equal masks are the same measurement, as when a change does nothing next to another. Only the masks ``used`` are
+        kept. Raises ValueError if one of them has no value.
         """
-        firsts = {int(same[mask]): sample for mask, sample in samples.items() if len(sample)}
+        wanted = set(same[used].ravel().tolist())
+        firsts = {int(same[mask]): sample for mask, sample in samples.items() if len(sample) and same[mask] in wanted}
+        if firsts.keys() != wanted:
+            raise ValueError("a set of these orders has no value")
         means, counts = np.full(len(same), np.nan), np.zeros(len(same), int)
         for mask, sample in firsts.items():
             means[mask], counts[mask] = np.mean(list(sample.values())), len(sample)
         repeated = np.nonzero(counts > 1)[0]
         values, share = _without_seeds(firsts, repeated.tolist())
         variances = np.array([np.var(row, ddof=1) / share for row in values])
-        return cls(firsts, means[same], counts[same], same, repeated, variances, (counts[repeated] - 1) * share)
-
-    def merged(self, weights: Array) -> Array:
-        """Weights, (n, 2**n), with those of equal masks on the first of them."""
-        total = np.zeros_like(weights)
-        np.add.at(total.T, self.same, weights.T)
-        return total
+        return cls(firsts, means[same], counts[same], repeated, variances, (counts[repeated] - 1) * share)
 
     def on_variances(self, shares: Array) -> Array:
         """Σ shares[S] · var(S) / n[S], (n, 2**n) over all sets, as coefficients (n, r) of the known variances."""
@@ -128,20 +122,18 @@ def _without_seeds(samples: Mapping[int, Sample], masks: Sequence[int]) -> tuple
 
 
 def from_all_sets(feasible: Array, samples: Mapping[int, Sample], same: Array | None = None) -> Estimate:
-    """The Shapley values where every set that an order leads through has been measured; seed noise alone is left.
+    """Return the Shapley values if every set of every order has been measured; only seed noise is left.
 
-    ``feasible`` and ``same`` are (2**n,), the latter as of ``Sets.of``, none meaning that all sets differ; ``samples``
-    are seed → value of each mask. Raises ValueError where a set is missing.
+    ``feasible`` and ``same`` are (2**n,), the latter as in ``MeasuredSets.of`` (None: all sets differ); ``samples``
+    are seed → value of each mask. Raises ValueError if a set is missing.
     """
     same = np.arange(len(feasible)) if same is None else same
-    reached = (shapley.weights(feasible) != 0).any(axis=0)
-    sets = Sets.of(_only(samples, same[reached]), same)
-    weights = sets.merged(shapley.weights(feasible))
-    if np.isnan(sets.means[reached]).any():
-        raise ValueError("a set that an order leads through has no value")
-    number = shapley.orders(feasible)
+    exact = shapley.weights(feasible)
+    sets = MeasuredSets.of(samples, same, np.nonzero((exact != 0).any(axis=0))[0])
+    weights = np.zeros_like(exact)
+    np.add.at(weights.T, same, exact.T)
     unknown = np.full(len(weights), np.nan)
-    return _estimate(weights, sets, unknown, np.zeros_like(weights), 0.0, (round(number), number))
+    return _estimate(weights, sets, unknown, np.zeros_like(weights), 0.0, round(shapley.orders(feasible)))
 
 
 def from_orders(
@@ -150,19 +142,17 @@ def from_orders(
     samples: Mapping[int, Sample],
     same: Array | None = None,
 ) -> Estimate:
-    """The Shapley values from some of the feasible orders, drawn at random, every set of which has been measured.
+    """Return the Shapley values from some of the feasible orders, drawn at random, all sets of which were measured.
 
-    An order is the changes' numbers in the order of joining; one that is there twice counts once. The other arguments
-    are those of ``from_all_sets``. Raises ValueError where a set is missing or there is no order.
+    An order lists the changes' numbers in the order in which they join; duplicates count once. The other arguments are
+    those of ``from_all_sets``. Raises ValueError if a set is missing or there is no order.
     """
     drawn = np.array(list(dict.fromkeys(map(tuple, orders))))
     same = np.arange(len(feasible)) if same is None else same
     number, players = drawn.shape
     after = np.cumsum(1 << drawn, axis=1)
     before, after = same[after - (1 << drawn)], same[after]
-    sets = Sets.of(_only(samples, np.union1d(before, after)), same)
-    if np.isnan(sets.means[before]).any() or np.isnan(sets.means[after]).any():
-        raise ValueError("a set of these orders has no value")
+    sets = MeasuredSets.of(samples, same, np.union1d(before, after))
     marginals = np.zeros((number, players))
     np.put_along_axis(marginals, drawn, sets.means[after] - sets.means[before], axis=1)
     weights, visits = np.zeros((players, len(feasible))), np.zeros((players, len(feasible)))
@@ -172,56 +162,45 @@ def from_orders(
     between = marginals.var(axis=0, ddof=1) if number > 1 else np.full(players, np.nan)
     # what independent noise of the sets is expected to add to the variance between orders
     noise = (visits - number * weights**2) / max(number - 1, 1)
-    total = shapley.orders(feasible)
-    left = max(1 - number / total, 0) / number
-    return _estimate(weights, sets, between, noise, left, (number, total))
+    factor = max(1 - number / shapley.orders(feasible), 0) / number
+    return _estimate(weights, sets, between, noise, factor, number)
 
 
-def _only(samples: Mapping[int, Sample], masks: Array) -> dict[int, Sample]:
-    wanted = set(masks.tolist())
-    return {mask: sample for mask, sample in samples.items() if mask in wanted}
+def _estimate(weights: Array, sets: MeasuredSets, between: Array, noise: Array, factor: float, number: int) -> Estimate:
+    """The estimate from ``number`` orders and its interval.
 
+    The variance from which orders were drawn is ``factor`` times ``between``, the variance between orders, less its
+    share of seed noise, ``noise``.
+    """
+    from scipy.special import stdtrit
 
-def _estimate(
-    weights: Array, sets: Sets, between: Array, noise: Array, left: float, orders: tuple[int, float]
-) -> Estimate:
-    """The estimate and its interval; ``between`` counts ``left`` times, after the share ``noise`` has in it."""
     values = weights @ np.nan_to_num(sets.means)
-    number, total = orders
-    ratios = sets.seed_ratios(weights)
-    unknown = np.full(len(values), np.nan)
-    by_orders, by_seeds = unknown, unknown
+    by_orders = by_seeds = np.full(len(values), np.nan)
     if len(sets.repeated):
-        by_orders, by_seeds, df = _parts(weights, sets, between, noise, left, number)
+        by_orders, by_seeds, df = _variances(weights, sets, between, noise, factor, number)
         se = np.sqrt(by_orders + by_seeds)
     else:
-        # the spread between orders is from both, in unknown shares: the one that leaves the greater error
+        # the spread between orders is from both, in unknown shares: take the one that gives the greater error
         shared = (weights**2).sum(axis=1) / np.where(noise.any(axis=1), noise.sum(axis=1), np.nan)
-        se, df = np.sqrt(between * np.fmax(left, shared)), np.full(len(values), number - 1)
-    low, high, df = _interval(values, se, df)
-    return Estimate(values, se, low, high, df, np.sqrt(by_orders), np.sqrt(by_seeds), *ratios, number, total)
+        se, df = np.sqrt(between * np.fmax(factor, shared)), np.full(len(values), number - 1)
+    # values without any spread say nothing about noise
+    half = stdtrit(np.maximum(df, 1), (1 + CONFIDENCE) / 2) * np.where(se > 1e-9, se, np.nan)
+    df = np.where(np.isnan(half), np.nan, df)
+    errors = (np.sqrt(by_orders), np.sqrt(by_seeds))
+    return Estimate(values, se, values - half, values + half, df, *errors, *sets.seed_ratios(weights))
 
 
-def _parts(
-    weights: Array, sets: Sets, between: Array, noise: Array, left: float, number: int
+def _variances(
+    weights: Array, sets: MeasuredSets, between: Array, noise: Array, factor: float, number: int
 ) -> tuple[Array, Array, Array]:
     """The variance from which orders were drawn, that from seed noise, and Satterthwaite's degrees of freedom."""
     seeds, share = sets.on_variances(weights**2), sets.on_variances(noise)
-    drawn = left * (between - share @ sets.variances) if left else np.zeros(len(weights))
+    drawn = factor * (between - share @ sets.variances) if factor else np.zeros(len(weights))
     floored = drawn <= 0
     # the sum's coefficients of each variance, whose own variances make the degrees of freedom
-    mixed = np.where(floored[:, None], seeds, seeds - left * share)
+    mixed = np.where(floored[:, None], seeds, seeds - factor * share)
     spread = mixed**2 @ (sets.variances**2 / sets.freedoms)
-    spread += np.where(floored, 0, (left * between) ** 2 / max(number - 1, 1)) if left else 0
+    spread += np.where(floored, 0, (factor * between) ** 2 / max(number - 1, 1)) if factor else 0
     by_orders, by_seeds = np.where(floored, 0, drawn), seeds @ sets.variances
     with np.errstate(divide="ignore", invalid="ignore"):
         return by_orders, by_seeds, (by_orders + by_seeds) ** 2 / spread
-
-
-def _interval(values: Array, se: Array, df: Array) -> tuple[Array, Array, Array]:
-    from scipy.special import stdtrit
-
-    # values without any spread say nothing about noise
-    known = np.where(se > 1e-9, se, np.nan)
-    half = stdtrit(np.maximum(df, 1), (1 + CONFIDENCE) / 2) * known
-    return values - half, values + half, np.where(np.isnan(half), np.nan, df)

@@ -121,6 +121,17 @@ def one_kind(runs: "pd.DataFrame", overrides: list[str]) -> tuple["pd.DataFrame"
     return runs, [f"{key}={value}" for key, value in given.items()]
 
 
+def of_regime_and_data(runs: "pd.DataFrame", overrides: list[str]) -> "pd.DataFrame":
+    """Return the runs of the regimes and data that overrides name; RequestError if there are none."""
+    for key, value in (override.split("=", 1) for override in overrides):
+        if key in ("regime", "data"):
+            names = sorted(set(runs[key].astype(str)))
+            runs = runs[runs[key].isin(value.split(","))]
+            if not len(runs):
+                raise RequestError(f"none of these runs is of {key} {value}; they are of {', '.join(names)}")
+    return runs
+
+
 def say_choices(requests: "Iterable[Composed]", shown: int = 20) -> None:
     """Log how ``match_gmacs`` changed each design, once per message."""
     choices = list(dict.fromkeys(choice for request in requests if (choice := request.choice)))

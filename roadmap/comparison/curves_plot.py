@@ -11,7 +11,7 @@ from roadmap.comparison.groups import group_names
 from roadmap.comparison.step_table import data_words
 from roadmap.errors import RequestError
 from roadmap.formatting import listed
-from roadmap.plots.charts import framed, inline, tooltips, wrapped
+from roadmap.plots.charts import framed, inline, sentences, tooltips, wrapped
 from roadmap.plots.theme import BLUE, GREY, SKY, VERMILLION
 from roadmap.runs.identity import check_comparable, group_keys
 from roadmap.steps.path_file import paper_parents
@@ -73,13 +73,14 @@ def _curves(runs: pd.DataFrame, history: pd.DataFrame, metric: str) -> list[Curv
     order = runs["step"].map(place).fillna(len(place)) + 0.5 * (runs["variant"] != runs["step"])
     runs = runs.assign(place=order).sort_values(["regime", "place", "variant"], kind="stable")
     keys = pd.Series(group_keys(runs["definition"]), runs.index)
-    firsts = runs[~keys.duplicated()]
+    groups = [group for _, group in runs.groupby(keys, sort=False)]
+    names = group_names(pd.concat([group.head(1) for group in groups])) if groups else []
     curves = []
-    for key, name in zip(keys[firsts.index], group_names(firsts), strict=True):
-        members = runs[keys == key]
-        done = members["status"] == "finished"
-        one, other = ([logged[run_id] for run_id in members.loc[which, "run_id"]] for which in (done, ~done))
-        curves.append(Curve(name, one, other))
+    for name, group in zip(names, groups, strict=True):
+        done = group["status"] == "finished"
+        curves.append(
+            Curve(name, *([logged[run_id] for run_id in group.loc[which, "run_id"]] for which in (done, ~done)))
+        )
     return curves
 
 
@@ -108,13 +109,12 @@ def _points(curves: Sequence[Curve], wide: float) -> pd.DataFrame:
     envelope = pd.DataFrame({"lowest": means.min(axis=1), "highest": means.max(axis=1)})
     parts = []
     for curve, values in zip(curves, together, strict=True):
-        lines = [values, *(run.to_frame("value") for run in curve.unfinished)]
         panel = "\n".join([*wrapped(curve.name, wide), _last(curve, values)])
-        for number, line in enumerate(lines):
+        mean = values.join(envelope) if len(curves) > 1 else values
+        for number, line in enumerate([mean, *(run.to_frame("value") for run in curve.unfinished)]):
             kind = UNFINISHED if number else FINISHED
-            rows = line.join(envelope) if len(curves) > 1 and not number else line
-            rows = rows.assign(panel=panel, name=curve.name, line=number, kind=kind, alone=len(line) == 1)
-            parts.append(rows.rename_axis("epoch").reset_index())
+            line = line.assign(panel=panel, name=curve.name, line=number, kind=kind, alone=len(line) == 1)
+            parts.append(line.rename_axis("epoch").reset_index())
     columns = ["panel", "name", "line", "kind", "alone", "epoch", "value", "low", "high", "lowest", "highest"]
     return pd.concat(parts, ignore_index=True).reindex(columns=columns)
 
@@ -132,43 +132,35 @@ def _layers(label: str, scale: alt.Scale, unfinished: bool) -> list[alt.Chart]:
     dash = alt.StrokeDash("kind:N", scale=alt.Scale(domain=kinds, range=[[1, 0], [4, 3]]), legend=legend)
     numbers = {"epoch": "epoch", "value": label, "low": "lowest", "high": "highest"}
     tooltip = tooltips({"name": "design"}, numbers, ".5~g")
-    base = alt.Chart()
+    base = alt.Chart().encode(x=x)
     everything = base.transform_filter("datum.lowest != null").mark_area(color=GREY, opacity=0.25)
     band = base.transform_filter("datum.low != null").mark_area(color=SKY, opacity=0.5)
-    lines = base.mark_line(strokeWidth=1.5).encode(x=x, y=y("value"), color=color, strokeDash=dash, detail="line:N")
-    points = base.mark_point(filled=True, size=20).encode(
-        x=x,
-        y=y("value"),
-        color=color,
-        tooltip=tooltip,
-        opacity=alt.condition("datum.alone", alt.value(1), alt.value(0)),
-    )
+    lines = base.encode(y=y("value"), color=color)
+    alone = alt.condition("datum.alone", alt.value(1), alt.value(0))
     return [
-        everything.encode(x=x, y=y("lowest"), y2="highest:Q"),
-        band.encode(x=x, y=y("low"), y2="high:Q"),
-        lines,
-        points,
+        everything.encode(y=y("lowest"), y2="highest:Q"),
+        band.encode(y=y("low"), y2="high:Q"),
+        lines.mark_line(strokeWidth=1.5).encode(strokeDash=dash, detail="line:N"),
+        lines.mark_point(filled=True, size=20).encode(tooltip=tooltip, opacity=alone),
     ]
 
 
 def _last(curve: Curve, values: pd.DataFrame) -> str:
     """Where a curve ends."""
-    going = f"{len(curve.unfinished)} not finished" if curve.unfinished else ""
-    if not len(values):
-        return going
     seeds = f"{len(curve.finished)} seeds" if len(curve.finished) > 1 else "one seed"
-    ended = f"ends at {values['value'].iloc[-1]:.4g}, {seeds}"
-    return f"{ended}; {going}" if going else ended
+    ended = f"ends at {values['value'].iloc[-1]:.4g}, {seeds}" if len(values) else ""
+    unfinished = f"{len(curve.unfinished)} not finished" if curve.unfinished else ""
+    return "; ".join(filter(None, (ended, unfinished)))
 
 
 def _caption(curves: Sequence[Curve], log: bool) -> str:
     several = max(len(curve.finished) for curve in curves) > 1
-    parts = [
-        "Lines: mean over the finished seeds, at the epochs that all of them have; blue bands: their lowest to highest."
-        if several
-        else "Lines: one seed, no bands.",
-        "Grey: all designs, from the lowest to the highest mean." if len(curves) > 1 else "",
-        "Dashed: unfinished runs, each by itself." if any(curve.unfinished for curve in curves) else "",
-        "Logarithmic axis." if log else "",
-    ]
-    return " ".join(filter(None, parts))
+    parts = {
+        "Lines: mean over the finished seeds, at the epochs that all of them have; blue bands: their lowest to "
+        "highest.": several,
+        "Lines: one seed, no bands.": not several,
+        "Grey: all designs, from the lowest to the highest mean.": len(curves) > 1,
+        "Dashed: unfinished runs, each by itself.": any(curve.unfinished for curve in curves),
+        "Logarithmic axis.": log,
+    }
+    return sentences(parts)

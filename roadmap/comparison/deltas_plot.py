@@ -1,15 +1,34 @@
 """What each step changed: the gap to the adopted step before it with a 95 % interval, and the paper's gap."""
 
+from collections.abc import Sequence
+
 import altair as alt
 import pandas as pd
 
 from roadmap.comparison.statistics import ALPHA
 from roadmap.errors import RequestError
-from roadmap.plots.charts import framed, tooltips
-from roadmap.plots.rows import Column, Rows, cells, gap_kinds, gap_limit, gap_marks, one_line
+from roadmap.paper.published import SCALED_FROM
+from roadmap.plots.charts import framed, sentences
+from roadmap.plots.rows import Rows, columns_of, interval_texts, step_gaps
 from roadmap.plots.theme import WIDTH
+from roadmap.steps.path import Step
 
 TITLE = "change of top-1 accuracy (percentage points)"
+COLUMNS = (
+    ("Δ", "delta", "{:+.2f}", "number", "–"),
+    ("95 % interval", "interval", "{}"),
+    ("seeds", "delta_n", "{:.0f}"),
+    ("p\n(Holm)", "delta_p_holm", "{:.3f}"),
+    ("paper Δ", "paper_delta", "{:+.2f}", "faint"),
+)
+TOOLTIP = {"delta": "Δ", "delta_low": "95 % from", "delta_high": "to", "delta_n": "seeds"}
+TOOLTIP |= {"delta_p_holm": "p (Holm)", "paper_delta": "paper Δ"}
+
+
+def paper_regime(steps: Sequence[Step]) -> str:
+    """Return which of the paper's runs the steps are compared with."""
+    regime = steps[0].composed.regime.name
+    return f"regime {SCALED_FROM.get(regime, regime)} on ImageNet-1K, for orientation"
 
 
 def deltas_chart(
@@ -17,53 +36,29 @@ def deltas_chart(
 ) -> alt.VConcatChart:
     """Return a chart with one row per step that has a parent.
 
-    ``table`` is ``road``'s: label, section, ``delta`` with ``delta_low`` to ``delta_high`` in percentage points,
+    ``table`` is a ``step_table``: label, section, ``delta`` with ``delta_low`` to ``delta_high`` in percentage points,
     ``delta_n`` pairs of seeds, ``delta_p_holm`` and ``paper_delta``; ``paper`` names the runs of the latter. Raises
     RequestError if no step has a gap.
     """
     table = table[table["parent"].notna()].reset_index(drop=True)
     if table["delta"].isna().all():
         raise RequestError("no figure to draw: no step and the step before it have both been run yet")
-    kinds = gap_kinds(table["delta"], table["delta_p_holm"] < ALPHA, table["delta_low"].notna())
-    table = table.assign(row=range(len(table)), kind=kinds)
-    limit, cut = gap_limit(table[["delta", "paper_delta"]], table[["delta_low", "delta_high"]])
-    rows = Rows(one_line(table["label"]), one_line(table["section"]), 26, width, _columns(table))
-    shown = table[["row", "label", "kind", "delta", "delta_low", "delta_high", "delta_n", "delta_p_holm"]]
-    shown = shown.assign(paper_delta=table["paper_delta"])
-    numbers = {"delta": "Δ", "delta_low": "95 % from", "delta_high": "to", "delta_n": "seeds"}
-    numbers |= {"delta_p_holm": "p (Holm)", "paper_delta": "paper Δ"}
-    tooltip = tooltips({"label": "change", "kind": "kind"}, numbers, ".3~f")
-    marks = gap_marks(rows, shown, limit, TITLE, "paper_delta", tooltip)
+    columns = columns_of(table.assign(interval=interval_texts(table, "delta")), COLUMNS)
+    rows = Rows.of(table, 26, width, columns)
+    marks, cut = step_gaps(rows, table, table["delta_p_holm"] < ALPHA, TITLE, "paper_delta", TOOLTIP)
     return framed(rows.chart(*marks), title, subtitle, _caption(table, cut, paper), rows.total_width)
-
-
-def _columns(table: pd.DataFrame) -> list[Column]:
-    interval = [
-        f"{low:+.2f} to {high:+.2f}" if pd.notna(low) else ""
-        for low, high in zip(table["delta_low"], table["delta_high"], strict=True)
-    ]
-    columns = [
-        Column("Δ", cells(table["delta"], "{:+.2f}", "–")),
-        Column("95 % interval", interval),
-        Column("seeds", cells(table["delta_n"], "{:.0f}")),
-        Column("p\n(Holm)", cells(table["delta_p_holm"], "{:.3f}")),
-        Column("paper Δ", cells(table["paper_delta"], "{:+.2f}"), "faint"),
-    ]
-    return [column for column in columns if any(column.cells)]
 
 
 def _caption(table: pd.DataFrame, cut: bool, paper: str) -> str:
     several = table["delta_low"].notna().any()
-    lone = (table["delta"].notna() & table["delta_low"].isna()).any()
     tested = int(table["delta_p_holm"].notna().sum())
-    parts = [
-        "Δ: change from the adopted step before."
-        if not several
-        else "Δ: change from the adopted step before, with its "
-        f"own 95 % interval. Outside noise: p < {ALPHA:g} in a t-test, corrected for {tested} comparisons (Holm).",
-        "Noise unknown: one seed, or seeds without spread." if lone else "",
-        "Intervals that reach an edge continue beyond it." if cut else "",
-        "–: not run yet." if table["delta"].isna().any() else "",
-        f"Diamonds: the paper's Δ, {paper}." if paper and table["paper_delta"].notna().any() else "",
-    ]
-    return " ".join(filter(None, parts))
+    parts = {
+        "Δ: change from the adopted step before.": not several,
+        "Δ: change from the adopted step before, with its own 95 % interval. Outside noise: "
+        f"p < {ALPHA:g} in a t-test, corrected for {tested} comparisons (Holm).": several,
+        "Noise unknown: one seed, or seeds without spread.": (table["delta"].notna() & table["delta_low"].isna()).any(),
+        "Intervals that reach an edge continue beyond it.": cut,
+        "–: not run yet.": table["delta"].isna().any(),
+        f"Diamonds: the paper's Δ, {paper}.": paper and table["paper_delta"].notna().any(),
+    }
+    return sentences(parts)

@@ -55,17 +55,15 @@ def draw_roadmap(regimes: Sequence[Regime]) -> alt.VConcatChart:
     _check_same_data(regimes)
     pairs = sorted(((_table(regime), regime) for regime in regimes), key=lambda pair: pair[0]["gmacs"].max())
     regimes = [regime for _, regime in pairs]
-    front, *behind = _with_references([table for table, _ in pairs], [regime.name for regime in regimes])
+    tables = [table for table, _ in pairs]
+    if all(table["paper_top1"].notna().any() or "source" in table for table in tables):
+        tables = [_with_reference(table, regime.name) for table, regime in zip(tables, regimes, strict=True)]
+    title, subtitle = _title(regimes), _subtitle(regimes)
+    if len(tables) == 1:
+        return roadmap_chart(tables[0], title=title, subtitle=subtitle)
+    front = tables[0].assign(label=_joined_labels(tables[0]["label"], tables[1]["label"], regimes))
     names = [networks(regime.steps) for regime in regimes]
-    if behind:
-        front = front.assign(label=_joined_labels(front["label"], behind[0]["label"], regimes))
-    return roadmap_chart(
-        front,
-        title=_title(regimes),
-        subtitle=_subtitle(regimes),
-        behind=behind[0] if behind else None,
-        names=names if behind else (),
-    )
+    return roadmap_chart(front, title=title, subtitle=subtitle, behind=tables[1], names=names)
 
 
 def _check_same_data(regimes: Sequence[Regime]) -> None:
@@ -103,38 +101,25 @@ def _table(regime: Regime) -> pd.DataFrame:
     )
 
 
-def _with_references(tables: Sequence[pd.DataFrame], names: Sequence[str]) -> list[pd.DataFrame]:
-    """The tables with the paper's Transformer as their last row, if all of them stand beside the paper's values."""
-    if not all(table["paper_top1"].notna().any() or "source" in table for table in tables):
-        return list(tables)
-    return [_with_reference(table, name) for table, name in zip(tables, names, strict=True)]
-
-
 def _with_reference(table: pd.DataFrame, regime: str) -> pd.DataFrame:
+    """The table with the paper's Transformer as its last row."""
     swin = published_steps(regime)[REFERENCE]
     own = ("top1", "gmacs") if "source" in table else ("paper_top1", "paper_gflops")
-    row = {
-        "step": REFERENCE,
-        "label": swin.label,
-        "name": swin.label,
-        "section": "Transformer",
-        "adopted": True,
-        "n": 0,
-    }
-    row |= dict(zip(own, (swin.top1, float(swin.gflops)), strict=True))
-    return pd.concat([table.assign(reference=False), pd.DataFrame([row | {"reference": True}])], ignore_index=True)
+    row = {"step": REFERENCE, "label": swin.label, "name": swin.label, "section": "Transformer", "reference": True}
+    row |= {"adopted": True, "n": 0} | dict(zip(own, (swin.top1, float(swin.gflops)), strict=True))
+    return pd.concat([table.assign(reference=False), pd.DataFrame([row])], ignore_index=True)
 
 
 def _joined_labels(front: pd.Series, behind: pd.Series, regimes: Sequence[Regime]) -> list[str]:
-    """One label for two rows: of labels that differ in their regimes' networks alone, both networks."""
+    """One label for two rows: if labels differ only in their regimes' networks, it names both networks."""
+    ends = [(one.baseline, one.result) for one in (regime.steps[0].composed.regime for regime in regimes)]
     labels = []
     for one, other in zip(front, behind, strict=True):
-        joined = one
-        for end in ("baseline", "result"):
-            mine, theirs = (getattr(regime.steps[0].composed.regime, end) for regime in regimes)
+        joined = one if one == other else f"{one} / {other}"
+        for mine, theirs in zip(*ends, strict=True):
             if one != other and one.replace(mine, theirs) == other:
                 joined = one.replace(mine, f"{mine} / {theirs}")
-        labels.append(joined if one == other or joined != one else f"{one} / {other}")
+        labels.append(joined)
     return labels
 
 
@@ -148,10 +133,9 @@ def _title(regimes: Sequence[Regime]) -> str:
 def _subtitle(regimes: Sequence[Regime]) -> str:
     run = [regime for regime in regimes if not regime.published]
     sources = " and ".join(TABLE_NAMES[regime.name] for regime in regimes if regime.published)
-    paper = [f"the paper's {sources} (arXiv:2201.03545), no runs"] if sources else []
+    paper = f"the paper's {sources} (arXiv:2201.03545), no runs"
     if not run:
-        paper.insert(0, "data ImageNet-1K: 1,281,167 images to train on, 50,000 to evaluate, 224 pixels")
-        return "; ".join(paper)
-    words = [data_words(run[0].runs), *(regime_words(regime.runs) for regime in run)]
-    paper = [f"regime {regime.name}: {paper[0]}" for regime in regimes if regime.published]
-    return "; ".join([*words, "accuracy after the last epoch", *paper]) + toggle_words(run[0].steps)
+        return f"data ImageNet-1K: 1,281,167 images to train on, 50,000 to evaluate, 224 pixels; {paper}"
+    words = [data_words(run[0].runs), *(regime_words(regime.runs) for regime in run), "accuracy after the last epoch"]
+    words += [f"regime {regime.name}: {paper}" for regime in regimes if regime.published]
+    return "; ".join(words) + toggle_words(run[0].steps)

@@ -5,17 +5,32 @@ With two regimes each row has two bars, the larger regime's below in grey.
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import altair as alt
+import numpy as np
 import pandas as pd
 
+from roadmap.comparison.groups import seeds_words
 from roadmap.comparison.step_table import mac_unit
 from roadmap.errors import RequestError
-from roadmap.plots.charts import framed, inline, tooltips
-from roadmap.plots.rows import Column, Rows, cells, diamonds, one_line
+from roadmap.plots.charts import framed, inline, sentences, tooltips
+from roadmap.plots.rows import Column, Rows, columns_of, diamonds, format_cell
 from roadmap.plots.theme import BLUE, GREY, VERMILLION, WIDTH
 
-_SHOWN = ["label", "kind", "reference", "n", "top1", "top1_std", "delta", "gmacs", "paper_top1", "drawn", "low", "high"]
+ADOPTED, REJECTED = "adopted", "tried, not adopted"
+COLUMNS = (
+    ("top-1\n(%)", "accuracy", "{}"),
+    ("± std", "top1_std", "± {:.2f}"),
+    ("Δ", "delta", "{:+.2f}"),
+    ("seeds", "seeds", "{:.0f}"),
+    ("{unit}", "gmacs", "{:.2f}"),
+    ("paper\ntop-1", "paper_top1", "{:.2f}", "faint"),
+    ("paper\n± std", "paper_top1_std", "± {:.2f}", "faint"),
+    ("paper\n{flops}", "paper_gflops", "{:.2f}", "faint"),
+)
+_NUMBERS = {"top1": "top-1 (%)", "top1_std": "± std", "delta": "Δ", "n": "seeds", "gmacs": "GMACs"}
+_SHOWN = ["label", "kind", "reference", *_NUMBERS, "paper_top1", "drawn", "low", "high"]
 XAxis = Callable[[str], alt.X]
 
 
@@ -39,17 +54,23 @@ def roadmap_chart(
     tables = [_prepared(one) for one in ([table] if behind is None else [table, behind])]
     if all(one.loc[~one["reference"], "top1"].isna().all() for one in tables):
         raise RequestError("no figure to draw: no step has an accuracy yet")
-    colors: dict[str, tuple[str, bool]] = {}
-    for lane, (one, color) in enumerate(zip(tables, (BLUE, GREY), strict=False)):
-        name = names[lane] if names else ""
-        source = one["source"].iloc[0] if names and not all(each["source"].iloc[0] for each in tables) else ""
-        one["kind"] = _kinds(one, ", ".join(filter(None, (name, source))))
-        colors |= _colors(one, color)
+    mixed = not all(one["source"].iloc[0] for one in tables)
+    for lane, one in enumerate(tables):
+        source = one["source"].iloc[0] if names and mixed else ""
+        regime = ", ".join(filter(None, (names[lane] if names else "", source)))
+        one["kind"] = np.where(one["adopted"], ADOPTED, REJECTED) + (f": {regime}" if regime else "")
+        one["kind"] = one["kind"].where(~one["reference"], one["name"] + " (the paper's)")
+        one["color"] = np.where(one["reference"], VERMILLION, (BLUE, GREY)[lane])
     first = tables[0]
-    rows = Rows(
-        one_line(first["label"]), one_line(first["section"]), 24 if behind is None else 34, width, _columns(tables)
-    )
+    rows = Rows.of(first, 24 if behind is None else 34, width, _columns(tables))
     x = partial(_axis, _domain(tables))
+    shown = pd.concat(tables)
+    shown = shown[shown["drawn"].notna()].drop_duplicates("kind", keep="last")
+    shown = shown.sort_values(["reference", "adopted"], ascending=[True, False], kind="stable")
+    legend = alt.Legend(columns=len(shown) if behind is None else 2, symbolType="square")
+    stroke = alt.Scale(domain=shown["kind"].tolist(), range=shown["color"].tolist())
+    fill = alt.Scale(domain=stroke.domain, range=[*shown["color"].where(shown["adopted"], "transparent")])
+    colors = {"fill": alt.Fill("kind:N", scale=fill, legend=legend), "stroke": alt.Stroke("kind:N", scale=stroke)}
     layers = [layer for lane, one in enumerate(tables) for layer in _layers(rows, one, lane, len(tables), x, colors)]
     return framed(rows.chart(*layers), title, subtitle, _caption(tables, names), rows.total_width)
 
@@ -58,34 +79,15 @@ def _prepared(table: pd.DataFrame) -> pd.DataFrame:
     """Return the table with its optional columns, and deviations only over several seeds."""
     if table.empty:
         raise RequestError("no figure to draw: no step has an accuracy yet")
+    optional = {"source": "", "reference": False, "delta": float("nan"), "name": table["label"]}
+    table = table.assign(**{name: value for name, value in optional.items() if name not in table})
     spread = table["top1_std"].where((table["n"] > 1) & table["top1"].notna())
-    source = table["source"].fillna("") if "source" in table else ""
-    reference = table["reference"].astype(bool) if "reference" in table else False
-    table = table.assign(source=source, reference=reference, top1_std=spread, adopted=table["adopted"].astype(bool))
-    if "delta" not in table:
-        table["delta"] = float("nan")
+    flags = {name: table[name].astype(bool) for name in ("reference", "adopted")}
+    table = table.assign(source=table["source"].fillna(""), top1_std=spread, **flags)
     # a reference without runs is drawn from the paper
     table["drawn"] = table["top1"].where(~table["reference"] | table["top1"].notna(), table["paper_top1"])
     ends = {"low": (table["drawn"] - spread).clip(lower=0), "high": (table["drawn"] + spread).clip(upper=100)}
     return table.assign(**ends, row=range(len(table))).reset_index(drop=True)
-
-
-def _kinds(table: pd.DataFrame, regime: str) -> list[str]:
-    adopted = f"adopted: {regime}" if regime else "adopted"
-    rejected = f"tried, not adopted: {regime}" if regime else "tried, not adopted"
-    flags = zip(table["reference"], table["adopted"], table["label"], strict=True)
-    if "name" in table:
-        flags = zip(table["reference"], table["adopted"], table["name"], strict=True)
-    return [f"{name} (the paper's)" if other else adopted if kept else rejected for other, kept, name in flags]
-
-
-def _colors(table: pd.DataFrame, color: str) -> dict[str, tuple[str, bool]]:
-    """Kind → colour of its bars, and whether they are filled."""
-    drawn = table[table["drawn"].notna()]
-    return {
-        kind: (VERMILLION if reference else color, bool(adopted))
-        for kind, reference, adopted in zip(drawn["kind"], drawn["reference"], drawn["adopted"], strict=True)
-    }
 
 
 def _domain(tables: Sequence[pd.DataFrame]) -> list[float]:
@@ -102,47 +104,30 @@ def _axis(domain: list[float], column: str) -> alt.X:
 
 
 def _layers(
-    rows: Rows, table: pd.DataFrame, lane: int, lanes: int, x: XAxis, colors: dict[str, tuple[str, bool]]
+    rows: Rows, table: pd.DataFrame, lane: int, lanes: int, x: XAxis, colors: dict[str, Any]
 ) -> list[alt.Chart]:
     """Bars from the left edge, whiskers of one standard deviation, the paper's values as diamonds, reference lines."""
     top = table["row"] - 0.36 + 0.37 * lane
     bottom = top + (0.72 if lanes == 1 else 0.35)
-    shown = table[_SHOWN].assign(top=top, bottom=bottom, middle=(top + bottom) / 2)
-    base = alt.Chart(inline(shown))
-    kinds = sorted(colors, key=lambda kind: (colors[kind][0] == VERMILLION, not colors[kind][1]))
-    bars = [colors[kind] for kind in kinds]
-    fill = alt.Scale(domain=kinds, range=[color if filled else "transparent" for color, filled in bars])
-    stroke = alt.Scale(domain=kinds, range=[color for color, _ in bars])
-    legend = alt.Legend(columns=len(kinds) if lanes == 1 else 2, symbolType="square")
-    numbers = {"top1": "top-1 (%)", "top1_std": "± std", "delta": "Δ", "n": "seeds", "gmacs": "GMACs"}
-    rectangles = base.transform_filter("datum.drawn != null").mark_rect(strokeWidth=1.2)
+    base = alt.Chart(inline(table[_SHOWN].assign(top=top, bottom=bottom, middle=(top + bottom) / 2)))
+    tooltip = tooltips({"label": "change", "kind": "kind"}, _NUMBERS, ".4~g")
+    bars = base.transform_filter("datum.drawn != null").mark_rect(strokeWidth=1.2)
+    whiskers = base.transform_filter("datum.top1_std != null").mark_rule(style="interval")
     layers = [
-        rectangles.encode(
-            x=x("drawn"),
-            x2=alt.value(0),
-            y=rows.y("top"),
-            y2="bottom:Q",
-            fill=alt.Fill("kind:N", scale=fill, legend=legend),
-            stroke=alt.Stroke("kind:N", scale=stroke),
-            tooltip=tooltips({"label": "change", "kind": "kind"}, numbers, ".4~g"),
-        ),
-        base.transform_filter("datum.top1_std != null")
-        .mark_rule(style="interval")
-        .encode(x=x("low"), x2="high:Q", y=rows.y("middle")),
+        bars.encode(x=x("drawn"), x2=alt.value(0), y=rows.y("top"), y2="bottom:Q", tooltip=tooltip, **colors),
+        whiskers.encode(x=x("low"), x2="high:Q", y=rows.y("middle")),
     ]
     if table["reference"].any():
         lines = base.transform_filter("datum.reference").mark_rule(strokeDash=[5, 3] if lane == 0 else [1.5, 3])
         layers.append(lines.encode(x=x("drawn"), color=alt.value(VERMILLION)))
-    published = table["paper_top1"].where(~table["reference"])
-    if published.notna().any():
-        layers.append(
-            diamonds(rows, base.transform_filter("!datum.reference"), "paper_top1", "bottom", x("paper_top1"))
-        )
+    if table.loc[~table["reference"], "paper_top1"].notna().any():
+        steps = base.transform_filter("!datum.reference")
+        layers.append(diamonds(rows, steps, "paper_top1", "bottom", x("paper_top1")))
     return layers
 
 
 def _columns(tables: Sequence[pd.DataFrame]) -> list[Column]:
-    """The numbers at the right, one line per regime, without empty columns."""
+    """The numbers at the right, one line per regime."""
     together = pd.concat(tables)
     factor, unit = mac_unit(together)
     unit = unit.replace(" ", "\n")
@@ -150,25 +135,19 @@ def _columns(tables: Sequence[pd.DataFrame]) -> list[Column]:
         table["n"].where(table["top1"].notna() & ~table["reference"] & (table["source"] == "")) for table in tables
     ]
     differ = pd.concat(counted).nunique() > 1
-    columns = []
+    specs = [(header.format(unit=unit, flops=unit.split()[0]), *rest) for header, *rest in COLUMNS]
+    columns: list[Column] = []
     for table, seeds, lane in zip(tables, counted, (0.0,) if len(tables) == 1 else (-0.19, 0.19), strict=True):
-        own, paper = ("number" if lane <= 0 else "faint"), "faint"
-        accuracy = [
-            cell or ("" if reference else "–")
-            for cell, reference in zip(cells(table["top1"]), table["reference"], strict=True)
-        ]
-        columns += [
-            Column("top-1\n(%)", accuracy, own, lane),
-            Column("± std", cells(table["top1_std"], "± {:.2f}"), own, lane),
-            Column("Δ", cells(table["delta"], "{:+.2f}"), own, lane),
-            Column("seeds", cells(seeds, "{:.0f}") if differ else [""] * len(table), own, lane),
-            Column(unit, cells(table["gmacs"] * factor), own, lane),
-            Column("paper\ntop-1", cells(table["paper_top1"]), paper, lane),
-            Column("paper\n± std", cells(table["paper_top1_std"], "± {:.2f}"), paper, lane),
-            Column(f"paper\n{unit.split()[0]}", cells(table["paper_gflops"] * factor), paper, lane),
-        ]
-    filled = {column.header for column in columns if any(column.cells)}
-    return [column for column in columns if column.header in filled]
+        missing = np.where(table["reference"], "", "–")
+        shown = table.assign(
+            accuracy=[format_cell(*cell) for cell in zip(table["top1"], ["{:.2f}"] * len(table), missing, strict=True)],
+            seeds=seeds if differ else None,
+            gmacs=table["gmacs"] * factor,
+            paper_gflops=table["paper_gflops"] * factor,
+        )
+        columns += columns_of(shown, specs, "number" if lane <= 0 else "faint", lane)
+    headers = [header for header, *_ in specs]
+    return sorted(columns, key=lambda column: headers.index(column.header))
 
 
 def _caption(tables: Sequence[pd.DataFrame], names: Sequence[str]) -> str:
@@ -180,16 +159,16 @@ def _caption(tables: Sequence[pd.DataFrame], names: Sequence[str]) -> str:
         if table["top1"].isna().any()
     }
     bars = [_means(steps[0])] if len(steps) == 1 else [f"{n}: {_means(t)}" for n, t in zip(names, steps, strict=True)]
-    parts = [
-        f"Bars: {'; '.join(bars)}.",
-        "Whiskers: standard deviation." if any(table["top1_std"].notna().any() for table in steps) else "",
-        "Diamonds: the paper's values." if any(table["paper_top1"].notna().any() for table in steps) else "",
-        "The axis does not start at 0." if pd.concat(tables)["drawn"].min() > 10 else "",
-        f"–: {' or '.join(sorted(missing))}." if missing else "",
-        "Swin: the paper's numbers." if any(table["reference"].any() for table in tables) else "",
-        f"FLOPs: multiply-accumulates (MACs) per image{', as published' if all(published) else ''}.",
-    ]
-    return " ".join(filter(None, parts))
+    parts = {
+        f"Bars: {'; '.join(bars)}.": True,
+        "Whiskers: standard deviation.": any(table["top1_std"].notna().any() for table in steps),
+        "Diamonds: the paper's values.": any(table["paper_top1"].notna().any() for table in steps),
+        "The axis does not start at 0.": pd.concat(tables)["drawn"].min() > 10,
+        f"–: {' or '.join(sorted(missing))}.": missing,
+        "Swin: the paper's numbers.": any(table["reference"].any() for table in tables),
+        f"FLOPs: multiply-accumulates (MACs) per image{', as published' if all(published) else ''}.": True,
+    }
+    return sentences(parts)
 
 
 def _means(table: pd.DataFrame) -> str:
@@ -199,7 +178,4 @@ def _means(table: pd.DataFrame) -> str:
     if (run["source"] != "").any():
         seeds = "mean over 3 seeds where ± is given, otherwise one run" if run["top1_std"].notna().any() else "one run"
         return f"{run['source'].iloc[0]} as published ({seeds})"
-    low, high = run["n"].min(), run["n"].max()
-    if high == 1:
-        return "one seed, no error bars"
-    return f"mean over {low} to {high} seeds" if low < high else f"mean over {high} seeds"
+    return "one seed, no error bars" if run["n"].max() == 1 else seeds_words(run["n"])

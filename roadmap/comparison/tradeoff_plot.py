@@ -1,7 +1,6 @@
 """Accuracy against a cost: one point per group of runs, and the Pareto front."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import altair as alt
 import numpy as np
@@ -12,7 +11,7 @@ from roadmap.comparison.groups import group_names, seeds_words, summarise
 from roadmap.comparison.step_table import data_words, mac_unit
 from roadmap.errors import RequestError
 from roadmap.formatting import listed
-from roadmap.plots.charts import framed, inline, points, text_width, tooltips
+from roadmap.plots.charts import framed, inline, padded, points, text_width, tooltips
 from roadmap.plots.labels import leader_ends, place_labels
 from roadmap.plots.theme import BLUE, GREY, SKY, SMALL
 from roadmap.runs.identity import check_comparable
@@ -84,7 +83,8 @@ def draw_tradeoff(runs: pd.DataFrame, x: str, benches: pd.DataFrame | None = Non
 
 def _measured_on(runs: pd.DataFrame, x: str) -> str:
     """The device that all runs were measured on; RequestError if there are several."""
-    machines = sorted({_machine(run) for run in runs[["device", "processes"]].to_dict("records")})
+    pairs = zip(runs["device"], runs["processes"].fillna(1).astype(int), strict=True)
+    machines = sorted({f"{processes} x {device}" if processes > 1 else str(device) for device, processes in pairs})
     if len(machines) > 1:
         raise RequestError(
             f"these runs were measured on {' and '.join(machines)}, whose {COSTS[x].title} is no comparison; "
@@ -92,11 +92,6 @@ def _measured_on(runs: pd.DataFrame, x: str) -> str:
         )
     whole = ", where memory is the whole process's" if x == "memory" and machines[0].endswith("cpu") else ""
     return f"measured on {machines[0]}{whole}"
-
-
-def _machine(run: dict[Any, Any]) -> str:
-    processes = 1 if pd.isna(run["processes"]) else int(run["processes"])
-    return f"{processes} x {run['device']}" if processes > 1 else str(run["device"])
 
 
 def pareto(x: np.ndarray, y: np.ndarray, better: int) -> np.ndarray:
@@ -133,10 +128,7 @@ def points_chart(table: pd.DataFrame, cost: Cost, *, title: str, subtitle: str, 
     ends = table[["low", "high", "top1"]]
     room = 0.06 * max(ends.max().max() - ends.min().min(), 1.0)
     y = [max(ends.min().min() - room, 0.0), ends.max().max() + room]
-    log = table["x"].min() > 0 and table["x"].max() / table["x"].min() > 30
-    room = 0.08 * ((table["x"].max() - table["x"].min()) or abs(table["x"].max()) or 1.0)
-    x = [table["x"].min() / 1.4, table["x"].max() * 1.4] if log else [table["x"].min() - room, table["x"].max() + room]
-    x = x if log or table["x"].min() < 0 else [max(x[0], 0.0), x[1]]
+    x, log = padded(table["x"], 0.08, 1.4)
     scales = (
         alt.Scale(domain=x, type="log" if log else "linear", nice=False, zero=alt.Undefined if log else False),
         alt.Scale(domain=y, nice=False, zero=False),

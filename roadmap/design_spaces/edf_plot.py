@@ -10,7 +10,7 @@ from roadmap.design_spaces.design_samples import MOST, Population
 from roadmap.design_spaces.edf import band, shares, summary, weights
 from roadmap.design_spaces.text import note
 from roadmap.errors import RequestError
-from roadmap.plots.charts import framed, inline
+from roadmap.plots.charts import framed, inline, padded
 from roadmap.plots.theme import BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILLION
 
 WIDTH, HEIGHT = 640, 380
@@ -18,7 +18,6 @@ COLORS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, GREY)
 DASHES = ([1, 0], [6, 3], [6, 2, 1, 2], [1, 2], [6, 2, 1, 2, 1, 2], [10, 3])
 ERROR = "top-1 error after the last epoch (%)"
 LANE = 3.0  # between the medians of two spaces, in percent of designs
-LONG_TAIL = 30  # ratio of the ends of an axis above which it is logarithmic
 
 
 def draw_edf(populations: Sequence[Population], weighed: str | None, conditions: str) -> alt.VConcatChart:
@@ -41,10 +40,7 @@ def edf_chart(
 ) -> alt.VConcatChart:
     """Return a chart with one line per population; ``table`` is their ``summary``."""
     errors = np.concatenate([each.errors for each in populations])
-    low, high = float(errors.min()), float(errors.max())
-    log = low > 0 and high / low > LONG_TAIL
-    room = 0.05 * ((high - low) or 1.0)
-    domain = [low / 1.1, high * 1.1] if log else [max(low - room, 0 if low >= 0 else low), high + room]
+    domain, log = padded(errors, 0.05, 1.1)
     names = [f"{each.name} ({len(each.designs)} designs, {seeds_words(each)})" for each in populations]
     lines = pd.concat([_line(each, name, domain) for each, name in zip(populations, names, strict=True)])
     lanes = 50 + LANE * (np.arange(len(names))[::-1] - (len(names) - 1) / 2)

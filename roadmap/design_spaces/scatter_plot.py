@@ -8,9 +8,9 @@ import pandas as pd
 
 from roadmap.design_spaces.design_samples import Population, varied
 from roadmap.design_spaces.edf import TAILS
-from roadmap.design_spaces.edf_plot import ERROR, LONG_TAIL, seeds_words
+from roadmap.design_spaces.edf_plot import ERROR, seeds_words
 from roadmap.errors import RequestError
-from roadmap.plots.charts import framed, inline
+from roadmap.plots.charts import framed, inline, padded
 from roadmap.plots.theme import BLUE, SKY, VERMILLION
 
 DRAWN = 0.25  # of the designs, as the paper draws them
@@ -93,9 +93,7 @@ def scatter_chart(panels: list[Panel], errors: np.ndarray, title: str, subtitle:
 
 def _panel(panel: Panel, errors: np.ndarray, titled: bool) -> alt.LayerChart | alt.FacetChart:
     """The designs by one parameter; the best ones' range, or the probability of each option to hold the best."""
-    log = bool(errors.min() > 0 and errors.max() / errors.min() > LONG_TAIL)
-    room = 0.05 * ((errors.max() - errors.min()) or 1.0)
-    ends = [errors.min() / 1.1, errors.max() * 1.1] if log else [errors.min() - room, errors.max() + room]
+    ends, log = padded(errors, 0.05, 1.1)
     scale = alt.Scale(type="log" if log else "linear", nice=False, zero=False, domain=ends)
     y = alt.Y("error:Q", scale=scale, title=ERROR if titled else None, axis=alt.Axis(tickCount=5))
     if panel.options:
@@ -108,8 +106,7 @@ def _panel(panel: Panel, errors: np.ndarray, titled: bool) -> alt.LayerChart | a
     else:
         values = list(panel.values)
         low, middle, high = best_range(panel.values, errors)
-        room = 0.08 * ((panel.values.max() - panel.values.min()) or 1.0)
-        domain = alt.Scale(domain=[panel.values.min() - room, panel.values.max() + room], nice=False, zero=False)
+        domain = alt.Scale(domain=padded(panel.values, 0.08)[0], nice=False, zero=False)
         whole = bool(np.all(panel.values == np.round(panel.values)))
         axis = alt.Axis(tickCount=5, tickMinStep=1) if whole else alt.Axis(tickCount=5)
         x = alt.X("value:Q", scale=domain, title=panel.label, axis=axis)

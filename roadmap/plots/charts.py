@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
 import altair as alt
+import numpy as np
 import pandas as pd
 
 from roadmap.errors import RequestError
@@ -14,6 +15,8 @@ from roadmap.plots.theme import SMALL, TEXT, TITLE, Background, theme
 Format = Literal["png", "svg", "pdf"]
 AnyChart = alt.Chart | alt.LayerChart | alt.HConcatChart | alt.VConcatChart | alt.FacetChart | alt.ConcatChart
 Themed = TypeVar("Themed", bound=AnyChart)
+Kinds = Mapping[str, tuple[str, str]]  # name -> shape and colour of its points
+LONG_TAIL = 30  # ratio of the ends of an axis above which it is logarithmic
 _NARROW, _WIDE = "iljtfrI.,:;'|!()[] ", "mwMW%@→±"
 
 
@@ -31,8 +34,8 @@ def tooltips(text: Mapping[str, str], numbers: Mapping[str, str], form: str = ".
     return [*texts, *(alt.Tooltip(f"{column}:Q", title=title, format=form) for column, title in numbers.items())]
 
 
-def points(base: alt.Chart, kinds: Mapping[str, tuple[str, str]], column: str, **channels: Any) -> alt.Chart:
-    """Return points whose shape and colour tell the kinds in ``column`` apart; ``kinds`` has both by name."""
+def points(base: alt.Chart, kinds: Kinds, column: str, **channels: Any) -> alt.Chart:
+    """Return points whose shape and colour show the kind in ``column``."""
     shape = alt.Scale(domain=list(kinds), range=[shape for shape, _ in kinds.values()])
     fill = alt.Scale(domain=list(kinds), range=[color for _, color in kinds.values()])
     legend = alt.Legend(columns=4 if sum(map(len, kinds)) < 90 else 2)
@@ -68,6 +71,23 @@ def framed(chart: AnyChart, title: str, subtitle: str, caption: str, width: floa
     below = alt.TitleParams(wrapped(caption, width, SMALL), orient="bottom", style="caption", offset=14)
     above = alt.TitleParams(wrapped(title, width, TITLE), subtitle=wrapped(subtitle, width))
     return alt.vconcat(chart.properties(title=below), title=above)
+
+
+def sentences(parts: Mapping[str, Any]) -> str:
+    """Join the sentences whose value is true."""
+    return " ".join(sentence for sentence, holds in parts.items() if holds)
+
+
+def padded(values: Any, room: float, factor: float | None = None) -> tuple[list[float], bool]:
+    """Return an axis with a share ``room`` free at its ends, and whether it is logarithmic.
+
+    With a ``factor`` the axis of a long tail is logarithmic and reaches that factor beyond the values.
+    """
+    low, high = float(np.min(values)), float(np.max(values))
+    if factor and low > 0 and high / low > LONG_TAIL:
+        return [low / factor, high * factor], True
+    room *= (high - low) or abs(high) or 1.0
+    return [max(low - room, 0.0) if low >= 0 else low - room, high + room], False
 
 
 def themed(chart: Themed, background: Background = "light") -> Themed:

@@ -1,6 +1,7 @@
 """``roadmap figure``: charts of logged runs, and the paper's own roadmap."""
 
 import argparse
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,37 +11,59 @@ from roadmap.cli.arguments import (
     Parser,
     chosen_runs,
     folders_and_overrides,
+    of_regime_and_data,
     one_kind,
     override_parser,
     say_skipped,
 )
 from roadmap.errors import RequestError
 from roadmap.formatting import listed, printable
-from roadmap.paper.published import SCALED_FROM, TABLES
+from roadmap.paper.published import TABLES
 from roadmap.steps.path import Step, compose_path
 
 if TYPE_CHECKING:
     import altair as alt
 
-KINDS = {
-    "roadmap": "one bar per step; for two regimes in one figure, the larger one's bars are grey",
-    "deltas": "the gap of each step with its 95 % interval, and the paper's",
-    "tradeoff": "accuracy against --x, with the Pareto front",
-    "pareto": "all designs, with the Pareto front of accuracy and --x",
-    "curves": "--metric by epoch, one panel per variant",
-    "robustness": "accuracy on corrupted images (`roadmap evaluate`) by step",
-    "attribution": "the contribution of each change: paper, leave-one-out, add-one-in, Shapley value",
-    "interactions": "interactions of pairs of changes; without runs, in GMACs only",
-    "edf": "error distributions of design spaces, one line per folder, sweep or value of --by",
-    "scatter": "error against each parameter of the design",
-}
 # columns of an empty table of runs
 COLUMNS = ("regime", "status", "recipe", "design", "definition", "seed", "top1", "gmacs", "params_m", "activations_m")
 
 
+@dataclass(frozen=True)
+class Request:
+    """The parsed options, with run folders and overrides apart."""
+
+    options: argparse.Namespace
+    folders: list[str]
+    overrides: list[str]
+
+    @property
+    def runs(self) -> pd.DataFrame:
+        """The runs in the folders."""
+        self.check_folders()
+        return chosen_runs(self.folders, self.options.where)
+
+    def check_folders(self) -> None:
+        if not self.folders:
+            kind = self.options.kind
+            raise RequestError(f"no run folders; name them as in `roadmap figure runs/ --kind {kind} -o {kind}.png`")
+
+    def any_runs(self) -> pd.DataFrame:
+        """All runs, or those of the regimes and data given; RequestError for other overrides."""
+        runs = self.runs
+        if other := [word for word in self.overrides if word.split("=")[0] not in ("regime", "data")]:
+            raise RequestError(
+                f"{other[0].split('=')[0]}= does not go with --kind {self.options.kind}, which draws all runs; select "
+                "some with regime= and data="
+            )
+        return of_regime_and_data(runs, self.overrides)
+
+
+# the chart, and the text that is printed with it
+Drawn = tuple["alt.VConcatChart", str]
+
+
 def main(arguments: list[str]) -> int:
-    options = _parser().parse_intermixed_args(arguments)
-    _check_options(options)
+    options = _parse(arguments)
     file = Path(options.output)
     from roadmap.plots.charts import check_suffix, save
 
@@ -64,188 +87,164 @@ def figure(*words: str | Path, kind: str = "roadmap", **options: str | list[str]
     for name, value in ({"kind": kind} | options).items():
         for each in value if isinstance(value, list) else [value]:
             arguments += [f"--{name.replace('_', '-')}", str(each)]
-    parsed = _parser().parse_intermixed_args([*arguments, "--output", "-"])
-    _check_options(parsed)
-    return themed(_draw(parsed)[0])
+    return themed(_draw(_parse([*arguments, "--output", "-"]))[0])
 
 
-def _draw(options: argparse.Namespace) -> tuple["alt.VConcatChart", str]:
-    """Return the chart and the text to print."""
+def _draw(options: argparse.Namespace) -> Drawn:
     folders, overrides = folders_and_overrides(options.overrides)
     if options.where and not folders:
         raise RequestError("--where selects runs; name their folders")
-    if options.kind in ("edf", "scatter"):
-        return _spaces(options, folders, overrides)
-    runs = chosen_runs(folders, options.where) if folders else None
-    if options.kind == "roadmap":
-        return _roadmap(runs, overrides, options.config_dir), ""
-    if options.kind == "deltas":
-        return _deltas(runs, overrides, options.config_dir), ""
-    if options.kind == "robustness":
-        return _robustness(runs, overrides, options), ""
-    if options.kind in ("attribution", "interactions"):
-        return _attribution(runs, folders, overrides, options), ""
-    return _any_runs(runs, overrides, options)
+    return KINDS[options.kind][1](Request(options, folders, overrides))
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    options = _parser().parse_intermixed_args(arguments)
+    if options.kind not in KINDS:
+        raise RequestError(f"unknown kind '{options.kind}' (choose {listed(KINDS)})")
+    for option, (kinds, *_) in OPTIONS.items():
+        if getattr(options, option) is not None and options.kind not in kinds:
+            raise RequestError(f"--{option} does not go with --kind {options.kind}, only with --kind {listed(kinds)}")
+    return options
 
 
 def _parser() -> Parser:
-    parser = override_parser("figure", "charts of logged runs; kinds: " + "; ".join(map(": ".join, KINDS.items())))
+    kinds = "; ".join(f"{name}: {words}" for name, (words, _) in KINDS.items())
+    parser = override_parser("figure", f"charts of logged runs; kinds: {kinds}")
     parser.add_argument("-o", "--output", required=True, metavar="FILE", help="png, svg or pdf")
     parser.add_argument("--kind", default="roadmap", metavar="|".join(KINDS))
-    parser.add_argument(
-        "--x", metavar="gmacs|params|throughput|memory|time", help="for tradeoff and pareto; default gmacs"
-    )
-    parser.add_argument(
-        "--bench",
-        metavar="FILE|DIR",
-        action="append",
-        help="for tradeoff: plot against measurements of `roadmap bench`, --x inference, training or latency",
-    )
     parser.add_argument("--where", metavar="EXPR", help="only runs that match, as for `roadmap compare`")
-    parser.add_argument("--by", metavar="FIELD", help="for edf: one space per value, such as --by kernel; or sweep")
-    parser.add_argument("--normalise", metavar="gmacs|params", help="for edf: equal weights for designs of equal cost")
-    parser.add_argument("--conditions", metavar="ID", help="for robustness: id of one of several evaluations")
-    parser.add_argument("--metric", metavar="NAME", help="for curves: a number of metrics.jsonl; default top1")
+    for name, (of, metavar, words) in OPTIONS.items():
+        action = "append" if name == "bench" else "store"
+        parser.add_argument(f"--{name}", metavar=metavar, action=action, help=f"for {listed(of)}: {words}")
     return parser
 
 
-def _check_options(options: argparse.Namespace) -> None:
-    if options.kind not in KINDS:
-        raise RequestError(f"unknown kind '{options.kind}' (choose {listed(KINDS)})")
-    owners = {
-        "x": ("tradeoff", "pareto"),
-        "bench": ("tradeoff",),
-        "metric": ("curves",),
-        "by": ("edf",),
-        "normalise": ("edf",),
-        "conditions": ("robustness",),
-    }
-    for option, kinds in owners.items():
-        if getattr(options, option) is not None and options.kind not in kinds:
-            raise RequestError(f"--{option} does not go with --kind {options.kind}, only with --kind {listed(kinds)}")
-
-
-def _roadmap(runs: pd.DataFrame | None, overrides: list[str], config_dirs: list[str]) -> "alt.VConcatChart":
+def _roadmap(request: Request) -> Drawn:
     from roadmap.comparison.regimes_plot import Regime, draw_roadmap
     from roadmap.comparison.step_table import step_table
 
-    given = dict(override.split("=", 1) for override in overrides)
+    given = dict(override.split("=", 1) for override in request.overrides)
     regimes = list(dict.fromkeys(given.pop("regime").split(","))) if "regime" in given else []
-    if runs is None and not regimes:
+    if not request.folders and not regimes:
         raise RequestError(
             "no run folders; name them as in `roadmap figure runs/ -o roadmap.png`, "
             "or regime=tiny,base for the paper's own figure"
         )
-    runs = pd.DataFrame(columns=COLUMNS) if runs is None else finished_only(runs)
+    runs = finished_only(request.runs) if request.folders else pd.DataFrame(columns=COLUMNS)
     regimes = regimes or sorted(set(runs["regime"]))
     if len(regimes) > 2:
         names = ", ".join(regimes)
         raise RequestError(f"a roadmap figure shows at most two regimes (got {names}); choose with regime=a,b")
     runs = runs[runs["regime"].isin(regimes)]
-    rest = [f"{key}={value}" for key, value in given.items()]
     drawn = []
     for regime in regimes:
+        overrides = [f"regime={regime}", *(f"{key}={value}" for key, value in given.items())]
         if (runs["regime"] == regime).any():
-            own, steps = path_runs(runs, [f"regime={regime}", *rest], config_dirs)
-        elif regime in TABLES:
-            own, steps = runs.iloc[:0], compose_path([f"regime={regime}", *rest], config_dirs)
+            own, steps = path_runs(runs, overrides, request.options.config_dir)
         else:
-            compose_path([f"regime={regime}", *rest], config_dirs)
-            raise RequestError(f"no finished run of regime {regime} in these folders, and the paper has none either")
+            own, steps = runs.iloc[:0], compose_path(overrides, request.options.config_dir)
+            if regime not in TABLES:
+                raise RequestError(
+                    f"no finished run of regime {regime} in these folders, and the paper has none either"
+                )
         drawn.append(Regime(own, steps, step_table(own, steps)))
-    return draw_roadmap(drawn)
+    return draw_roadmap(drawn), ""
 
 
-def _deltas(runs: pd.DataFrame | None, overrides: list[str], config_dirs: list[str]) -> "alt.VConcatChart":
-    from roadmap.comparison.deltas_plot import deltas_chart
+def _deltas(request: Request) -> Drawn:
+    from roadmap.comparison.deltas_plot import deltas_chart, paper_regime
     from roadmap.comparison.step_table import networks, step_table, subtitle
 
-    runs, steps = path_runs(_needed(runs, "deltas"), overrides, config_dirs)
-    regime = steps[0].composed.regime.name
-    paper = f"regime {SCALED_FROM.get(regime, regime)} on ImageNet-1K, for orientation"
+    runs, steps = path_runs(request.runs, request.overrides, request.options.config_dir)
+    table, paper = step_table(runs, steps), paper_regime(steps)
     title = f"What each change is worth, from {networks(steps, ' to ')}"
-    return deltas_chart(step_table(runs, steps), title=title, subtitle=subtitle(runs, steps), paper=paper)
+    return deltas_chart(table, title=title, subtitle=subtitle(runs, steps), paper=paper), ""
 
 
-def _robustness(runs: pd.DataFrame | None, overrides: list[str], options: argparse.Namespace) -> "alt.VConcatChart":
+def _robustness(request: Request) -> Drawn:
     from roadmap.comparison.step_table import networks, runs_of_steps, subtitle
     from roadmap.robustness.corrupted_runs import corrupted_runs
     from roadmap.robustness.robustness_plot import robustness_chart
     from roadmap.robustness.table import robust_step_table
 
-    runs, steps = path_runs(_needed(runs, "robustness"), overrides, options.config_dir)
-    robust, skipped = corrupted_runs(runs, options.conditions)
+    runs, steps = path_runs(request.runs, request.overrides, request.options.config_dir)
+    robust, skipped = corrupted_runs(runs, request.options.conditions)
     say_skipped(skipped)
-    return robustness_chart(
-        robust_step_table(robust, steps),
-        robust.means(runs_of_steps(robust.runs, steps)),
-        title=f"Which change buys robustness, from {networks(steps, ' to ')}",
-        subtitle=subtitle(robust.runs, steps),
-        words=robust.words,
-    )
+    table, by_corruption = robust_step_table(robust, steps), robust.means(runs_of_steps(robust.runs, steps))
+    title = f"Which change buys robustness, from {networks(steps, ' to ')}"
+    words = {"title": title, "subtitle": subtitle(robust.runs, steps), "words": robust.words}
+    return robustness_chart(table, by_corruption, **words), ""
 
 
-def _attribution(
-    runs: pd.DataFrame | None, folders: list[str], overrides: list[str], options: argparse.Namespace
-) -> "alt.VConcatChart":
+def _attribution(request: Request) -> Drawn:
     from roadmap.attribution.command import attributed, draw
 
-    if options.kind == "attribution":
-        runs = _needed(runs, "attribution")
-    found, steps, _ = attributed(runs, folders, overrides, options.config_dir)
-    return draw(found, steps, options.kind)
+    kind = request.options.kind
+    runs = request.runs if request.folders or kind == "attribution" else None
+    found, steps, _ = attributed(runs, request.folders, request.overrides, request.options.config_dir)
+    return draw(found, steps, kind), ""
 
 
-def _any_runs(
-    runs: pd.DataFrame | None, overrides: list[str], options: argparse.Namespace
-) -> tuple["alt.VConcatChart", str]:
+def _tradeoff(request: Request) -> Drawn:
+    from roadmap.comparison.tradeoff_plot import draw_tradeoff
 
-    runs = _needed(runs, options.kind)
-    given = dict(override.split("=", 1) for override in overrides)
-    if other := [key for key in given if key not in ("regime", "data")]:
-        raise RequestError(
-            f"{other[0]}= does not go with --kind {options.kind}, which draws all runs; select some with "
-            "regime= and data="
-        )
-    if options.kind == "tradeoff":
-        from roadmap.comparison.tradeoff_plot import draw_tradeoff
+    runs, benches = request.any_runs(), None
+    if request.options.bench:
+        from roadmap.bench.reading import load_bench
 
-        benches = None
-        if options.bench:
-            from roadmap.bench.reading import load_bench
+        benches = load_bench(request.options.bench)
+    x = request.options.x or ("gmacs" if benches is None else "inference")
+    return draw_tradeoff(finished_only(runs), x, benches), ""
 
-            benches = load_bench(options.bench)
-        x = options.x or ("gmacs" if benches is None else "inference")
-        return draw_tradeoff(finished_only(_chosen(runs, given)), x, benches), ""
-    if options.kind == "pareto":
-        from roadmap.comparison.pareto import draw_pareto, front, text
 
-        found = front(_chosen(runs, given), options.x or "gmacs")
-        return draw_pareto(found), text(found)
+def _pareto(request: Request) -> Drawn:
+    from roadmap.comparison.pareto import draw_pareto, front, text
+
+    found = front(request.any_runs(), request.options.x or "gmacs")
+    return draw_pareto(found), text(found)
+
+
+def _curves(request: Request) -> Drawn:
     from roadmap.comparison.curves_plot import draw_curves
     from roadmap.runs.reading import read_history
 
-    runs = _chosen(runs, given)
+    runs = request.any_runs()
     history, lost = read_history(runs)
     say_skipped(lost)
-    return draw_curves(runs, history, options.metric or "top1"), ""
+    return draw_curves(runs, history, request.options.metric or "top1"), ""
 
 
-def _spaces(options: argparse.Namespace, folders: list[str], overrides: list[str]) -> tuple["alt.VConcatChart", str]:
+def _spaces(request: Request) -> Drawn:
     from roadmap.design_spaces.command import draw
 
-    if overrides:
-        raise RequestError(f"{overrides[0]} does not go with --kind {options.kind}; select runs with --where")
-    if not folders:
-        _needed(None, options.kind)
-    return draw(options, folders)
+    if request.overrides:
+        kind = request.options.kind
+        raise RequestError(f"{request.overrides[0]} does not go with --kind {kind}; select runs with --where")
+    request.check_folders()
+    return draw(request.options, request.folders)
 
 
-def _needed(runs: pd.DataFrame | None, kind: str) -> pd.DataFrame:
-    """Return the runs; RequestError if no folders are named."""
-    if runs is None:
-        raise RequestError(f"no run folders; name them as in `roadmap figure runs/ --kind {kind} -o {kind}.png`")
-    return runs
+KINDS = {
+    "roadmap": ("one bar per step; for two regimes in one figure, the larger one's bars are grey", _roadmap),
+    "deltas": ("the gap of each step with its 95 % interval, and the paper's", _deltas),
+    "tradeoff": ("accuracy against --x, with the Pareto front", _tradeoff),
+    "pareto": ("all designs, with the Pareto front of accuracy and --x", _pareto),
+    "curves": ("--metric by epoch, one panel per variant", _curves),
+    "robustness": ("accuracy on corrupted images (`roadmap evaluate`) by step", _robustness),
+    "attribution": ("the contribution of each change: paper, leave-one-out, add-one-in, Shapley value", _attribution),
+    "interactions": ("interactions of pairs of changes; without runs, in GMACs only", _attribution),
+    "edf": ("error distributions of design spaces, one line per folder, sweep or value of --by", _spaces),
+    "scatter": ("error against each parameter of the design", _spaces),
+}
+# option -> the kinds it goes with, its values and its help
+OPTIONS = {
+    "x": (("tradeoff", "pareto"), "gmacs|params|throughput|memory|time", "the cost; default gmacs"),
+    "bench": (("tradeoff",), "FILE|DIR", "measurements of `roadmap bench`, with --x inference, training or latency"),
+    "by": (("edf",), "FIELD", "one space per value, such as --by kernel; or sweep"),
+    "normalise": (("edf",), "gmacs|params", "equal weights for designs of equal cost"),
+    "conditions": (("robustness",), "ID", "id of one of several evaluations"),
+    "metric": (("curves",), "NAME", "a number of metrics.jsonl; default top1"),
+}
 
 
 def finished_only(runs: pd.DataFrame) -> pd.DataFrame:
@@ -253,16 +252,6 @@ def finished_only(runs: pd.DataFrame) -> pd.DataFrame:
     if not len(runs) or not (runs["status"] == "finished").any():
         raise RequestError("no finished run in these folders")
     return runs[runs["status"] == "finished"]
-
-
-def _chosen(runs: pd.DataFrame, given: dict[str, str]) -> pd.DataFrame:
-    """Return the runs of the given regimes and data."""
-    for key, value in given.items():
-        names = sorted(set(runs[key]))
-        runs = runs[runs[key].isin(value.split(","))]
-        if not len(runs):
-            raise RequestError(f"none of these runs is of {key} {value}; they are of {', '.join(names)}")
-    return runs
 
 
 def path_runs(runs: pd.DataFrame, overrides: list[str], config_dirs: list[str]) -> tuple[pd.DataFrame, list[Step]]:

@@ -1,21 +1,19 @@
 """Charts with one row per step: labels and sections at the left of a plot, columns of numbers at its right."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import altair as alt
+import numpy as np
 import pandas as pd
 
-from roadmap.plots.charts import inline, points, text_width
+from roadmap.plots.charts import Kinds, inline, points, text_width, tooltips
 from roadmap.plots.theme import BLUE, GREY, SMALL, VERMILLION, YELLOW
 
 GAP, BETWEEN = 14, 28  # pixels between columns, and between plots in a row
-OUTSIDE_GAIN, OUTSIDE_LOSS, WITHIN, UNKNOWN = (
-    "gain outside noise",
-    "loss outside noise",
-    "within noise",
-    "noise unknown",
-)
+OUTSIDE_GAIN, OUTSIDE_LOSS = "gain outside noise", "loss outside noise"
+WITHIN, UNKNOWN = "within noise", "noise unknown"
 GAP_KINDS = {  # shape and colour of a change of accuracy
     OUTSIDE_GAIN: ("triangle-up", BLUE),
     OUTSIDE_LOSS: ("triangle-down", VERMILLION),
@@ -43,6 +41,11 @@ class Rows:
     height: int
     width: int
     columns: Sequence[Column] = field(default=())
+
+    @classmethod
+    def of(cls, table: pd.DataFrame, height: int, width: int, columns: Sequence[Column] = ()) -> "Rows":
+        """Return the rows of a table with ``label`` and ``section``."""
+        return cls(one_line(table["label"]), one_line(table["section"]), height, width, columns)
 
     @property
     def left(self) -> float:
@@ -125,17 +128,25 @@ def one_line(texts: pd.Series) -> list[str]:
     return [" ".join(str(text).split()) for text in texts]
 
 
-def cells(values: pd.Series, form: str = "{:.2f}", missing: str = "") -> list[str]:
-    """Format numbers as the cells of a column."""
-    return [missing if pd.isna(value) else form.format(value) for value in values]
-
-
-def gap_kinds(delta: pd.Series, outside: pd.Series, known: pd.Series) -> list[str]:
-    """Return one of ``GAP_KINDS`` per change of accuracy, empty if unknown; ``known`` is its noise."""
+def columns_of(
+    table: pd.DataFrame, specs: Sequence[tuple[str, ...]], style: str = "number", lane: float = 0.0
+) -> list[Column]:
+    """Return a column for each (header, field, format[, style[, missing value]]) whose field has a value."""
     return [
-        "" if pd.isna(value) else (OUTSIDE_GAIN if value > 0 else OUTSIDE_LOSS) if out else WITHIN if has else UNKNOWN
-        for value, out, has in zip(delta, outside, known, strict=True)
+        Column(header, [format_cell(value, form, *more[1:]) for value in table[name]], more[0] if more else style, lane)
+        for header, name, form, *more in specs
+        if table[name].notna().any()
     ]
+
+
+def format_cell(value: Any, form: str, missing: str = "") -> str:
+    return missing if pd.isna(value) else form.format(value)
+
+
+def interval_texts(table: pd.DataFrame, name: str) -> list[str | None]:
+    """Return the interval of each value as text, None if it has none."""
+    ends = zip(table[f"{name}_low"], table[f"{name}_high"], strict=True)
+    return [None if pd.isna(low) else f"{low:+.2f} to {high:+.2f}" for low, high in ends]
 
 
 def gap_limit(values: pd.DataFrame, ends: pd.DataFrame) -> tuple[float, bool]:
@@ -145,37 +156,71 @@ def gap_limit(values: pd.DataFrame, ends: pd.DataFrame) -> tuple[float, bool]:
     return min(widest, 2.5 * shown) * 1.06, bool(widest > 2.5 * shown)
 
 
-def gap_axis(column: str, limit: float, title: str) -> alt.X:
-    """A symmetric axis of changes in percentage points."""
+def _gap_axis(column: str, limit: float, title: str) -> alt.X:
     axis = alt.Axis(format="+~f", tickCount=7, labelExpr="datum.value == 0 ? '0' : datum.label")
     return alt.X(f"{column}:Q", scale=alt.Scale(domain=[-limit, limit], nice=False), title=title, axis=axis)
 
 
 def gap_marks(
-    rows: Rows, table: pd.DataFrame, limit: float, title: str, paper: str, tooltip: list[alt.Tooltip]
+    rows: Rows, table: pd.DataFrame, kinds: Kinds, limit: float, title: str, numbers: Mapping[str, str]
 ) -> list[alt.Chart]:
-    """Draw changes of accuracy with their intervals, and a diamond for the column ``paper`` below each.
+    """Draw changes in percentage points, ``delta`` with ``delta_low`` to ``delta_high``, on an axis around 0.
 
-    ``table`` has ``row``, ``delta``, ``delta_low``, ``delta_high`` and ``kind``, one of ``GAP_KINDS``.
+    ``table`` also has ``y`` in rows, ``kind`` and ``label``; ``numbers`` are the titles of columns in the tooltip.
     """
     ends = {end: table[f"delta_{end}"].clip(-limit, limit) for end in ("low", "high")}
-    data = inline(table.assign(**ends, own=table["row"] - 0.12, below=table["row"] + 0.24))
-    base = alt.Chart(data)
-    kinds = {kind: mark for kind, mark in GAP_KINDS.items() if (table["kind"] == kind).any()}
-    zero = alt.Chart(inline([{"zero": 0}])).mark_rule(style="zero").encode(x=gap_axis("zero", limit, title))
+    base = alt.Chart(inline(table.assign(**ends)))
+    tooltip = tooltips({"label": "change", "kind": "kind"}, numbers, ".3~f")
     intervals = base.transform_filter("datum.low != null").mark_rule(style="interval")
-    known = base.transform_filter("datum.kind != ''")
-    layers = [
-        zero,
-        intervals.encode(x=gap_axis("low", limit, title), x2="high:Q", y=rows.y("own")),
-        points(known, kinds, "kind", x=gap_axis("delta", limit, title), y=rows.y("own"), tooltip=tooltip),
+    return [
+        alt.Chart(inline([{"zero": 0}])).mark_rule(style="zero").encode(x=_gap_axis("zero", limit, title)),
+        intervals.encode(x=_gap_axis("low", limit, title), x2="high:Q", y=rows.y("y")),
+        points(base, kinds, "kind", x=_gap_axis("delta", limit, title), y=rows.y("y"), tooltip=tooltip),
     ]
-    if table[paper].notna().any():
-        layers.insert(1, diamonds(rows, base, paper, "below", gap_axis(paper, limit, title)))
-    return layers
 
 
-def diamonds(rows: Rows, base: alt.Chart, column: str, lane: str, x: alt.X) -> alt.Chart:
+def step_gaps(
+    rows: Rows, table: pd.DataFrame, outside: pd.Series, title: str, other: str, numbers: Mapping[str, str]
+) -> tuple[list[alt.Chart], bool]:
+    """Draw each row's ``delta`` by whether it is ``outside`` noise, the column ``other`` below it as a diamond.
+
+    The second value is whether the axis cuts intervals.
+    """
+    limit, cut = gap_limit(table[["delta", other]], table[["delta_low", "delta_high"]])
+    gain = np.where(table["delta"] > 0, OUTSIDE_GAIN, OUTSIDE_LOSS)
+    noise = np.where(table["delta_low"].notna(), WITHIN, UNKNOWN)
+    row = np.arange(len(table))
+    shown = table[["label", *numbers]].assign(y=row - 0.12, below=row + 0.24, kind=np.where(outside, gain, noise))
+    known = shown[shown["delta"].notna()]
+    kinds = {kind: mark for kind, mark in GAP_KINDS.items() if (known["kind"] == kind).any()}
+    marks = gap_marks(rows, known, kinds, limit, title, numbers)
+    if shown[other].notna().any():
+        marks.insert(1, diamonds(rows, alt.Chart(inline(shown)), other, "below", _gap_axis(other, limit, title)))
+    return marks, cut
+
+
+def diamonds(rows: Rows, base: alt.Chart, column: str, y: str, x: alt.X) -> alt.Chart:
     """Draw the values of ``column`` to compare with as diamonds."""
     marks = base.transform_filter(f"datum.{column} != null").mark_point(style="mark", shape="diamond", fill=YELLOW)
-    return marks.encode(x=x, y=rows.y(lane), tooltip=[alt.Tooltip(f"{column}:Q", format=".2f")])
+    return marks.encode(x=x, y=rows.y(y), tooltip=[alt.Tooltip(f"{column}:Q", format=".2f")])
+
+
+def heat_map(
+    rows: Rows, table: pd.DataFrame, x: alt.X, shade: str, reach: float, emphasis: dict[str, Any], **tooltip: Any
+) -> list[alt.Chart]:
+    """Draw a cell with the text ``cell`` for each ``row`` and x of ``table``.
+
+    Colours show the column ``shade`` from -``reach`` to ``reach``; ``emphasis`` is how the text of ``strong`` cells
+    looks.
+    """
+    base = alt.Chart(inline(table.assign(top=table["row"] - 0.5, bottom=table["row"] + 0.5)))
+    scale = alt.Scale(domain=[-reach, 0, reach], range="diverging", interpolate="rgb")
+    cells = base.transform_filter(f"datum.{shade} != null").mark_rect()
+    color = alt.Color(f"{shade}:Q", scale=scale, legend=None)
+    layers = [cells.encode(x=x, y=rows.y("top"), y2="bottom:Q", color=color, **tooltip)]
+    for condition, look in (("!datum.strong", {}), ("datum.strong", emphasis)):
+        texts = base.transform_filter(condition).mark_text(
+            **{"style": "label", "align": "center", "fontSize": SMALL} | look
+        )
+        layers.append(texts.encode(x=x, y=rows.y(), text="cell:N"))
+    return layers

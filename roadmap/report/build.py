@@ -14,9 +14,8 @@ from roadmap.comparison.text import Cells, accuracy_cells, notes, paper_cells
 from roadmap.formatting import sides
 from roadmap.plots.theme import theme
 from roadmap.report.charts import SPEED, curves_chart, section_charts
-from roadmap.report.rerun_commands import run_command, train_command
 from roadmap.report.run_data import curves, run_table, varying_fields
-from roadmap.report.sections import Section, sections
+from roadmap.report.sections import Section, run_command, sections, train_command
 from roadmap.report.summary_text import caveats, key_numbers, lead, setting
 from roadmap.runs.identity import group_keys
 from roadmap.runs.records import logged_overrides
@@ -88,7 +87,7 @@ def _section(section: Section, whole: Comparison, measured: str | None) -> dict[
         "setting": subtitle(runs, section.steps) if section.steps and finished else setting(runs),
         "conditions": section.conditions,
         "notes": section.notes,
-        "charts": section_charts(section, table),
+        "charts": [chart.to_dict() for chart in section_charts(section, table)],
         "cells": _cells(accuracy_cells(table)) | {"steps": [*table["step"]], "runs": _own_and_parents(table, runs_of)},
         "explanations": lines,
         "agreement": [sentence for agreement in comparison.agreements for sentence in agreement.sentences()],

@@ -6,12 +6,12 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from roadmap.comparison.deltas_plot import deltas_chart
+from roadmap.comparison.deltas_plot import deltas_chart, paper_regime
 from roadmap.comparison.roadmap_plot import roadmap_chart
 from roadmap.comparison.step_table import step_table
 from roadmap.comparison.tradeoff_plot import BENCH_COSTS, COSTS, tradeoff_chart
 from roadmap.comparison.tradeoff_plot import SPEED as TRADEOFF_SPEED
-from roadmap.paper.published import SCALED_FROM
+from roadmap.plots.charts import AnyChart
 from roadmap.plots.theme import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILLION
 from roadmap.report.run_data import METRICS
 from roadmap.report.sections import Section
@@ -23,20 +23,15 @@ WIDTH = 440  # pixels of a plot beside its labels and numbers
 MAX_DESIGNS = 1000  # in a chart of accuracy against cost
 
 
-def section_charts(section: Section, table: pd.DataFrame) -> list[dict[str, Any]]:
-    """The charts of a section; ``table`` has a row per design."""
-    return [chart.to_dict() for chart in _charts(section, table)]
-
-
-def _charts(section: Section, table: pd.DataFrame) -> Iterator[Any]:
+def section_charts(section: Section, table: pd.DataFrame) -> Iterator[AnyChart]:
+    """Yield the charts of a section; ``table`` has a row per design."""
     run = table[table["top1"].notna()].reset_index(drop=True)
     if section.steps and len(run):
         steps = step_table(section.runs, section.steps).drop(columns="more_seeds")  # may be infinite, unlike JSON
         yield roadmap_chart(steps, title="Accuracy, one change at a time", subtitle="", width=WIDTH)
         if steps["delta"].notna().any():
-            regime = section.steps[0].composed.regime.name
-            paper = f"regime {SCALED_FROM.get(regime, regime)} on ImageNet-1K, for orientation"
-            yield deltas_chart(steps, title="What each step changed", subtitle="", paper=paper, width=WIDTH)
+            words = {"title": "What each step changed", "subtitle": "", "paper": paper_regime(section.steps)}
+            yield deltas_chart(steps, width=WIDTH, **words)
     run = run.assign(label=run["variant"], **({TRADEOFF_SPEED: run[SPEED]} if SPEED in run else {}))
     for cost, about in ((COSTS["gmacs"], "FLOPs"), (BENCH_COSTS["inference"], "measured inference throughput")):
         points = run[run[cost.column].notna()] if cost.column in run else run.iloc[:0]

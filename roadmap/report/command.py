@@ -2,9 +2,7 @@
 
 from pathlib import Path
 
-import pandas as pd
-
-from roadmap.cli.arguments import folders_and_overrides, override_parser, say_skipped
+from roadmap.cli.arguments import folders_and_overrides, of_regime_and_data, override_parser, say_skipped
 from roadmap.errors import RequestError, WorkError
 from roadmap.runs.run_folder import write_whole
 
@@ -27,7 +25,9 @@ def main(arguments: list[str]) -> int:
     from roadmap.runs.reading import read_history, read_runs
 
     runs, skipped = read_runs(folders)
-    runs = chosen(runs, folders, overrides)
+    if not len(runs):
+        raise RequestError(f"no run in {', '.join(folders)}")
+    runs = of_regime_and_data(runs, overrides)
     history, lost = read_history(runs)
     skipped += lost
     say_skipped(skipped)
@@ -45,17 +45,3 @@ def main(arguments: list[str]) -> int:
         raise RequestError(f"cannot write {file}: {getattr(cause, 'strerror', cause)}") from error
     print(f"report of {len(runs):,} run{'s' if len(runs) > 1 else ''}: {file}")
     return 0
-
-
-def chosen(runs: pd.DataFrame, folders: list[str], overrides: list[str]) -> pd.DataFrame:
-    """The runs of the regime and data that ``overrides`` name; RequestError where there is none."""
-    if not len(runs):
-        raise RequestError(f"no run in {', '.join(folders)}")
-    given = dict(override.split("=", 1) for override in overrides)
-    for key in ("regime", "data"):
-        if key in given:
-            names = sorted(set(runs[key].astype(str)))
-            runs = runs[runs[key] == given[key]]
-            if not len(runs):
-                raise RequestError(f"none of these runs is of {key} {given[key]}; they are of {', '.join(names)}")
-    return runs

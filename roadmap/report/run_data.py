@@ -41,15 +41,15 @@ COLUMNS = {
 
 
 def json_value(value: Any) -> Any:
-    """A value of a record as JSON has it: None for what is missing or not finite, text for what is no plain value."""
+    """Return a value of a record for JSON: None if it is missing or not finite, lists and objects as text."""
+    value = value.item() if isinstance(value, np.generic) else value
     if value is None or isinstance(value, str | bool | int):
         return value
-    if isinstance(value, float | np.floating):
-        number = float(value)
-        return int(number) if number.is_integer() else float(f"{number:.8g}") if math.isfinite(number) else None
+    if isinstance(value, float):
+        return int(value) if value.is_integer() else float(f"{value:.8g}") if math.isfinite(value) else None
     if isinstance(value, dict | list | tuple):
         return json.dumps(value, ensure_ascii=False, default=str)
-    return None if value is pd.NaT else json_value(value.item()) if hasattr(value, "item") else str(value)
+    return None if value is pd.NaT else str(value)
 
 
 def run_table(runs: pd.DataFrame, folders: Sequence[str]) -> dict[str, Any]:

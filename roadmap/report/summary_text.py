@@ -40,29 +40,27 @@ def key_numbers(runs: pd.DataFrame) -> dict[str, str]:
 def caveats(runs: pd.DataFrame, charts: int, skipped: list[str]) -> list[str]:
     """What a reader must know before trusting the numbers."""
     least, most = seed_counts(runs)
-    found = []
-    if most == 1:
-        found.append("Every design has one seed, so no difference between designs can be told from chance.")
-    elif most and least < FEW:
-        found.append(f"{_seeds(runs)} per design: ± is the standard deviation over seeds, uncertain with so few.")
-    if runs["regime"].isin([*SCALED_FROM]).any():
-        found.append(
-            "Nano networks on small images are a proxy. The paper's numbers are for ResNet-50 and its successors on "
-            "ImageNet and are shown for orientation only."
-        )
-    elif not runs["data"].astype(str).str.startswith("imagenet").all():
-        found.append("Data other than ImageNet is a proxy: the paper's numbers are shown for orientation only.")
-    found += [as_sentence(caution) for caution in cautions(runs[runs["status"] == "finished"])]
+    proxy = runs["regime"].isin([*SCALED_FROM]).any()
     unfinished = runs[runs["status"] != "finished"]
-    found += [f"Not finished and not in any mean: {statuses(unfinished)}."] if len(unfinished) else []
-    if charts > 1:
-        found.append(
-            "Each section has one regime, data set and training budget. Do not compare accuracies across sections."
-        )
-    if skipped:
-        more = f"; and {len(skipped) - 5} more" if len(skipped) > 5 else ""
-        found.append(f"Skipped because they could not be read: {'; '.join(skipped[:5])}{more}.")
-    return found
+    more = f"; and {len(skipped) - 5} more" if len(skipped) > 5 else ""
+    found = {
+        "Every design has one seed, so no difference between designs can be told from chance.": most == 1,
+        f"{_seeds(runs)} per design: ± is the standard deviation over seeds, uncertain with so few.": (
+            most > 1 and least < FEW
+        ),
+        "Nano networks on small images are a proxy. The paper's numbers are for ResNet-50 and its successors on "
+        "ImageNet and are shown for orientation only.": proxy,
+        "Data other than ImageNet is a proxy: the paper's numbers are shown for orientation only.": (
+            not proxy and not runs["data"].astype(str).str.startswith("imagenet").all()
+        ),
+        **{as_sentence(caution): True for caution in cautions(runs[runs["status"] == "finished"])},
+        f"Not finished and not in any mean: {statuses(unfinished)}.": len(unfinished),
+        "Each section has one regime, data set and training budget. Do not compare accuracies across sections.": (
+            charts > 1
+        ),
+        f"Skipped because they could not be read: {'; '.join(skipped[:5])}{more}.": skipped,
+    }
+    return [sentence for sentence, holds in found.items() if holds]
 
 
 def seed_counts(runs: pd.DataFrame) -> tuple[int, int]:

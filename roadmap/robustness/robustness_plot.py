@@ -1,7 +1,6 @@
 """Which change makes networks robust: one row per step with its corrupted accuracy, its gap, and a heat map."""
 
 from dataclasses import replace
-from typing import Any
 
 import altair as alt
 import numpy as np
@@ -9,11 +8,20 @@ import pandas as pd
 
 from roadmap.comparison.statistics import ALPHA
 from roadmap.errors import RequestError
-from roadmap.plots.charts import framed, inline, tooltips
-from roadmap.plots.rows import BETWEEN, Column, Rows, cells, diamonds, gap_kinds, gap_limit, gap_marks, one_line
+from roadmap.plots.charts import framed, inline, sentences, tooltips
+from roadmap.plots.rows import BETWEEN, Rows, columns_of, diamonds, heat_map, one_line, step_gaps
 from roadmap.plots.theme import BLUE, SMALL
 
 PLOT, ROW, CELL = 210, 25, 27  # pixels: width of a plot, height of a row, width of a cell of the heat map
+TITLE = "change from the adopted step before (points)"
+COLUMNS = (
+    ("corrupted\n(%)", "top1", "{:.2f}"),
+    ("clean\n(%)", "clean_top1", "{:.2f}", "faint"),
+    ("Δ", "delta", "{:+.2f}"),
+    ("p\n(Holm)", "delta_p_holm", "{:.3f}"),
+)
+GAPS = {"delta": "corrupted", "delta_low": "95 % from", "delta_high": "to", "clean_delta": "clean"}
+ACCURACIES = {"top1": "corrupted", "top1_low": "95 % from", "top1_high": "to", "clean_top1": "clean"}
 
 
 def robustness_chart(
@@ -29,15 +37,13 @@ def robustness_chart(
     table = table.reset_index(drop=True)
     if table["top1"].isna().all():
         raise RequestError("no figure to draw: no step was evaluated on corrupted images")
-    kinds = gap_kinds(table["delta"], table["delta_p_holm"] < ALPHA, table["delta_low"].notna())
-    table = table.assign(label=one_line(table["label"]), row=range(len(table)), kind=kinds)
-    rows = Rows(table["label"].tolist(), one_line(table["section"]), ROW, PLOT, _columns(table))
+    table = table.assign(label=one_line(table["label"]), row=range(len(table)))
+    rows = Rows.of(table, ROW, PLOT, columns_of(table, COLUMNS))
     first = table.loc[table["top1"].notna()].iloc[0]
     heat = by_corruption.loc[list(table["step"])]
     heat = heat - heat.loc[first["step"]]
-    limit, cut = gap_limit(table[["delta", "clean_delta"]], table[["delta_low", "delta_high"]])
-    heading = "change from the adopted step before (points)"
-    gaps = gap_marks(rows, table[_SHOWN], limit, heading, "clean_delta", _tooltip("delta", "clean_delta"))
+    outside = table["delta_p_holm"] < ALPHA
+    gaps, cut = step_gaps(rows, table, outside, TITLE, "clean_delta", GAPS)
     right = replace(rows, width=CELL * len(heat.columns))
     chart = alt.hconcat(
         rows.chart(*_accuracies(rows, table), last=False),
@@ -49,15 +55,6 @@ def robustness_chart(
     return framed(chart, title, subtitle, _caption(table, words, first["label"], cut), width)
 
 
-_SHOWN = ["row", "label", "kind", "delta", "delta_low", "delta_high", "delta_p_holm", "clean_delta"]
-
-
-def _tooltip(own: str, clean: str) -> list[alt.Tooltip]:
-    return tooltips(
-        {"label": "change"}, {own: "corrupted", f"{own}_low": "95 % from", f"{own}_high": "to", clean: "clean"}
-    )
-
-
 def _accuracies(rows: Rows, table: pd.DataFrame) -> list[alt.Chart]:
     """Accuracies on corrupted images with their intervals, and on clean images as diamonds."""
     values = table[["top1", "clean_top1"]]
@@ -66,8 +63,9 @@ def _accuracies(rows: Rows, table: pd.DataFrame) -> list[alt.Chart]:
     left = max(np.nanmin([table["top1_low"].min(), low]), low - 0.6 * span, 0.0) - 0.05 * span
     right = min(np.nanmax([table["top1_high"].max(), high]), high + 0.6 * span, 100.0) + 0.05 * span
     ends = {"low": table["top1_low"].clip(left, right), "high": table["top1_high"].clip(left, right)}
-    columns = ["row", "label", "top1", "top1_low", "top1_high", "clean_top1"]
-    base = alt.Chart(inline(table[columns].assign(**ends, own=table["row"] - 0.12, below=table["row"] + 0.24)))
+    base = alt.Chart(
+        inline(table[["label", *ACCURACIES]].assign(**ends, own=table["row"] - 0.12, below=table["row"] + 0.24))
+    )
 
     def x(column: str) -> alt.X:
         scale = alt.Scale(domain=[max(left, 0.0), min(right, 100.0)], nice=False, zero=False)
@@ -77,66 +75,36 @@ def _accuracies(rows: Rows, table: pd.DataFrame) -> list[alt.Chart]:
     intervals = base.transform_filter("datum.low != null").mark_rule(style="interval")
     return [
         intervals.encode(x=x("low"), x2="high:Q", y=rows.y("own")),
-        points.encode(x=x("top1"), y=rows.y("own"), tooltip=_tooltip("top1", "clean_top1")),
+        points.encode(x=x("top1"), y=rows.y("own"), tooltip=tooltips({"label": "change"}, ACCURACIES)),
         diamonds(rows, base, "clean_top1", "below", x("clean_top1")),
     ]
 
 
 def _heat(rows: Rows, change: pd.DataFrame) -> list[alt.Chart]:
     """Whole points, the precision that a heat map can be read with."""
-    limit = max(np.nanmax(np.abs(change.to_numpy(float))), 1.0)
-    table = pd.DataFrame(
-        {
-            "row": row,
-            "top": row - 0.5,
-            "bottom": row + 0.5,
-            "label": rows.labels[row],
-            "corruption": str(name).replace("_", " "),
-            "change": change.iloc[row][name],
-        }
-        for row in range(len(change))
-        for name in change.columns
-    ).dropna(subset="change")
-    points = table["change"].round().astype(int)
-    table = table.assign(
-        cell=[f"{value:+d}" if value else "0" for value in points], strong=abs(table["change"]) > 0.6 * limit
-    )
+    names = [str(name).replace("_", " ") for name in change.columns]
+    table = change.set_axis(names, axis=1).set_axis(range(len(change)), axis=0).rename_axis("row").reset_index()
+    table = table.melt("row", names, "corruption", "change").dropna(subset="change")
+    limit = max(table["change"].abs().max(), 1.0)
+    cell = [f"{value:+d}" if value else "0" for value in table["change"].round().astype(int)]
+    labels = [rows.labels[row] for row in table["row"]]
     axis = alt.Axis(orient="top", labelAngle=-90, ticks=False, domain=False, labelFontSize=SMALL)
     x = alt.X("corruption:N", sort=None, axis=axis, title="change from the first step (points)")
-    base = alt.Chart(inline(table))
-    color = alt.Color(
-        "change:Q", scale=alt.Scale(domain=[-limit, 0, limit], range="diverging", interpolate="rgb"), legend=None
-    )
     tooltip = tooltips({"label": "change", "corruption": "corruption"}, {"change": "from the first step"}, "+.2f")
-    texts: dict[str, Any] = {"align": "center", "fontSize": SMALL}
-    return [
-        base.mark_rect().encode(x=x, y=rows.y("top"), y2="bottom:Q", color=color, tooltip=tooltip),
-        base.transform_filter("!datum.strong").mark_text(style="label", **texts).encode(x=x, y=rows.y(), text="cell:N"),
-        base.transform_filter("datum.strong").mark_text(color="white", **texts).encode(x=x, y=rows.y(), text="cell:N"),
-    ]
-
-
-def _columns(table: pd.DataFrame) -> list[Column]:
-    columns = [
-        Column("corrupted\n(%)", cells(table["top1"])),
-        Column("clean\n(%)", cells(table["clean_top1"]), "faint"),
-        Column("Δ", cells(table["delta"], "{:+.2f}")),
-        Column("p\n(Holm)", cells(table["delta_p_holm"], "{:.3f}")),
-    ]
-    return [column for column in columns if any(column.cells)]
+    table = table.assign(cell=cell, label=labels, strong=table["change"].abs() > 0.6 * limit)
+    return heat_map(rows, table, x, "change", limit, {"color": "white"}, tooltip=tooltip)
 
 
 def _caption(table: pd.DataFrame, words: str, first: str, cut: bool) -> str:
     counts = table.loc[table["top1"].notna(), "n"]
     seeds = f"{counts.min()} to {counts.max()}" if counts.min() < counts.max() else str(counts.max())
     tested = int(table["delta_p_holm"].notna().sum())
-    parts = [
-        f"Diamonds: clean images. Corrupted: {words}; mean over these, not normalised (no mCE).",
-        "One seed each: no interval, gaps may be noise."
-        if counts.max() == 1
-        else f"Means over {seeds} seeds, 95 % t-intervals.",
-        f"Outside noise: p < {ALPHA:g}, corrected for {tested} comparisons (Holm)." if tested else "",
-        "Intervals that reach an edge continue beyond it." if cut else "",
-        f"Heat map: mean accuracy minus that of {first}, in whole points.",
-    ]
-    return " ".join(filter(None, parts))
+    parts = {
+        f"Diamonds: clean images. Corrupted: {words}; mean over these, not normalised (no mCE).": True,
+        "One seed each: no interval, gaps may be noise.": counts.max() == 1,
+        f"Means over {seeds} seeds, 95 % t-intervals.": counts.max() > 1,
+        f"Outside noise: p < {ALPHA:g}, corrected for {tested} comparisons (Holm).": tested,
+        "Intervals that reach an edge continue beyond it.": cut,
+        f"Heat map: mean accuracy minus that of {first}, in whole points.": True,
+    }
+    return sentences(parts)
