@@ -58,9 +58,9 @@ def draw(found: "Attribution", steps: list[Step], kind: str = "attribution") -> 
 
     names = networks(steps, " to ")
     words = subtitle(found.runs, steps) if len(found.runs) else f"counted, no runs{toggle_words(steps)}"
-    names, others = _chosen_changes(steps[0].composed.study)
-    if names is not None:
-        words += f"; {len(names)} of the path's changes, all others {'there' if others else 'absent'}"
+    changes, others = _chosen_changes(steps[0].composed.study)
+    if changes is not None:
+        words += f"; {len(changes)} of the path's changes, all others {'there' if others else 'absent'}"
     if kind == "attribution":
         return attribution_chart(found, title=f"What each change is worth, from {names}", subtitle=words)
     return interactions_chart(found, title=f"How changes depend on each other, from {names}", subtitle=words)

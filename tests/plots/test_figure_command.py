@@ -138,7 +138,7 @@ def test_both_regimes_points_stand_in_one_tradeoff(two: Path, tmp_path: Path) ->
         ("EMPTY", "no run in "),
         ("EMPTY --kind curves", "no run in "),
         ("RUNS --where seed>8", 'none of these 8 runs match --where "seed>8"'),
-        ("regime=tiny --where seed<1", "--where chooses among runs; name their folders"),
+        ("regime=tiny --where seed<1", "--where selects runs; name their folders"),
         ("nowhere", "no folder nowhere"),
         (
             "regime=nano path=short --config-dir CONF",
