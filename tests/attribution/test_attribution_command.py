@@ -111,8 +111,8 @@ def test_some_of_the_changes(runs: Path, capsys: pytest.CaptureFixture[str]) -> 
         (["-o", "a.png"], "no run folders to draw"),
         (["RUNS", "-o", "a.bmp"], "cannot draw a figure as '.bmp'"),
         (["--where", "seed < 1"], "--where chooses among runs"),
-        (["RUNS", "regime=tiny"], "none is of regime tiny"),
-        (["RUNS", "--where", "step == 'gelu'", "path=paper", "regime=nano_base"], "none is of regime nano_base"),
+        (["RUNS", "regime=tiny"], "no run has regime=tiny"),
+        (["RUNS", "--where", "step == 'gelu'", "path=paper", "regime=nano_base"], "no run has regime=nano_base"),
     ],
 )
 def test_wrong_requests_are_one_sentence(
