@@ -39,6 +39,7 @@ def show(chromium: Any) -> Iterator[Callable[..., Any]]:
 
     def opened(file: Path, width: int = 1200, **settings: Any) -> Any:
         context = chromium.new_context(viewport={"width": width, "height": 900}, **settings)
+        context.set_default_timeout(120_000)  # milliseconds; the machine may be busy
         contexts.append(context)
         page = context.new_page()
         page.on("console", lambda message: heard.append(f"console: {message.text}"))
