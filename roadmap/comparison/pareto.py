@@ -13,7 +13,7 @@ import pandas as pd
 
 from roadmap.comparison.groups import summarise
 from roadmap.comparison.step_table import data_words, held_out, mac_unit
-from roadmap.comparison.tradeoff_plot import BEATEN, COSTS, FRONT, MAYBE, Cost, pareto, points_chart
+from roadmap.comparison.tradeoff_plot import BEATEN, COSTS, FRONT, MAYBE, CostAxis, pareto, points_chart
 from roadmap.errors import RequestError
 from roadmap.formatting import aligned, listed, mean_and_std
 from roadmap.runs.identity import check_comparable, group_keys
@@ -34,7 +34,7 @@ class Front:
     """
 
     table: pd.DataFrame
-    cost: Cost
+    cost: CostAxis
     words: str  # the data and epochs
     images: float  # the number of images evaluated on; NaN if no record has it
     held_out: bool
@@ -87,7 +87,7 @@ def _intervals(table: pd.DataFrame, images: float) -> tuple[np.ndarray, np.ndarr
     return np.where(known, table["top1_low"], low), np.where(known, table["top1_high"], high)
 
 
-def _marks(table: pd.DataFrame, cost: Cost) -> list[str]:
+def _marks(table: pd.DataFrame, cost: CostAxis) -> list[str]:
     price, low, high = (table[name].to_numpy(float) for name in (cost.column, "low", "high"))
     on_front = pareto(price, table["top1"].to_numpy(), cost.better)
     clearly = [bool((low[price <= price[row]] > high[row]).any()) for row in range(len(table))]

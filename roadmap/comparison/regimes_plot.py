@@ -19,7 +19,7 @@ PAPER_COLUMNS = ["paper_top1", "paper_top1_std", "paper_gflops"]
 
 
 @dataclass(frozen=True)
-class Regime:
+class RegimeRuns:
     """The steps of a regime's path, their finished runs and their ``step_table``; without runs, the paper's values."""
 
     runs: pd.DataFrame
@@ -47,7 +47,7 @@ class Regime:
         return whole and data.get("name") in IMAGENET and definition.get("image_size") == size
 
 
-def draw_roadmap(regimes: Sequence[Regime]) -> alt.VConcatChart:
+def draw_roadmap(regimes: Sequence[RegimeRuns]) -> alt.VConcatChart:
     """Return the roadmap of one regime, or of two with the larger one's bars below.
 
     Raises RequestError for two regimes on different data, and if the paper has no values for the path.
@@ -66,7 +66,7 @@ def draw_roadmap(regimes: Sequence[Regime]) -> alt.VConcatChart:
     return roadmap_chart(front, title=title, subtitle=subtitle, behind=tables[1], names=names)
 
 
-def _check_same_data(regimes: Sequence[Regime]) -> None:
+def _check_same_data(regimes: Sequence[RegimeRuns]) -> None:
     run = [regime for regime in regimes if not regime.published]
     if len(run) < len(regimes) and not all(regime.on_imagenet for regime in run):
         missing = next(regime.name for regime in regimes if regime.published)
@@ -79,7 +79,7 @@ def _check_same_data(regimes: Sequence[Regime]) -> None:
         check_comparable(pd.concat([regime.runs for regime in run]))
 
 
-def _table(regime: Regime) -> pd.DataFrame:
+def _table(regime: RegimeRuns) -> pd.DataFrame:
     """The step table with the paper's columns only if they are of the same data, or the paper's values in its place."""
     table = regime.table
     if not regime.on_imagenet:
@@ -110,7 +110,7 @@ def _with_reference(table: pd.DataFrame, regime: str) -> pd.DataFrame:
     return pd.concat([table.assign(reference=False), pd.DataFrame([row])], ignore_index=True)
 
 
-def _joined_labels(front: pd.Series, behind: pd.Series, regimes: Sequence[Regime]) -> list[str]:
+def _joined_labels(front: pd.Series, behind: pd.Series, regimes: Sequence[RegimeRuns]) -> list[str]:
     """One label for two rows: if labels differ only in their regimes' networks, it names both networks."""
     ends = [(one.baseline, one.result) for one in (regime.steps[0].composed.regime for regime in regimes)]
     labels = []
@@ -123,14 +123,14 @@ def _joined_labels(front: pd.Series, behind: pd.Series, regimes: Sequence[Regime
     return labels
 
 
-def _title(regimes: Sequence[Regime]) -> str:
+def _title(regimes: Sequence[RegimeRuns]) -> str:
     if len(regimes) == 1:
         return title(regimes[0].steps)
     first, second = (networks(regime.steps, " to ") for regime in regimes)
     return f"From {first} and from {second}, one change at a time"
 
 
-def _subtitle(regimes: Sequence[Regime]) -> str:
+def _subtitle(regimes: Sequence[RegimeRuns]) -> str:
     run = [regime for regime in regimes if not regime.published]
     sources = " and ".join(TABLE_NAMES[regime.name] for regime in regimes if regime.published)
     paper = f"the paper's {sources} (arXiv:2201.03545), no runs"

@@ -18,7 +18,7 @@ from roadmap.runs.identity import check_comparable
 
 
 @dataclass(frozen=True)
-class Cost:
+class CostAxis:
     """A cost that accuracy is plotted against; ``better`` is -1 if less is better."""
 
     column: str
@@ -29,17 +29,17 @@ class Cost:
 
 
 COSTS = {
-    "gmacs": Cost("gmacs", "{unit} per image", "FLOPs", measured=False),
-    "params": Cost("params_m", "parameters (millions)", "parameters", measured=False),
-    "throughput": Cost("images_per_second", "images per second in training", "training throughput", better=1),
-    "memory": Cost("peak_memory_gb", "peak memory in training (GiB)", "memory"),
-    "time": Cost("train_seconds", "training time (s)", "training time"),
+    "gmacs": CostAxis("gmacs", "{unit} per image", "FLOPs", measured=False),
+    "params": CostAxis("params_m", "parameters (millions)", "parameters", measured=False),
+    "throughput": CostAxis("images_per_second", "images per second in training", "training throughput", better=1),
+    "memory": CostAxis("peak_memory_gb", "peak memory in training (GiB)", "memory"),
+    "time": CostAxis("train_seconds", "training time (s)", "training time"),
 }
 SPEED = "bench_speed"  # the column of what a bench measured
 BENCH_COSTS = {
-    "inference": Cost(SPEED, "images per second in inference", "inference throughput", better=1),
-    "training": Cost(SPEED, "images per second in training", "training throughput", better=1),
-    "latency": Cost(SPEED, "milliseconds per image", "latency"),
+    "inference": CostAxis(SPEED, "images per second in inference", "inference throughput", better=1),
+    "training": CostAxis(SPEED, "images per second in training", "training throughput", better=1),
+    "latency": CostAxis(SPEED, "milliseconds per image", "latency"),
 }
 FRONT, MAYBE, BEATEN = "on the Pareto front", "dominated within noise", "dominated"
 MARKS = {FRONT: ("circle", BLUE), MAYBE: ("diamond", SKY), BEATEN: ("square", GREY)}
@@ -105,7 +105,7 @@ def pareto(x: np.ndarray, y: np.ndarray, better: int) -> np.ndarray:
     return np.logical_not(np.any(beaten, axis=1))
 
 
-def tradeoff_chart(table: pd.DataFrame, cost: Cost, *, title: str, subtitle: str) -> alt.VConcatChart:
+def tradeoff_chart(table: pd.DataFrame, cost: CostAxis, *, title: str, subtitle: str) -> alt.VConcatChart:
     """Return a chart with a point per row of ``table``: label, ``n`` seeds, ``top1``, ``top1_std``, ``cost.column``."""
     front = pareto(table[cost.column].to_numpy(float), table["top1"].to_numpy(), cost.better)
     spread = table["top1_std"].where(table["n"] > 1)
@@ -119,7 +119,7 @@ def tradeoff_chart(table: pd.DataFrame, cost: Cost, *, title: str, subtitle: str
     return points_chart(table.assign(name=table["label"]), cost, title=title, subtitle=subtitle, caption=caption)
 
 
-def points_chart(table: pd.DataFrame, cost: Cost, *, title: str, subtitle: str, caption: str) -> alt.VConcatChart:
+def points_chart(table: pd.DataFrame, cost: CostAxis, *, title: str, subtitle: str, caption: str) -> alt.VConcatChart:
     """Return a chart with a point per row of ``table``: ``top1`` and ``cost.column``, its ``mark`` of ``MARKS``, its
     ``name`` in the tooltip, its ``label``, empty for none, and a whisker from ``low`` to ``high``, NaN for none.
     """
@@ -186,7 +186,7 @@ def _front_boxes(points: np.ndarray, better: int) -> np.ndarray:
 
 
 def _layers(
-    table: pd.DataFrame, labels: pd.DataFrame, cost: Cost, scales: tuple[alt.Scale, alt.Scale], title_x: str
+    table: pd.DataFrame, labels: pd.DataFrame, cost: CostAxis, scales: tuple[alt.Scale, alt.Scale], title_x: str
 ) -> list[alt.Chart]:
     def x(column: str = "x") -> alt.X:
         return alt.X(f"{column}:Q", scale=scales[0], title=title_x, axis=alt.Axis(tickCount=8))

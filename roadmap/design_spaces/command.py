@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def draw(options: argparse.Namespace, folders: list[str]) -> tuple["alt.VConcatChart", str]:
     """Return the chart of sampled designs, and the numbers of EDFs as text. RequestError if the runs do not fit."""
-    from roadmap.design_spaces.design_samples import check_same_training, normalised, population
+    from roadmap.design_spaces.design_samples import check_same_training, design_sample, normalised
     from roadmap.design_spaces.edf_plot import draw_edf
     from roadmap.design_spaces.scatter_plot import draw_scatter
     from roadmap.design_spaces.text import words
@@ -26,11 +26,11 @@ def draw(options: argparse.Namespace, folders: list[str]) -> tuple["alt.VConcatC
     runs = pd.concat([*spaces.values()]).drop_duplicates("run_id", ignore_index=True)
     check_same_training(runs)
     if options.kind == "scatter":
-        return draw_scatter(population("these runs", runs), conditions(runs)), ""
-    populations = [population(name, own) for name, own in spaces.items()]
+        return draw_scatter(design_sample("these runs", runs), conditions(runs)), ""
+    samples = [design_sample(name, own) for name, own in spaces.items()]
     if options.normalise:
-        populations = normalised(populations, options.normalise)
-    return draw_edf(populations, options.normalise, conditions(runs)), words(populations, options.normalise)
+        samples = normalised(samples, options.normalise)
+    return draw_edf(samples, options.normalise, conditions(runs)), words(samples, options.normalise)
 
 
 def _spaces(folders: list[str], expression: str | None, by: str | None) -> dict[str, pd.DataFrame]:

@@ -16,7 +16,7 @@ MOST = 6  # spaces in one chart
 
 
 @dataclass(frozen=True)
-class Population:
+class DesignSample:
     """``designs`` has one row per design: ``key``, ``variant``, ``design``, mean ``error`` over its ``seeds`` after the
     last epoch in percent, ``gmacs`` and ``params`` (millions). ``missing`` counts designs without a finished run.
 
@@ -34,7 +34,7 @@ class Population:
         return self.designs["error"].to_numpy(float)
 
 
-def population(name: str, runs: pd.DataFrame) -> Population:
+def design_sample(name: str, runs: pd.DataFrame) -> DesignSample:
     """The designs of ``runs``. Raises RequestError if no run has finished."""
     keys = pd.Series(group_keys(runs["definition"]), index=runs.index)
     done = (runs["status"] == "finished") & runs["top1"].notna()
@@ -50,7 +50,7 @@ def population(name: str, runs: pd.DataFrame) -> Population:
         params=("params_m", "first"),
     ).reset_index()
     designs["error"] = 100 - designs["error"]
-    return Population(name, designs, keys.nunique() - len(designs), np.zeros(len(designs), int))
+    return DesignSample(name, designs, keys.nunique() - len(designs), np.zeros(len(designs), int))
 
 
 def check_same_training(runs: pd.DataFrame) -> None:
@@ -75,17 +75,17 @@ def split(runs: pd.DataFrame, by: str) -> dict[str, pd.DataFrame]:
     return {f"{name}={value}": runs.loc[rows] for value, rows in groups.groups.items()}
 
 
-def normalised(populations: Sequence[Population], cost: str) -> list[Population]:
-    """The populations restricted to their common range of a cost, with equal weights for all classes of cost.
+def normalised(samples: Sequence[DesignSample], cost: str) -> list[DesignSample]:
+    """The samples restricted to their common range of a cost, with equal weights for all classes of cost.
 
     This removes differences in error that are due to cost (arXiv:1905.13214, section 3.3), as pycls does. Raises
-    RequestError for a single population, and for populations without a common range.
+    RequestError for a single sample, and for samples without a common range.
     """
     if cost not in COSTS:
         raise RequestError(f"unknown --normalise '{cost}' (choose {' or '.join(COSTS)})")
-    if len(populations) < 2:
+    if len(samples) < 2:
         raise RequestError("--normalise needs at least two spaces (got 1); name more folders or group runs with --by")
-    costs = [each.designs[cost].to_numpy(float) for each in populations]
+    costs = [each.designs[cost].to_numpy(float) for each in samples]
     low, high = max(values.min() for values in costs), min(values.max() for values in costs)
     shared = [(values >= low) & (values <= high) for values in costs]
     number = min(10, int(np.sqrt(min(inside.sum() for inside in shared))))
@@ -93,14 +93,14 @@ def normalised(populations: Sequence[Population], cost: str) -> list[Population]
     classes = [np.digitize(values, edges) for values in costs]
     common = sorted(set.intersection(*(set(c[inside]) for c, inside in zip(classes, shared, strict=True))))
     if not common:
-        ranges = [f"{p.name} {v.min():.4g} to {v.max():.4g}" for p, v in zip(populations, costs, strict=True)]
+        ranges = [f"{p.name} {v.min():.4g} to {v.max():.4g}" for p, v in zip(samples, costs, strict=True)]
         raise RequestError(
             f"--normalise {cost} needs spaces with a common range of {COSTS[cost]} (got {', '.join(ranges)})"
         )
     found = []
-    for each, own, inside in zip(populations, classes, shared, strict=True):
+    for each, own, inside in zip(samples, classes, shared, strict=True):
         kept = inside & np.isin(own, common)
-        found.append(Population(each.name, each.designs[kept].reset_index(drop=True), each.missing, own[kept]))
+        found.append(DesignSample(each.name, each.designs[kept].reset_index(drop=True), each.missing, own[kept]))
     return found
 
 
@@ -118,7 +118,7 @@ def varied(designs: pd.DataFrame) -> dict[str, list[Any]]:
     return {field: values for field, values in columns.items() if len(set(values)) > 1}
 
 
-def shared_designs(populations: Sequence[Population]) -> int:
-    """The number of designs in more than one population."""
-    counts = pd.concat([each.designs["key"] for each in populations]).value_counts()
+def shared_designs(samples: Sequence[DesignSample]) -> int:
+    """The number of designs in more than one sample."""
+    counts = pd.concat([each.designs["key"] for each in samples]).value_counts()
     return sum(count > 1 for count in counts)

@@ -12,69 +12,69 @@ import numpy as np
 import pandas as pd
 
 from roadmap.comparison.statistics import ALPHA, CONFIDENCE
-from roadmap.design_spaces.design_samples import COSTS, Population
+from roadmap.design_spaces.design_samples import COSTS, DesignSample
 
 RESAMPLES = 2000
 BEST_OF = 0.25  # size of the draws whose best design is reported, as a share of the smallest space
 TAILS = (1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2
 
 
-def weights(population: Population, counts: np.ndarray | None = None) -> np.ndarray:
+def weights(sample: DesignSample, counts: np.ndarray | None = None) -> np.ndarray:
     """The weights of the designs, which sum to 1; one row per resample with ``counts`` of shape (n_resamples, n)."""
-    counts = np.ones((1, len(population.strata))) if counts is None else counts
-    classes, sizes = np.unique(population.strata, return_counts=True)
-    return counts / (len(classes) * sizes[np.searchsorted(classes, population.strata)])
+    counts = np.ones((1, len(sample.strata))) if counts is None else counts
+    classes, sizes = np.unique(sample.strata, return_counts=True)
+    return counts / (len(classes) * sizes[np.searchsorted(classes, sample.strata)])
 
 
-def resampled(population: Population, source: np.random.Generator) -> np.ndarray:
+def resampled(sample: DesignSample, source: np.random.Generator) -> np.ndarray:
     """The weights (RESAMPLES, n) of bootstrap resamples, drawn within each class of cost."""
-    counts = np.zeros((RESAMPLES, len(population.strata)))
-    for stratum in np.unique(population.strata):
-        (members,) = np.nonzero(population.strata == stratum)
+    counts = np.zeros((RESAMPLES, len(sample.strata)))
+    for stratum in np.unique(sample.strata):
+        (members,) = np.nonzero(sample.strata == stratum)
         counts[:, members] = source.multinomial(len(members), np.full(len(members), 1 / len(members)), RESAMPLES)
-    return weights(population, counts)
+    return weights(sample, counts)
 
 
-def shares(population: Population, at: np.ndarray, weight: np.ndarray) -> np.ndarray:
+def shares(sample: DesignSample, at: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """The total weight (n_weights, n_at) of the designs whose error is at most each value of ``at``."""
-    return weight @ (population.errors[:, None] <= at)
+    return weight @ (sample.errors[:, None] <= at)
 
 
-def band(population: Population, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def band(sample: DesignSample, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The pointwise 95 % bootstrap band of the EDF."""
-    low, high = np.quantile(shares(population, at, resampled(population, np.random.default_rng(0))), TAILS, axis=0)
+    low, high = np.quantile(shares(sample, at, resampled(sample, np.random.default_rng(0))), TAILS, axis=0)
     return low, high
 
 
-def medians(population: Population, weight: np.ndarray) -> np.ndarray:
+def medians(sample: DesignSample, weight: np.ndarray) -> np.ndarray:
     """The weighted median error for each row of weights."""
-    order = np.argsort(population.errors)
+    order = np.argsort(sample.errors)
     sums = np.cumsum(weight[:, order], axis=1)
     # sums of equal weights differ in the last bits
-    return population.errors[order][np.argmax(sums >= 0.5 - 1e-9, axis=1)]
+    return sample.errors[order][np.argmax(sums >= 0.5 - 1e-9, axis=1)]
 
 
-def best_of(population: Population, drawn: int) -> tuple[float, float, float]:
+def best_of(sample: DesignSample, drawn: int) -> tuple[float, float, float]:
     """The lowest error of ``drawn`` designs drawn from the EDF with replacement: mean, and 95 % range."""
-    order = np.argsort(population.errors)
-    errors = population.errors[order]
+    order = np.argsort(sample.errors)
+    errors = sample.errors[order]
     # probability that the best error is at most each error
-    at_most = 1 - (1 - np.cumsum(weights(population)[0, order])).clip(0) ** drawn
+    at_most = 1 - (1 - np.cumsum(weights(sample)[0, order])).clip(0) ** drawn
     low, high = (errors[min(int(np.searchsorted(at_most, tail)), len(errors) - 1)] for tail in TAILS)
     return float(errors @ np.diff(at_most, prepend=0)), float(low), float(high)
 
 
-def summary(populations: Sequence[Population]) -> pd.DataFrame:
-    """One row per population; errors are in percent.
+def summary(samples: Sequence[DesignSample]) -> pd.DataFrame:
+    """One row per sample; errors are in percent.
 
     ``designs``; ``seeds_min`` and ``seeds_max``; ``median`` error with its 95 % bootstrap interval ``low`` to ``high``;
     the ``best`` observed error; ``best_of_mean`` and ``best_of_low`` to ``best_of_high`` for the best of ``drawn``
-    designs, the same number for each population; median ``gmacs`` and ``params``; ``effective``, the effective sample
+    designs, the same number for each sample; median ``gmacs`` and ``params``; ``effective``, the effective sample
     size of the weighted designs.
     """
-    drawn = max(1, round(BEST_OF * min(len(each.designs) for each in populations)))
+    drawn = max(1, round(BEST_OF * min(len(each.designs) for each in samples)))
     rows = []
-    for each in populations:
+    for each in samples:
         low, high = np.quantile(medians(each, resampled(each, np.random.default_rng(0))), TAILS)
         mean, best_low, best_high = best_of(each, drawn)
         rows.append(
@@ -89,16 +89,16 @@ def summary(populations: Sequence[Population]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def pairs(populations: Sequence[Population]) -> pd.DataFrame:
-    """One row per pair of populations.
+def pairs(samples: Sequence[DesignSample]) -> pd.DataFrame:
+    """One row per pair of samples.
 
     ``delta`` is the second median error minus the first, in percentage points, with its uncorrected 95 % bootstrap
     interval ``low`` to ``high``. ``distance`` is the largest distance between the two EDFs, ``p`` the p-value of the
     two-sided Kolmogorov-Smirnov test, and ``p_holm`` the same corrected for all pairs. The test does not support
-    weights, so both are NaN for normalised populations.
+    weights, so both are NaN for normalised samples.
     """
     rows = []
-    for one, other in itertools.combinations(populations, 2):
+    for one, other in itertools.combinations(samples, 2):
         source = np.random.default_rng(0)
         first, second = (medians(each, resampled(each, source)) for each in (one, other))
         low, high = np.quantile(second - first, TAILS)
@@ -113,7 +113,7 @@ def pairs(populations: Sequence[Population]) -> pd.DataFrame:
     return table.assign(p_holm=_holm(table["p"].to_numpy(float)))
 
 
-def _ks(one: Population, other: Population) -> float:
+def _ks(one: DesignSample, other: DesignSample) -> float:
     if any(len(np.unique(each.strata)) > 1 for each in (one, other)):
         return float("nan")
     return _ks_p(one.errors, other.errors)
@@ -134,17 +134,17 @@ def _holm(p: np.ndarray) -> np.ndarray:
     return multipletests(p, method="holm")[1] if len(p) and not np.isnan(p).any() else np.full(len(p), np.nan)
 
 
-def unequal_costs(populations: Sequence[Population]) -> dict[str, str]:
+def unequal_costs(samples: Sequence[DesignSample]) -> dict[str, str]:
     """The costs in which the spaces differ, with what each costs in words: errors may differ by what designs cost.
 
     They do where the medians are more than 5 % apart, or a Kolmogorov-Smirnov test tells two of them apart.
     """
     found = {}
     for cost, unit in COSTS.items():
-        values = [each.designs[cost].to_numpy(float) for each in populations]
+        values = [each.designs[cost].to_numpy(float) for each in samples]
         middles = [float(np.median(each)) for each in values]
         tests = [_ks_p(*two) for two in itertools.combinations(values, 2)]
         if tests and (min(tests) * len(tests) < ALPHA or max(middles) > 1.05 * min(middles)):
-            each = ", ".join(f"{p.name} {middle:.4g}" for p, middle in zip(populations, middles, strict=True))
+            each = ", ".join(f"{p.name} {middle:.4g}" for p, middle in zip(samples, middles, strict=True))
             found[cost] = f"median {unit}: {each}"
     return found

@@ -6,7 +6,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from roadmap.design_spaces.design_samples import MOST, Population
+from roadmap.design_spaces.design_samples import MOST, DesignSample
 from roadmap.design_spaces.edf import band, shares, summary, weights
 from roadmap.design_spaces.text import note
 from roadmap.errors import RequestError
@@ -20,29 +20,29 @@ ERROR = "top-1 error after the last epoch (%)"
 LANE = 3.0  # between the medians of two spaces, in percent of designs
 
 
-def draw_edf(populations: Sequence[Population], weighed: str | None, conditions: str) -> alt.VConcatChart:
-    """Return the EDFs of populations, normalised by the cost ``weighed``; ``conditions`` is the subtitle.
+def draw_edf(samples: Sequence[DesignSample], weighed: str | None, conditions: str) -> alt.VConcatChart:
+    """Return the EDFs of samples, normalised by the cost ``weighed``; ``conditions`` is the subtitle.
 
-    Raises RequestError for more populations than can be told apart.
+    Raises RequestError for more samples than can be told apart.
     """
-    if len(populations) > MOST:
-        names = ", ".join(each.name for each in populations[:3])
+    if len(samples) > MOST:
+        names = ", ".join(each.name for each in samples[:3])
         raise RequestError(
-            f"--kind edf tells {MOST} spaces apart, and these are {len(populations)} ({names}, …); choose by --where"
+            f"--kind edf tells {MOST} spaces apart, and these are {len(samples)} ({names}, …); choose by --where"
         )
-    table = summary(populations)
-    title = f"Error of {len(populations)} design spaces" if len(populations) > 1 else "Error of a design space"
-    return edf_chart(populations, table, title, conditions, note(populations, table, weighed))
+    table = summary(samples)
+    title = f"Error of {len(samples)} design spaces" if len(samples) > 1 else "Error of a design space"
+    return edf_chart(samples, table, title, conditions, note(samples, table, weighed))
 
 
 def edf_chart(
-    populations: Sequence[Population], table: pd.DataFrame, title: str, subtitle: str, caption: str
+    samples: Sequence[DesignSample], table: pd.DataFrame, title: str, subtitle: str, caption: str
 ) -> alt.VConcatChart:
-    """Return a chart with one line per population; ``table`` is their ``summary``."""
-    errors = np.concatenate([each.errors for each in populations])
+    """Return a chart with one line per sample; ``table`` is their ``summary``."""
+    errors = np.concatenate([each.errors for each in samples])
     domain, log = padded(errors, 0.05, 1.1)
-    names = [f"{each.name} ({len(each.designs)} designs, {seeds_words(each)})" for each in populations]
-    lines = pd.concat([_line(each, name, domain) for each, name in zip(populations, names, strict=True)])
+    names = [f"{each.name} ({len(each.designs)} designs, {seeds_words(each)})" for each in samples]
+    lines = pd.concat([_line(each, name, domain) for each, name in zip(samples, names, strict=True)])
     lanes = 50 + LANE * (np.arange(len(names))[::-1] - (len(names) - 1) / 2)
     medians = table[["median", "low", "high"]].assign(space=names, lane=lanes)
 
@@ -71,11 +71,11 @@ def edf_chart(
     return framed(chart.properties(width=WIDTH, height=HEIGHT), title, subtitle, caption, WIDTH + 50)
 
 
-def _line(population: Population, name: str, domain: Sequence[float]) -> pd.DataFrame:
+def _line(sample: DesignSample, name: str, domain: Sequence[float]) -> pd.DataFrame:
     """The steps of an EDF and of its band, in percent of designs, over the whole axis."""
-    at = np.unique(population.errors)
-    lower, upper = (_stepped(values) for values in band(population, at))
-    share = _stepped(shares(population, at, weights(population))[0])
+    at = np.unique(sample.errors)
+    lower, upper = (_stepped(values) for values in band(sample, at))
+    share = _stepped(shares(sample, at, weights(sample))[0])
     errors = np.concatenate([[domain[0]], at, [domain[1]]])
     return pd.DataFrame({"space": name, "error": errors, "share": share, "lower": lower, "upper": upper})
 
@@ -85,7 +85,7 @@ def _stepped(values: np.ndarray) -> np.ndarray:
     return 100 * np.concatenate([[0], values, values[-1:]])
 
 
-def seeds_words(population: Population) -> str:
+def seeds_words(sample: DesignSample) -> str:
     """Return how many seeds a design's error is the mean of, in words."""
-    low, high = int(population.designs["seeds"].min()), int(population.designs["seeds"].max())
+    low, high = int(sample.designs["seeds"].min()), int(sample.designs["seeds"].max())
     return "one seed each" if high == 1 else f"{low} seeds each" if low == high else f"{low} to {high} seeds each"

@@ -6,7 +6,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from roadmap.design_spaces.design_samples import Population, varied
+from roadmap.design_spaces.design_samples import DesignSample, varied
 from roadmap.design_spaces.edf import TAILS
 from roadmap.design_spaces.edf_plot import ERROR, seeds_words
 from roadmap.errors import RequestError
@@ -28,20 +28,20 @@ class Panel:
     options: tuple[str, ...] = ()
 
 
-def draw_scatter(population: Population, conditions: str) -> alt.VConcatChart:
+def draw_scatter(sample: DesignSample, conditions: str) -> alt.VConcatChart:
     """Return the designs' errors against their costs and each parameter that varies.
 
     Raises RequestError if nothing varies.
     """
-    designs = population.designs
+    designs = sample.designs
     caption = (
-        f"Points: {len(designs)} designs, {seeds_words(population)}. Of {_drawn(len(designs))} designs drawn at random "
+        f"Points: {len(designs)} designs, {seeds_words(sample)}. Of {_drawn(len(designs))} designs drawn at random "
         "from these, with replacement, the best lies in the blue band in 95 % of draws, and on either side of the red "
         "line in half of them; options show their share of draws. Parameters may vary together, above all in a band of "
         "cost: a panel does not isolate the effect of its parameter."
     )
     title = f"Error of {len(designs)} designs by what they differ in"
-    return scatter_chart(_panels(designs), population.errors, title, conditions, caption)
+    return scatter_chart(_panels(designs), sample.errors, title, conditions, caption)
 
 
 def _drawn(designs: int) -> int:

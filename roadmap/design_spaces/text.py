@@ -6,14 +6,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from roadmap.design_spaces.design_samples import COSTS, Population, shared_designs
+from roadmap.design_spaces.design_samples import COSTS, DesignSample, shared_designs
 from roadmap.design_spaces.edf import pairs, summary, unequal_costs
 from roadmap.formatting import aligned
 
 
-def words(populations: Sequence[Population], weighed: str | None) -> str:
+def words(samples: Sequence[DesignSample], weighed: str | None) -> str:
     """The numbers for a terminal: a row per space, a sentence per pair, and the cautions."""
-    table, compared = summary(populations), pairs(populations)
+    table, compared = summary(samples), pairs(samples)
     drawn = table["drawn"].iloc[0]
     header = ["space", "designs", "seeds", "median error (%)", "95 %", "best", f"best of {drawn}", "95 % of draws"]
     header += ["median GMACs", "params (M)"]
@@ -33,10 +33,10 @@ def words(populations: Sequence[Population], weighed: str | None) -> str:
         for row in table.to_dict("records")
     ]
     said = [pair_words(row, len(compared)) for row in compared.to_dict("records")]
-    return "\n".join([aligned(header, lines), *said, *cautions(populations, table, weighed)])
+    return "\n".join([aligned(header, lines), *said, *cautions(samples, table, weighed)])
 
 
-def note(populations: Sequence[Population], table: pd.DataFrame, weighed: str | None) -> str:
+def note(samples: Sequence[DesignSample], table: pd.DataFrame, weighed: str | None) -> str:
     """The caption of the chart."""
     notes = [
         "Bands: 95 % at each error, by bootstrap over designs.",
@@ -48,14 +48,14 @@ def note(populations: Sequence[Population], table: pd.DataFrame, weighed: str | 
             f"Normalised by {COSTS[weighed]}: designs of equal cost have the same weight in each space. "
             f"Effective number of designs: {few}."
         )
-    compared = pairs(populations)
+    compared = pairs(samples)
     said = [pair_words(row, len(compared)) for row in compared.to_dict("records")] if len(compared) == 1 else []
-    said += cautions(populations, table, weighed)
+    said += cautions(samples, table, weighed)
     return " ".join([*notes, *(f"{sentence[0].upper()}{sentence[1:]}." for sentence in said)])
 
 
 def pair_words(row: Mapping[Any, Any], tests: int) -> str:
-    """The sentence on a pair of populations."""
+    """The sentence on a pair of samples."""
     corrected = f", {row['p_holm']:.3g} by Holm's correction for {tests} pairs" if tests > 1 else ""
     test = "" if np.isnan(row["p"]) else f" (Kolmogorov-Smirnov p {row['p']:.3g}{corrected})"
     return (
@@ -64,17 +64,17 @@ def pair_words(row: Mapping[Any, Any], tests: int) -> str:
     )
 
 
-def cautions(populations: Sequence[Population], table: pd.DataFrame, weighed: str | None) -> list[str]:
+def cautions(samples: Sequence[DesignSample], table: pd.DataFrame, weighed: str | None) -> list[str]:
     """A sentence on each reason to distrust the EDFs."""
     found = []
-    if unequal := {cost: words for cost, words in unequal_costs(populations).items() if cost != weighed}:
+    if unequal := {cost: words for cost, words in unequal_costs(samples).items() if cost != weighed}:
         found.append(
             f"these spaces differ in cost ({'; '.join(unequal.values())}), which may explain the difference in error; "
             f"--normalise {' or '.join(unequal)} gives designs of equal cost the same weight"
         )
     if len({*table["seeds_min"], *table["seeds_max"]}) > 1:
         found.append("designs differ in the number of seeds; fewer seeds give noisier errors and a wider EDF")
-    if both := shared_designs(populations):
+    if both := shared_designs(samples):
         found.append(f"{both} of the designs are in more than one space, but p and intervals assume independent spaces")
     for row in table[table["missing"] > 0].to_dict("records"):
         found.append(f"{row['missing']} designs of {row['space']} have no finished run")

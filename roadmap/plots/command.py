@@ -120,7 +120,7 @@ def _parser() -> Parser:
 
 
 def _roadmap(request: Request) -> Drawn:
-    from roadmap.comparison.regimes_plot import Regime, draw_roadmap
+    from roadmap.comparison.regimes_plot import RegimeRuns, draw_roadmap
     from roadmap.comparison.step_table import step_table
 
     given = dict(override.split("=", 1) for override in request.overrides)
@@ -147,7 +147,7 @@ def _roadmap(request: Request) -> Drawn:
                 raise RequestError(
                     f"no finished run of regime {regime} in these folders, and the paper has none either"
                 )
-        drawn.append(Regime(own, steps, step_table(own, steps)))
+        drawn.append(RegimeRuns(own, steps, step_table(own, steps)))
     return draw_roadmap(drawn), ""
 
 

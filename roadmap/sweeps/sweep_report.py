@@ -85,13 +85,13 @@ def _list(runs: "pd.DataFrame") -> None:
 
 def _draw_space(runs: "pd.DataFrame", sweep: Sweep) -> None:
     from roadmap.design_spaces.command import conditions
-    from roadmap.design_spaces.design_samples import population
+    from roadmap.design_spaces.design_samples import design_sample
     from roadmap.design_spaces.edf_plot import draw_edf
     from roadmap.design_spaces.scatter_plot import draw_scatter
     from roadmap.design_spaces.text import words
     from roadmap.plots.charts import save
 
-    space = population(sweep.name, runs)
+    space = design_sample(sweep.name, runs)
     print(words([space], None))
     chart = draw_edf([space], None, conditions(runs))
     for file in _files(sweep, "edf"):

@@ -10,7 +10,14 @@ from charts import drawn, texts
 from records import record
 from scipy import stats
 
-from roadmap.design_spaces.design_samples import Population, check_same_training, normalised, population, split, varied
+from roadmap.design_spaces.design_samples import (
+    DesignSample,
+    check_same_training,
+    design_sample,
+    normalised,
+    split,
+    varied,
+)
 from roadmap.design_spaces.edf import band, best_of, medians, pairs, resampled, shares, summary, unequal_costs, weights
 from roadmap.design_spaces.edf_plot import draw_edf, edf_chart
 from roadmap.design_spaces.scatter_plot import _panels as panels
@@ -21,10 +28,10 @@ from roadmap.errors import RequestError
 RANDOM = np.random.default_rng(0)
 
 
-def made(name: str, errors: object, **columns: object) -> Population:
+def made(name: str, errors: object, **columns: object) -> DesignSample:
     designs = pd.DataFrame({"error": np.asarray(errors, float), "seeds": 2, "gmacs": 0.002, "params": 0.5})
     designs["key"] = [f"{name}{row}" for row in range(len(designs))]
-    return Population(name, designs.assign(**columns), 0, np.zeros(len(designs), int))
+    return DesignSample(name, designs.assign(**columns), 0, np.zeros(len(designs), int))
 
 
 def runs(*rows: tuple[int, int, float, int], **changes: object) -> pd.DataFrame:
@@ -40,12 +47,12 @@ def runs(*rows: tuple[int, int, float, int], **changes: object) -> pd.DataFrame:
 def test_seeds_are_averaged_before_anything_else() -> None:
     table = runs((3, 16, 90, 0), (3, 16, 92, 1), (3, 20, 80, 0), (7, 16, 70, 0))
     table.loc[3, ["status", "top1"]] = ["failed", None]
-    found = population("all", table)
+    found = design_sample("all", table)
     assert found.designs[["error", "seeds"]].to_numpy().tolist() == [[9, 2], [20, 1]]
     assert found.missing == 1
-    assert varied(population("all", runs((3, 16, 90, 0), (7, 16, 92, 0))).designs) == {"kernel": [3, 7]}
+    assert varied(design_sample("all", runs((3, 16, 90, 0), (7, 16, 92, 0))).designs) == {"kernel": [3, 7]}
     with pytest.raises(RequestError, match="no run of none has finished"):
-        population("none", table[table["status"] == "failed"])
+        design_sample("none", table[table["status"] == "failed"])
 
 
 def test_spaces_by_a_field_of_the_design_or_by_an_expression() -> None:
@@ -166,7 +173,7 @@ def test_normalising_needs_a_common_range_of_cost() -> None:
 
 def test_what_makes_edfs_less_than_they_look_is_said() -> None:
     spaces = [made("a", range(9)), made("b", range(9), gmacs=0.003, seeds=[1, 2, 2, 2, 2, 2, 2, 2, 2])]
-    spaces.append(Population("c", spaces[0].designs, 3, spaces[0].strata))
+    spaces.append(DesignSample("c", spaces[0].designs, 3, spaces[0].strata))
     said = " ".join(cautions(spaces, summary(spaces), None))
     assert "differ in cost (median GMACs: a 0.002, b 0.003, c 0.002)" in said
     assert "designs differ in the number of seeds" in said
@@ -228,7 +235,7 @@ def test_a_panel_for_each_parameter_that_differs() -> None:
     table = pd.DataFrame(
         [record(name, seed, 90 + number + seed) for number, name in enumerate(names) for seed in (0, 1)]
     )
-    found = population("all", table)
+    found = design_sample("all", table)
     parameters = panels(found.designs)
     labels = [panel.label for panel in parameters]
     assert labels[:4] == ["MFLOPs (MACs)", "parameters (millions)", "blocks in stage 3", "width (channels)"]
@@ -243,4 +250,4 @@ def test_a_panel_for_each_parameter_that_differs() -> None:
     assert found.designs["gmacs"].min() * 1000 <= low <= high <= found.designs["gmacs"].max() * 1000
     assert set(labels) <= set(texts(chart))
     with pytest.raises(RequestError, match="these designs differ in nothing"):
-        draw_scatter(population("one", table[:2]), "")
+        draw_scatter(design_sample("one", table[:2]), "")
