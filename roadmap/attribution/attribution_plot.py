@@ -43,7 +43,9 @@ def attribution_chart(found: Attribution, *, title: str, subtitle: str) -> alt.V
     spread = [format_cell(se, " ± {:.2f}") for se in table["shapley_se"].where(table["shapley_low"].notna())]
     shapley = [None if pd.isna(v) else f"{v:+.2f}{se}" for v, se in zip(table["shapley"], spread, strict=True)]
     others = (table["loo_with"] != "") | (table["aoi_with"] != "")
-    table = table.assign(shapley_text=shapley, label=table["label"] + others.map({True: " *", False: ""}))
+    table = table.assign(
+        shapley_text=pd.Series(shapley, dtype=object), label=table["label"] + others.map({True: " *", False: ""})
+    )
     rows = Rows.of(table, ROW, WIDTH, columns_of(table, COLUMNS))
     kinds = {words: MARKS[name][1:] for name, words in names.items()}
     numbers = {"delta": "Δ", "delta_low": "95 % from", "delta_high": "to"}

@@ -214,7 +214,7 @@ class SubsetTable:
     same: Array
     gmacs: Array
     params_m: Array
-    keys: Mapping[str, int]
+    keys: Mapping[bytes, int]
     without: tuple[int, ...]
     alone: tuple[int, ...]
 
@@ -229,7 +229,7 @@ class SubsetTable:
         size = 2 ** len(subsets.changes)
         feasible, same = np.zeros(size, bool), np.arange(size)
         gmacs, params_m = np.full(size, np.nan), np.full(size, np.nan)
-        keys: dict[str, int] = {}
+        keys: dict[bytes, int] = {}
         recipes: dict[Any, dict[str, Any]] = {}
         with gc_paused():
             for mask in subsets.masks():

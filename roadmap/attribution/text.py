@@ -82,7 +82,7 @@ def accuracy_cells(found: Attribution) -> Cells:
         columns.append([name, *_summed(table[side])])
         columns.append(["95 %", *_intervals(table, side), ""])
         columns.append(["n", *(_number(value, ".0f") for value in table[f"{side}_n"]), ""])
-        columns.append(["p (Holm)", *("" if pd.isna(p) else format_p(p) for p in table[f"{side}_p_holm"]), ""])
+        columns.append(["p (Holm)", *("" if pd.isna(p) else format_p(p) for p in table[f"{side}_p_holm"].tolist()), ""])
     errors = table["shapley_se"].where(table["shapley_low"].notna())
     spread = [*("" if pd.isna(se) else f" ± {se:.2f}" for se in errors), ""]
     columns.append(["Shapley ± SE", *map("".join, zip(_summed(table["shapley"]), spread, strict=True))])
@@ -94,8 +94,13 @@ def pair_cells(pairs: Interactions) -> Cells:
     """Return the strongest pairs."""
     table = pairs.pairs.iloc[pairs.pairs["estimate"].abs().argsort()[::-1][:SHOWN]]
     rows = [
-        [pair.first, pair.second, f"{pair.estimate:+.2f} ± {pair.se:.2f}", format_p(pair.p), format_p(pair.p_holm)]
-        for pair in table.itertuples()
+        [
+            pair["first"],
+            pair["second"],
+            f"{pair['estimate']:+.2f} ± {pair['se']:.2f}",
+            *map(format_p, (pair["p"], pair["p_holm"])),
+        ]
+        for pair in table.to_dict("records")
     ]
     return ["change", "and", "both together ± SE", "p", "p (Holm)"], rows
 

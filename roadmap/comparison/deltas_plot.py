@@ -43,7 +43,7 @@ def deltas_chart(
     table = table[table["parent"].notna()].reset_index(drop=True)
     if table["delta"].isna().all():
         raise RequestError("no figure to draw: no step and the step before it have both been run yet")
-    columns = columns_of(table.assign(interval=interval_texts(table, "delta")), COLUMNS)
+    columns = columns_of(table.assign(interval=pd.Series(interval_texts(table, "delta"), dtype=object)), COLUMNS)
     rows = Rows.of(table, 26, width, columns)
     marks, cut = step_gaps(rows, table, table["delta_p_holm"] < ALPHA, TITLE, "paper_delta", TOOLTIP)
     return framed(rows.chart(*marks), title, subtitle, _caption(table, cut, paper), rows.total_width)

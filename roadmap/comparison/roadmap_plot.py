@@ -79,7 +79,7 @@ def _prepared(table: pd.DataFrame) -> pd.DataFrame:
     """Return the table with its optional columns, and deviations only over several seeds."""
     if table.empty:
         raise RequestError("no figure to draw: no step has an accuracy yet")
-    optional = {"source": "", "reference": False, "delta": float("nan"), "name": table["label"]}
+    optional: dict[str, Any] = {"source": "", "reference": False, "delta": float("nan"), "name": table["label"]}
     table = table.assign(**{name: value for name, value in optional.items() if name not in table})
     spread = table["top1_std"].where((table["n"] > 1) & table["top1"].notna())
     flags = {name: table[name].astype(bool) for name in ("reference", "adopted")}

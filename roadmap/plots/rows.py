@@ -218,9 +218,8 @@ def heat_map(
     cells = base.transform_filter(f"datum.{shade} != null").mark_rect()
     color = alt.Color(f"{shade}:Q", scale=scale, legend=None)
     layers = [cells.encode(x=x, y=rows.y("top"), y2="bottom:Q", color=color, **tooltip)]
-    for condition, look in (("!datum.strong", {}), ("datum.strong", emphasis)):
-        texts = base.transform_filter(condition).mark_text(
-            **{"style": "label", "align": "center", "fontSize": SMALL} | look
-        )
+    plain: dict[str, Any] = {"style": "label", "align": "center", "fontSize": SMALL}
+    for condition, look in (("!datum.strong", plain), ("datum.strong", plain | emphasis)):
+        texts = base.transform_filter(condition).mark_text(**look)
         layers.append(texts.encode(x=x, y=rows.y(), text="cell:N"))
     return layers

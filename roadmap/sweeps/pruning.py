@@ -5,6 +5,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import numpy as np
+
 from roadmap.config.build import network_cost
 from roadmap.config.compose import Composed
 from roadmap.errors import PrunedError
@@ -43,7 +45,7 @@ def peers(composed: Composed, cost: str | None) -> list[Curve]:
     experiment = composed.experiment()
     runs, _ = read_runs([experiment.settings.runs_dir] if Path(experiment.settings.runs_dir).is_dir() else [])
     (own,) = condition_keys([experiment.definition])
-    same = [key == own for key in condition_keys(runs["definition"])]
+    same = np.array([key == own for key in condition_keys(runs["definition"])], bool)
     runs = runs[(runs["status"] == "finished") & same]
     if cost is not None:
         runs = runs[runs[cost] <= getattr(network_cost(composed), cost)]

@@ -25,7 +25,7 @@ class SearchTrials:
         """Open the journal, or create it. Raises RequestError where it is damaged."""
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.space, file = space, space.folder / "journal.log"
-        self.lock: RunLock | None = None  # on the trial that this process trains
+        self.trial_lock: RunLock | None = None  # of the trial that this process trains
         file.parent.mkdir(parents=True, exist_ok=True)
         # the operating system frees this lock when its process is killed, unlike Optuna's own
         self.lock = FileLock(f"{file}.lock", is_singleton=False)
@@ -46,43 +46,42 @@ class SearchTrials:
             ) from error
 
     def all(self) -> list[FrozenTrial]:
-        """Every trial, those that are running included."""
+        """Return all trials, including running ones."""
         return self.study.get_trials(deepcopy=False)
 
     def next(self) -> FrozenTrial | None:
-        """The next trial, which no other process gets until this one asks for another or ends.
+        """Return the next trial, locked for this process until it asks for another or ends.
 
-        It is one whose process has died, or else one of a new design; None where no trial is missing or no new design
-        was found.
+        It is a trial whose process died, or else one of a new design; None if all trials exist or no new design was
+        found.
         """
         with self.lock:
-            if self.lock is not None:
-                self.lock.release()
+            if self.trial_lock is not None:
+                self.trial_lock.release()
             trials = self.all()
             for trial in trials:
-                if trial.state == TrialState.RUNNING and self._claimed(trial.number):
+                if trial.state == TrialState.RUNNING and self._locked(trial.number):
                     return trial
             if len(trials) >= self.space.search.n_trials or (new := propose(self.study, self.space)) is None:
                 return None
-            self._claimed(len(trials))
+            self._locked(len(trials))
             self.study.add_trial(new)
             return self.all()[-1]
 
-    def _claimed(self, number: int) -> bool:
+    def _locked(self, number: int) -> bool:
         lock = RunLock(self.space.base.settings.runs_dir, f"{self.space.name}-{number}")
         with suppress(RunLockedError):
             lock.acquire()
-            self.lock = lock
+            self.trial_lock = lock
             return True
         return False
 
 
 def propose(study: Study, space: SearchSpace) -> FrozenTrial | None:
-    """A new trial, of a design that is valid, within the bounds and in no trial yet; None where none was found.
+    """Return a new trial of a valid design within the bounds and not tried yet; None if none was found.
 
-    A sampler learns nothing from a design that is not trained: the trials that it proposes in vain are of a draft of
-    the study. Random numbers come from the search's seed and the trial's number alone, so that a search that was
-    killed proposes what it would have. Raises RequestError where not even a first design was found.
+    Rejected proposals are told to a copy of the study only. Random numbers depend only on the search's seed and the
+    trial's number, so that a resumed search proposes the same designs. Raises RequestError if there is no first design.
     """
     trials, search = study.get_trials(deepcopy=False), space.search
     draft = optuna.create_study(directions=study.directions)
