@@ -126,7 +126,7 @@ def test_model_names_cannot_load_from_elsewhere(library: Any, ran: Path) -> None
 
 @pytest.mark.parametrize("option", BaselineModel.elsewhere)
 def test_model_options_cannot_load_weights(option: str) -> None:
-    with pytest.raises(RequestError, match=rf"^model\.options\.{option} would load weights past all checks"):
+    with pytest.raises(RequestError, match=rf"^model\.options\.{option} would load weights without our checks"):
         BaselineModel(library="timm", name="resnet18", options={option: "evil.pt"})
 
 

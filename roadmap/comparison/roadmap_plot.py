@@ -30,7 +30,7 @@ COLUMNS = (
     ("paper\n{flops}", "paper_gflops", "{:.2f}", "faint"),
 )
 _NUMBERS = {"top1": "top-1 (%)", "top1_std": "± std", "delta": "Δ", "n": "seeds", "gmacs": "GMACs"}
-_SHOWN = ["label", "kind", "reference", *_NUMBERS, "paper_top1", "drawn", "low", "high"]
+_SHOWN = ["step", "label", "kind", "reference", *_NUMBERS, "paper_top1", "drawn", "low", "high"]
 XAxis = Callable[[str], alt.X]
 
 

@@ -107,7 +107,7 @@ def one_sentence(error: Exception) -> str:
         name, _, value = error.override.partition("=")
         # as our own run folders have in their names
         quoted = f"quote a value with = in it: \"{name}='{value}'\"" if "=" in value else ""
-        return f"cannot read '{error.override}'; {quoted or 'write group=option or setting=value'}"
+        return f"invalid override '{error.override}' ({quoted or 'must be group=option or setting=value'})"
     if missing := re.search(r"Missing mandatory value: (\S+)", text):
         return f"{missing[1]} is not set (add {missing[1]}=…)"
     # OmegaConf wraps what a resolver raises

@@ -148,7 +148,7 @@ def test_data_scales_the_recipe_and_the_command_line_has_the_last_word() -> None
         ("data.holdout=1.5", "data.holdout must be at least 0 and below 1 (got 1.5)"),
         (
             "pretrained=runs/a=b",
-            "cannot read 'pretrained=runs/a=b'; quote a value with = in it: \"pretrained='runs/a=b'",
+            "invalid override 'pretrained=runs/a=b' (quote a value with = in it: \"pretrained='runs/a=b'",
         ),
         ("+data.classes=5", "data.classes does not go with data=digits, which has no image files"),
         (

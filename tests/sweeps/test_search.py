@@ -171,8 +171,8 @@ def test_a_killed_search_proposes_what_it_would_have(sampler: str, space: Search
     assert train(killed, 11) == whole[:11]
     trial = killed.next()
     assert trial is not None
-    assert killed.lock is not None
-    killed.lock.release()  # as the end of a process does
+    assert killed.trial_lock is not None
+    killed.trial_lock.release()  # as the end of a process does
     again = SearchTrials(killed.space)
     assert [trial.state for trial in again.all()][10:] == [TrialState.COMPLETE, TrialState.RUNNING]
     resumed = again.next()

@@ -50,7 +50,7 @@ def test_the_front_in_a_table_for_other_programs(tmp_path: Path, capsys: pytest.
     assert main(["compare", *enhanced, "--pareto", str(EXAMPLES)]) == 0
     assert "front: 3 of 16 designs" in capsys.readouterr().out
     assert main(["compare", str(EXAMPLES), "--pareto"]) == 2
-    assert "were trained by recipe enhanced and original" in capsys.readouterr().err
+    assert "these runs differ in recipe (enhanced and original)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ def test_a_run_that_fails_is_tried_again_and_named(capfd: pytest.CaptureFixture[
     words = ["sweep", "study=factorial", "study.axes={recipe.optimizer.lr:[1e30,0.1]}", "retries=1", *FAST]
     assert main(words) == 1
     out, err = capfd.readouterr()
-    assert err.count("is tried again") == 1
+    assert err.count("failed; trying again") == 1
     assert re.search(r"failed: nano resnet50 recipe\.optimizer\.lr=1e\+30 seed 0: .*loss", err)
     assert err.splitlines()[-1] == ("roadmap: 1 of 2 runs failed and 0 are missing; the same command goes on")
     assert "1 of 2 runs are finished" in out
@@ -70,7 +70,7 @@ def test_a_dry_run_prints_every_run_and_writes_nothing(tmp_path: Path, capfd: py
     assert re.search(r"separate_downsampling norm=batch seed 1 +0\.002245 +24\.1 +missing", out)
     assert "9 runs: 0 done, 9 missing" in lines
     assert lines[-1].startswith("about ")
-    assert "on 2 that do not slow each other down" in lines[-1]
+    assert "on 2 workers" in lines[-1]
     assert [path.name for path in runs.iterdir()] == [example("gelu").name]
 
 
