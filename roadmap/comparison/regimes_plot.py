@@ -1,4 +1,4 @@
-"""One regime or two as the roadmap figure draws them: runs beside the paper's values, or the paper's values alone."""
+"""One regime or two as the roadmap figure draws them: runs next to the paper's values, or the paper's values alone."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

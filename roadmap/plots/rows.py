@@ -24,7 +24,7 @@ GAP_KINDS = {  # shape and colour of a change of accuracy
 
 @dataclass(frozen=True)
 class Column:
-    """Texts beside the plot, one per row; ``lane`` is their distance below the middle of a row, in rows."""
+    """Texts next to the plot, one per row; ``lane`` is their distance below the middle of a row, in rows."""
 
     header: str
     cells: Sequence[str]

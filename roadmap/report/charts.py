@@ -19,7 +19,7 @@ from roadmap.report.sections import Section
 SPEED = "bench_inference"  # the column of images per second that a bench measured
 LABELS = ["top-1 accuracy (%)", "validation loss", "training loss"]
 LINES = [BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, GREY]
-WIDTH = 440  # pixels of a plot beside its labels and numbers
+WIDTH = 440  # pixels of a plot, without its labels and numbers
 MAX_DESIGNS = 1000  # in a chart of accuracy against cost
 
 

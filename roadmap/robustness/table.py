@@ -65,8 +65,8 @@ def robust_cells(table: pd.DataFrame) -> Cells:
         for column, form in map(forms.__getitem__, names)
     ]
     header = [*header[:place], *names, "corrupted (%)", *header[place + 1 :]]
-    beside = zip(rows, zip(*cells, strict=True), strict=True)
-    return header, [[*row[:place], *own, *row[place:]] for row, own in beside]
+    paired = zip(rows, zip(*cells, strict=True), strict=True)
+    return header, [[*row[:place], *own, *row[place:]] for row, own in paired]
 
 
 def robust_notes(robust: CorruptedRuns, comparison: Comparison) -> list[str]:

@@ -36,7 +36,7 @@ def field_keys(definitions: Definitions, names: Sequence[str]) -> list[bytes]:
 
 
 def step_key(design: Any, recipe: Any) -> bytes:
-    """The key of a step or a set of changes: runs with its design and recipe are runs of it, whatever they are called.
+    """The key of a step or a set of changes: runs with its design and recipe are runs of it, regardless of their names.
 
     ``recipe`` is either a recipe's name, for steps, or its settings, for sets of changes.
     """
