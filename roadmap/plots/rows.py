@@ -11,7 +11,7 @@ import pandas as pd
 from roadmap.plots.charts import Kinds, inline, points, text_width, tooltips
 from roadmap.plots.theme import BLUE, GREY, SMALL, VERMILLION, YELLOW
 
-GAP, BETWEEN = 14, 28  # pixels between columns, and between plots in a row
+GAP, BETWEEN = 20, 28  # pixels between columns, and between plots in a row
 OUTSIDE_GAIN, OUTSIDE_LOSS = "gain outside noise", "loss outside noise"
 WITHIN, UNKNOWN = "within noise", "noise unknown"
 GAP_KINDS = {  # shape and colour of a change of accuracy
