@@ -16,7 +16,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from roadmap.config.cached_files import initialized
-from roadmap.config.conf_dir import group_options
+from roadmap.config.conf_dir import group_options, named_networks
 from roadmap.config.hydra_errors import OTHER_GROUPS, hydra_errors, near
 from roadmap.config.overrides import is_network, is_toggle, key_of, variant_name
 from roadmap.config.settings import MATCHING, ConfigSettings
@@ -51,6 +51,13 @@ OmegaConf.register_new_resolver("by_size", by_size, replace=True)
 for name, axis in ADDED_AXES.items():
     for option in axis.options:
         ConfigStore.instance().store(group=name, name=option, node={name: option}, package="design")
+# the options of `size` and `model` in conf/networks.yaml
+for name, entries in named_networks().items():
+    for option, entry in entries.items():
+        settings = {key: value for key, value in entry.items() if key not in ("library", "base")}
+        below = [entry["library"]] if "library" in entry else []
+        node = {"defaults": [*below, {"override /regime": entry["base"]}, "_self_"], **settings}
+        ConfigStore.instance().store(group=name, name=option, node=node, package="_global_")
 ConfigStore.instance().store("added_axes", {"defaults": [{name: axis.default} for name, axis in ADDED_AXES.items()]})
 
 

@@ -35,8 +35,6 @@ def library_weights(baseline: BaselineModel, tag: str = "") -> LibraryWeights:
 
     Raises RequestError if the library has none, or if the file is missing or damaged.
     """
-    if baseline.library not in READERS:
-        raise RequestError(f"no library has weights of {baseline.name}; use pretrained=FILE")
     return READERS[baseline.library](baseline, tag)
 
 

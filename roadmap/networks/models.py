@@ -13,7 +13,6 @@ from torchvision.ops import StochasticDepth
 from roadmap.errors import RequestError
 from roadmap.formatting import listed
 from roadmap.networks.network import Network
-from roadmap.networks.rvt import rvt
 from roadmap.schema.baseline_model import BaselineModel
 from roadmap.schema.design import Design
 from roadmap.schema.recipe import NetworkRecipe
@@ -111,11 +110,6 @@ def _timm(baseline: BaselineModel, recipe: NetworkRecipe, num_classes: int, imag
         raise
 
 
-def _own(baseline: BaselineModel, recipe: NetworkRecipe, num_classes: int, image_size: int) -> nn.Module:
-    drop = recipe.stochastic_depth
-    return made_by_library(baseline, lambda: rvt(baseline.name, num_classes, image_size, drop, **baseline.options))
-
-
 def import_timm() -> ModuleType:
     """Import timm, an optional dependency. Raises RequestError if it is not installed."""
     try:
@@ -128,7 +122,6 @@ def import_timm() -> ModuleType:
 MAKERS: dict[str, Callable[[BaselineModel, NetworkRecipe, int, int], nn.Module]] = {
     "torchvision": _torchvision,
     "timm": _timm,
-    "roadmap": _own,
 }
 
 

@@ -7,7 +7,7 @@ from roadmap.validation import Record
 
 
 class BaselineModel(Record):
-    """A classifier of torchvision or timm, or the RVT of this package; ``conf/model/`` has those of the paper.
+    """A classifier of torchvision or timm; ``conf/networks.yaml`` has those of the paper.
 
     ``options`` are the library's own arguments (``{depths: [1, 1, 3, 1]}``). The number of classes, image size and
     stochastic depth come from the data and the recipe. A config has either a baseline model or a Design.
@@ -24,7 +24,7 @@ class BaselineModel(Record):
         "weights",
     )
 
-    library: Literal["torchvision", "timm", "roadmap"]
+    library: Literal["torchvision", "timm"]
     name: str
     options: dict[str, Any]
 

@@ -36,7 +36,7 @@ class PathRow(Record):
 
 
 class PathFile(Record):
-    """A path: its rows in order, and the files of ``model/`` to compare with its last adopted step."""
+    """A path: its rows in order, and the baseline models to compare with its last adopted step."""
 
     place: ClassVar[str] = "path"
 

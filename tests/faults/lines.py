@@ -4,7 +4,7 @@ import random
 
 from roadmap.__main__ import COMMANDS
 from roadmap.config.compose import compose, evaluation_values
-from roadmap.config.conf_dir import config_dir
+from roadmap.config.conf_dir import config_dir, named_networks
 from roadmap.flatten_dict import flatten_dict
 from tests.faults.places import KERNELS, PATHS, REFUSED
 
@@ -67,6 +67,7 @@ GROUPS = {
     for folder in config_dir().iterdir()
     if folder.is_dir()
 }
+GROUPS |= {group: [*GROUPS.get(group, []), *named] for group, named in named_networks().items()}
 # every other setting: at the value that it has, and at odd ones
 SETTINGS |= {
     key: ["true" if value is True else "false" if value is False else "null" if value is None else str(value)]

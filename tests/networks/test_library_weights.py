@@ -66,8 +66,3 @@ def test_timms_weights_are_those_in_the_hubs_cache(tmp_path: Path, monkeypatch: 
     assert weights.make(192).eval()(torch.rand(1, 3, 192, 192)).shape == (1, 1000), "positions between the trained ones"
     with pytest.raises(RequestError, match=r"timm has no weights of 'test_vit\.other'"):
         library_weights(TINY_VIT, "other")
-
-
-def test_no_library_has_weights_of_a_papers_network() -> None:
-    with pytest.raises(RequestError, match="no library has weights of rvt_small"):
-        library_weights(BaselineModel(library="roadmap", name="rvt_small", options={}))
