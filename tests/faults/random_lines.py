@@ -1,4 +1,4 @@
-"""What random command lines are made of."""
+"""Random command lines, and the config files that they name."""
 
 import random
 
@@ -6,8 +6,45 @@ from roadmap.__main__ import COMMANDS
 from roadmap.config.compose import compose, evaluation_values
 from roadmap.config.conf_dir import config_dir, named_networks
 from roadmap.flatten_dict import flatten_dict
-from tests.faults.places import KERNELS, PATHS, REFUSED
 
+PATHS = {
+    "two": "name: two\nsteps:\n  - {change: step=gelu, label: g}\n  - kernel=k3\n",
+    "nameless": "steps:\n  - step=gelu\n",
+    "stepless": "name: x\n",
+    "empty": "",
+    "text": "just words\n",
+    "list": "- step=gelu\n",
+    "none": "name: x\nsteps: null\n",
+    "numbers": "name: 1\nsteps: [1, 2]\n",
+    "nested": "name: x\nsteps: [[step=gelu]]\n",
+    "unknown_key": "name: x\nsteps: [{chnge: step=gelu}]\n",
+    "no_change": "name: x\nsteps: [{label: a}]\n",
+    "bad_change": "name: x\nsteps: [{change: [1, null]}]\n",
+    "twice": "name: x\nsteps: [step=gelu, step=gelu]\n",
+    "adopted": "name: x\nsteps: [{change: step=gelu, adopted: perhaps}]\n",
+    "unclosed": "name: [x\n",
+    "tab": "name: x\nsteps:\n\t- step=gelu\n",
+    "outside": "name: ../../out\nsteps: [step=gelu]\n",
+    "label": "name: x\nsteps: [{change: step=gelu, label: [a, b]}, {change: kernel=k5, label: {a: b}}]\n",
+    "baselines": "name: x\nsteps: [step=gelu]\nbaselines: nano_swin\n",
+    "baselines_number": "name: x\nsteps: [step=gelu]\nbaselines: 7\n",
+    "mapping": "name: {a: b}\nsteps: {a: step=gelu}\n",
+    "binary": "\x00\x01",
+    "wants": "name: x\nsteps: [step=gelu, 'kernel=${nope}', 'epochs=2']\n",
+    "words": "name: x\nsteps: ['', '=', 'step', '~kernel', '+x=1']\n",
+    "keys": "1: 2\nnull: 3\nname: x\nsteps: [step=gelu]\n",
+}
+REFUSED = {
+    "anchor": "name: &a [*a]\nsteps: [step=gelu]\n",
+    "laughs": "a: &a [x, x]\nb: &b [*a, *a]\nname: x\nsteps: [*b]\n",
+}
+KERNELS = {
+    "k13": "# @package design\nkernel: 13\n",
+    "bare": "kernel: 13\n",
+    "wrong": "# @package design\nkernel: [x\n",
+    "elsewhere": "# @package a.b\nkernel: 13\n",
+    "word": "# @package design\nkernel: thirteen\n",
+}
 ODD = [
     *("", " ", "-", "--", "-1", "0", "1", "7", "0.5", "nan", "inf", "-inf", "1e30", "1e-400", "9" * 40, "9" * 400),
     *("true", "null", "None", "[]", "[1", "[1,2,3]", "[[1],[2]]", "{}", "{a: 1}", "{a", "'", '"', "\\", "a b", "a,b"),
