@@ -156,7 +156,7 @@ def compare(killed: Killed, runs: list[str]) -> list[str]:
     found = []
     for run in runs:
         words = [str(word) for word in OmegaConf.load(killed.runs_dir / run / ".hydra" / "overrides.yaml")]
-        words = [word for word in words if not word.startswith(("runs_dir=", "seeds=", "study="))]
+        words = [word for word in words if not word.startswith(("runs_dir=", "seeds=", "study=", "path="))]
         _, folder = run_experiment(compose([*words, f"runs_dir={killed.runs_dir.parent / 'whole'}"]))
         found += [f"{run} differs in {part}" for part in differences(folder.path, killed.runs_dir / run)]
     return found
