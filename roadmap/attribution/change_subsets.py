@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from roadmap.config.build import network_cost
 from roadmap.config.compose import Composed, compose
-from roadmap.config.overrides import TOGGLES, key_of, variant_name
+from roadmap.config.overrides import TOGGLES, key_of
 from roadmap.config.patch import Patch, patched
 from roadmap.errors import RequestError
 from roadmap.formatting import listed
@@ -23,18 +23,7 @@ if TYPE_CHECKING:
 
     from roadmap.comparison.statistics import Sample
 
-Array = np.ndarray
 MOST_CHANGES = 16  # 65,536 subsets, which take half a minute to compose
-
-
-@dataclass(frozen=True)
-class PathChange:
-    """An adopted row of a path after the first, with its overrides: ``("kernel=k7",)``."""
-
-    name: str
-    label: str
-    section: str
-    overrides: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -45,10 +34,11 @@ class ChangeSubsets:
     feasible if its options exclude each other.
     """
 
-    changes: tuple[PathChange, ...]
+    changes: tuple[Step, ...]
     steps: tuple[Step, ...]  # the adopted ones
     present: frozenset[str]  # other changes of the path that every subset has
     config_dirs: tuple[str, ...] = ()
+    _points: dict[int, Composed | RequestError] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -63,17 +53,16 @@ class ChangeSubsets:
         A change without effect, because an override on the command line sets the same, is excluded. Raises RequestError
         for an unknown name and if no change remains.
         """
-        adopted = [step for step in steps if step.adopted]
-        real = [step for step in adopted[1:] if _change(step).overrides]
-        known = [step.name for step in real]
+        adopted = tuple(step for step in steps if step.adopted)
+        real = {step.name: step for step in adopted[1:] if step.changes or _single_values(step)}
         for name in names or ():
-            if name not in known:
-                raise RequestError(f"unknown change '{name}' in study.changes (choose {listed(known)})")
-        changes = tuple(_change(step) for step in real if names is None or step.name in names)
+            if name not in real:
+                raise RequestError(f"unknown change '{name}' in study.changes (choose {listed(real)})")
+        changes = tuple(step for step in real.values() if names is None or step.name in names)
         if not changes:
             raise RequestError("path without changes; it must have an adopted row that differs from the first")
-        present = frozenset(known) - {change.name for change in changes} if keep_others else frozenset()
-        return cls(changes, tuple(adopted), present, tuple(config_dirs))
+        present = frozenset(real) - {step.name for step in changes} if keep_others else frozenset()
+        return cls(changes, adopted, present, tuple(config_dirs))
 
     @property
     def full(self) -> int:
@@ -86,7 +75,7 @@ class ChangeSubsets:
 
     def places(self, names: Iterable[str]) -> list[int]:
         """Return the index of each named change. Raises RequestError for an unknown name."""
-        known = {change.name: place for place, change in enumerate(self.changes)}
+        known = {step.name: place for place, step in enumerate(self.changes)}
         try:
             return [known[name] for name in names]
         except KeyError as error:
@@ -94,7 +83,7 @@ class ChangeSubsets:
 
     def names(self, mask: int) -> list[str]:
         """Return the changes of a subset, in the path's order."""
-        return [change.name for place, change in enumerate(self.changes) if mask >> place & 1]
+        return [step.name for place, step in enumerate(self.changes) if mask >> place & 1]
 
     def feasible(self, mask: int) -> bool:
         """Return whether the subset's options are compatible."""
@@ -134,55 +123,47 @@ class ChangeSubsets:
             raise point
         return point
 
-    @cached_property
-    def _points(self) -> dict[int, Composed | RequestError]:
-        return {}
-
     def _compose(self, mask: int) -> Composed:
+        """Compose a subset, named from the step with the fewest other toggles; ties go to the nearer end of the path.
+
+        A step is out of the question if it sets a single value, which no option reverts, that the subset does not have.
+        """
+        first = self.steps[0].composed
         chosen = {*self.names(mask), *self.present}
         inside = [step for step in self.steps[1:] if step.name in chosen]
         patches = [self._patches[step.name] for step in inside]
-        options = dict(self.steps[0].composed.choices)
+        options = dict(first.choices)
         for patch in patches:
             options |= patch.options
-        named = [(step, words) for step in self.steps if (words := self._overrides(step, inside, options))]
+        values = {key_of(word): word for step in inside for word in _single_values(step)}
+        origins = [step.composed for step in self.steps if self._values_before[step.name] <= values.keys()]
         if 2 * len(inside) > len(self.steps):
-            named.reverse()
-        # named from the step that needs the fewest overrides; ties go to the nearer end of the path
-        origin, overrides = min(named, key=lambda pair: self._variant(pair[0], pair[1], options).count(" "))
-        if not self._independent:
-            return compose(overrides, self.config_dirs)
-        return patched(self.steps[0].composed, patches, overrides, origin.composed)
-
-    def _variant(self, origin: Step, overrides: Sequence[str], options: Mapping[str, str]) -> str:
-        return variant_name(origin.composed.step_option, options, origin.composed.plain, overrides)
-
-    def _overrides(self, origin: Step, inside: Sequence[Step], options: Mapping[str, str]) -> list[str] | None:
-        """Return the overrides from ``origin`` to a subset; None if no option reverts a value that the origin sets."""
-        words = {key_of(word): word for word in origin.composed.overrides}
-        wanted = {key_of(word): word for step in inside for word in self._free[step.name]}
-        before = itertools.takewhile(lambda name: name != origin.name, self._free)
-        if any(key_of(word) not in wanted for name in (*before, origin.name) for word in self._free[name]):
-            return None
-        groups = {
-            group: f"{group}={options[group]}" for group in TOGGLES if options[group] != origin.composed.choices[group]
-        }
-        return [*(words | groups | wanted).values()]
+            origins.reverse()
+        toggles = [{group for group in TOGGLES if options[group] != origin.choices[group]} for origin in origins]
+        origin, others = min(zip(origins, toggles, strict=True), key=lambda pair: len(pair[1]))
+        words = {key_of(word): word for word in origin.overrides}
+        words |= {group: f"{group}={options[group]}" for group in TOGGLES if group in others}
+        overrides = [*(words | values).values()]
+        return patched(first, patches, overrides, origin) if self._independent else compose(overrides, self.config_dirs)
 
     @cached_property
-    def _free(self) -> dict[str, list[str]]:
-        return {step.name: _free_words(step) if number else [] for number, step in enumerate(self.steps)}
+    def _values_before(self) -> dict[str, set[str]]:
+        """The keys of the single values that each step and the changes before it set."""
+        found, keys = {self.steps[0].name: set[str]()}, set[str]()
+        for step in self.steps[1:]:
+            keys = found[step.name] = keys | set(map(key_of, _single_values(step)))
+        return found
 
     @cached_property
-    def _patches(self) -> dict[str, "Patch"]:
+    def _patches(self) -> dict[str, Patch]:
         return {
             step.name: Patch.between(before.composed, step.composed.asked_values, step.composed.choices)
-            for before, step in zip(self.steps, self.steps[1:], strict=False)
+            for before, step in itertools.pairwise(self.steps)
         }
 
     @cached_property
     def _independent(self) -> bool:
-        """Return whether each change sets the same values in every subset, so that patches replace Hydra.
+        """Whether each change sets the same values in every subset, so that patches, which are fast, replace Hydra.
 
         True if all but one set only fields of the design, and that one does not set the regime.
         """
@@ -190,12 +171,7 @@ class ChangeSubsets:
         return len(wider) < 2 and not any("regime" in values for values in wider)
 
 
-def _change(step: Step) -> PathChange:
-    words = (*(f"{group}={option}" for group, option in step.changes.items()), *_free_words(step))
-    return PathChange(step.name, step.label, step.section, words)
-
-
-def _free_words(step: Step) -> list[str]:
+def _single_values(step: Step) -> list[str]:
     """Return the row's overrides of single values, which are no option of a group."""
     return [word for word in step.change if key_of(word) not in (*TOGGLES, "step")]
 
@@ -206,27 +182,28 @@ class SubsetTable:
 
     ``same`` holds the first subset with the same design and recipe, which differs if a change has no effect next to
     others. ``gmacs`` (×10⁹) and ``params_m`` (×10⁶) are NaN if a subset is not ``feasible``. ``keys`` maps design and
-    recipe to their first subset. ``without`` and ``alone`` have one mask per change, as in ``ChangeSubsets``.
+    recipe to their first subset. ``pairs`` has for ``loo`` (leave-one-out) and ``aoi`` (add-one-in) the subsets with
+    and without each change.
     """
 
-    changes: tuple[PathChange, ...]
-    feasible: Array
-    same: Array
-    gmacs: Array
-    params_m: Array
+    subsets: ChangeSubsets
+    feasible: np.ndarray
+    same: np.ndarray
+    gmacs: np.ndarray
+    params_m: np.ndarray
     keys: Mapping[bytes, int]
-    without: tuple[int, ...]
-    alone: tuple[int, ...]
+    pairs: Mapping[str, list[tuple[int, int]]]
 
     @classmethod
     def of(cls, subsets: ChangeSubsets) -> "SubsetTable":
         """Return the table of all subsets. Raises RequestError for too many changes."""
-        if len(subsets.changes) > MOST_CHANGES:
+        names = subsets.names(subsets.full)
+        if len(names) > MOST_CHANGES:
             raise RequestError(
-                f"{len(subsets.changes)} changes have 2^{len(subsets.changes)} subsets, too many to enumerate; "
+                f"{len(names)} changes have 2^{len(names)} subsets, too many to enumerate; "
                 f"choose up to {MOST_CHANGES} with study=orders study.changes=[…]"
             )
-        size = 2 ** len(subsets.changes)
+        size = 2 ** len(names)
         feasible, same = np.zeros(size, bool), np.arange(size)
         gmacs, params_m = np.full(size, np.nan), np.full(size, np.nan)
         keys: dict[bytes, int] = {}
@@ -237,51 +214,30 @@ class SubsetTable:
                 if point.recipe not in recipes:
                     recipes[point.recipe] = point.experiment().definition["recipe"]
                 same[mask] = keys.setdefault(step_key(point.design.to_dict(), recipes[point.recipe]), mask)
-                spent = network_cost(point)
-                feasible[mask], gmacs[mask], params_m[mask] = True, spent.gmacs, spent.params_m
-        changes = subsets.changes
-        without = tuple(subsets.without(change.name) for change in changes)
-        alone = tuple(subsets.alone(change.name) for change in changes)
-        return cls(changes, feasible, same, gmacs, params_m, keys, without, alone)
+                cost = network_cost(point)
+                feasible[mask], gmacs[mask], params_m[mask] = True, cost.gmacs, cost.params_m
+        loo = [(subsets.full, subsets.without(name)) for name in names]
+        aoi = [(subsets.alone(name), 0) for name in names]
+        return cls(subsets, feasible, same, gmacs, params_m, keys, {"loo": loo, "aoi": aoi})
 
     @property
     def names(self) -> list[str]:
         """The changes' names, in the path's order."""
-        return [change.name for change in self.changes]
-
-    @property
-    def full(self) -> int:
-        """The mask of all changes."""
-        return len(self.feasible) - 1
-
-    def named(self, mask: int) -> list[str]:
-        """Return the names of a subset's changes."""
-        return [name for place, name in enumerate(self.names) if mask >> place & 1]
-
-    def path(self) -> list[int]:
-        """Return the prefixes of the path's own order, from none to all."""
-        return [2**size - 1 for size in range(len(self.changes) + 1)]
-
-    def order(self, names: Sequence[str]) -> list[int] | None:
-        """Return an order of names as indices; None for an order of other changes or an infeasible one."""
-        if sorted(names) != sorted(self.names):
-            return None
-        places = [self.names.index(name) for name in names]
-        return places if self.feasible[beginnings(places)].all() else None
+        return self.subsets.names(self.subsets.full)
 
     def of_runs(self, runs: "pd.DataFrame") -> list[int | None]:
         """Return the first subset with each run's design and recipe, regardless of its name; None if there is none."""
         return [self.keys.get(step_key(each.get("design"), each.get("recipe"))) for each in runs["definition"]]
 
-    def samples(self, runs: "pd.DataFrame") -> "Mapping[int, Sample]":
+    def samples(self, runs: "pd.DataFrame") -> "dict[int, Sample]":
         """Return subset → seed → top-1 after the last epoch of finished runs."""
         found: dict[int, dict[int, float]] = {}
         for mask, seed, top1 in zip(self.of_runs(runs), runs["seed"], runs["top1"], strict=True):
             if mask is not None:
                 found.setdefault(mask, {})[int(seed)] = top1
-        return found
+        return dict(found)
 
 
 def beginnings(order: Sequence[int]) -> list[int]:
     """Return the subsets along an order of the changes' indices, from none to all."""
-    return [0, *np.cumsum([1 << place for place in order]).tolist()]
+    return list(itertools.accumulate((1 << place for place in order), initial=0))

@@ -181,7 +181,7 @@ def _attribution(request: Request) -> Drawn:
 
     kind = request.options.kind
     runs = request.runs if request.folders or kind == "attribution" else None
-    found, steps, _ = attributed(runs, request.folders, request.overrides, request.options.config_dir)
+    found, steps = attributed(runs, request.folders, request.overrides, request.options.config_dir)
     return draw(found, steps, kind), ""
 
 

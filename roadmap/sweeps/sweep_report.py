@@ -62,8 +62,8 @@ def _attribute(plan: PlannedSweep, sweep: Sweep, runs: "pd.DataFrame", config_di
     if study["name"] == "orders" and plan.study.changes is not None:
         chosen = ",".join(plan.study.changes)
         words += ["study=orders", f"study.changes=[{chosen}]", f"study.keep_others={str(study['keep_others']).lower()}"]
-    found, steps, hints = attributed(runs, [str(sweep.runs_dir)], words, list(config_dirs))
-    print(printable("\n".join([text(found), *hints])))
+    found, steps = attributed(runs, [str(sweep.runs_dir)], words, list(config_dirs))
+    print(printable(text(found)))
     if found.table[["loo", "aoi", "shapley"]].notna().any(axis=None):
         chart = draw(found, steps)
         for file in _files(sweep, "attribution"):
