@@ -2,8 +2,6 @@
 
 import logging
 import os
-from collections.abc import Iterator
-from copy import deepcopy
 from pathlib import Path
 
 # before numpy and torch are imported: pytest-xdist runs a worker per core, and tests' subprocesses inherit it
@@ -12,11 +10,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import pytest
 import torch
-from omegaconf import DictConfig
 from PIL import Image
 from sklearn.datasets import load_sample_image
-
-from roadmap.config import compose
 
 SLOW_SECONDS, LONG_SECONDS = 900, 3600
 
@@ -41,28 +36,6 @@ def one_thread_per_worker() -> None:
 def messages_reach_caplog() -> None:
     """Hydra leaves the root logger at the level ERROR."""
     logging.getLogger("roadmap").setLevel(logging.INFO)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def cached_compositions() -> Iterator[None]:
-    """Compose the same overrides only once per worker: Hydra would take two fifths of all tests' time.
-
-    Overrides with a config folder of the test's own are composed each time.
-    """
-    cache: dict[tuple[str, ...], DictConfig] = {}
-    plain = compose.hydra_compose
-
-    def once(name: str, overrides: list[str], return_hydra_config: bool) -> DictConfig:
-        words = (name, *overrides)
-        if any(word.startswith("hydra.searchpath") for word in overrides):
-            return plain(name, overrides, return_hydra_config=return_hydra_config)
-        if words not in cache:
-            cache[words] = plain(name, overrides, return_hydra_config=return_hydra_config)
-        return deepcopy(cache[words])
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compose, "hydra_compose", once)
-        yield
 
 
 @pytest.fixture(scope="session")

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from roadmap.config.build import network_cost
-from roadmap.config.compose import Composed, compose
+from roadmap.config.compose import Composed, Patch, compose, patched
 from roadmap.config.overrides import TOGGLES, key_of
-from roadmap.config.patch import Patch, patched
 from roadmap.errors import RequestError
 from roadmap.formatting import listed
 from roadmap.gc_paused import gc_paused
@@ -144,7 +143,7 @@ class ChangeSubsets:
         words = {key_of(word): word for word in origin.overrides}
         words |= {group: f"{group}={options[group]}" for group in TOGGLES if group in others}
         overrides = [*(words | values).values()]
-        return patched(first, patches, overrides, origin) if self._independent else compose(overrides, self.config_dirs)
+        return patched(first, patches, overrides) if self._independent else compose(overrides, self.config_dirs)
 
     @cached_property
     def _values_before(self) -> dict[str, set[str]]:
@@ -157,7 +156,7 @@ class ChangeSubsets:
     @cached_property
     def _patches(self) -> dict[str, Patch]:
         return {
-            step.name: Patch.between(before.composed, step.composed.asked_values, step.composed.choices)
+            step.name: Patch.between(before.composed, step.composed.values, step.composed.choices)
             for before, step in itertools.pairwise(self.steps)
         }
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from roadmap.bench.settings import BenchSettings
-from roadmap.config.compose import Composed, Options, compose, options_of
+from roadmap.config.compose import Composed, compose, options_of
 from roadmap.config.overrides import key_of
 from roadmap.errors import RequestError
 from roadmap.formatting import listed
@@ -68,7 +68,7 @@ def compose_bench(overrides: Sequence[str], config_dirs: Sequence[str] = ()) -> 
 
 
 def _entries(
-    overrides: Sequence[str], config_dirs: Sequence[str], asked: Options, only: tuple[str, ...] | None
+    overrides: Sequence[str], config_dirs: Sequence[str], asked: Composed, only: tuple[str, ...] | None
 ) -> tuple[str, list[BenchEntry]]:
     single = [override for override in overrides if key_of(override) in ONE]
     if rows := asked.values.get("rows"):

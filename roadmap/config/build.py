@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from roadmap.config.compose import Composed, compose
 from roadmap.errors import RequestError
-from roadmap.networks.flops import Cost, cost, count_flops
+from roadmap.networks.flops import Cost, cost
 from roadmap.schema.design import Design
 
 if TYPE_CHECKING:
@@ -33,23 +33,20 @@ def network_cost(composed: Composed) -> Cost:
 
     Raises RequestError if the network cannot take images of that size.
     """
-    if not isinstance(composed.design, Design):
-        return measured_cost(composed)
-    layer_scale = composed.recipe.network.layer_scale is not None
-    return count_flops(composed.design, composed.settings.image_size, composed.regime.num_classes, layer_scale)
+    return composed.cost or measured_cost(composed)
 
 
 def measured_cost(composed: Composed) -> Cost:
     """Return the same cost, counted by torch on the network built on the meta device."""
     import torch
 
-    image_size = composed.settings.image_size
     with torch.device("meta"):
         network = build_network(composed)
+    image_size = composed.settings.image_size
     try:
         return cost(network, image_size)
     except RuntimeError as error:
         if isinstance(composed.design, Design):
             raise
-        reason = " ".join(str(error).split())[:300]
-        raise RequestError(f"{composed.design.name} cannot take image_size={image_size}: {reason}") from error
+        name, reason = composed.design.name, " ".join(str(error).split())[:300]
+        raise RequestError(f"{name} cannot take image_size={image_size}: {reason}") from error

@@ -1,86 +1,95 @@
-"""What Hydra and OmegaConf object to, as one sentence: value, place, what would be right."""
+"""Hydra on ``conf/``: initialized with cached files, its errors as one sentence."""
 
+import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from difflib import get_close_matches
+from traceback import walk_tb
+from typing import Any
 
+from hydra import initialize_config_dir
+from hydra._internal.sources_registry import SourcesRegistry
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.plugins import Plugins
 from hydra.errors import HydraException, OverrideParseException
-from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
+from hydra.plugins.config_source import ConfigResult, ConfigSource
+from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from roadmap.config.conf_dir import group_options
-from roadmap.config.overrides import key_of
-from roadmap.config.settings import ConfigSettings
+import roadmap.config.groups  # noqa: F401 - Hydra finds options there
+from roadmap.config import config_dir
+from roadmap.config.overrides import searchpath
 from roadmap.config.trust import trusted
-from roadmap.errors import RequestError, first_line
+from roadmap.errors import RequestError, RoadmapError, first_line
 from roadmap.formatting import listed
-from roadmap.schema.design import AXES
 
-OTHER_GROUPS = ("regime", "step", "recipe", "size", "model", "data", "logger", "path", "rows", "study", "experiment")
-WITHIN_A_LIST = re.compile(r"invalid literal for int\(\) with base 10: '(.*)'|^Index '(.*)' \(str\) is not an int")
-# Hydra's plugins that come with our extras.
-PLUGINS = {
-    "hydra/launcher=joblib": "joblib",
-    "hydra/launcher=submitit_local": "slurm",
-    "hydra/launcher=submitit_slurm": "slurm",
-    "hydra/launcher=ray": "ray",
-}
+# Hydra's launchers that come with our extras.
+EXTRAS = {"joblib": "joblib", "submitit_local": "slurm", "submitit_slurm": "slurm", "ray": "ray"}
+
+
+def _parse_once(load: Callable[[Any, str], ConfigResult]) -> Callable[[Any, str], ConfigResult]:
+    """Return a config source's method that parses each file once: parsing takes a third of a composition."""
+    parsed: dict[tuple[str, str, str, float], ConfigResult] = {}
+
+    def load_config(self: ConfigSource, config_path: str) -> ConfigResult:
+        file = os.path.join(self.path, self._normalize_file_name(config_path))
+        changed = os.stat(file).st_mtime_ns if os.path.exists(file) else 0
+        key = (self.provider, self.path, config_path, changed)
+        if key not in parsed:
+            parsed[key] = load(self, config_path)
+        return deepcopy(parsed[key])  # Hydra removes the defaults list from it
+
+    return load_config
+
+
+Plugins.instance()  # registers the sources
+for scheme in ("file", "pkg"):
+    source = SourcesRegistry.instance().types[scheme]
+    source.load_config = _parse_once(source.load_config)  # type: ignore[method-assign]
 
 
 @contextmanager
-def hydra_errors(overrides: Sequence[str]) -> Iterator[None]:
+def initialized() -> Iterator[None]:
+    """Initialize Hydra on ``conf/``; inside a Hydra application, the application's own Hydra is restored on exit."""
+    outer = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(config_dir()), version_base="1.3"):
+            yield
+    finally:
+        GlobalHydra.instance().hydra = outer
+
+
+@contextmanager
+def hydra_errors(overrides: Sequence[str], config_dirs: Sequence[str] = ()) -> Iterator[None]:
     """Turn errors of Hydra and OmegaConf into a RequestError of one sentence; configs are data meanwhile."""
     try:
         with trusted():
             yield
-    except (HydraException, OmegaConfBaseException) as error:
-        raise RequestError(one_sentence(error)) from error
-    except (YAMLError, UnicodeDecodeError) as error:
-        raise RequestError(f"a config cannot be read: {' '.join(str(error).split())}") from error
-    except RecursionError as error:
-        raise RequestError(
-            "a config is nested too deep, or holds itself by an alias (*name) in its file; write it out"
-        ) from error
-    except (ValueError, TypeError) as error:
-        sentence = None if isinstance(error, RequestError) else _of_values(str(error), overrides)
-        if sentence is None:
+    except (HydraException, OmegaConfBaseException, YAMLError, UnicodeDecodeError) as error:
+        raise RequestError(_unknown_option(error, overrides, config_dirs) or one_sentence(error)) from error
+    except (ValueError, TypeError, RecursionError) as error:
+        *_, (frame, _) = walk_tb(error.__traceback__)
+        package = frame.f_globals["__name__"].partition(".")[0]
+        if isinstance(error, RoadmapError) or package not in ("hydra", "omegaconf", "antlr4", "copy"):
             raise
-        raise RequestError(sentence) from error
+        raise RequestError(_unknown_option(error, overrides, config_dirs) or one_sentence(error)) from error
 
 
-def _of_values(text: str, overrides: Sequence[str]) -> str | None:
-    """The ValueErrors and TypeErrors of Hydra and OmegaConf that a command line can bring about."""
-    # for `kernel=7`: Hydra takes option names that look like words only
-    if "Config group override" in text:
-        return _not_a_word(overrides) or text
-    # for `seeds.x=1` and `seeds.x.y=1`: OmegaConf takes what follows a list's name for a number in it
-    if found := WITHIN_A_LIST.search(text):
-        name = found[1] or found[2]
-        key = next((key for key in map(key_of, overrides) if name in key.split(".")[1:]), name)
-        node = key.partition(f".{name}")[0]
-        return f"unknown setting '{key}'; {node} is a list: write {node}=[…]"
-    return None
-
-
-def near(key: str, error: BaseException | None = None) -> str:
-    """What a setting that there is not may have meant: one of a like name, or the settings that OmegaConf has there."""
-    siblings = getattr(error, "parent_node", None)
-    if "." in key and siblings:
-        # of a.b.c it may be b that there is not
-        place = key.rpartition(f".{getattr(error, 'key', '')}")[0] or key.rpartition(".")[0]
-        return f"{place} has {', '.join(map(str, siblings))}"
-    known = [] if "." in key else [*ConfigSettings.__struct_fields__, *OTHER_GROUPS, *AXES]
-    alike = get_close_matches(key, known, n=1)
-    return f"did you mean {alike[0]}?" if alike else "`roadmap train --cfg job` shows every setting"
-
-
-def _not_a_word(overrides: Sequence[str]) -> str | None:
-    for override in overrides:
-        group, _, option = override.partition("=")
-        options = sorted(group_options(group), key=_by_number)
-        if options and option not in options:
-            return f"unknown {group} '{option}' (choose {listed(options)})"
+def _unknown_option(error: Exception, overrides: Sequence[str], config_dirs: Sequence[str]) -> str | None:
+    """Return a sentence about the first override with an option that its group does not have."""
+    if missing := re.search(rf"Could not find 'hydra/launcher/({'|'.join(EXTRAS)})'", str(error)):
+        extra = f"pip install 'convnext-roadmap[{EXTRAS[missing[1]]}]'"
+        return f"hydra/launcher={missing[1]} is a plugin that is not installed; {extra}"
+    with initialized():
+        loader = GlobalHydra.instance().config_loader()
+        for word in overrides:
+            if chosen := re.fullmatch(r"\+?([\w/]+)=([\w-]+)", word):
+                options = loader.get_group_options(chosen[1], config_name="config", overrides=searchpath(config_dirs))
+                if options and chosen[2] not in (*options, "null"):
+                    return f"unknown {chosen[1]} '{chosen[2]}' (choose {listed(sorted(options, key=_by_number))})"
     return None
 
 
@@ -90,22 +99,14 @@ def _by_number(name: str) -> list[tuple[str, int]]:
 
 
 def one_sentence(error: Exception) -> str:
-    """Hydra's and OmegaConf's messages, which take several lines, as one: value, place, what would be right."""
-    # Hydra leaves it to the cause to say what a file of the user's own is about
-    text = str(error) or str(error.__cause__ or type(error).__name__)
-    if missing := re.search(r"Could not find '((?:hydra/)?[^'/]+)/(.+?)'", text):
-        if extra := PLUGINS.get(f"{missing[1]}={missing[2]}"):
-            mend = f"pip install 'convnext-roadmap[{extra}]'"
-            return f"{missing[1]}={missing[2]} is a plugin that is not installed; {mend}"
-        options = sorted(re.findall(r"^\t(\S+)$", text, flags=re.MULTILINE), key=_by_number)
-        return f"unknown {missing[1]} '{missing[2]}' (choose {listed(options)})"
+    """Return a message of Hydra or OmegaConf, which takes several lines, as one sentence."""
+    text, cause = str(error), error.__cause__ or error
     if unknown := re.search(r"Could not override '([^']+)'", text):
-        return f"unknown setting '{unknown[1]}'; {near(unknown[1], error.__cause__)}"
-    if merging := re.search(r"Error merging override (.+)", text):
-        return f"cannot set '{merging[1]}': {first_line(error.__cause__ or error)}"
+        known = [str(name) for name in getattr(cause, "parent_node", None) or ()]
+        alike = get_close_matches(unknown[1].rpartition(".")[2], known, n=1)
+        return f"unknown setting '{unknown[1]}'" + (f" (choose {listed(alike or known)})" if known else "")
     if isinstance(error, OverrideParseException):
         name, _, value = error.override.partition("=")
-        # as our own run folders have in their names
         quoted = f"quote a value with = in it: \"{name}='{value}'\"" if "=" in value else ""
         return f"invalid override '{error.override}' ({quoted or 'must be group=option or setting=value'})"
     if missing := re.search(r"Missing mandatory value: (\S+)", text):
@@ -113,6 +114,5 @@ def one_sentence(error: Exception) -> str:
     # OmegaConf wraps what a resolver raises
     if raised := re.search(r"RequestError raised while resolving interpolation: (.+)", text):
         return raised[1]
-    if isinstance(error, InterpolationKeyError) and (key := re.search(r"Interpolation key '([^']+)'", text)):
-        return f"the chosen options want {key[1]}, which the config does not have"
-    return " ".join(text.split())
+    reason = f": {first_line(cause)}" if cause is not error else ""
+    return f"invalid config: {' '.join(text.split())}{reason}"

@@ -1,10 +1,11 @@
 """Words of the command line, ``group=option`` and ``setting=value``: what each is about, and a variant's name."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
-from roadmap.config.settings import MATCHING
 from roadmap.schema.design import AXES
 
+MATCHING = ("match_gmacs", "match_by")
 # Overrides that change what a network is or how it is trained: what a variant is named by.
 TOGGLES = (*AXES, "size", "recipe")
 
@@ -27,19 +28,22 @@ def is_baseline_model(key: str) -> bool:
 def is_toggle(override: str) -> bool:
     """Whether an override changes what a network is or how it is trained."""
     key = key_of(override)
-    return key in TOGGLES or key in MATCHING or key.startswith(("design.", "recipe."))
+    return key in (*TOGGLES, *MATCHING) or key.startswith(("design.", "recipe."))
 
 
 def variant_name(step: str, choices: Mapping[str, str], plain: Mapping[str, str], overrides: Sequence[str]) -> str:
-    """A step's name and what was toggled: options that it does not choose by itself, and single values."""
+    """A step's name, or a baseline model's, and what was toggled: options not in ``plain``, and single values."""
+    origin = [step]
+    if choices.get("model", "None") != "None":
+        words = [word.lstrip("+") for word in overrides if is_baseline_model(key_of(word)) and key_of(word) != "model"]
+        origin = [f"model={choices['model']}", *sorted(words, key=lambda word: key_of(word) != "name")]
     groups = [f"{group}={choices[group]}" for group in TOGGLES if choices[group] != plain[group]]
     values = [word.lstrip("+") for word in overrides if is_toggle(word) and key_of(word) not in TOGGLES]
-    return " ".join([_origin(step, choices, overrides), *groups, *values])
+    return " ".join([*origin, *groups, *values])
 
 
-def _origin(step: str, choices: Mapping[str, str], overrides: Sequence[str]) -> str:
-    """What a variant starts from: its step, or a baseline model with the words that make it."""
-    if choices.get("model", "None") == "None":
-        return step
-    words = [word.lstrip("+") for word in overrides if is_baseline_model(key_of(word)) and key_of(word) != "model"]
-    return " ".join([f"model={choices['model']}", *sorted(words, key=lambda word: key_of(word) != "name")])
+def searchpath(config_dirs: Sequence[str]) -> list[str]:
+    """The override that adds folders of config files, if there are any."""
+    # quoted, since a folder's name may hold what Hydra's grammar reads otherwise
+    folders = [f"'file://{Path(folder).resolve()}'" for folder in config_dirs]
+    return [f"hydra.searchpath=[{','.join(folders)}]"] if folders else []

@@ -49,7 +49,7 @@ def read_images(data: Data, image_size: int) -> tuple[Images, Images]:
 def _digits(image_size: int) -> tuple[Images, Images]:
     """scikit-learn's 8x8 digits at ``image_size``, in a fixed stratified split: 358 for training and 1,200 for test.
 
-    The other 239 were used to tune ``conf/recipe/scaled/*/digits.yaml`` and are in neither.
+    The other 239 were used to tune ``conf/scaled_recipes.yaml`` and are in neither.
     """
     from sklearn.datasets import load_digits
 

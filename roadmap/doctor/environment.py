@@ -16,9 +16,9 @@ import yaml
 from packaging.requirements import Requirement  # comes with Hydra
 
 from roadmap.bench.environment import processor
+from roadmap.config import config_dir
 from roadmap.config.build import measured_cost
 from roadmap.config.compose import Composed
-from roadmap.config.conf_dir import config_dir
 from roadmap.data.image import UndecodableError, decode
 from roadmap.data.memory import read_images
 from roadmap.data.readers import read_files

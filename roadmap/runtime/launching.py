@@ -11,8 +11,8 @@ from subprocess import CalledProcessError
 from types import FrameType
 from typing import Any
 
+from roadmap.config import config_dir
 from roadmap.config.compose import searchpath
-from roadmap.config.conf_dir import config_dir
 from roadmap.config.hydra_errors import hydra_errors
 from roadmap.console import console_level
 from roadmap.errors import RequestError, StoppedError, WorkError

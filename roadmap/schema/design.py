@@ -1,6 +1,6 @@
 """The design record: one value for each axis of the network."""
 
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple, get_args
+from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin
 
 import msgspec
 from msgspec import Meta
@@ -17,8 +17,8 @@ Kernel = Annotated[int, Meta(ge=1, le=1023)]
 class Design(Record):
     """One point of the design space around ResNet-50 and ConvNeXt-T; arXiv:2201.03545, section 2.
 
-    Frozen and hashable. Each axis is a config group; the defaults of the paper's axes are in ``conf/``. An axis added
-    later has its default and its options here. Runs at that default are logged without the axis, so that they keep
+    Frozen and hashable. Each axis is a config group; the defaults of the paper's axes are in ``conf/config.yaml``. An
+    axis added later has its default here. Runs at that default are logged without the axis, so that they keep
     their run_id. ``docs/your_own_change.md`` shows how to add an axis.
 
     Raises RequestError for an unknown option, a value out of range, and options that exclude each other.
@@ -57,25 +57,15 @@ class Design(Record):
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as they are logged and hashed: without the added axes that are at their default."""
         return {
-            key: value
-            for key, value in super().to_dict().items()
-            if key not in ADDED_AXES or value != ADDED_AXES[key].default
+            key: value for key, value in super().to_dict().items() if key not in ADDED_AXES or value != ADDED_AXES[key]
         }
 
 
 # Config group -> field of Design, in the order of the roadmap. Only the stage ratio has a field of another name.
 AXES = {"stage_ratio" if name == "depths" else name: name for name in Design.__struct_fields__}
-
-
-class AddedAxis(NamedTuple):
-    """An axis added after the paper's, with all its options."""
-
-    default: str
-    options: tuple[str, ...]
-
-
-ADDED_AXES = {
-    field.name: AddedAxis(field.default, get_args(field.type))
-    for field in msgspec.structs.fields(Design)
-    if not field.required
+# Axis of words -> its options. The other axes (stage_ratio, width, kernel) have a file per option in ``conf/``.
+AXIS_OPTIONS: dict[str, tuple[str, ...]] = {
+    field.name: get_args(field.type) for field in msgspec.structs.fields(Design) if get_origin(field.type) is Literal
 }
+# Axis added after the paper's -> its default
+ADDED_AXES = {field.name: field.default for field in msgspec.structs.fields(Design) if not field.required}

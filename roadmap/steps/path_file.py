@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import yaml
 
-from roadmap.config.conf_dir import config_dir
+from roadmap.config import config_dir
 from roadmap.errors import RequestError
 from roadmap.validation import Record, shown
 

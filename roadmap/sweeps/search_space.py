@@ -14,14 +14,13 @@ from hydra.core.override_parser.types import Transformer
 from hydra.errors import HydraException
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 
-from roadmap.config.compose import Composed, Options, compose, options_of
+from roadmap.config.compose import Composed, compose, options_of
 from roadmap.config.hydra_errors import hydra_errors
 from roadmap.config.overrides import key_of
 from roadmap.errors import RequestError
 from roadmap.networks.flops import count_flops
 from roadmap.runs.run_folder import one_name
 from roadmap.schema.design import AXES, Design
-from roadmap.schema.recipe import Recipe
 from roadmap.sweeps.planning import of_runs
 from roadmap.sweeps.search import Search, search_of
 
@@ -37,7 +36,7 @@ class SearchSpace:
     """
 
     search: Search
-    base: Options
+    base: Composed
     fixed: tuple[str, ...]
     config_dirs: tuple[str, ...]
     sweeps: dict[str, str]
@@ -108,7 +107,7 @@ class SearchSpace:
         except RequestError as error:
             return str(error)
         base = self.base
-        layer_scale = Recipe.from_mapping(base.values["recipe"]).network.layer_scale is not None
+        layer_scale = base.recipe.network.layer_scale is not None
         return self.search.refusal(count_flops(design, base.settings.image_size, base.regime.num_classes, layer_scale))
 
 

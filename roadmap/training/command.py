@@ -10,8 +10,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from roadmap.cli.arguments import overrides_first, say_choices
+from roadmap.config import config_dir
 from roadmap.config.compose import check_words, composed
-from roadmap.config.conf_dir import config_dir
 from roadmap.config.hydra_errors import hydra_errors
 from roadmap.console import console_level
 from roadmap.errors import RoadmapError, StoppedError
@@ -45,7 +45,7 @@ def main(arguments: list[str]) -> int:
     check_words([word for word in words if "=" in word or word.startswith("~")], folders)
     sys.argv = ["roadmap train", *words]
     try:
-        with hydra_errors(arguments):
+        with hydra_errors(arguments, folders):
             job()
     except KeyboardInterrupt:
         if not failures:

@@ -89,7 +89,7 @@ def run_locked(job: Job, stop: StopRequest | None = None, pruner: Pruner | None 
         folder = None
         with world.collective_errors():
             if world.is_main:
-                folder = RunFolder.open(experiment, job.composed.values, job.composed.overrides)
+                folder = RunFolder.open(experiment, job.composed.logged_values, job.composed.overrides)
         folder = world.broadcast(folder)
         if world.is_main:
             logger.debug(f"training on {job.device}, run folder {folder.path}")

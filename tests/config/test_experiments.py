@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from roadmap.config import config_dir
 from roadmap.config.build import measured_cost
-from roadmap.config.conf_dir import config_dir
 from roadmap.steps.path import compose_path
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "steps.json").read_text())

@@ -6,8 +6,8 @@ from functools import cache
 import pytest
 import torch
 
+from roadmap.config import config_dir
 from roadmap.config.compose import Composed, compose
-from roadmap.config.conf_dir import config_dir
 from roadmap.networks.network import Network
 from roadmap.training.optim import build_optimizer, build_schedule, learning_rate
 

@@ -16,8 +16,8 @@ from PIL import Image
 from sklearn.datasets import load_digits, load_sample_image
 from torch import Tensor
 
+from roadmap.config import config_dir
 from roadmap.config.compose import compose
-from roadmap.config.conf_dir import config_dir
 from roadmap.data.corruptions.weather import Corruption
 from roadmap.data.eval_splits import Part, corrupted_parts, open_parts
 from roadmap.data.memory import read_images

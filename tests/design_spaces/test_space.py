@@ -8,8 +8,8 @@ import torch
 import yaml
 from scipy import stats
 
+from roadmap.config import config_dir
 from roadmap.config.compose import compose
-from roadmap.config.conf_dir import config_dir
 from roadmap.design_spaces.space import Space, sample
 from roadmap.errors import RequestError
 from roadmap.networks.flops import cost, count_flops

@@ -3,8 +3,9 @@
 import random
 
 from roadmap.__main__ import COMMANDS
+from roadmap.config import config_dir
 from roadmap.config.compose import compose, evaluation_values
-from roadmap.config.conf_dir import config_dir, named_networks
+from roadmap.config.groups import options_in
 from roadmap.flatten_dict import flatten_dict
 
 PATHS = {
@@ -104,7 +105,7 @@ GROUPS = {
     for folder in config_dir().iterdir()
     if folder.is_dir()
 }
-GROUPS |= {group: [*GROUPS.get(group, []), *named] for group, named in named_networks().items()}
+GROUPS |= {group: [*GROUPS.get(group, []), *named] for group, named in options_in("networks.yaml").items()}
 # every other setting: at the value that it has, and at odd ones
 SETTINGS |= {
     key: ["true" if value is True else "false" if value is False else "null" if value is None else str(value)]

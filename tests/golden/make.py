@@ -11,7 +11,7 @@ from pathlib import Path
 
 from roadmap.config.build import measured_cost, network_cost
 from roadmap.config.compose import compose, options_of
-from roadmap.config.conf_dir import named_networks
+from roadmap.config.groups import options_in
 from roadmap.paper.published_rows import network_rows
 from roadmap.steps.path import compose_path
 
@@ -28,7 +28,7 @@ def baseline_models() -> dict[str, Costs]:
     """Each row of conf/rows/paper.yaml by its title, and the other models at their own image size."""
     rows = [row for row, _ in network_rows(options_of(["rows=paper"]).values["rows"])]
     used = {word for row in rows for word in row.change}
-    others = [name for name in sorted(named_networks()["model"]) if f"model={name}" not in used]
+    others = [name for name in sorted(options_in("networks.yaml")["model"]) if f"model={name}" not in used]
     return {
         "rows": {row.title: cost_of(*row.overrides) for row in rows},
         "other_models": {name: cost_of(f"model={name}") for name in others},

@@ -14,9 +14,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from roadmap.config import config_dir
 from roadmap.config.build import build
 from roadmap.config.compose import compose
-from roadmap.config.conf_dir import config_dir
 from roadmap.data import open_loaders
 from roadmap.data.loaders import Timed
 from roadmap.training.build import build_trainer

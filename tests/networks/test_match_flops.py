@@ -59,13 +59,13 @@ def test_the_built_network_costs_what_was_asked_for_at_the_runs_image_size() -> 
 
 def test_what_was_chosen_is_in_values_design_and_words() -> None:
     composed = compose(["regime=tiny", "step=gelu", "match_gmacs=4.5"])
-    assert composed.design.width == composed.values["design"]["width"] == 100
+    assert composed.design.width == composed.logged_values["design"]["width"] == 100
     assert composed.asked.width == 96
     assert composed.variant == "gelu match_gmacs=4.5"
-    assert composed.choice == "gelu: width 96 → 100 for 4.493 GMACs (asked for 4.5)"
+    assert composed.choice == "gelu match_gmacs=4.5: width 100, 4.493 GMACs"
     assert compose(["regime=tiny", "step=gelu"]).choice is None
     deeper = compose(["regime=tiny", "step=gelu", "kernel=k3", "match_gmacs=4.5", "match_by=depth"])
-    assert deeper.choice == "gelu kernel=k3: blocks in the third stage 9 → 11 for 4.529 GMACs (asked for 4.5)"
+    assert deeper.choice == ("gelu kernel=k3 match_gmacs=4.5 match_by=depth: 11 blocks in the third stage, 4.529 GMACs")
 
 
 def test_the_run_is_the_one_of_the_design_that_was_found() -> None:

@@ -9,8 +9,8 @@ import pytest
 import torchvision
 from golden.make import FOLDER, baseline_models, cost_of
 
+from roadmap.config import config_dir
 from roadmap.config.compose import options_of
-from roadmap.config.conf_dir import config_dir
 from roadmap.errors import RequestError
 from roadmap.paper.published_rows import (
     TABLES,

@@ -18,7 +18,7 @@ from hydra.types import HydraContext
 from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf
 from omegaconf import DictConfig, OmegaConf
 
-from roadmap.config.conf_dir import config_dir
+from roadmap.config import config_dir
 from roadmap.errors import RequestError
 from roadmap.runtime.device import share_gpus
 from roadmap.training.run_command import main as run

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from roadmap.config import config_dir
 from roadmap.config.compose import compose
-from roadmap.config.conf_dir import config_dir
 from roadmap.errors import RequestError
 from roadmap.paper.published import SCALED_FROM, TABLES, published_steps
 from roadmap.steps.path import compose_path

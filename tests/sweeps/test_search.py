@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from roadmap import load_runs
 from roadmap.config.build import network_cost
-from roadmap.config.compose import Options, compose
+from roadmap.config.compose import Composed, compose
 from roadmap.errors import PrunedError, RequestError
 from roadmap.runs.run_folder import timeless_metrics
 from roadmap.sweeps.pruning import check_median, peers
@@ -143,7 +143,7 @@ def space() -> SearchSpace:
 def within(space: SearchSpace, runs_dir: Path, **settings: Any) -> SearchSpace:
     """The same space in another folder, its search with other settings."""
     search = space.search.replace(**settings)
-    return replace(space, search=search, base=Options(space.base.values | {"runs_dir": str(runs_dir)}, {}))
+    return replace(space, search=search, base=Composed(space.base.values | {"runs_dir": str(runs_dir)}, {}, ()))
 
 
 def reached(trial: FrozenTrial) -> list[float]:

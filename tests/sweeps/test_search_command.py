@@ -16,7 +16,7 @@ import pytest
 from optuna.distributions import CategoricalDistribution
 
 from roadmap.__main__ import main
-from roadmap.config.compose import Composed, Options
+from roadmap.config.compose import Composed
 from roadmap.errors import PrunedError
 from roadmap.runs.reading import read_runs
 from roadmap.sweeps.search import Search
@@ -35,7 +35,7 @@ def any_space() -> SearchSpace:
 
 @pytest.fixture
 def space(any_space: SearchSpace, tmp_path: Path) -> SearchSpace:
-    return replace(any_space, base=Options(any_space.base.values | {"runs_dir": str(tmp_path / "runs")}, {}))
+    return replace(any_space, base=Composed(any_space.base.values | {"runs_dir": str(tmp_path / "runs")}, {}, ()))
 
 
 def test_the_front_in_a_table_for_other_programs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
