@@ -121,7 +121,7 @@ def test_data_scales_the_recipe_and_the_command_line_has_the_last_word() -> None
         ("model=timm", "name is not set (add name=…)"),
         (
             "pretrained=runs/a=b",
-            "invalid override 'pretrained=runs/a=b' (quote a value with = in it: \"pretrained='runs/a",
+            "invalid override 'pretrained=runs/a=b' (quote a value with = in it",
         ),
         ("+data.classes=5", "data.classes does not go with data=digits, which has no image files"),
         ("recipe=isotropic", "recipe isotropic has no values for a network of size nano (choose size s, b or l)"),
