@@ -16,7 +16,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 import roadmap
 from roadmap.__main__ import COMMANDS, MODULES, main
 from roadmap.cli.arguments import Parser
-from roadmap.config.compose import compose, launcher_of, options_of
+from roadmap.config.compose import compose, options_of
 from roadmap.evaluation.request import evaluation_request, is_evaluation_only
 from tests.records import EXAMPLES
 
@@ -170,8 +170,8 @@ def test_documented_commands_parse_and_compose(command: Command, monkeypatch: py
             options_of(plain, folders)
         else:
             assert command.answer.startswith("roadmap: ") or compose(plain, folders)
-        if any(word.startswith("engine=") for word in hydras):
-            launcher_of([*plain, *hydras], folders)
+        if engines := [word for word in hydras if word.startswith("engine=")]:
+            compose([*plain, *engines], folders)
 
 
 def _listed(folders: Any) -> list[str]:

@@ -5,9 +5,8 @@ from collections.abc import Sequence
 from functools import partial
 
 from roadmap.cli.arguments import checked_overrides, override_parser, say_choices
-from roadmap.config.compose import launcher_of
 from roadmap.runs.sweep_plan import write_sweep
-from roadmap.runtime.launching import check_gpus, launch
+from roadmap.runtime.launching import launch
 from roadmap.sweeps.planning import PlannedSweep, described, planned
 from roadmap.sweeps.search import is_search
 
@@ -34,8 +33,6 @@ def main(arguments: list[str]) -> int:
 
         show(plan, sweep, train_images, val_images)
         return 0
-    # before anything is written
-    check_gpus(launcher_of(overrides, options.config_dir))
     sweep = write_sweep(sweep.runs_dir, sweep.header, sweep.runs)
     print(f"{sweep.path}: {len(plan.study.members)} designs × {len(plan.asked.seeds)} seeds = {len(sweep.runs)} runs")
     job = partial(work, overrides, options.config_dir)

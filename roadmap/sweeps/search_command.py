@@ -8,14 +8,13 @@ from functools import partial
 from optuna.trial import FrozenTrial, TrialState
 
 from roadmap.comparison.pareto import draw_pareto, front, text
-from roadmap.config.compose import launcher_of
 from roadmap.errors import PrunedError, WorkError
 from roadmap.formatting import printable
 from roadmap.plots.charts import save
 from roadmap.runs.reading import read_runs
 from roadmap.runtime.device import choose_device, share_gpus
 from roadmap.runtime.distributed import World, init_processes, local_device, world_from_env
-from roadmap.runtime.launching import check_gpus, launch
+from roadmap.runtime.launching import launch
 from roadmap.sweeps.pruning import median_rule
 from roadmap.sweeps.search_space import SearchSpace
 from roadmap.sweeps.trials import SearchTrials
@@ -31,7 +30,6 @@ def search(overrides: list[str], config_dirs: list[str], dry_run: bool = False) 
         varied = "".join(f"\n  {key}={sweep}" for key, sweep in space.sweeps.items())
         print(f"search {space.name}: {space.search.n_trials} trials, proposed by {space.search.sampler}, of{varied}")
         return 0
-    check_gpus(launcher_of(space.fixed, config_dirs))
     trials = SearchTrials(space)
     missing = space.search.n_trials - sum(trial.state.is_finished() for trial in trials.all())
     print(f"search {space.name}: {max(missing, 0)} of {space.search.n_trials} trials to do; {space.folder}", flush=True)
