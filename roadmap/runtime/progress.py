@@ -28,32 +28,30 @@ class ProgressBar:
         self.bar.update(epochs_done)
         if self.in_lines and (epochs_done or updates_done):
             within = f", update {updates_done} of the next" if updates_done else ""
-            self._log(f"resuming from epoch {epochs_done}/{self.epochs}{within}")
+            logger.info(f"{self.label}: resuming from epoch {epochs_done}/{self.epochs}{within}")
 
     def on_step(self, epochs_done: int, update: int, updates: int) -> None:
         """Show a finished update."""
         self.bar.update(epochs_done + update / updates - self.bar.n)
-        if self.in_lines and self._message_due():
+        if time.monotonic() - self.logged_at > QUIET_SECONDS:
             self._log(f"epoch {epochs_done + 1} of {self.epochs}, update {update} of {updates}")
 
     def show(self, row: dict[str, Any]) -> None:
         """Show a finished epoch and its metrics."""
         self.bar.set_postfix_str(f"top-1 {row['top1']:.2f}, loss {row['train_loss']:.3f}", refresh=False)
         self.bar.update(row["epoch"] - self.bar.n)
-        if self.in_lines:
-            self._log(
-                f"epoch {row['epoch']} of {self.epochs}, top-1 {row['top1']:.2f}, loss {row['train_loss']:.3f}, "
-                f"{row['images_per_second']:.0f} images/s, {row['data_wait']:.0%} of the time waiting for data",
-                logging.INFO if self._message_due() else logging.DEBUG,
-            )
+        self._log(
+            f"epoch {row['epoch']} of {self.epochs}, top-1 {row['top1']:.2f}, loss {row['train_loss']:.3f}, "
+            f"{row['images_per_second']:.0f} images/s, {row['data_wait']:.0%} of the time waiting for data"
+        )
 
-    def _message_due(self) -> bool:
-        return time.monotonic() - self.logged_at > QUIET_SECONDS
-
-    def _log(self, text: str, level: int = logging.INFO) -> None:
-        if level >= logging.INFO:
+    def _log(self, text: str) -> None:
+        """Log a message, at level DEBUG if the last one was a short time ago."""
+        due = time.monotonic() - self.logged_at > QUIET_SECONDS
+        if due:
             self.logged_at = time.monotonic()
-        logger.log(level, f"{self.label}: {text}")
+        if self.in_lines:
+            logger.log(logging.INFO if due else logging.DEBUG, f"{self.label}: {text}")
 
     def __enter__(self) -> "ProgressBar":
         return self

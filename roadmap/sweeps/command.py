@@ -6,7 +6,7 @@ from functools import partial
 
 from roadmap.cli.arguments import checked_overrides, override_parser, say_choices
 from roadmap.runs.sweep_plan import write_sweep
-from roadmap.runtime.launching import launch
+from roadmap.runtime.launcher import launch
 from roadmap.sweeps.planning import PlannedSweep, described, planned
 from roadmap.sweeps.search import is_search
 

@@ -14,7 +14,7 @@ from roadmap.plots.charts import save
 from roadmap.runs.reading import read_runs
 from roadmap.runtime.device import choose_device, share_gpus
 from roadmap.runtime.distributed import World, init_processes, local_device, world_from_env
-from roadmap.runtime.launching import launch
+from roadmap.runtime.launcher import launch
 from roadmap.sweeps.pruning import median_rule
 from roadmap.sweeps.search_space import SearchSpace
 from roadmap.sweeps.trials import SearchTrials

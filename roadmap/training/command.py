@@ -1,6 +1,5 @@
 """``roadmap train``: train one design with one seed, as a Hydra application."""
 
-import logging
 import os
 import sys
 
@@ -15,7 +14,7 @@ from roadmap.config.compose import check_words, composed
 from roadmap.config.hydra_errors import hydra_errors
 from roadmap.console import console_level
 from roadmap.errors import RoadmapError, StoppedError
-from roadmap.runtime.launcher_job import scheduled
+from roadmap.runtime.launcher import launcher_job
 
 
 def main(arguments: list[str]) -> int:
@@ -27,7 +26,7 @@ def main(arguments: list[str]) -> int:
         settings = HydraConfig.get()
         multirun = settings.mode == RunMode.MULTIRUN
         try:
-            with scheduled(here, logging.DEBUG if settings.verbose is True else level):
+            with launcher_job(here, level):
                 train(config, list(settings.overrides.task), dict(settings.runtime.choices), folders)
         except RoadmapError as error:
             # other launchers have schedulers, which stop their jobs themselves

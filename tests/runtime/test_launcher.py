@@ -13,7 +13,7 @@ from signal import SIGINT, SIGTERM, SIGUSR1, SIGUSR2
 import pytest
 
 from roadmap.errors import StoppedError, WorkError
-from roadmap.runtime.launcher_job import scheduled
+from roadmap.runtime.launcher import launcher_job
 from roadmap.runtime.stopping import SIGNALS, StopRequest
 
 
@@ -94,7 +94,7 @@ def handled() -> Iterator[list[int]]:
 
 def test_submitit_tasks_get_torchruns_environment(job: pytest.MonkeyPatch) -> None:
     job.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3")
-    with scheduled(os.curdir):
+    with launcher_job(os.curdir):
         found = [os.environ[name] for name in ("MASTER_ADDR", "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")]
     assert found == ["gpu07", "1", "3", "0", "1"]
     assert 1024 < int(os.environ["MASTER_PORT"]) < 65536
@@ -104,7 +104,7 @@ def test_submitit_tasks_get_torchruns_environment(job: pytest.MonkeyPatch) -> No
 def test_job_of_one_task_is_a_single_process(job: pytest.MonkeyPatch) -> None:
     for name, value in (("NTASKS", 1), ("PROCID", 0)):
         job.setenv(f"SLURM_{name}", str(value))
-    with scheduled(os.curdir):
+    with launcher_job(os.curdir):
         assert "WORLD_SIZE" not in os.environ
 
 
@@ -112,7 +112,7 @@ def test_first_task_calls_submitits_handler(
     job: pytest.MonkeyPatch, handled: list[int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     job.setenv("SLURM_PROCID", "0")
-    with pytest.raises(StoppedError), scheduled(os.curdir, logging.INFO):
+    with pytest.raises(StoppedError), launcher_job(os.curdir, logging.INFO):
         raise StoppedError(SIGUSR2, "update 3 of epoch 2")
     assert handled == [SIGUSR2]
     assert capsys.readouterr().err.startswith("roadmap: stopped by SIGUSR2 after update 3 of epoch 2;")
@@ -121,7 +121,7 @@ def test_first_task_calls_submitits_handler(
 def test_other_task_exits_without_a_result(
     job: pytest.MonkeyPatch, handled: list[int], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit) as ended, scheduled(os.curdir, logging.INFO):
+    with pytest.raises(SystemExit) as ended, launcher_job(os.curdir, logging.INFO):
         raise StoppedError(SIGUSR2, "update 3 of epoch 2")
     assert ended.value.code == 0
     assert handled == [SIGUSR2]
@@ -132,13 +132,13 @@ def test_other_task_exits_without_a_result(
 def test_other_signals_are_not_passed_to_submitit(
     by: signal.Signals, job: pytest.MonkeyPatch, handled: list[int]
 ) -> None:
-    with pytest.raises(StoppedError), scheduled(os.curdir):
+    with pytest.raises(StoppedError), launcher_job(os.curdir):
         raise StoppedError(by, "update 3 of epoch 2")
     assert handled == []
 
 
 def test_outside_a_job_no_handler_is_called(handled: list[int]) -> None:
-    with pytest.raises(StoppedError), scheduled(os.curdir):
+    with pytest.raises(StoppedError), launcher_job(os.curdir):
         raise StoppedError(SIGUSR2, "update 3 of epoch 2")
     assert handled == []
 
@@ -146,7 +146,7 @@ def test_outside_a_job_no_handler_is_called(handled: list[int]) -> None:
 def test_job_runs_in_the_folder_of_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "here").mkdir()
-    with scheduled(str(tmp_path / "here")):
+    with launcher_job(str(tmp_path / "here")):
         assert Path.cwd() == tmp_path / "here"
     with pytest.raises(WorkError, match=r"cannot use the folder .*/there: No such file or directory; start from"):
-        scheduled(str(tmp_path / "there")).__enter__()
+        launcher_job(str(tmp_path / "there")).__enter__()
