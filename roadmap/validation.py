@@ -1,7 +1,6 @@
 """Base classes of records checked by msgspec, and its errors as sentences: what is wrong, where, what is accepted."""
 
 import re
-import sys
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Self, dataclass_transform
 
@@ -21,6 +20,10 @@ Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]  # fits a table's column
 Fraction = Annotated[float, Meta(gt=0, le=1)]
 
 SCHEMA = 2  # version of the files written now
+# msgspec's words -> ours
+TYPES = {"int": "an integer", "float": "a number", "bool": "true or false", "str": "a string", "array": "a list"}
+TYPES |= {"object": "a mapping"}
+LIMITS = {">=": "at least", "<=": "at most", ">": "above", "<": "below"}
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True)
@@ -42,11 +45,6 @@ class Record(msgspec.Struct, metaclass=RecordMeta, forbid_unknown_fields=True):
     place: ClassVar[str] = ""
 
     @classmethod
-    def full_key(cls, field: str) -> str:
-        """Return the field's full key in the config."""
-        return f"{cls.place}.{field}".lstrip(".")
-
-    @classmethod
     def from_mapping(cls, mapping: Any) -> Self:
         """Return the record of a config node. Raises RequestError for unknown or missing keys and invalid values."""
         _refuse_unset(mapping, cls.place)
@@ -56,7 +54,7 @@ class Record(msgspec.Struct, metaclass=RecordMeta, forbid_unknown_fields=True):
     def check_field(cls, name: str, value: Any) -> Any:
         """Return a value as one of the record's fields holds it. Raises RequestError."""
         (kind,) = (field.type for field in msgspec.structs.fields(cls) if field.name == name)
-        return converted(value, kind, cls.full_key(name))
+        return converted(value, kind, f"{cls.place}.{name}".lstrip("."))
 
     def replace(self, **changes: Any) -> Self:
         """Return a checked copy with some fields changed. Raises RequestError."""
@@ -89,26 +87,41 @@ def sentence(error: msgspec.ValidationError, value: Any, kind: Any, place: str =
     """Return a msgspec error as a sentence with the key, the value and what is accepted."""
     if isinstance(error.__cause__, ValueError):  # raised by a __post_init__
         return str(error.__cause__)
-    reason, _, path = str(error).partition(" - at `")
+    reason, _, path = str(error).partition(" - at ")
     info, where = msgspec.inspect.type_info(kind), place
-    for name, index in re.findall(r"\.(\w+)|\[(\d+)\]", path.partition("$")[2]):
-        if name:
-            (info,) = (field.type for field in _only(info, value).fields if field.name == name)
-            where = f"{where}.{name}".lstrip(".")
-        else:
-            info = _item(_only(info, value), int(index))
-            where = f"{where}[{index}]"
-        value = value[name or int(index)]
-    if path.startswith("key"):
-        return f"keys of {where or 'the record'} must be strings"
-    if path.endswith("[...]`"):
-        return f"values of {where} must be {_described(_only(info, value).value_type)}"
+    for name, index in re.findall(r"\.(\w+)|\[(\d+)\]", path):
+        info, value = _inner(info, name, index), value[name or int(index)]
+        where = f"{where}.{name}".lstrip(".") if name else f"{where}[{index}]"
+    kinds = getattr(info, "types", (info,))
     if named := re.fullmatch(r"Object (contains unknown|missing required) field `(.*)`", reason, re.DOTALL):
         key = f"{where}.{named[2]}".lstrip(".")
-        if named[1] == "missing required":
-            return f"{key} is missing"
-        return f"unknown key {key} (choose {listed(field.name for field in _only(info, value).fields)})"
-    return _refusal(where or "the record", value, info)
+        fields = [field.name for kind in kinds for field in getattr(kind, "fields", ())]
+        return f"{key} is missing" if named[1] == "missing required" else f"unknown key {key} (choose {listed(fields)})"
+    where = where or "the record"
+    if reason.startswith("Invalid enum value"):
+        choices = [choice for kind in kinds for choice in getattr(kind, "values", ())]
+        choices += ["null" for kind in kinds if isinstance(kind, msgspec.inspect.NoneType)]
+        return f"unknown {where} {shown(value)} (choose {listed(choices)})"
+    of = "keys of " if path.startswith("`key`") else "values of " if "[...]" in path else ""
+    found = re.match(r"Expected `([^`]+)`(?: ([^,]+))?", reason)
+    if found is None:
+        return f"{of}{where}: {reason.lower()} (got {shown(value)})"
+    accepted = listed(TYPES.get(name, name) for name in found[1].split(" | "))
+    limit = re.sub("|".join(LIMITS), lambda sign: LIMITS[sign[0]], (found[2] or "").removesuffix(".0"))
+    accepted = f"{accepted} {limit}".rstrip() if not limit or found[1] == "array" else limit
+    return f"{of}{where} must be {accepted} (got {shown(value)})"
+
+
+def _inner(info: Any, name: str, index: str) -> Any:
+    """Return the type of a field of a record, or of an item of a list."""
+    for kind in getattr(info, "types", (info,)):
+        if name and hasattr(kind, "fields"):
+            return next(field.type for field in kind.fields if field.name == name)
+        if index and hasattr(kind, "item_types"):
+            return kind.item_types[int(index)]
+        if index and hasattr(kind, "item_type"):
+            return kind.item_type
+    raise AssertionError(f"{info} has no {name or index}")
 
 
 def _refuse_unset(value: Any, place: str) -> None:
@@ -118,67 +131,6 @@ def _refuse_unset(value: Any, place: str) -> None:
     if isinstance(value, Mapping):
         for key, entry in value.items():
             _refuse_unset(entry, f"{place}.{key}".lstrip("."))
-
-
-def _only(info: Any, value: Any) -> Any:
-    """Return the member of a union that the value is meant for."""
-    inspect = msgspec.inspect
-    if not isinstance(info, inspect.UnionType):
-        return info
-    kinds = [kind for kind in info.types if not isinstance(kind, inspect.NoneType)]
-    if isinstance(value, list | tuple):
-        arrays = inspect.TupleType, inspect.VarTupleType, inspect.ListType
-        kinds.sort(key=lambda kind: not isinstance(kind, arrays))
-    return kinds[0]
-
-
-def _item(info: Any, index: int) -> Any:
-    return info.item_types[index] if isinstance(info, msgspec.inspect.TupleType) else info.item_type
-
-
-def _refusal(where: str, value: Any, info: Any) -> str:
-    """Return a sentence for a value of the wrong type or out of range."""
-    inspect, kind = msgspec.inspect, _only(info, value)
-    nullable = isinstance(info, inspect.UnionType) and info.includes_none
-    got = f"(got {shown(value)})"
-    if isinstance(kind, inspect.LiteralType):
-        return f"unknown {where} {shown(value)} (choose {listed([*kind.values, *['null'] * nullable])})"
-    if isinstance(kind, inspect.FloatType) and type(value) is int and abs(value) > sys.float_info.max:
-        return f"{where} must be a number that fits a float {got}"
-    number = type(value) is int or (isinstance(kind, inspect.FloatType) and type(value) is float)
-    if number and (limits := _limits(kind)):
-        return f"{where} must be {limits} {got}"
-    if isinstance(value, list | tuple):
-        if isinstance(kind, inspect.TupleType):
-            return f"{where} must have {len(kind.item_types)} values (got {len(value)})"
-        if isinstance(kind, inspect.VarTupleType | inspect.ListType):
-            return f"{where} must not be empty"
-    accepted = [_described(one) for one in (info.types if isinstance(info, inspect.UnionType) else [info])]
-    return f"{where} must be {listed(accepted)} {got}"
-
-
-def _limits(kind: Any) -> str:
-    words = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below", "multiple_of": "a multiple of"}
-    bounds = {word: getattr(kind, key, None) for key, word in words.items()}
-    stated = {word: bound for word, bound in bounds.items() if bound is not None and abs(bound) < 2**62}
-    return " and ".join(f"{word} {bound:.15g}" for word, bound in stated.items())
-
-
-def _described(kind: Any) -> str:
-    inspect = msgspec.inspect
-    names: dict[type, str] = {
-        inspect.IntType: "an integer",
-        inspect.FloatType: "a number",
-        inspect.BoolType: "true or false",
-        inspect.StrType: "a string",
-        inspect.NoneType: "null",
-        inspect.DictType: "a mapping",
-        inspect.StructType: "a mapping",
-    }
-    if isinstance(kind, inspect.VarTupleType | inspect.ListType):
-        return f"a list of {_described(kind.item_type).removeprefix('an ').removeprefix('a ')}s"
-    name = names.get(type(kind), "a list")
-    return f"{name} {limits}" if (limits := _limits(kind)) else name
 
 
 def shown(value: Any) -> str:

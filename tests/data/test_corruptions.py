@@ -314,8 +314,8 @@ def test_frost_requires_photographs(tmp_path: Path) -> None:
     ("request_", "words"),
     [
         ({"names": ("fogg",)}, r"unknown corruption 'fogg' \(choose gaussian_noise, "),
-        ({"severities": (0,)}, r"corruptions.severities\[0\] must be at least 1 and at most 5 \(got 0\)"),
-        ({"names": ()}, "corruptions.names must not be empty"),
+        ({"severities": (0,)}, r"corruptions.severities\[0\] must be at least 1 \(got 0\)"),
+        ({"names": ()}, "corruptions.names must be a list of length at least 1"),
         ({"severities": (1.5,)}, r"corruptions.severities\[0\] must be an integer"),
     ],
 )

@@ -243,7 +243,7 @@ def broken_layouts(tmp_path: Path) -> dict[str, tuple[str, dict, str]]:
         "./none": (
             "imagenet_c",
             {"severities": (0, 1)},
-            r"data\.severities\[0\] must be at least 1 and at most 5",
+            r"data\.severities\[0\] must be at (least 1|most 5)",
         ),
         "././none": ("imagenet_c", {"corruptions": ()}, r"data\.corruptions must not be empty"),
         "./short": ("imagenet_real", {}, r"cannot read folder \S+val"),

@@ -99,14 +99,14 @@ def test_sets_of_changes_are_matched_as_hydra_composes_them(steps: list[Step]) -
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["match_gmacs=-1"], "match_gmacs must be above 0 and at most 1000000 (got -1)"),
-        (["match_gmacs=x"], "match_gmacs must be a number above 0 and at most 1000000 or null (got 'x')"),
+        (["match_gmacs=-1"], "match_gmacs must be above 0 (got -1)"),
+        (["match_gmacs=x"], "match_gmacs must be a number or null (got 'x')"),
         (["match_by=height"], "unknown match_by 'height' (choose depth or width)"),
         (["match_gmacs=1e-7"], "10 %: width 1 costs 4.576e-05 GMACs; choose another match_gmacs or match_by=depth"),
         (["match_gmacs=7e-5"], "width 1 costs 4.576e-05 and width 2 costs 0.0001071 GMACs"),
         (["match_gmacs=0.001", "match_by=depth"], "third-stage depth 1 costs 0.002328 GMACs; choose another"),
         (["match_gmacs=1", "image_size=31"], "image_size must be at least 32 (got 31)"),
-        (["match_gmacs=1", "image_size=big"], "image_size must be an integer at least 32 (got 'big')"),
+        (["match_gmacs=1", "image_size=big"], "image_size must be an integer (got 'big')"),
     ],
 )
 def test_what_cannot_be_is_said_in_one_sentence(overrides: list[str], message: str) -> None:

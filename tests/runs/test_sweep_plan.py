@@ -45,7 +45,7 @@ def test_the_name_tells_studies_and_lists_of_runs_apart() -> None:
     [
         ({"study": 2.5}, {}, "study must be a mapping (got 2.5)"),
         ({"study": {"name": "orders"}}, {}, "changes and study.keep_others must not be null for study.name 'orders'"),
-        ({"orders": ["gelu"]}, {}, "orders[0] must be a list of strings (got 'gelu')"),
+        ({"orders": ["gelu"]}, {}, "orders[0] must be a list (got 'gelu')"),
         ({"data": {}}, {}, "data must be a string (got {})"),
         ({"runs": 3}, {}, "sweep.json counts 3 runs and plan.jsonl has 2"),
         ({}, {"epochs": "30"}, "plan.jsonl[0].epochs must be an integer (got '30')"),
