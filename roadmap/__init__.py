@@ -4,49 +4,37 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from roadmap.bench.reading import load_bench
-    from roadmap.comparison.compare import compare
-    from roadmap.config.build import build
-    from roadmap.evaluation.reading import load_evaluations
-    from roadmap.networks.flops import cost
-    from roadmap.networks.weights import load_weights
-    from roadmap.plots.command import figure
-    from roadmap.runs.export import export
-    from roadmap.runs.reading import load_history, load_runs
+    from roadmap.bench.reading import load_bench as load_bench
+    from roadmap.comparison.compare import compare as compare
+    from roadmap.config.build import build as build
+    from roadmap.evaluation.reading import load_evaluations as load_evaluations
+    from roadmap.networks.flops import cost as cost
+    from roadmap.networks.weights import load_weights as load_weights
+    from roadmap.plots.command import figure as figure
+    from roadmap.runs.export import export as export
+    from roadmap.runs.reading import load_history as load_history
+    from roadmap.runs.reading import load_runs as load_runs
     from roadmap.versions import __version__ as __version__
 
-__all__ = [
-    "build",
-    "compare",
-    "cost",
-    "export",
-    "figure",
-    "load_bench",
-    "load_evaluations",
-    "load_history",
-    "load_runs",
-    "load_weights",
-]
-
 # torch and pandas take seconds to import: each name brings its module only when it is used
-_HOMES = {
-    "__version__": "roadmap.versions",
+_MODULES = {
     "build": "roadmap.config.build",
-    "cost": "roadmap.networks.flops",
-    "load_weights": "roadmap.networks.weights",
     "compare": "roadmap.comparison.compare",
+    "cost": "roadmap.networks.flops",
     "export": "roadmap.runs.export",
     "figure": "roadmap.plots.command",
-    "load_evaluations": "roadmap.evaluation.reading",
     "load_bench": "roadmap.bench.reading",
-    "load_runs": "roadmap.runs.reading",
+    "load_evaluations": "roadmap.evaluation.reading",
     "load_history": "roadmap.runs.reading",
+    "load_runs": "roadmap.runs.reading",
+    "load_weights": "roadmap.networks.weights",
 }
+__all__ = list(_MODULES)
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    modules = _MODULES | {"__version__": "roadmap.versions"}
+    if name not in modules:
         raise AttributeError(f"module 'roadmap' has no attribute '{name}'")
-    value = getattr(import_module(_HOMES[name]), name)
-    globals()[name] = value
+    globals()[name] = value = getattr(import_module(modules[name]), name)
     return value

@@ -12,15 +12,11 @@ from roadmap.formatting import printable
 class ConsoleHandler(logging.Handler):
     """Writes messages to the current stderr; warnings and errors begin with ``roadmap: ``."""
 
-    def format(self, record: logging.LogRecord) -> str:
-        text = printable(super().format(record))
-        if record.levelno < logging.WARNING:
-            return text
-        rank = os.environ.get("RANK", "0")
-        return f"roadmap: {text}" if rank == "0" else f"roadmap, process {rank}: {text}"
-
     def emit(self, record: logging.LogRecord) -> None:
-        print(self.format(record), file=sys.stderr, flush=True)
+        text, rank = printable(self.format(record)), os.environ.get("RANK", "0")
+        if record.levelno >= logging.WARNING:
+            text = f"roadmap: {text}" if rank == "0" else f"roadmap, process {rank}: {text}"
+        print(text, file=sys.stderr, flush=True)
 
 
 @contextmanager

@@ -1,7 +1,7 @@
-"""Text for terminals and files: tables, lists of names, numbers and durations."""
+"""Text for terminals and files: tables, lists of names, dotted keys, numbers and durations."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -76,3 +76,12 @@ def duration(seconds: float) -> str:
         if seconds < limit:
             return f"{seconds / length:.{1 if unit == 'h' else 0}f} {unit}"
     return f"{seconds / 86400:.1f} days"
+
+
+def flatten_dict(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return the entries of nested mappings under dotted keys; lists and empty mappings are kept as values."""
+    entries: dict[str, Any] = {}
+    for key, value in nested.items():
+        name = f"{prefix}{key}"
+        entries |= flatten_dict(value, f"{name}.") if isinstance(value, Mapping) and value else {name: value}
+    return entries

@@ -14,7 +14,7 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 import roadmap
-from roadmap.__main__ import COMMANDS, MODULES, main
+from roadmap.__main__ import COMMANDS, main
 from roadmap.cli.arguments import Parser
 from roadmap.config.compose import compose, options_of
 from roadmap.evaluation.request import evaluation_request, is_evaluation_only
@@ -108,7 +108,7 @@ def parsed(words: list[str], monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
         monkeypatch.setattr(Parser, name, stop)
     with pytest.raises(ParsedError) as caught:
-        import_module(f"roadmap.{MODULES[words[0]]}").main(words[1:])
+        import_module(f"roadmap.{COMMANDS[words[0]][0]}").main(words[1:])
     monkeypatch.undo()
     return dict(caught.value.args[0])
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from roadmap.errors import RequestError
-from roadmap.flatten_dict import flatten_dict
+from roadmap.formatting import flatten_dict
 from roadmap.runs.reading import read_runs
 from roadmap.runs.records import is_place, read_text
 from roadmap.untrusted_io import parse_yaml

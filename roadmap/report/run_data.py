@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from roadmap.comparison.run_diff import CODE, ENVIRONMENT, RESULT
-from roadmap.flatten_dict import flatten_dict
+from roadmap.formatting import flatten_dict
 
 METRICS = ("top1", "val_loss", "train_loss")
 MAX_POINTS, MAX_ALL_POINTS, MIN_POINTS = 120, 150_000, 12  # of a curve, and of a metric in all curves

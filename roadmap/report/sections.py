@@ -12,7 +12,7 @@ from roadmap.comparison.baseline_step import OwnPath, PaperPath
 from roadmap.comparison.step_table import on_path, runs_of_steps
 from roadmap.config.overrides import key_of
 from roadmap.errors import RequestError
-from roadmap.flatten_dict import flatten_dict
+from roadmap.formatting import flatten_dict
 from roadmap.runs.identity import SHARED, Parents, field_keys, incomparable, unequal_conditions
 from roadmap.steps.path import Step, compose_path
 

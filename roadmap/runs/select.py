@@ -6,8 +6,7 @@ from typing import Any
 import pandas as pd
 
 from roadmap.errors import RequestError
-from roadmap.flatten_dict import flatten_dict
-from roadmap.formatting import listed
+from roadmap.formatting import flatten_dict, listed
 from roadmap.runs.identity import group_keys
 
 NESTED = ("design", "definition", "versions", "seeds")

@@ -11,8 +11,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from roadmap.errors import RequestError
-from roadmap.flatten_dict import flatten_dict
-from roadmap.formatting import listed
+from roadmap.formatting import flatten_dict, listed
 from roadmap.schema.summary import Summary
 from roadmap.untrusted_io import parse_json
 from roadmap.validation import converted

@@ -6,7 +6,7 @@ from roadmap.__main__ import COMMANDS
 from roadmap.config import config_dir
 from roadmap.config.compose import compose, evaluation_values
 from roadmap.config.groups import options_in
-from roadmap.flatten_dict import flatten_dict
+from roadmap.formatting import flatten_dict
 
 PATHS = {
     "two": "name: two\nsteps:\n  - {change: step=gelu, label: g}\n  - kernel=k3\n",
