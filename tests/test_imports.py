@@ -37,7 +37,7 @@ PACKAGES = [
     "doctor",
     "commands",
 ]
-COMMAND_PARTS = ("sweeps.sweep_report", "cli.import_wandb")  # parts of commands, and as high
+COMMAND_PARTS = ("cli.import_wandb",)  # parts of commands, and as high
 TOPS = ("__init__", "__main__")  # above all others
 WITHOUT_TORCH = (
     *("roadmap", "schema", "paper", "tracking", "runs", "steps", "cli", "plots", "comparison", "attribution"),

@@ -1,22 +1,18 @@
 """Timing of training and inference steps."""
 
 import gc
-import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from roadmap.config.build import build_network, network_cost
-from roadmap.config.compose import Composed
 from roadmap.runtime.device import autocast, is_out_of_memory
 
 Step = Callable[[], object]
 Clock = Callable[[Step], float]
 Found = TypeVar("Found")
-CPU_GMACS = 50.0  # of one forward pass, at most, in a step timed on a CPU: some seconds
 
 
 def random_images(batch: int, image_size: int, device: torch.device, *, channels_last: bool = True) -> Tensor:
@@ -131,42 +127,3 @@ def free(device: torch.device) -> None:
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
-
-
-def spot_records(
-    requests: Sequence[Composed], device: torch.device, train_images: int, val_images: int
-) -> list[dict[str, Any]]:
-    """Records like those of finished runs of one epoch, for the cheapest, median and most expensive design.
-
-    ``train_seconds`` is measured on random images; it excludes data loading, augmentation and checkpoints.
-    """
-    costs = {request.variant: (network_cost(request).macs, request) for request in requests}
-    ordered = [request for _, request in sorted(costs.values(), key=lambda cost: cost[0])]
-    records = []
-    for request in {id(ordered[place]): ordered[place] for place in (0, len(ordered) // 2, -1)}.values():
-        count, (training, evaluation) = network_cost(request), image_seconds(request, device)
-        records.append(
-            {"status": "finished", "regime": request.regime.name, "variant": request.variant}
-            | {"gmacs": count.gmacs, "params_m": count.params_m, "data": request.data_name, "epochs": 1}
-            | {"train_seconds": train_images * training + val_images * evaluation, "train_images": train_images}
-            | {"device": device.type, "started": None, "ended": None}
-        )
-    return records
-
-
-def image_seconds(composed: Composed, device: torch.device, repeats: int = 3) -> tuple[float, float]:
-    """Seconds per image in training and in evaluation of a config's network, on random images."""
-    settings = composed.settings
-    batch = settings.micro_batch_size or settings.batch_size
-    if device.type == "cpu":
-        batch = min(batch, max(1, int(CPU_GMACS / network_cost(composed).gmacs)))
-    images = random_images(batch, settings.image_size, device)
-    network, precision, seconds = build_network(composed), settings.precision, clock(device)
-    # in sequence, because each sets the network's mode
-    training = _median(training_step(network, images, precision), seconds, repeats)
-    return training / batch, _median(inference_step(network, images, precision), seconds, repeats) / batch
-
-
-def _median(step: Step, seconds: Clock, repeats: int) -> float:
-    """Median seconds of a step after one warm-up step."""
-    return statistics.median(interleave({"step": lambda: seconds(step)}, warmup=1, repeats=repeats)["step"])

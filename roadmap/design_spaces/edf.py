@@ -1,150 +1,184 @@
-"""Error EDFs (empirical distribution functions) of design spaces, with bootstrap intervals.
-
-As in arXiv:1905.13214 (On Network Design Spaces for Visual Recognition). The bootstrap resamples designs; seed noise
-is part of the EDF.
-"""
+"""The error distributions (EDFs) of design spaces, with bootstrap intervals over their designs; arXiv:1905.13214."""
 
 import itertools
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from roadmap.comparison.statistics import ALPHA, CONFIDENCE
-from roadmap.design_spaces.design_samples import COSTS, DesignSample
+from roadmap.comparison.statistics import CONFIDENCE
+from roadmap.comparison.step_table import data_words
+from roadmap.errors import RequestError
+from roadmap.formatting import aligned
+from roadmap.runs.identity import check_comparable, group_keys
+from roadmap.runs.select import evaluated
 
+COSTS = {"gmacs": "GMACs", "params": "parameters (millions)"}
 RESAMPLES = 2000
-BEST_OF = 0.25  # size of the draws whose best design is reported, as a share of the smallest space
 TAILS = (1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2
 
 
-def weights(sample: DesignSample, counts: np.ndarray | None = None) -> np.ndarray:
-    """The weights of the designs, which sum to 1; one row per resample with ``counts`` of shape (n_resamples, n)."""
-    counts = np.ones((1, len(sample.strata))) if counts is None else counts
-    classes, sizes = np.unique(sample.strata, return_counts=True)
-    return counts / (len(classes) * sizes[np.searchsorted(classes, sample.strata)])
+@dataclass(frozen=True)
+class DesignSample:
+    """The trained designs of a space, averaged over seeds.
+
+    ``designs`` has one row per design: ``key``, ``design``, mean ``error`` over its ``seeds`` after the last epoch in
+    percent, ``gmacs`` and ``params`` (millions). ``missing`` counts designs without a finished run.
+    """
+
+    name: str
+    designs: pd.DataFrame
+    missing: int
+
+    @property
+    def errors(self) -> np.ndarray:
+        """The error of each design in percent."""
+        return self.designs["error"].to_numpy(float)
+
+    @property
+    def size(self) -> str:
+        """The number of designs and of seeds per design: ``10 designs, 2 seeds each``."""
+        return f"{len(self.designs)} designs, {seed_range(self.designs)} seeds each"
 
 
-def resampled(sample: DesignSample, source: np.random.Generator) -> np.ndarray:
-    """The weights (RESAMPLES, n) of bootstrap resamples, drawn within each class of cost."""
-    counts = np.zeros((RESAMPLES, len(sample.strata)))
-    for stratum in np.unique(sample.strata):
-        (members,) = np.nonzero(sample.strata == stratum)
-        counts[:, members] = source.multinomial(len(members), np.full(len(members), 1 / len(members)), RESAMPLES)
-    return weights(sample, counts)
+def design_sample(name: str, runs: pd.DataFrame) -> DesignSample:
+    """Return the designs of ``runs``. Raises RequestError if no run has finished."""
+    runs = runs.assign(key=group_keys(runs["definition"]))
+    done = runs[(runs["status"] == "finished") & runs["top1"].notna()]
+    if not len(done):
+        raise RequestError(f"no run of {name} has finished")
+    groups = done.groupby("key", sort=False)
+    designs = groups.agg(
+        design=("design", "first"),
+        error=("top1", "mean"),
+        seeds=("seed", "nunique"),
+        gmacs=("gmacs", "first"),
+        params=("params_m", "first"),
+    ).reset_index()
+    designs["error"] = 100 - designs["error"]
+    return DesignSample(name, designs, runs["key"].nunique() - len(designs))
 
 
-def shares(sample: DesignSample, at: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """The total weight (n_weights, n_at) of the designs whose error is at most each value of ``at``."""
-    return weight @ (sample.errors[:, None] <= at)
+def check_same_training(runs: pd.DataFrame) -> None:
+    """Raise RequestError, naming what differs, unless all finished runs were trained and evaluated in the same way."""
+    # as one regime, so that the settings of a recipe must be equal in all regimes
+    check_comparable(runs[runs["status"] == "finished"].assign(regime=""), one_recipe=True)
 
 
-def band(sample: DesignSample, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The pointwise 95 % bootstrap band of the EDF."""
-    low, high = np.quantile(shares(sample, at, resampled(sample, np.random.default_rng(0))), TAILS, axis=0)
-    return low, high
+def split(runs: pd.DataFrame, by: str) -> dict[str, pd.DataFrame]:
+    """Return the runs by the value of a field (``kernel``, ``design.kernel``) or expression, ordered by value.
+
+    Raises RequestError for an invalid expression.
+    """
+    values = evaluated(runs, by, "--by")
+    if not isinstance(values, pd.Series):
+        raise RequestError(f'--by "{by}" is the same for all runs; name a field, as in --by kernel')
+    texts = values.map(lambda value: "-".join(map(str, value)) if isinstance(value, list) else value)
+    name = by.removeprefix("design.")
+    return {f"{name}={value}": own for value, own in runs.groupby(texts, dropna=False)}
 
 
-def medians(sample: DesignSample, weight: np.ndarray) -> np.ndarray:
-    """The weighted median error for each row of weights."""
-    order = np.argsort(sample.errors)
-    sums = np.cumsum(weight[:, order], axis=1)
-    # sums of equal weights differ in the last bits
-    return sample.errors[order][np.argmax(sums >= 0.5 - 1e-9, axis=1)]
+def conditions(runs: pd.DataFrame) -> str:
+    """Return data, recipe and epochs, which all runs share, as text."""
+    first = runs.iloc[0]
+    return f"{data_words(runs)}; recipe {first['recipe']}, {first['epochs']} epochs"
 
 
-def best_of(sample: DesignSample, drawn: int) -> tuple[float, float, float]:
-    """The lowest error of ``drawn`` designs drawn from the EDF with replacement: mean, and 95 % range."""
-    order = np.argsort(sample.errors)
-    errors = sample.errors[order]
-    # probability that the best error is at most each error
-    at_most = 1 - (1 - np.cumsum(weights(sample)[0, order])).clip(0) ** drawn
-    low, high = (errors[min(int(np.searchsorted(at_most, tail)), len(errors) - 1)] for tail in TAILS)
-    return float(errors @ np.diff(at_most, prepend=0)), float(low), float(high)
+def medians(sample: DesignSample, source: np.random.Generator) -> np.ndarray:
+    """Return the median errors (RESAMPLES,) of bootstrap resamples of the designs."""
+    return np.median(source.choice(sample.errors, (RESAMPLES, len(sample.errors))), axis=1)
 
 
 def summary(samples: Sequence[DesignSample]) -> pd.DataFrame:
-    """One row per sample; errors are in percent.
+    """Return one row per sample: the ``median`` error in percent with its 95 % bootstrap interval ``low`` to ``high``.
 
-    ``designs``; ``seeds_min`` and ``seeds_max``; ``median`` error with its 95 % bootstrap interval ``low`` to ``high``;
-    the ``best`` observed error; ``best_of_mean`` and ``best_of_low`` to ``best_of_high`` for the best of ``drawn``
-    designs, the same number for each sample; median ``gmacs`` and ``params``; ``effective``, the effective sample
-    size of the weighted designs.
+    Also the number of ``designs``, the ``best`` error, and the median ``gmacs`` and ``params``.
     """
-    drawn = max(1, round(BEST_OF * min(len(each.designs) for each in samples)))
     rows = []
-    for each in samples:
-        low, high = np.quantile(medians(each, resampled(each, np.random.default_rng(0))), TAILS)
-        mean, best_low, best_high = best_of(each, drawn)
+    for sample in samples:
+        low, high = np.quantile(medians(sample, np.random.default_rng(0)), TAILS)
         rows.append(
-            {"space": each.name, "designs": len(each.designs), "missing": each.missing}
-            | {"seeds_min": int(each.designs["seeds"].min()), "seeds_max": int(each.designs["seeds"].max())}
-            | {"median": float(medians(each, weights(each))[0]), "low": low, "high": high}
-            | {"best": each.errors.min(), "drawn": drawn}
-            | {"best_of_mean": mean, "best_of_low": best_low, "best_of_high": best_high}
-            | {cost: float(each.designs[cost].median()) for cost in COSTS}
-            | {"effective": float(1 / (weights(each) ** 2).sum())}
+            {"space": sample.name, "designs": len(sample.designs), "seeds": seed_range(sample.designs)}
+            | {"median": np.median(sample.errors), "low": low, "high": high, "best": sample.errors.min()}
+            | {cost: sample.designs[cost].median() for cost in COSTS}
         )
     return pd.DataFrame(rows)
 
 
 def pairs(samples: Sequence[DesignSample]) -> pd.DataFrame:
-    """One row per pair of samples.
+    """Return one row per pair of samples.
 
     ``delta`` is the second median error minus the first, in percentage points, with its uncorrected 95 % bootstrap
     interval ``low`` to ``high``. ``distance`` is the largest distance between the two EDFs, ``p`` the p-value of the
-    two-sided Kolmogorov-Smirnov test, and ``p_holm`` the same corrected for all pairs. The test does not support
-    weights, so both are NaN for normalised samples.
+    two-sided Kolmogorov-Smirnov test, and ``p_holm`` the same corrected for all pairs.
     """
+    from scipy.stats import ks_2samp
+    from statsmodels.stats.multitest import multipletests
+
     rows = []
     for one, other in itertools.combinations(samples, 2):
         source = np.random.default_rng(0)
-        first, second = (medians(each, resampled(each, source)) for each in (one, other))
+        first, second = medians(one, source), medians(other, source)
         low, high = np.quantile(second - first, TAILS)
-        at = np.union1d(one.errors, other.errors)
-        distance = np.abs(shares(one, at, weights(one)) - shares(other, at, weights(other))).max()
-        delta = medians(other, weights(other))[0] - medians(one, weights(one))[0]
-        rows.append(
-            {"one": one.name, "other": other.name, "delta": delta, "low": low, "high": high}
-            | {"distance": distance, "p": _ks(one, other)}
-        )
+        with warnings.catch_warnings():
+            # with many values there is no exact p, and SciPy uses the asymptotic one
+            warnings.simplefilter("ignore", RuntimeWarning)
+            test = ks_2samp(one.errors, other.errors)
+        delta = np.median(other.errors) - np.median(one.errors)
+        rows.append((one.name, other.name, delta, low, high, test.statistic, test.pvalue))
     table = pd.DataFrame(rows, columns=["one", "other", "delta", "low", "high", "distance", "p"])
-    return table.assign(p_holm=_holm(table["p"].to_numpy(float)))
+    return table.assign(p_holm=multipletests(table["p"], method="holm")[1] if rows else [])
 
 
-def _ks(one: DesignSample, other: DesignSample) -> float:
-    if any(len(np.unique(each.strata)) > 1 for each in (one, other)):
-        return float("nan")
-    return _ks_p(one.errors, other.errors)
+def edf_text(samples: Sequence[DesignSample]) -> str:
+    """Return the numbers for a terminal: a row per space, a sentence per pair, and cautions."""
+    header = ["space", "designs", "seeds", "median error (%)", "95 %", "best", "median GMACs", "params (M)"]
+    rows = [
+        [
+            *(row["space"], str(row["designs"]), row["seeds"], f"{row['median']:.2f}"),
+            *(f"{row['low']:.2f} to {row['high']:.2f}", f"{row['best']:.2f}"),
+            *(f"{row['gmacs']:.4g}", f"{row['params']:.3g}"),
+        ]
+        for row in summary(samples).to_dict("records")
+    ]
+    return "\n".join([aligned(header, rows), *pair_sentences(samples), *cautions(samples)])
 
 
-def _ks_p(one: np.ndarray, other: np.ndarray) -> float:
-    from scipy import stats
-
-    with warnings.catch_warnings():
-        # of many values scipy has no exact p and takes the asymptotic one, as it should
-        warnings.simplefilter("ignore", RuntimeWarning)
-        return float(stats.ks_2samp(one, other).pvalue)
+def pair_sentences(samples: Sequence[DesignSample]) -> list[str]:
+    """Return a sentence on each pair of samples."""
+    table = pairs(samples)
+    return [_pair_sentence(row, len(table)) for row in table.to_dict("records")]
 
 
-def _holm(p: np.ndarray) -> np.ndarray:
-    from statsmodels.stats.multitest import multipletests
+def _pair_sentence(row: Mapping[Any, Any], tests: int) -> str:
+    corrected = f", {row['p_holm']:.3g} by Holm's correction for {tests} pairs" if tests > 1 else ""
+    return (
+        f"median of {row['other']} minus median of {row['one']}: {row['delta']:+.2f} points, 95 % {row['low']:+.2f} to "
+        f"{row['high']:+.2f}; EDFs at most {row['distance']:.2f} apart (Kolmogorov-Smirnov p {row['p']:.3g}{corrected})"
+    )
 
-    return multipletests(p, method="holm")[1] if len(p) and not np.isnan(p).any() else np.full(len(p), np.nan)
 
-
-def unequal_costs(samples: Sequence[DesignSample]) -> dict[str, str]:
-    """The costs in which the spaces differ, with what each costs in words: errors may differ by what designs cost.
-
-    They do where the medians are more than 5 % apart, or a Kolmogorov-Smirnov test tells two of them apart.
-    """
-    found = {}
+def cautions(samples: Sequence[DesignSample]) -> list[str]:
+    """Return a sentence on each reason to distrust the EDFs."""
+    found = []
     for cost, unit in COSTS.items():
-        values = [each.designs[cost].to_numpy(float) for each in samples]
-        middles = [float(np.median(each)) for each in values]
-        tests = [_ks_p(*two) for two in itertools.combinations(values, 2)]
-        if tests and (min(tests) * len(tests) < ALPHA or max(middles) > 1.05 * min(middles)):
-            each = ", ".join(f"{p.name} {middle:.4g}" for p, middle in zip(samples, middles, strict=True))
-            found[cost] = f"median {unit}: {each}"
-    return found
+        costs = {sample.name: sample.designs[cost].median() for sample in samples}
+        if max(costs.values()) > 1.05 * min(costs.values()):
+            each = ", ".join(f"{name} {value:.4g}" for name, value in costs.items())
+            found.append(f"these spaces differ in median {unit} ({each}), which may explain the difference in error")
+    designs = pd.concat([sample.designs for sample in samples])
+    if designs["seeds"].nunique() > 1:
+        found.append("designs differ in the number of seeds; fewer seeds give noisier errors and a wider EDF")
+    if both := int((designs["key"].value_counts() > 1).sum()):
+        found.append(f"{both} of the designs are in more than one space, but p and intervals assume independent spaces")
+    found += [f"{each.missing} designs of {each.name} have no finished run" for each in samples if each.missing]
+    return [f"caution: {sentence}" for sentence in found]
+
+
+def seed_range(designs: pd.DataFrame) -> str:
+    """Return the number of seeds per design as text: ``2`` or ``1–3``."""
+    low, high = designs["seeds"].min(), designs["seeds"].max()
+    return str(low) if low == high else f"{low}–{high}"

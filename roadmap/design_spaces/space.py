@@ -12,7 +12,7 @@ from roadmap.errors import RequestError
 from roadmap.formatting import listed
 from roadmap.networks.flops import Cost, count_flops
 from roadmap.schema.design import Design
-from roadmap.validation import PositiveInt, Record
+from roadmap.validation import PositiveInt, Record, converted
 
 NUMBERS = [name for name, kind in get_type_hints(Design).items() if kind is int]
 STAGES = 4
@@ -29,10 +29,6 @@ class Range(Record):
     step: PositiveInt = 1
     log: bool = False
 
-    def __post_init__(self) -> None:
-        if self.high < self.low:
-            raise RequestError(f"high must be at least low={self.low} (got {self.high})")
-
 
 @dataclass(frozen=True)
 class Axis:
@@ -45,34 +41,28 @@ class Axis:
     @classmethod
     def of(cls, field: str, given: Any) -> "Axis":
         """Read a config's range, list of choices, or single value. Raises RequestError if it is invalid."""
+        weights = None
         if isinstance(given, Mapping):
             if field not in (*NUMBERS, "depths"):
-                raise RequestError(
-                    f"study.space.{field} cannot have a range, because it is not a number; write a list of options"
-                )
-            try:
-                span = Range.from_mapping(given)
-            except RequestError as error:
-                raise RequestError(f"study.space.{field}: {error}") from error
+                raise RequestError(f"study.space.{field} is not a number and cannot have a range; list its options")
+            span: Range = converted(given, Range, f"study.space.{field}")
             values = tuple(range(span.low, span.high + 1, span.step))
             # log-uniform over the continuous range, rounded down
             weights = tuple(math.log1p(span.step / value) for value in values) if span.log else None
-            return cls(field, values, weights)
-        choices = given if isinstance(given, list | tuple) else [given]
-        if not choices:
+        else:
+            choices = given if isinstance(given, list | tuple) else [given]
+            if field == "depths":
+                values = tuple(Design.check_field(field, [choice] * STAGES)[0] for choice in choices)
+            else:
+                values = tuple(Design.check_field(field, choice) for choice in choices)
+            values = tuple(dict.fromkeys(values))
+        if not values:
             raise RequestError(f"study.space.{field} has no values; write a list of options or {{low: 1, high: 4}}")
-        return cls(field, tuple(dict.fromkeys(_checked(field, value) for value in choices)))
+        return cls(field, values, weights)
 
     def draw(self, source: random.Random) -> Any:
         """Draw one of the values."""
         return source.choice(self.values) if self.weights is None else source.choices(self.values, self.weights)[0]
-
-
-def _checked(field: str, value: Any) -> Any:
-    try:
-        return Design.check_field(field, [value] * STAGES)[0] if field == "depths" else Design.check_field(field, value)
-    except RequestError as error:
-        raise RequestError(f"study.space: {error}") from error
 
 
 class Space(Record):
@@ -122,44 +112,34 @@ class Space(Record):
     def overrides(self, design: Design) -> list[str]:
         """The overrides that turn the base design into a design of the space."""
         chosen = {field: getattr(design, field) for field, given in self.space.items() if given is not None}
-        return [f"design.{field}={_word(value)}" for field, value in chosen.items()]
-
-    @property
-    def band(self) -> str:
-        """The bands as text."""
-        bands = {f"GMACs {_ends(self.gmacs)}": self.gmacs, f"M parameters {_ends(self.params_m)}": self.params_m}
-        return " and ".join(words for words, band in bands.items() if band) or "any cost"
+        values = {field: list(value) if isinstance(value, tuple) else value for field, value in chosen.items()}
+        return [f"design.{field}={value}".replace(" ", "") for field, value in values.items()]
 
 
 def sample(space: Space, base: Design, image_size: int, num_classes: int, layer_scale: bool) -> list[Design]:
     """Draw ``space.n`` distinct designs uniformly from the valid designs within the bands.
 
     ``log`` ranges weight the designs. Designs are rejected by their exact cost before any network is built. Fields that
-    are not in the space are those of ``base``. Equal arguments give equal designs. Raises RequestError, with the share
-    of designs within the bands, if there are too few.
+    are not in the space are those of ``base``. Equal arguments give equal designs. Raises RequestError if there are too
+    few designs within the bands.
     """
     axes = space.axes()
     found: list[Design] = []
-    refusals: list[str] = []
-    others = 0
+    tried, refusal = 0, ""
     for values in _draws(axes, random.Random(space.seed), TRIES * space.n):
+        tried += 1
         try:
             design = base.replace(**_fields(axes, values))
         except RequestError as error:
-            refusals.append(str(error))
+            refusal = f"; others are invalid: {error}"
             continue
         if space.fits(count_flops(design, image_size, num_classes, layer_scale)):
             found.append(design)
-        else:
-            others += 1
         if len(found) == space.n:
             return found
-    tried = len(found) + len(refusals) + others
-    of = f"all {tried:,}" if tried == _size(axes) else f"{tried:,} drawn"
-    refused = f", {len(refusals):,} are invalid ({refusals[0]})" if refusals else ""
     raise RequestError(
-        f"study.space holds too few designs of {space.band} for study.n={space.n}: of {of}, {len(found):,} fit "
-        f"({len(found) / tried:.2%}){refused}; choose a wider band or space, or fewer designs"
+        f"study.space has too few designs within study.gmacs and study.params_m for study.n={space.n}: "
+        f"{len(found):,} of {tried:,} fit{refusal}; choose a wider band or space, or fewer designs"
     )
 
 
@@ -194,13 +174,3 @@ def _fields(axes: Sequence[Axis], values: Sequence[Any]) -> dict[str, Any]:
 def _within(value: float, band: Band | None) -> bool:
     low, high = band or (None, None)
     return (low is None or low <= value) and (high is None or value <= high)
-
-
-def _ends(band: Band | None) -> str:
-    low, high = band or (None, None)
-    words = [f"from {low:g}" if low is not None else "", f"to {high:g}" if high is not None else ""]
-    return " ".join(word for word in words if word)
-
-
-def _word(value: Any) -> str:
-    return f"[{','.join(map(str, value))}]" if isinstance(value, tuple) else str(value)

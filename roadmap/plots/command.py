@@ -233,15 +233,14 @@ KINDS = {
     "robustness": ("accuracy on corrupted images (`roadmap evaluate`) by step", _robustness),
     "attribution": ("the contribution of each change: paper, leave-one-out, add-one-in, Shapley value", _attribution),
     "interactions": ("interactions of pairs of changes; without runs, in GMACs only", _attribution),
-    "edf": ("error distributions of design spaces, one line per folder, sweep or value of --by", _spaces),
+    "edf": ("error distributions of design spaces, one line per folder or value of --by", _spaces),
     "scatter": ("error against each parameter of the design", _spaces),
 }
 # option -> the kinds it goes with, its values and its help
 OPTIONS = {
     "x": (("tradeoff", "pareto"), "gmacs|params|throughput|memory|time", "the cost; default gmacs"),
     "bench": (("tradeoff",), "FILE|DIR", "measurements of `roadmap bench`, with --x inference, training or latency"),
-    "by": (("edf",), "FIELD", "one space per value, such as --by kernel; or sweep"),
-    "normalise": (("edf",), "gmacs|params", "equal weights for designs of equal cost"),
+    "by": (("edf",), "FIELD", "one space per value, such as --by kernel"),
     "conditions": (("robustness",), "ID", "id of one of several evaluations"),
     "metric": (("curves",), "NAME", "a number of metrics.jsonl; default top1"),
 }

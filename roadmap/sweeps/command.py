@@ -1,14 +1,24 @@
-"""``roadmap sweep``: designs off the path × seeds; a plan of runs first, then Hydra jobs that work it off."""
+"""``roadmap sweep``: plans the runs of a study × seeds, trains what is missing, and reports the results."""
 
 import logging
 from collections.abc import Sequence
 from functools import partial
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 from roadmap.cli.arguments import checked_overrides, override_parser, say_choices
-from roadmap.runs.sweep_plan import write_sweep
+from roadmap.config.compose import options_of
+from roadmap.config.overrides import key_of
+from roadmap.errors import RequestError, WorkError
+from roadmap.formatting import aligned, duration, printable
+from roadmap.runs.sweep_plan import Sweep, write_sweep
 from roadmap.runtime.launcher import launch
-from roadmap.sweeps.planning import PlannedSweep, described, planned
-from roadmap.sweeps.search import is_search
+from roadmap.sweeps.planning import PlannedSweep, of_runs, plan_sweep
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from roadmap.plots.charts import AnyChart
 
 logger = logging.getLogger(__name__)
 
@@ -18,39 +28,62 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--dry-run", action="store_true", help="print the runs and what they cost, and train nothing")
     options = parser.parse_intermixed_args(arguments)
     overrides = checked_overrides(options.overrides)
-    if is_search(overrides, options.config_dir):
+    if _is_search(overrides, options.config_dir):
         from roadmap.sweeps.search_command import search
 
         return search(overrides, options.config_dir, options.dry_run)
-    plan = planned(overrides, options.config_dir)
-    train_images, val_images = images(plan)
-    sweep = described(plan, overrides, train_images)
+    plan = plan_sweep(overrides, options.config_dir)
+    sweep = plan.record(overrides, train_images(plan))
     say_choices(plan.requests)
     for note in plan.study.notes:
         logger.info(note)
     if options.dry_run:
-        from roadmap.sweeps.dry_run import show
-
-        show(plan, sweep, train_images, val_images)
+        print_plan(sweep, plan.config.settings.workers)
         return 0
     sweep = write_sweep(sweep.runs_dir, sweep.header, sweep.runs)
-    print(f"{sweep.path}: {len(plan.study.members)} designs × {len(plan.asked.seeds)} seeds = {len(sweep.runs)} runs")
-    job = partial(work, overrides, options.config_dir)
-    launch(job, overrides, options.config_dir, plan.asked.settings.workers)
-    from roadmap.sweeps.sweep_report import report
-
+    print(f"{sweep.path}: {len(plan.study.designs)} designs × {len(plan.config.seeds)} seeds = {len(sweep.runs)} runs")
+    launch(partial(work, overrides, options.config_dir), overrides, options.config_dir, plan.config.settings.workers)
     report(plan, sweep, options.config_dir)
     return 0
 
 
-def images(plan: PlannedSweep) -> tuple[int, int]:
-    """How many images the plan's runs train on and are evaluated on; the data has to be there for it."""
+def _is_search(overrides: Sequence[str], config_dirs: Sequence[str]) -> bool:
+    """Whether the chosen study is a search. Raises RequestError if Optuna is not installed."""
+    chosen = [word for word in overrides if key_of(word) == "study"]
+    study = options_of(chosen, config_dirs).study if chosen else None
+    if study is None or study.get("name") != "search":
+        return False
+    if find_spec("optuna") is None:
+        raise RequestError("study=search needs Optuna; pip install 'convnext-roadmap[search]'")
+    return True
+
+
+def train_images(plan: PlannedSweep) -> int:
+    """Return the number of training images. Raises RequestError if the data is missing."""
     import torch
 
     from roadmap.data import open_loaders
 
-    loaders = open_loaders(plan.requests[0].experiment(), torch.device("cpu"))
-    return loaders.train_images, loaders.val_images
+    return open_loaders(plan.requests[0].experiment(), torch.device("cpu")).train_images
+
+
+def print_plan(sweep: Sweep, workers: int) -> None:
+    """Print the planned runs, their cost and state, and the estimated time."""
+    from roadmap.sweeps.sweep_status import read_records, status_of
+
+    status = status_of(sweep, read_records(sweep.runs_dir)[0])
+    rows = []
+    for run in status.runs:
+        gmacs, images = run.plan["gmacs"], run.plan["images"]
+        rows.append((run.plan["run_id"], run.name, f"{gmacs:.4g}", f"{gmacs * images:.3g}", run.state))
+    print(aligned(("run_id", "run", "GMACs", "GMACs × images", "state"), rows))
+    counts = ", ".join(f"{count} {state}" for state, count in status.counts.items() if count)
+    print(f"{sweep.name}: {len(rows)} runs: {counts}")
+    seconds = status.seconds_left(workers)
+    if seconds != seconds:
+        print(f"time unknown: no finished run on {sweep.header['data']}")
+    elif seconds:
+        print(f"about {duration(seconds)} on {workers} workers" if workers > 1 else f"about {duration(seconds)}")
 
 
 def work(overrides: Sequence[str], config_dirs: Sequence[str], worker: int, since: str) -> None:
@@ -59,7 +92,74 @@ def work(overrides: Sequence[str], config_dirs: Sequence[str], worker: int, sinc
     from roadmap.runtime.distributed import world_from_env
     from roadmap.training.run_queue import run_all
 
-    plan = planned(overrides, config_dirs)
+    plan = plan_sweep(overrides, config_dirs)
     if world_from_env().size == 1:
-        share_gpus(plan.asked.settings.device, worker)
-    run_all(plan.requests, plan.asked.settings.retries, since)
+        share_gpus(plan.config.settings.device, worker)
+    run_all(plan.requests, plan.config.settings.retries, since)
+
+
+def report(plan: PlannedSweep, sweep: Sweep, config_dirs: Sequence[str]) -> None:
+    """Print and draw the results so far. Raises WorkError if a run failed or is missing."""
+    from roadmap.runs.identity import condition_keys
+    from roadmap.sweeps.sweep_status import read_records
+
+    records = read_records(sweep.runs_dir)[0]
+    own = records[records["run_id"].isin({run["run_id"] for run in sweep.runs})]
+    finished, failed = own[own["status"] == "finished"], own[own["status"] == "failed"]
+    if len(finished) and plan.study.changes is not None:
+        # with the runs of other sweeps that differ only in design and seed
+        conditions = set(condition_keys(own["definition"]))
+        alike = records[[key in conditions for key in condition_keys(records["definition"])]]
+        _report_attribution(plan, sweep, alike, config_dirs)
+    elif len(finished):
+        _report_designs(finished, sweep)
+    for run in failed.to_dict("records"):
+        logger.error(f"failed: {run['regime']} {run['variant']} seed {run['seed']:g}: {run['error']}")
+    missing = len(sweep.runs) - len(finished) - len(failed)
+    print(f"{len(finished)} of {len(sweep.runs)} runs are finished: {sweep.path}")
+    if len(failed) or missing:
+        raise WorkError(
+            f"{len(failed)} of {len(sweep.runs)} runs failed and {missing} are missing; rerun the command to train them"
+        )
+
+
+def _report_attribution(plan: PlannedSweep, sweep: Sweep, runs: "pd.DataFrame", config_dirs: Sequence[str]) -> None:
+    from roadmap.attribution.command import attributed, draw
+    from roadmap.attribution.text import text
+
+    # the study of orders chooses the changes; the others do not go with an attribution
+    orders = sweep.header["study"]["name"] == "orders"
+    words = [word for word in plan.config.overrides if of_runs(word) or (orders and key_of(word).startswith("study"))]
+    found, steps = attributed(runs, [str(sweep.runs_dir)], words, list(config_dirs))
+    print(printable(text(found)))
+    if found.table[["loo", "aoi", "shapley"]].notna().any(axis=None):
+        _save(draw(found, steps), sweep, "attribution")
+
+
+def _report_designs(runs: "pd.DataFrame", sweep: Sweep) -> None:
+    """Print the designs by accuracy, the best first, and draw them."""
+    from roadmap.comparison.baseline_step import OwnPath
+    from roadmap.comparison.groups import summarise
+    from roadmap.comparison.text import accuracy_cells, shared
+    from roadmap.comparison.tradeoff_plot import draw_tradeoff
+    from roadmap.design_spaces.edf import conditions, design_sample, edf_text
+    from roadmap.design_spaces.plots import draw_edf, draw_scatter
+
+    table = summarise(runs, OwnPath({})).sort_values("top1", ascending=False, kind="stable")
+    print("\n".join([shared(table), aligned(*accuracy_cells(table))]))
+    if sweep.header["study"]["name"] != "random":
+        _save(draw_tradeoff(runs, "gmacs"), sweep, "tradeoff")
+        return
+    space = design_sample(sweep.name, runs)
+    print(edf_text([space]))
+    _save(draw_edf([space], conditions(runs)), sweep, "edf")
+    if len(space.designs) > 1:
+        _save(draw_scatter(space, conditions(runs)), sweep, "scatter")
+
+
+def _save(chart: "AnyChart", sweep: Sweep, kind: str) -> None:
+    from roadmap.plots.charts import save
+
+    for suffix in ("svg", "png"):
+        save(chart, sweep.path / f"{kind}.{suffix}")
+    logger.info(f"figure: {sweep.path / kind}.png")

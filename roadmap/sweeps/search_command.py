@@ -15,9 +15,8 @@ from roadmap.runs.reading import read_runs
 from roadmap.runtime.device import choose_device, share_gpus
 from roadmap.runtime.distributed import World, init_processes, local_device, world_from_env
 from roadmap.runtime.launcher import launch
-from roadmap.sweeps.pruning import median_rule
 from roadmap.sweeps.search_space import SearchSpace
-from roadmap.sweeps.trials import SearchTrials
+from roadmap.sweeps.trials import SearchTrials, check_median, peers
 from roadmap.training.run_queue import run_all
 
 logger = logging.getLogger(__name__)
@@ -64,7 +63,8 @@ def train(space: SearchSpace, trial: FrozenTrial, world: World, since: str) -> t
     request, pruner = space.composed(trial.params), None
     if world.is_main:
         print(f"trial {trial.number}: {request.variant}", flush=True)
-        pruner = median_rule(request, space.search)
+        if space.search.prune is not None:
+            pruner = partial(check_median, curves=peers(request, space.search.cost), prune=space.search.prune)
     try:
         summaries, failures = run_all([request], request.settings.retries, since, pruner)
     except PrunedError as pruned:

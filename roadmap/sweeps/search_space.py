@@ -1,4 +1,4 @@
-"""The designs that a search chooses from: sweeps of axes and of fields of the design, in Hydra's grammar."""
+"""The settings of a search, and the designs it chooses from: sweeps of axes and design fields, in Hydra's grammar."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,12 +6,13 @@ from hashlib import sha256
 from itertools import zip_longest
 from json import dumps
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar, Literal
 
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Transformer
 from hydra.errors import HydraException
+from msgspec import Meta
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 
 from roadmap.config.compose import Composed, compose, options_of
@@ -22,10 +23,48 @@ from roadmap.networks.flops import count_flops
 from roadmap.runs.run_folder import one_name
 from roadmap.schema.design import AXES, Design
 from roadmap.sweeps.planning import of_runs
-from roadmap.sweeps.search import Search, search_of
+from roadmap.validation import PositiveInt, Record
 
-GROUPS = {f"design.{field}": group for group, field in AXES.items()}
+COSTS = ("gmacs", "params_m")
+FIELDS = {f"design.{field}": group for group, field in AXES.items()}  # and the axis that sets each
 DEFINED_BY = ("regime", "recipe", "data", "seed", "epochs", "batch_size", "image_size", "precision", "pretrained")
+
+
+class Prune(Record):
+    """When a run may be stopped before its last epoch."""
+
+    place: ClassVar[str] = "study.prune"
+
+    warmup_epochs: PositiveInt  # that every run gets
+    startup_runs: PositiveInt  # finished runs to compare with, at least
+
+
+class Search(Record):
+    """``study=search``; ``gmacs`` (×10⁹) and ``params_m`` (×10⁶) are the bounds [least, most] of a design."""
+
+    place: ClassVar[str] = "study"
+
+    name: Literal["search"]
+    objectives: tuple[str, ...]
+    n_trials: PositiveInt
+    sampler: Literal["nsgaii", "tpe"]
+    population: Annotated[int, Meta(ge=2)]
+    seed: int
+    gmacs: tuple[float, float] | None
+    params_m: tuple[float, float] | None
+    prune: Prune | None
+    space: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        if self.objectives not in (("top1",), *(("top1", cost) for cost in COSTS)):
+            raise RequestError(
+                f"unknown study.objectives {list(self.objectives)} (choose [top1], [top1, gmacs] or [top1, params_m])"
+            )
+
+    @property
+    def cost(self) -> str | None:
+        """The objective besides accuracy, if there is one."""
+        return self.objectives[1] if len(self.objectives) > 1 else None
 
 
 @dataclass(frozen=True)
@@ -45,25 +84,23 @@ class SearchSpace:
 
     @classmethod
     def of(cls, overrides: Sequence[str], config_dirs: Sequence[str]) -> "SearchSpace":
-        """The space that ``overrides`` ask for, every option composed once. RequestError where something is wrong."""
+        """Return the space that overrides choose; every option is composed once. Raises RequestError if invalid."""
         with hydra_errors(overrides):
             parsed = OverridesParser.create().parse_overrides(list(overrides))
-        asked = dict(str(word.input_line).split("=", 1) for word in parsed if word.is_sweep_override())
+        swept = dict(str(word.input_line).split("=", 1) for word in parsed if word.is_sweep_override())
         fixed = tuple(str(word.input_line) for word in parsed if not word.is_sweep_override())
         for key in map(key_of, fixed):
             if key in ("seeds", "match_gmacs"):
                 raise RequestError(f"{key}= does not go with study=search; choose seed= and study.gmacs=[least,most]")
         composing = [word for word in fixed if not key_of(word).startswith("hydra")]
         base = options_of(composing, config_dirs)
-        search = search_of(base.study)
-        if base.study is None or search is None:
-            raise RequestError("these overrides choose no search; add study=search")
+        search = Search.from_mapping(base.study)
         if not base.data.holdout:
             raise RequestError(
                 "data.holdout=0 would make the search choose designs by the test images; "
                 "hold out a share of the training images, as data.holdout=0.2"
             )
-        sweeps = _sweeps(base.study["space"], asked, list(map(key_of, fixed)))
+        sweeps = _sweeps(search.space, swept, list(map(key_of, fixed)))
         distributions = {key: distribution(f"{key}={sweep}") for key, sweep in sweeps.items()}
         options = _options(composing, distributions, config_dirs)
         return cls(search, base, fixed, tuple(config_dirs), sweeps, distributions, options)
@@ -74,24 +111,24 @@ class SearchSpace:
         values = self.base.values
         varied = {AXES.get(key, key.removeprefix("design.")) for key in self.sweeps}
         design = {field: value for field, value in values["design"].items() if field not in varied}
-        settings = {key: value for key, value in self.search.to_dict().items() if key != "n_trials"}
+        settings = {key: value for key, value in self.search.to_dict().items() if key not in ("n_trials", "space")}
         text = dumps([design, self.sweeps, settings, *(values[key] for key in DEFINED_BY)], sort_keys=True)
         digest = sha256(text.encode()).hexdigest()[:6]
         return one_name("search", self.base.regime.name, self.base.data_name, digest)
 
     @property
     def folder(self) -> Path:
-        """Where the search's journal and figure are."""
+        """The folder of the search's journal and figure."""
         return Path(self.base.settings.runs_dir) / "searches" / self.name
 
     def composed(self, params: Mapping[str, Any]) -> Composed:
-        """The config of a trial's run, with the overrides that ``roadmap train`` takes."""
+        """Return the config of a trial's run, with the overrides that ``roadmap train`` takes."""
         # the study stays: it sets the holdout and the recipe
         fixed = [word for word in self.fixed if of_runs(word) or key_of(word).split(".")[0] == "study"]
         return compose([*fixed, *(f"{key}={option}" for key, option in params.items())], self.config_dirs)
 
     def design(self, params: Mapping[str, Any]) -> Design:
-        """The design of a trial's parameters, as ``composed`` has it. RequestError where they do not go together."""
+        """Return the design of a trial's parameters, as ``composed`` has it. Raises RequestError if it is invalid."""
         design = dict(self.base.values["design"])
         for key, option in params.items():
             if key in AXES:
@@ -101,42 +138,45 @@ class SearchSpace:
         return Design.from_mapping(design)
 
     def refusal(self, params: Mapping[str, Any]) -> str | None:
-        """Why the design of a trial's parameters is not trained, if so."""
+        """Return why a design is not trained: it is invalid or outside the bounds. None if it is."""
         try:
             design = self.design(params)
         except RequestError as error:
             return str(error)
         base = self.base
         layer_scale = base.recipe.network.layer_scale is not None
-        return self.search.refusal(count_flops(design, base.settings.image_size, base.regime.num_classes, layer_scale))
+        cost = count_flops(design, base.settings.image_size, base.regime.num_classes, layer_scale)
+        for name in COSTS:
+            bounds, value = getattr(self.search, name), getattr(cost, name)
+            if bounds is not None and not bounds[0] <= value <= bounds[1]:
+                return f"{name} {value:.4g} is outside study.{name}=[{bounds[0]:g},{bounds[1]:g}]"
+        return None
 
 
-def _sweeps(space: Any, asked: Mapping[str, str], fixed: Sequence[str]) -> dict[str, str]:
-    """The study's space with the command line's sweeps, without the keys in ``fixed``.
+def _sweeps(space: Mapping[str, Any], swept: Mapping[str, str], fixed: Sequence[str]) -> dict[str, str]:
+    """Return the study's space with the command line's sweeps, without the keys in ``fixed``.
 
     A field of the design replaces the axis that sets it.
     """
-    if not isinstance(space, Mapping):
-        raise RequestError(f"study.space must name the values to vary, as {{kernel: 'choice(k3,k7)'}} (got {space})")
-    sweeps = {key: str(sweep) for key, sweep in space.items() if sweep is not None} | dict(asked)
-    replaced = {*fixed, *(GROUPS.get(key) for key in (*fixed, *sweeps))}
-    sweeps = {key: sweep for key, sweep in sweeps.items() if key not in replaced}
+    sweeps = {key: str(sweep) for key, sweep in space.items() if sweep is not None} | dict(swept)
+    replaced = {*fixed, *(FIELDS.get(key) for key in (*fixed, *sweeps))}
+    # sorted, since the sampler draws them in this order
+    sweeps = {key: sweeps[key] for key in sorted(sweeps) if key not in replaced}
     for key, sweep in sweeps.items():
-        if key not in AXES and key not in GROUPS:
+        if key not in AXES and key not in FIELDS:
             raise RequestError(
                 f"{key}={sweep} cannot be varied by study=search, which compares designs trained alike; "
                 "vary axes and fields of the design only"
             )
     if not sweeps:
         raise RequestError("study.space has nothing left to vary; vary an axis, as kernel=choice(k3,k7)")
-    # sorted, since the sampler draws them in this order
-    return dict(sorted(sweeps.items()))
+    return sweeps
 
 
 def _options(
     fixed: Sequence[str], distributions: Mapping[str, BaseDistribution], config_dirs: Sequence[str]
 ) -> dict[tuple[str, str], Any]:
-    """The value of the design's field for each option of a varied axis; an option of every axis is composed at once."""
+    """Return the value of the design's field for each option of a varied axis; composes one option per axis at once."""
     listed = {key: kind.choices for key, kind in distributions.items() if isinstance(kind, CategoricalDistribution)}
     axes = [key for key in listed if key in AXES]
     options: dict[tuple[str, str], Any] = {}
@@ -149,21 +189,16 @@ def _options(
 
 
 def distribution(word: str) -> BaseDistribution:
-    """Optuna's distribution of a sweep; as in Hydra, a range excludes its end."""
+    """Return Optuna's distribution of a sweep; as in Hydra, a range excludes its end."""
     with hydra_errors([word]):
         override = OverridesParser.create().parse_override(word)
-    sweep: Any = override.value()
     try:
-        if override.is_interval_sweep() and key_of(word) in GROUPS:
-            low, high = int(sweep.start), int(sweep.end)
-            if (low, high) == (sweep.start, sweep.end):
-                return IntDistribution(low, high, log="log" in sweep.tags)
-        if override.is_range_sweep() and key_of(word) in GROUPS:
+        if override.is_range_sweep() and key_of(word) in FIELDS:
+            sweep: Any = override.value()
             low, high = sorted((sweep.range()[0], sweep.range()[-1]))
             return IntDistribution(low, high, step=abs(sweep.step))
         return CategoricalDistribution([str(option) for option in override.sweep_iterator(Transformer.encode)])
     except (ValueError, TypeError, IndexError, OverflowError, HydraException) as error:
         raise RequestError(
-            f"study.space.{word} is not a sweep to choose from; write choice(a,b), or range(8,33,8) or interval(8,32) "
-            "of whole numbers"
+            f"study.space.{word} is not a sweep to choose from; write choice(a,b) or a range of integers, range(8,33,8)"
         ) from error

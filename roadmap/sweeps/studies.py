@@ -1,10 +1,10 @@
-"""Studies off the path: which designs each of them trains, as configs, without the seeds."""
+"""The designs that each study trains, as configs without seeds."""
 
 import itertools
 import math
 import random
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from roadmap.attribution.change_subsets import MOST_CHANGES, ChangeSubsets, beginnings
@@ -14,15 +14,16 @@ from roadmap.design_spaces.space import Space, sample
 from roadmap.errors import RequestError
 from roadmap.formatting import listed
 from roadmap.schema.baseline_model import BaselineModel
-from roadmap.steps.path import Step, compose_path
+from roadmap.steps.path import compose_path
 from roadmap.validation import PositiveInt, Record
 
+STUDIES = ("leave_one_out", "add_one_in", "orders", "factorial", "random")
 TRIES = 1000  # shuffles for one feasible order
 
 
 @dataclass(frozen=True)
-class Member:
-    """A design of a study; ``changes`` are those of the path that are in it, None where it is no set of them."""
+class StudyDesign:
+    """A design of a study; ``changes`` are those of the path that it has, None if it is no set of changes."""
 
     composed: Composed
     changes: tuple[str, ...] | None = None
@@ -30,12 +31,12 @@ class Member:
 
 @dataclass(frozen=True)
 class Study:
-    """What a study trains; ``orders`` are the orders of changes it asks about, ``notes`` what a user should know."""
+    """The designs that a study trains, the orders of changes that it compares, and notes for the user."""
 
-    members: list[Member]
+    designs: list[StudyDesign]
     changes: tuple[str, ...] | None = None
     orders: list[list[str]] | None = None
-    notes: list[str] = field(default_factory=list)
+    notes: Sequence[str] = ()
 
 
 class OneChange(Record):
@@ -58,139 +59,122 @@ class Orders(Record):
     seed: int
 
 
-def study_of(asked: Mapping[str, Any] | None, overrides: Sequence[str], config_dirs: Sequence[str] = ()) -> Study:
-    """The study of a config's ``study`` on what the other overrides choose. Raises RequestError if it is not valid."""
-    if asked is None:
+class Factorial(Record):
+    place: ClassVar[str] = "study"
+
+    name: Literal["factorial"]
+    axes: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        for name, options in self.axes.items():
+            if not is_toggle(f"{name}="):
+                raise RequestError(f"study.axes: '{name}' is not a toggle of a design (choose {listed(TOGGLES)})")
+            if not isinstance(options, list) or not options:
+                raise RequestError(f"study.axes.{name} must be a list of options (got {options})")
+
+
+def study_of(node: Mapping[str, Any] | None, overrides: Sequence[str], config_dirs: Sequence[str] = ()) -> Study:
+    """Return the study of a config's node ``study`` with the other ``overrides``. Raises RequestError if invalid."""
+    if node is None:
         raise RequestError(f"roadmap sweep needs a study (choose study={listed([*STUDIES, 'search'])})")
-    if asked["name"] not in STUDIES:
-        raise RequestError(f"unknown study.name '{asked['name']}' (choose {listed(STUDIES)})")
-    if asked["name"] == "factorial":
-        return factorial(asked, overrides, config_dirs)
-    if asked["name"] == "random":
-        return drawn(Space.from_mapping(asked), compose(overrides, config_dirs))
+    if node["name"] not in STUDIES:
+        raise RequestError(f"unknown study.name '{node['name']}' (choose {listed(STUDIES)})")
+    if node["name"] == "factorial":
+        return factorial(Factorial.from_mapping(node), overrides, config_dirs)
+    if node["name"] == "random":
+        return random_designs(Space.from_mapping(node), compose(overrides, config_dirs))
     if any(key_of(word) == "step" for word in overrides):
-        raise RequestError(f"step= does not go with study={asked['name']}: its designs are sets of the path's changes")
+        raise RequestError(f"step= does not go with study={node['name']}: its designs are sets of the path's changes")
     steps = compose_path(overrides, config_dirs)
-    if asked["name"] == "orders":
-        return orders(Orders.from_mapping(asked), steps, config_dirs)
-    return one_change(OneChange.from_mapping(asked), ChangeSubsets.of(steps, config_dirs=config_dirs))
+    if node["name"] == "orders":
+        study = Orders.from_mapping(node)
+        return orders(study, ChangeSubsets.of(steps, study.changes, study.keep_others, config_dirs))
+    return one_change(OneChange.from_mapping(node), ChangeSubsets.of(steps, config_dirs=config_dirs))
 
 
-def one_change(wanted: OneChange, subsets: ChangeSubsets) -> Study:
-    """The path's end without each change, or its start with each."""
-    names = subsets.names(subsets.full) if wanted.changes is None else wanted.changes
-    subsets.mask(names)
-    leaving = wanted.name == "leave_one_out"
+def one_change(study: OneChange, subsets: ChangeSubsets) -> Study:
+    """Return the path's end without each change, or its start with each."""
+    names = study.changes or tuple(subsets.names(subsets.full))
+    leaving = study.name == "leave_one_out"
     masks, notes = [subsets.full if leaving else 0], []
     for name in names:
-        mask = subsets.without(name) if leaving else subsets.alone(name)
-        others = [other for other in subsets.names(subsets.full ^ mask if leaving else mask) if other != name]
-        if others:
-            verb = "leaves with" if leaving else "comes with"
-            notes.append(f"{name} {verb} {' and '.join(others)}: {_reason(subsets, name, leaving)}")
-        masks.append(mask)
-    return Study(_members(subsets, masks), tuple(names), None, notes)
+        masks.append(subsets.without(name) if leaving else subsets.alone(name))
+        changed = subsets.names(subsets.full ^ masks[-1] if leaving else masks[-1])
+        if others := [other for other in changed if other != name]:
+            notes.append(f"{name} {'leaves' if leaving else 'comes'} with {' and '.join(others)}, to be a valid design")
+    return Study(_designs(subsets, masks), names, notes=notes)
 
 
-def _reason(subsets: ChangeSubsets, name: str, leaving: bool) -> str:
-    own = subsets.mask([name])
-    try:
-        subsets.point(subsets.full ^ own if leaving else own)
-    except RequestError as error:
-        return str(error).split(": ", 1)[1]
-    raise AssertionError("a feasible set needs no others")
-
-
-def orders(wanted: Orders, steps: Sequence[Step], config_dirs: Sequence[str]) -> Study:
-    """Every beginning of every order, each once."""
-    subsets = ChangeSubsets.of(steps, wanted.changes, wanted.keep_others, config_dirs)
+def orders(study: Orders, subsets: ChangeSubsets) -> Study:
+    """Return every prefix of every order, each once."""
     names = subsets.names(subsets.full)
-    if wanted.orders == "all":
+    if study.orders == "all":
         if len(names) > MOST_CHANGES:
             raise RequestError(f"study.orders=all of {len(names)} changes is too much; choose at most {MOST_CHANGES}")
-        return Study(_members(subsets, subsets.masks()), tuple(names), None)
-    given = wanted.orders
-    found = _given_orders(subsets, given) if isinstance(given, tuple) else _random_orders(subsets, wanted)
+        return Study(_designs(subsets, subsets.masks()), tuple(names))
+    if isinstance(study.orders, tuple):
+        found = [list(order) for order in study.orders]
+        if wrong := [order for order in found if sorted(order) != sorted(names)]:
+            raise RequestError(
+                f"each order of study.orders must name each of {', '.join(names)} once (got {', '.join(wrong[0])})"
+            )
+    else:
+        found = _random_orders(subsets, study)
     masks = dict.fromkeys(mask for order in found for mask in beginnings(subsets.places(order)))
-    return Study(_members(subsets, masks), tuple(names), found)
+    return Study(_designs(subsets, masks), tuple(names), found)
 
 
-def _random_orders(subsets: ChangeSubsets, wanted: Orders) -> list[list[str]]:
-    """Distinct feasible orders, each as probable as any other."""
-    draw, names = random.Random(wanted.seed), subsets.names(subsets.full)
+def _random_orders(subsets: ChangeSubsets, study: Orders) -> list[list[str]]:
+    """Return distinct feasible orders, each as probable as any other."""
+    draw, names = random.Random(study.seed), subsets.names(subsets.full)
     found: dict[tuple[str, ...], None] = {}
-    for _ in range(TRIES * wanted.n):
+    for _ in range(TRIES * study.n):
         order = draw.sample(names, len(names))
         if all(map(subsets.feasible, beginnings(subsets.places(order)))):
             found[tuple(order)] = None
-        if len(found) == wanted.n:
+        if len(found) == study.n:
             return [list(order) for order in found]
     raise RequestError(
-        f"study.n={wanted.n}: only {len(found)} orders of these {len(names)} changes were found in which each change "
-        "has what it needs; choose fewer, or study.orders=all"
+        f"study.n={study.n}: only {len(found)} valid orders of these {len(names)} changes were found; "
+        "choose fewer, or study.orders=all"
     )
 
 
-def _given_orders(subsets: ChangeSubsets, given: Sequence[Sequence[str]]) -> list[list[str]]:
-    names = subsets.names(subsets.full)
-    for number, order in enumerate(given, 1):
-        if sorted(order) != sorted(names):
-            raise RequestError(
-                f"order {number} of study.orders must name each of {', '.join(names)} once (got {', '.join(order)})"
-            )
-        for mask in beginnings(subsets.places(order)):
-            try:
-                subsets.point(mask)
-            except RequestError as error:
-                raise RequestError(f"order {number} of study.orders has a set that cannot be: {error}") from error
-    return [list(order) for order in given]
+def _designs(subsets: ChangeSubsets, masks: Iterable[int]) -> list[StudyDesign]:
+    return [StudyDesign(subsets.point(mask), tuple(subsets.names(mask))) for mask in masks]
 
 
-def _members(subsets: ChangeSubsets, masks: Any) -> list[Member]:
-    return [Member(subsets.point(mask), tuple(subsets.names(mask))) for mask in masks]
-
-
-def factorial(asked: Mapping[str, Any], overrides: Sequence[str], config_dirs: Sequence[str]) -> Study:
-    """All combinations of options that go together."""
-    unknown = [key for key in asked if key not in ("name", "axes")]
-    if unknown:
-        raise RequestError(f"unknown key study.{unknown[0]} (choose name or axes)")
-    axes = asked["axes"]
-    if not isinstance(axes, dict) or not axes:
-        raise RequestError(f"study.axes must be toggles with options, such as {{kernel:[k3,k7]}} (got {axes})")
-    for name, options in axes.items():
-        if not is_toggle(f"{name}="):
-            raise RequestError(f"study.axes: '{name}' is no toggle of a design (choose {listed(TOGGLES)})")
-        if not isinstance(options, list) or not options:
-            raise RequestError(f"study.axes.{name} must be a list of options (got {options})")
+def factorial(study: Factorial, overrides: Sequence[str], config_dirs: Sequence[str]) -> Study:
+    """Return all valid combinations of options."""
     base = compose(overrides, config_dirs)
-    words = {
-        name: list(dict.fromkeys(f"{name}={_text(option)}" for option in options)) for name, options in axes.items()
-    }
-    patches = {word: _patch(base, word, config_dirs) for options in words.values() for word in options}
+    patches: dict[str, dict[str, Patch]] = {}
+    for name, options in study.axes.items():
+        # a list as the command line has it
+        words = [f"{name}={str(option).replace(' ', '') if isinstance(option, list) else option}" for option in options]
+        composed = {word: options_of(_merged(base.overrides, [word]), config_dirs) for word in words}
+        patches[name] = {word: Patch.between(base, each.values, each.choices) for word, each in composed.items()}
     # of several axes that set more than the design, one may set what another depends on
-    wide = sum(any(patches[word].values for word in options) for options in words.values())
-    members, left_out = [], []
-    for combination in itertools.product(*words.values()):
-        chosen = _with(overrides, combination)
+    wide = sum(any(patch.values for patch in axis.values()) for axis in patches.values()) > 1
+    designs, refusals = [], []
+    for combination in itertools.product(*(axis.items() for axis in patches.values())):
+        chosen = _merged(overrides, [word for word, _ in combination])
         try:
-            if wide > 1:
-                composed = compose(chosen, config_dirs)
-            else:
-                composed = patched(base, [patches[word] for word in combination], chosen)
+            composed_design = (
+                compose(chosen, config_dirs) if wide else patched(base, [patch for _, patch in combination], chosen)
+            )
         except RequestError as error:
-            left_out.append(str(error))
+            refusals.append(str(error))
         else:
-            members.append(Member(composed))
-    total = math.prod(map(len, words.values()))
-    notes = [f"{len(left_out)} of {total} combinations are left out: {left_out[0]}"] if left_out else []
-    if not members:
+            designs.append(StudyDesign(composed_design))
+    total = math.prod(map(len, patches.values()))
+    notes = [f"{len(refusals)} of {total} combinations are left out: {refusals[0]}"] if refusals else []
+    if not designs:
         raise RequestError(notes[0])
-    return Study(members, notes=notes)
+    return Study(designs, notes=notes)
 
 
-def drawn(space: Space, base: Composed) -> Study:
-    """Designs of a space around the chosen step's. RequestError where ``match_gmacs`` would take back what it draws."""
+def random_designs(space: Space, base: Composed) -> Study:
+    """Return random designs of a space around the chosen step. RequestError if ``match_gmacs`` sets what varies."""
     if base.settings.match_gmacs is not None:
         by_width = base.settings.match_by == "width"
         if space.gmacs is not None or (by_width and space.space.get("width") is not None):
@@ -199,27 +183,13 @@ def drawn(space: Space, base: Composed) -> Study:
     if isinstance(base.asked, BaselineModel):
         raise RequestError(f"study={space.name} does not go with model=: it draws designs of our own network")
     size, classes = base.settings.image_size, base.regime.num_classes
-    designs = sample(space, base.asked, size, classes, base.recipe.network.layer_scale is not None)
-    members = []
-    for design in designs:
-        overrides = _with(base.overrides, space.overrides(design))
-        members.append(Member(patched(base, [Patch(design.to_dict(), {}, {})], overrides)))
-    return Study(members)
+    designs = []
+    for design in sample(space, base.asked, size, classes, base.recipe.network.layer_scale is not None):
+        overrides = _merged(base.overrides, space.overrides(design))
+        designs.append(StudyDesign(patched(base, [Patch(design.to_dict(), {}, {})], overrides)))
+    return Study(designs)
 
 
-def _patch(base: Composed, word: str, config_dirs: Sequence[str]) -> Patch:
-    options = options_of(_with(base.overrides, [word]), config_dirs)
-    return Patch.between(base, options.values, options.choices)
-
-
-def _with(overrides: Sequence[str], words: Sequence[str]) -> list[str]:
-    """The overrides with others, which take the place of those that set the same."""
+def _merged(overrides: Sequence[str], words: Sequence[str]) -> list[str]:
+    """Return the overrides with others, which replace those of the same key."""
     return [*{key_of(word): word for word in (*overrides, *words)}.values()]
-
-
-def _text(option: Any) -> str:
-    """An option as a command line has it."""
-    return str(option).replace(" ", "") if isinstance(option, list) else str(option)
-
-
-STUDIES = ("leave_one_out", "add_one_in", "orders", "factorial", "random")

@@ -1,7 +1,12 @@
-"""The trials of a search in Optuna's journal: which design is trained next, by which process."""
+"""The trials of a search in Optuna's journal: which design is trained next, and when its run is pruned."""
 
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
+from statistics import median
+from typing import Any
 
+import numpy as np
 import optuna
 from filelock import FileLock
 from optuna.samplers import NSGAIISampler, RandomSampler, TPESampler
@@ -10,11 +15,17 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from roadmap.errors import RequestError, first_line
+from roadmap.config.build import network_cost
+from roadmap.config.compose import Composed
+from roadmap.errors import PrunedError, RequestError, first_line
+from roadmap.runs.identity import condition_keys
+from roadmap.runs.reading import read_runs
+from roadmap.runs.run_folder import METRICS, read_metrics
 from roadmap.runs.run_lock import RunLock, RunLockedError
 from roadmap.seeds import derived_seed
-from roadmap.sweeps.search_space import SearchSpace
+from roadmap.sweeps.search_space import Prune, SearchSpace
 
+Curve = Mapping[int, float]  # epoch -> top-1 in percent
 TRIES, RANDOM_TRIES = 10, 1000  # proposals of the sampler for one trial, then random ones
 
 
@@ -31,9 +42,10 @@ class SearchTrials:
         self.lock = FileLock(f"{file}.lock", is_singleton=False)
         try:
             storage = JournalStorage(JournalFileBackend(str(file), lock_obj=self.lock))  # type: ignore[arg-type]
+            directions = ["maximize", "minimize"][: len(space.search.objectives)]
             with self.lock:
                 self.study = optuna.create_study(
-                    study_name=space.name, storage=storage, directions=space.search.directions, load_if_exists=True
+                    study_name=space.name, storage=storage, directions=directions, load_if_exists=True
                 )
             if any(trial.distributions != space.distributions for trial in self.all()):
                 raise ValueError("its trials are of another search")
@@ -100,3 +112,30 @@ def propose(study: Study, space: SearchSpace) -> FrozenTrial | None:
     if not trials:
         raise RequestError(f"no design of study.space can be trained: {refusal}")
     return None
+
+
+def check_median(rows: Sequence[Mapping[str, Any]], curves: Sequence[Curve], prune: Prune) -> None:
+    """Raise PrunedError where the best top-1 of ``rows`` is below the median of ``curves`` at the same epoch."""
+    epoch, best = rows[-1]["epoch"], max(row["top1"] for row in rows)
+    if len(curves) < prune.startup_runs or epoch < prune.warmup_epochs:
+        return
+    others = median(curve[epoch] for curve in curves)
+    if best < others:
+        raise PrunedError(
+            f"pruned after epoch {epoch}: the best top-1 so far, {best:.2f} %, is below {others:.2f} %, "
+            f"the median of {len(curves)} finished runs"
+        )
+
+
+def peers(composed: Composed, cost: str | None) -> list[Curve]:
+    """Return top-1 by epoch of finished runs that differ only in design and seed and have at most the same ``cost``."""
+    experiment = composed.experiment()
+    runs, _ = read_runs([experiment.settings.runs_dir] if Path(experiment.settings.runs_dir).is_dir() else [])
+    (own,) = condition_keys([experiment.definition])
+    same = np.array([key == own for key in condition_keys(runs["definition"])], bool)
+    runs = runs[(runs["status"] == "finished") & same]
+    if cost is not None:
+        runs = runs[runs[cost] <= getattr(network_cost(composed), cost)]
+    curves = [{row["epoch"]: row["top1"] for row in read_metrics(Path(path) / METRICS)} for path in runs["path"]]
+    # a run that was copied without its metrics has no curve
+    return [curve for curve in curves if len(curve) == experiment.epochs]

@@ -1,7 +1,6 @@
 """EDFs of design spaces against exact distributions, brute force and scipy, and on cases of known answer."""
 
 import itertools
-from collections import Counter
 
 import numpy as np
 import pandas as pd
@@ -10,28 +9,27 @@ from charts import drawn, texts
 from records import record
 from scipy import stats
 
-from roadmap.design_spaces.design_samples import (
+from roadmap.design_spaces.edf import (
     DesignSample,
+    cautions,
     check_same_training,
     design_sample,
-    normalised,
+    edf_text,
+    medians,
+    pairs,
     split,
-    varied,
+    summary,
 )
-from roadmap.design_spaces.edf import band, best_of, medians, pairs, resampled, shares, summary, unequal_costs, weights
-from roadmap.design_spaces.edf_plot import draw_edf, edf_chart
-from roadmap.design_spaces.scatter_plot import _panels as panels
-from roadmap.design_spaces.scatter_plot import best_probabilities, best_range, draw_scatter, scatter_chart
-from roadmap.design_spaces.text import cautions, note, words
+from roadmap.design_spaces.plots import best_probabilities, best_range, draw_edf, draw_scatter, parameters
 from roadmap.errors import RequestError
 
 RANDOM = np.random.default_rng(0)
 
 
-def made(name: str, errors: object, **columns: object) -> DesignSample:
+def made(name: str, errors: object, missing: int = 0, **columns: object) -> DesignSample:
     designs = pd.DataFrame({"error": np.asarray(errors, float), "seeds": 2, "gmacs": 0.002, "params": 0.5})
     designs["key"] = [f"{name}{row}" for row in range(len(designs))]
-    return DesignSample(name, designs.assign(**columns), 0, np.zeros(len(designs), int))
+    return DesignSample(name, designs.assign(**columns), missing)
 
 
 def runs(*rows: tuple[int, int, float, int], **changes: object) -> pd.DataFrame:
@@ -50,7 +48,6 @@ def test_seeds_are_averaged_before_anything_else() -> None:
     found = design_sample("all", table)
     assert found.designs[["error", "seeds"]].to_numpy().tolist() == [[9, 2], [20, 1]]
     assert found.missing == 1
-    assert varied(design_sample("all", runs((3, 16, 90, 0), (7, 16, 92, 0))).designs) == {"kernel": [3, 7]}
     with pytest.raises(RequestError, match="no run of none has finished"):
         design_sample("none", table[table["status"] == "failed"])
 
@@ -58,18 +55,14 @@ def test_seeds_are_averaged_before_anything_else() -> None:
 def test_spaces_by_a_field_of_the_design_or_by_an_expression() -> None:
     table = runs((11, 16, 90, 0), (3, 16, 92, 1), (3, 20, 80, 0))
     for by in ("kernel", "design.kernel"):
-        assert {name: len(rows) for name, rows in split(table, by).items()} == {"kernel=3": 2, "kernel=11": 1}
-    assert {name: len(rows) for name, rows in split(table, "width < 20").items()} == {
-        "not (width < 20)": 1,
-        "width < 20": 2,
-    }
+        assert {name: len(own) for name, own in split(table, by).items()} == {"kernel=3": 2, "kernel=11": 1}
+    sizes = {name: len(own) for name, own in split(table, "width < 20").items()}
+    assert sizes == {"width < 20=False": 1, "width < 20=True": 2}
     with pytest.raises(RequestError, match=r"--by: unknown field 'foo' \(choose accumulation"):
         split(table, "foo")
 
 
-@pytest.mark.parametrize(
-    ("key", "value"), [("epochs", 5), ("image_size", 64), ("batch_size", 8), ("precision", "bf16")]
-)
+@pytest.mark.parametrize(("key", "value"), [("epochs", 5), ("image_size", 64), ("precision", "bf16")])
 def test_designs_trained_differently_are_refused(key: str, value: object) -> None:
     table = pd.concat([runs((3, 16, 90, 0)), runs((7, 16, 90, 0), **{key: value})], ignore_index=True)
     with pytest.raises(RequestError, match=f"these runs differ in {key} .* select comparable runs"):
@@ -83,41 +76,12 @@ def test_two_recipes_are_refused() -> None:
         check_same_training(table)
 
 
-def test_the_edf_and_its_median_by_hand() -> None:
-    one = made("a", [4, 1, 3, 2])
-    assert shares(one, np.array([0.5, 1, 2.5, 9]), weights(one)).tolist() == [[0, 0.25, 0.5, 1]]
-    assert medians(one, weights(one)).tolist() == [2]
-    assert medians(made("b", [5]), np.array([[1.0]])).tolist() == [5]
-
-
-def test_the_band_is_the_binomials() -> None:
-    """How many of n drawn designs lie below an error is binomial; percentiles of 2,000 resamples come within a step."""
-    one = made("a", RANDOM.gamma(3, size=40))
-    at = np.quantile(one.errors, [0.1, 0.3, 0.5, 0.8])
-    low, high = band(one, at)
-    expected = shares(one, at, weights(one))[0]
-    for tail, found in ((0.025, low), (0.975, high)):
-        np.testing.assert_allclose(found, stats.binom(40, expected).ppf(tail) / 40, atol=1 / 40 + 1e-9)
-
-
 def test_median_interval_has_its_coverage() -> None:
-    held = []
+    covered = 0
     for _ in range(100):
-        one = made("a", RANDOM.lognormal(size=41))
-        low, high = np.quantile(medians(one, resampled(one, RANDOM)), [0.025, 0.975])
-        held.append(low <= 1 <= high)
-    assert stats.binomtest(sum(held), len(held), 0.95).pvalue > 0.001
-
-
-def test_the_best_of_a_draw_against_every_draw() -> None:
-    errors = [7.0, 3.0, 5.0, 5.0]
-    draws = [min(draw) for draw in itertools.product(errors, repeat=3)]
-    mean, low, high = best_of(made("a", errors), 3)
-    assert mean == pytest.approx(np.mean(draws))
-    assert (low, high) == (
-        np.quantile(draws, 0.025, method="inverted_cdf"),
-        np.quantile(draws, 0.975, method="inverted_cdf"),
-    )
+        low, high = np.quantile(medians(made("a", RANDOM.lognormal(size=41)), RANDOM), [0.025, 0.975])
+        covered += low <= 1 <= high
+    assert stats.binomtest(covered, 100, 0.95).pvalue > 0.001
 
 
 def test_two_spaces_apart_have_the_exact_p_of_their_ranks() -> None:
@@ -140,81 +104,46 @@ def test_the_medians_difference_takes_spaces_as_independent() -> None:
     assert (row["high"] - row["low"]) / (table["high"] - table["low"])[0] == pytest.approx(2**0.5, rel=0.15)
 
 
-def test_normalising_removes_differences_due_to_cost() -> None:
-    """Both spaces have the error 10 - 1000 · GMACs; the second has more of the costly designs."""
-    at = np.linspace(0.001, 0.999, 700)
-    cheap, costly = (stats.beta(*shape).ppf(at) * 0.004 + 0.001 for shape in ((1, 2), (2, 1)))
-    spaces = [made(name, 10 - 1000 * cost, gmacs=cost) for name, cost in (("cheap", cheap), ("costly", costly))]
-    assert pairs(spaces)["delta"][0] < -1
-    assert list(unequal_costs(spaces)) == ["gmacs"]
-    even = normalised(spaces, "gmacs")
-    (row,) = pairs(even).to_dict("records")
-    # within a class of cost the densities still differ: a tenth of the range is the most it can leave
-    assert abs(row["delta"]) < 0.2
-    assert np.isnan(row["p"])
-    for each in even:
-        per_class = Counter()
-        for stratum, weight in zip(each.strata, weights(each)[0], strict=True):
-            per_class[int(stratum)] += weight
-        assert [*per_class.values()] == pytest.approx([0.1] * 10)
-        assert np.allclose(resampled(each, RANDOM)[:5].sum(axis=1), 1)
-    assert 200 < summary(even)["effective"].min() < 700
-
-
-def test_normalising_needs_a_common_range_of_cost() -> None:
-    spaces = [made("a", [1, 2], gmacs=[1.0, 2.0]), made("b", [1, 2], gmacs=[3.0, 4.0])]
-    with pytest.raises(RequestError, match=r"common range of GMACs \(got a 1 to 2, b 3 to 4\)"):
-        normalised(spaces, "gmacs")
-    with pytest.raises(RequestError, match=r"unknown --normalise 'time' \(choose gmacs or params\)"):
-        normalised(spaces, "time")
-    with pytest.raises(RequestError, match="at least two spaces"):
-        normalised(spaces[:1], "gmacs")
-
-
-def test_what_makes_edfs_less_than_they_look_is_said() -> None:
-    spaces = [made("a", range(9)), made("b", range(9), gmacs=0.003, seeds=[1, 2, 2, 2, 2, 2, 2, 2, 2])]
-    spaces.append(DesignSample("c", spaces[0].designs, 3, spaces[0].strata))
-    said = " ".join(cautions(spaces, summary(spaces), None))
-    assert "differ in cost (median GMACs: a 0.002, b 0.003, c 0.002)" in said
+def test_cautions() -> None:
+    spaces = [made("a", range(9)), made("b", range(9), gmacs=0.003, seeds=[1, *[2] * 8])]
+    spaces.append(DesignSample("c", spaces[0].designs, 3))
+    said = " ".join(cautions(spaces))
+    assert "differ in median GMACs (a 0.002, b 0.003, c 0.002)" in said
     assert "designs differ in the number of seeds" in said
     assert "9 of the designs are in more than one space" in said
     assert "3 designs of c have no finished run" in said
-    assert cautions([made("a", range(9)), made("b", range(9))], summary(spaces[:1]), None) == []
+    assert cautions([made("a", range(9)), made("b", range(9))]) == []
 
 
-PICTURES = {
+SPACES = {
     "two": [made("kernel=3", RANDOM.gamma(4, size=30)), made("kernel=7", RANDOM.gamma(5, size=25))],
     "six with long names": [made(f"separate_downsampling space number {n}", RANDOM.gamma(4, size=9)) for n in range(6)],
     "one of one design": [made("a", [5.0])],
-    "all alike": [made("a", [5.0] * 4), made("b", [5.0] * 4)],
     "no error": [made("a", [0.0] * 4), made("b", [0.0, 100.0])],
     "a long tail": [made("a", np.geomspace(0.5, 90, 20)), made("b", np.geomspace(1, 90, 20))],
 }
 
 
-@pytest.mark.parametrize("name", PICTURES)
+@pytest.mark.parametrize("name", SPACES)
 def test_the_chart_draws_the_edf(name: str) -> None:
-    spaces = PICTURES[name]
-    table = summary(spaces)
-    chart = edf_chart(spaces, table, "A title", "data digits, 32 pixels", note(spaces, table, None))
+    spaces = SPACES[name]
+    chart = draw_edf(spaces, "data digits, 32 pixels")
     lines = drawn(chart, "line", "color", "x", "y")
     for each, (space, points) in zip(spaces, itertools.groupby(lines, lambda point: point[0]), strict=True):
-        assert space.startswith(f"{each.name} ({len(each.designs)} designs, 2 seeds each)")
+        assert space == f"{each.name} ({len(each.designs)} designs, 2 seeds each)"
         x, y = np.array([point[1:] for point in points]).T
         for error in each.errors:
-            below = y[np.searchsorted(x, error, side="right") - 1]
-            assert below == pytest.approx(100 * (each.errors <= error).mean())
-    assert [median for median, _ in drawn(chart, "point", "x", "y")] == pytest.approx(table["median"].tolist())
+            assert y[np.searchsorted(x, error, side="right") - 1] == pytest.approx(100 * (each.errors <= error).mean())
+    assert [x for x, _ in drawn(chart, "point", "x", "y")] == pytest.approx(summary(spaces)["median"].tolist())
     assert {space for space, *_ in lines} <= set(texts(chart))
 
 
 def test_the_numbers_are_written_and_many_spaces_refused() -> None:
-    spaces = PICTURES["two"]
-    text = words(spaces, None)
-    assert "best of 6" in text
+    text = edf_text(SPACES["two"])
     assert "Kolmogorov-Smirnov p" in text
-    with pytest.raises(RequestError, match=r"tells 6 spaces apart, and these are 7 \(a0, a1, a2, …\)"):
-        draw_edf([made(f"a{n}", [1.0]) for n in range(7)], None, "")
+    assert [line.split()[0] for line in text.splitlines()[2:4]] == ["kernel=3", "kernel=7"]
+    with pytest.raises(RequestError, match=r"--kind edf shows at most 6 spaces \(got 7: a0, a1, a2, …\)"):
+        draw_edf([made(f"a{n}", [1.0]) for n in range(7)], "")
 
 
 def test_the_best_of_a_quarter_against_many_draws() -> None:
@@ -236,12 +165,11 @@ def test_a_panel_for_each_parameter_that_differs() -> None:
         [record(name, seed, 90 + number + seed) for number, name in enumerate(names) for seed in (0, 1)]
     )
     found = design_sample("all", table)
-    parameters = panels(found.designs)
-    labels = [panel.label for panel in parameters]
+    labels = [*parameters(found.designs)]
     assert labels[:4] == ["MFLOPs (MACs)", "parameters (millions)", "blocks in stage 3", "width (channels)"]
     assert "kernel (pixels)" in labels
     assert labels[-1] == "downsampling"
-    chart = scatter_chart(parameters, found.errors, "A title", "data digits", "A note")
+    chart = draw_scatter(found, "data digits")
     points = drawn(chart, "point", "x", "y")
     assert len(points) == len(labels) * len(names)
     np.testing.assert_allclose([x for x, _ in points[: len(names)]], found.designs["gmacs"] * 1000)

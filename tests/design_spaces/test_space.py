@@ -67,7 +67,7 @@ def test_all_designs_within_the_band_are_found() -> None:
     chosen = {"depths": [1, [1, 2], {"low": 1, "high": 3}, 2], "width": {"low": 10, "high": 30}, "kernel": None}
     assert 20 < len(fitting) < len(everything)
     assert set(drawn(space=chosen, gmacs=None, params_m=[None, 0.5], n=len(fitting))) == fitting
-    with pytest.raises(RequestError, match=f"of all 126, {len(fitting)} fit"):
+    with pytest.raises(RequestError, match=f"{len(fitting)} of 126 fit"):
         drawn(space=chosen, gmacs=None, params_m=[None, 0.5], n=len(fitting) + 1)
 
 
@@ -75,14 +75,14 @@ def test_what_does_not_go_together_is_left_out() -> None:
     axes = {"conv": ["dense", "depthwise"], "depthwise_position": ["middle", "first"]}
     pairs = {(design.conv, design.depthwise_position) for design in drawn(space=axes, gmacs=None, n=3)}
     assert pairs == {("dense", "middle"), ("depthwise", "middle"), ("depthwise", "first")}
-    with pytest.raises(RequestError, match=r"of all 4, 3 fit \(75.00%\), 1 are invalid \(depthwise_position=first"):
+    with pytest.raises(RequestError, match="3 of 4 fit; others are invalid: depthwise_position=first"):
         drawn(space=axes, gmacs=None, n=4)
 
 
 def test_every_design_is_as_probable() -> None:
-    """Of nine designs three are drawn, 600 times."""
+    """Of nine designs three are drawn, 300 times."""
     axes = {"kernel": [3, 5, 7], "width": [8, 16, 24]}
-    counts = Counter((d.kernel, d.width) for seed in range(600) for d in drawn(space=axes, gmacs=None, n=3, seed=seed))
+    counts = Counter((d.kernel, d.width) for seed in range(300) for d in drawn(space=axes, gmacs=None, n=3, seed=seed))
     assert len(counts) == 9
     assert stats.chisquare([*counts.values()]).pvalue > 0.01
 
@@ -101,7 +101,7 @@ def test_log_gives_each_octave_its_share() -> None:
 
 def test_a_large_space_ends_with_the_share_that_fits() -> None:
     axes = {"depths": {"low": 1, "high": 30}, "kernel": [4]}
-    with pytest.raises(RequestError, match=r"drawn, 0 fit \(0.00%\), 19,\d+ are invalid \(design.kernel must be odd"):
+    with pytest.raises(RequestError, match=r"0 of 19,\d+ fit; others are invalid: design.kernel must be odd"):
         drawn(space=axes, n=200)
 
 
@@ -110,18 +110,13 @@ def test_a_large_space_ends_with_the_share_that_fits() -> None:
     [
         ({"space": {"foo": [1]}}, "unknown key study.space.foo (choose depths, stem"),
         ({"space": {"width": None}}, "study.space has no field that varies"),
-        ({"space": {"norm": ["bath"]}}, "study.space: unknown design.norm 'bath' (choose batch or layer)"),
-        ({"space": {"norm": {"low": 1, "high": 2}}}, "study.space.norm cannot have a range"),
-        (
-            {"space": {"width": {"low": 9, "high": 3}}},
-            "study.space.width: high must be at least low=9 (got 3)",
-        ),
-        ({"space": {"width": {"lo": 9, "high": 30}}}, "study.space.width: unknown key lo (choose low, high"),
-        ({"space": {"width": []}}, "study.space.width has no values"),
+        ({"space": {"norm": ["bath"]}}, "unknown design.norm 'bath' (choose batch or layer)"),
+        ({"space": {"norm": {"low": 1, "high": 2}}}, "study.space.norm is not a number and cannot have a range"),
+        ({"space": {"width": {"low": 9, "high": 3}}}, "study.space.width has no values"),
+        ({"space": {"width": {"lo": 9, "high": 30}}}, "unknown key study.space.width.lo (choose low, high"),
         ({"space": {"depths": [1, 2, 3]}}, "study.space.depths must have one entry or 4 (got 3)"),
         ({"space": 3}, "study.space must be a mapping (got 3)"),
         ({"gmacs": [3, 2]}, "study.gmacs must be [least, most] (got [3, 2])"),
-        ({"n": 0}, "study.n must be at least 1 (got 0)"),
     ],
 )
 def test_what_cannot_be_read_is_said_in_one_sentence(changes: dict[str, Any], message: str) -> None:

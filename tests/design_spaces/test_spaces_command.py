@@ -49,7 +49,6 @@ def words(file: Path) -> str:
     [
         (["FOLDER/k3", "FOLDER/k7"], ["k3", "k7"]),
         (["FOLDER/both", "--by", "kernel"], ["kernel=3", "kernel=7"]),
-        (["FOLDER/both", "--by", "sweep"], ["random-k3", "random-k7"]),
         (["FOLDER/both/sweeps/random-k3", "FOLDER/both/sweeps/random-k7"], ["random-k3", "random-k7"]),
     ],
 )
@@ -79,8 +78,6 @@ def test_a_scatter_of_all_designs(folder: Path, tmp_path: Path) -> None:
     [
         ("--kind edf", "no run folders; name them as in `roadmap figure runs/ --kind edf -o edf.png`"),
         ("--kind edf FOLDER/both --by sweeps", "--by: unknown field 'sweeps' (choose"),
-        ("--kind edf FOLDER/k3 --by sweep", "no sweep in "),
-        ("--kind edf FOLDER/k3 --normalise gmacs", "--normalise needs at least two spaces"),
         ("--kind edf FOLDER/k3 kernel=k3", "kernel=k3 does not go with --kind edf; select runs with --where"),
         ("--kind edf FOLDER/both --where kernel>9", 'none of these 44 runs match --where "kernel>9"'),
         ("--kind scatter FOLDER/both --by kernel", "--by does not go with --kind scatter, only with --kind edf"),

@@ -123,7 +123,7 @@ def test_designs_of_a_space_are_matched_too_and_what_that_decides_is_not_drawn()
         with pytest.raises(RequestError, match=f"study.{key} does not go with match_gmacs.*; add study.{key}=null"):
             study_of(asked, base)
         asked = asked | {"gmacs": None}
-    members = study_of(asked | {"space": asked["space"] | {"width": None}}, base).members
+    members = study_of(asked | {"space": asked["space"] | {"width": None}}, base).designs
     assert len({member.composed.design for member in members}) == 4
     assert all(abs(network_cost(member.composed).gmacs - 0.00225) < 0.000225 for member in members)
     assert len({member.composed.design.width for member in members}) > 1

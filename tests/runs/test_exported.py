@@ -142,7 +142,7 @@ def test_the_file_is_as_documented(file: Path) -> None:
         ["diff", "@/kernel-*", "@/gelu-s1-0000000001"],
         ["status", "@", "--list", "failed,interrupted"],
         ["status", "@/sweeps/made-nano-digits-000000"],
-        ["figure", "@", "--kind", "edf", "--by", "sweep", "--where", "epochs == 4", "-o", "figure.svg"],
+        ["figure", "@/sweeps/made-nano-digits-000000", "--kind", "edf", "--where", "epochs == 4", "-o", "figure.svg"],
     ],
     ids=" ".join,
 )

@@ -16,14 +16,11 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, IntD
 from optuna.trial import FrozenTrial, TrialState
 
 from roadmap import load_runs
-from roadmap.config.build import network_cost
 from roadmap.config.compose import Composed, compose
 from roadmap.errors import PrunedError, RequestError
 from roadmap.runs.run_folder import timeless_metrics
-from roadmap.sweeps.pruning import check_median, peers
-from roadmap.sweeps.search import Prune, is_search, search_of
-from roadmap.sweeps.search_space import SearchSpace, distribution
-from roadmap.sweeps.trials import SearchTrials
+from roadmap.sweeps.search_space import Prune, SearchSpace, distribution
+from roadmap.sweeps.trials import SearchTrials, check_median, peers
 from roadmap.training.run import run_experiment
 from tests.records import EXAMPLES
 
@@ -44,14 +41,9 @@ FIXED = [
         (["kernel=k3,k6"], "unknown kernel 'k6' (choose"),
         (["kernel=k3", "downsampling=separate"], "study.space has nothing left to vary"),
         (["study.space.downsampling=separate"], "study.space.downsampling=separate is not a sweep to choose from"),
-        (["kernel=glob(*)"], "study.space.kernel=glob(*) is not a sweep to choose from"),
         (["kernel=interval(3,7)"], "study.space.kernel=interval(3,7) is not a sweep to choose from"),
-        (["design.width=interval(64,8)"], "study.space.design.width=interval(64,8) is not a sweep to choose from"),
         (["study.objectives=[gmacs]"], "unknown study.objectives ['gmacs'] (choose [top1]"),
-        (["study.gmacs=[3,2]"], "study.gmacs must be [least, most] (got [3.0, 2.0])"),
-        (["study.population=1"], "study.population must be"),
         (["seeds=[0,1]"], "seeds= does not go with study=search"),
-        (["workers=0"], "workers must be"),
     ],
 )
 def test_wrong_requests_are_refused_before_a_trial(overrides: list[str], sentence: str) -> None:
@@ -72,8 +64,6 @@ def test_a_search_is_named_by_what_defines_its_trials() -> None:
         SearchSpace.of([*FIXED[:-2], "norm=layer", FIXED[-1]], []),
     ]
     assert len({space.name, *(other.name for other in others)}) == 6
-    assert is_search(["study=search"], [])
-    assert not is_search(["study=orders"], [])
 
 
 @pytest.mark.parametrize(
@@ -83,17 +73,13 @@ def test_a_search_is_named_by_what_defines_its_trials() -> None:
         ("design.depths=choice([1,1,2,1],[2,1,1,1])", CategoricalDistribution(["[1,1,2,1]", "[2,1,1,1]"])),
         ("design.width=range(16,40,8)", IntDistribution(16, 32, step=8)),  # Hydra's own range(16,40,8) is 16, 24, 32
         ("design.width=range(32,8,-8)", IntDistribution(16, 32, step=8)),
-        ("design.width=range(1,1000000000000)", IntDistribution(1, 999_999_999_999)),
-        ("design.width=tag(log,interval(8,64))", IntDistribution(8, 64, log=True)),
     ],
 )
 def test_sweeps_are_distributions_of_optuna(sweep: str, expected: BaseDistribution) -> None:
     assert distribution(sweep) == expected
 
 
-@pytest.mark.parametrize(
-    "sweep", ["interval(64,8)", "interval(0.5,9)", "interval(1,inf)", "range(3,3)", "range(0.5,3)"]
-)
+@pytest.mark.parametrize("sweep", ["interval(8,64)", "range(3,3)", "range(0.5,3)"])
 def test_other_sweeps_of_numbers_are_refused(sweep: str) -> None:
     with pytest.raises(RequestError, match="is not a sweep to choose from"):
         distribution(f"design.width={sweep}")
@@ -105,18 +91,6 @@ def test_a_field_of_the_design_replaces_its_axis() -> None:
     assert "design.width" not in SearchSpace.of(["study=search", "design.width=24"], []).sweeps
 
 
-def test_designs_outside_the_bounds_are_refused() -> None:
-    # nano's gelu has 0.001825 GMACs, as the README's table says
-    for bounds, refusal in (
-        ("[0,0.0018]", "0.001825 GMACs are outside study.gmacs=[0,0.0018]"),
-        ("[0.0018,0.002]", None),
-    ):
-        composed = compose(["study=search", "step=gelu", f"study.gmacs={bounds}"])
-        search = search_of(composed.study)
-        assert search is not None
-        assert search.refusal(network_cost(composed)) == refusal
-
-
 def test_a_design_of_the_space_is_what_hydra_composes() -> None:
     words = ["design.depths=choice([1,1,2,1],[2,1,1,1])", "design.width=range(8,33,8)"]
     space = SearchSpace.of(["study=search", *words], [])
@@ -126,8 +100,9 @@ def test_a_design_of_the_space_is_what_hydra_composes() -> None:
         params |= {"conv": "depthwise", "design.depths": "[2,1,1,1]", "design.width": int(random.integers(8, 33))}
         assert space.design(params) == space.composed(params).design
     refused = space.refusal(params | {"conv": "dense", "depthwise_position": "first"})
-    assert refused is not None
-    assert "depthwise_position=first does not go with conv=dense" in refused
+    assert "depthwise_position=first does not go with conv=dense" in str(refused)
+    bounded = replace(space, search=space.search.replace(gmacs=(0.0, 1e-6)))
+    assert str(bounded.refusal(params)).endswith(" is outside study.gmacs=[0,1e-06]")
 
 
 SPACE = ["study=search", "study.gmacs=[0,0.003]", "conv=choice(dense,depthwise)", "step=separate_downsampling"]

@@ -6,10 +6,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import optuna
 import pytest
@@ -17,9 +15,8 @@ from optuna.distributions import CategoricalDistribution
 
 from roadmap.__main__ import main
 from roadmap.config.compose import Composed
-from roadmap.errors import PrunedError
+from roadmap.errors import RequestError
 from roadmap.runs.reading import read_runs
-from roadmap.sweeps.search import Search
 from roadmap.sweeps.search_space import SearchSpace
 from roadmap.sweeps.trials import SearchTrials
 from tests.records import EXAMPLES
@@ -55,34 +52,25 @@ def test_the_front_in_a_table_for_other_programs(tmp_path: Path, capsys: pytest.
 
 @pytest.mark.parametrize(
     "journal",
-    [
-        b"no journal" * 99,
-        b"no journal\n" * 99,
-        b"\xff\xfe\n\n",
-        b"[1]\n[2]\n",
-        b'{"op_code": 0, "worker_id": "a"}\n',
-        b'{"op_code": 4, "worker_id": "a"}\n',
-        b"[" * 100_000 + b"\n\n",
-    ],
+    [b"no journal\n" * 99, b"\xff\xfe\n\n", b'{"op_code": 0, "worker_id": "a"}\n', b"[" * 100_000 + b"\n\n"],
 )
-def test_a_damaged_journal_is_a_sentence(
-    journal: bytes, space: SearchSpace, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_damaged_journal_is_a_sentence(journal: bytes, space: SearchSpace) -> None:
     file = space.folder / "journal.log"
     file.parent.mkdir(parents=True)
     file.write_bytes(journal)
-    assert main(["sweep", *SEARCH, f"runs_dir={space.base.settings.runs_dir}"]) == 2
-    said = capsys.readouterr().err
-    assert said.startswith(f"roadmap: {file} is damaged (")
-    assert said.endswith("; move it away, and the same command starts the search again and keeps the finished runs\n")
-    assert said.count("\n") == 1
+    with pytest.raises(RequestError) as raised:
+        SearchTrials(space)
+    said = str(raised.value)
+    assert said.startswith(f"{file} is damaged (")
+    assert said.endswith("; move it away, and the same command starts the search again and keeps the finished runs")
+    assert "\n" not in said
 
 
-def test_a_journal_of_another_search_is_a_sentence(space: SearchSpace, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_journal_of_another_search_is_a_sentence(space: SearchSpace) -> None:
     other = SearchTrials(replace(space, distributions={"norm": CategoricalDistribution(["gelu"])}))
     other.study.ask(other.space.distributions)
-    assert main(["sweep", *SEARCH, f"runs_dir={space.base.settings.runs_dir}"]) == 2
-    assert "journal.log is damaged (ValueError: its trials are of another search)" in capsys.readouterr().err
+    with pytest.raises(RequestError, match=r"is damaged \(ValueError: its trials are of another search\)"):
+        SearchTrials(space)
 
 
 def test_without_optuna_the_request_is_refused(
@@ -104,26 +92,16 @@ def test_a_dry_run_says_what_is_varied_and_writes_nothing(tmp_path: Path, capsys
 def test_a_search_trains_prunes_and_shows_the_front(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """The second of two trials is pruned after an epoch."""
-    trials = iter(range(2))
-
-    def median_rule(composed: Composed, search: Search) -> Callable[[list[dict[str, Any]]], None] | None:
-        if next(trials) != 1:
-            return None
-
-        def judge(rows: list[dict[str, Any]]) -> None:
-            raise PrunedError(f"pruned after epoch {len(rows)}: for a test")
-
-        return judge
-
-    monkeypatch.setattr("roadmap.sweeps.search_command.median_rule", median_rule)
+    """The second of two trials is compared with two perfect runs."""
+    curves = iter([[], [{1: 100.0, 2: 100.0}] * 2])
+    monkeypatch.setattr("roadmap.sweeps.search_command.peers", lambda composed, cost: next(curves))
     words = ["sweep", *SEARCH, "study.n_trials=2", f"runs_dir={tmp_path}"]
     assert main(words) == 0
     out, err = capfd.readouterr()
     assert "2 of 2 trials to do" in out
     assert ": 2 trials: 1 trained to the end, 1 pruned, 0 failed, 0 running" in out
     assert "front: 1 of 1 designs" in out
-    assert "trial 1 pruned after epoch 1: for a test" in err.splitlines()
+    assert "trial 1 pruned after epoch 1: the best top-1 so far" in err
     assert sorted(read_runs(tmp_path)[0]["status"]) == ["finished", "interrupted"]
     (figure,) = (tmp_path / "searches").glob("*/pareto.png")
     assert figure.stat().st_size > 10_000

@@ -10,7 +10,7 @@ from roadmap.config.build import network_cost
 from roadmap.config.compose import compose
 from roadmap.errors import RequestError
 from roadmap.steps.path import compose_path
-from roadmap.sweeps.planning import planned
+from roadmap.sweeps.planning import plan_sweep
 from roadmap.sweeps.studies import Study, study_of
 
 # a path takes Hydra more than a second
@@ -33,14 +33,14 @@ def study(*overrides: str) -> Study:
 
 
 def sets(found: Study) -> set[frozenset[str]]:
-    return {frozenset(member.changes or ()) for member in found.members}
+    return {frozenset(design.changes or ()) for design in found.designs}
 
 
 def test_leave_one_out_is_the_end_without_each_change() -> None:
     found = study("study=leave_one_out")
     everything = set(found.changes or ())
-    assert len(found.members) == 14
-    assert found.members[0].composed.variant == "separate_downsampling"
+    assert len(found.designs) == 14
+    assert found.designs[0].composed.variant == "separate_downsampling"
     missing = {frozenset(everything - one) for one in sets(found)}
     lone = everything - {"depthwise_conv"}
     assert missing == {
@@ -49,14 +49,14 @@ def test_leave_one_out_is_the_end_without_each_change() -> None:
         frozenset({"depthwise_conv", "move_up_depthwise"}),
     }
     (note,) = found.notes
-    assert note.startswith("depthwise_conv leaves with move_up_depthwise: depthwise_position=first does not go with")
+    assert note == "depthwise_conv leaves with move_up_depthwise, to be a valid design"
 
 
 def test_add_one_in_is_the_start_plus_each_change() -> None:
     found = study("study=add_one_in", "study.changes=[gelu,move_up_depthwise]")
     assert sets(found) == {frozenset(), frozenset({"gelu"}), frozenset({"depthwise_conv", "move_up_depthwise"})}
     (note,) = found.notes
-    assert note.startswith("move_up_depthwise comes with depthwise_conv: depthwise_position=first does not go with")
+    assert note == "move_up_depthwise comes with depthwise_conv, to be a valid design"
 
 
 def test_random_orders_are_feasible_distinct_and_the_same_again() -> None:
@@ -68,7 +68,7 @@ def test_random_orders_are_feasible_distinct_and_the_same_again() -> None:
         assert order.index("depthwise_conv") < order.index("move_up_depthwise")
     beginnings = {frozenset(order[:length]) for order in found.orders for length in range(14)}
     assert sets(found) == beginnings
-    assert len(found.members) == len(beginnings)
+    assert len(found.designs) == len(beginnings)
     assert study("study=orders", "study.n=12").orders == found.orders
     assert study("study=orders", "study.n=12", "study.seed=1").orders != found.orders
 
@@ -81,13 +81,13 @@ def test_all_orders_of_some_changes_are_all_their_sets() -> None:
         for names in itertools.combinations(SMALL, count)
         if "move_up_depthwise" not in names or "depthwise_conv" in names
     }
-    assert {member.composed.design.norm for member in found.members} == {"layer"}
+    assert {design.composed.design.norm for design in found.designs} == {"layer"}
 
 
 def test_given_orders() -> None:
     words = [f"study.changes=[{','.join(SMALL)}]", "study=orders"]
     found = study(*words, "study.orders=[[depthwise_conv,gelu,move_up_depthwise]]")
-    assert [member.composed.variant for member in found.members] == [
+    assert [design.composed.variant for design in found.designs] == [
         "resnet50",
         "resnet50 conv=depthwise",
         "resnet50 conv=depthwise activation=gelu",
@@ -100,16 +100,14 @@ def test_given_orders() -> None:
     [
         (
             ["study.orders=[[gelu]]"],
-            "order 1 of study.orders must name each of depthwise_conv, move_up_depthwise, gelu once",
+            "each order of study.orders must name each of depthwise_conv, move_up_depthwise, gelu once",
         ),
         (
             ["study.orders=[[gelu,move_up_depthwise,depthwise_conv]]"],
-            "order 1 of study.orders has a set that cannot be: move_up_depthwise \\+ gelu: ",
+            "move_up_depthwise \\+ gelu: depthwise_position=first does not go with",
         ),
         (["study.orders=some"], r"unknown study.orders 'some' \(choose all or random\)"),
-        (["study.n=4"], "study.n=4: only 3 orders of these 3 changes were found"),
-        (["study.n=0"], "study.n must be at least 1"),
-        (["study.seed=x"], "study.seed must be an integer"),
+        (["study.n=4"], "study.n=4: only 3 valid orders of these 3 changes were found"),
         (["step=gelu"], "step= does not go with study=orders"),
     ],
 )
@@ -120,30 +118,30 @@ def test_what_is_wrong_with_orders(words: list[str], sentence: str) -> None:
 
 def test_factorial_is_what_hydra_composes() -> None:
     found = study(
-        "study=factorial",
-        "step=gelu",
-        "study.axes={conv:[dense,depthwise],depthwise_position:[middle,first],design.width:[16,24]}",
+        "study=factorial", "step=gelu", "study.axes={conv:[dense,depthwise],depthwise_position:[middle,first]}"
     )
-    assert [member.composed.variant for member in found.members] == [
-        "gelu conv=dense depthwise_position=middle design.width=16",
-        "gelu conv=dense depthwise_position=middle design.width=24",
-        "gelu depthwise_position=middle design.width=16",
-        "gelu depthwise_position=middle design.width=24",
-        "gelu design.width=16",
-        "gelu design.width=24",
+    assert [design.composed.variant for design in found.designs] == [
+        "gelu conv=dense depthwise_position=middle",
+        "gelu depthwise_position=middle",
+        "gelu",
     ]
     assert len(found.notes) == 1
-    assert found.notes[0].startswith("2 of 8 combinations are left out: depthwise_position=first does not go with")
-    for member in found.members:
-        composed = compose(member.composed.overrides)
-        assert (composed.values, composed.variant) == (member.composed.values, member.composed.variant)
+    assert found.notes[0].startswith("1 of 4 combinations are left out: depthwise_position=first does not go with")
+    assert_composed(found)
+
+
+def assert_composed(found: Study) -> None:
+    """Each design is what Hydra composes from its overrides."""
+    for design in found.designs:
+        composed = compose(design.composed.overrides)
+        assert (composed.values, composed.variant) == (design.composed.values, design.composed.variant)
 
 
 def test_factorial_of_recipe_and_size_is_what_hydra_composes() -> None:
     found = study(
         "study=factorial", "data=imagefolder", "data.root=x", "study.axes={recipe:[original,enhanced],size:[t,s]}"
     )
-    rates = {member.composed.variant: member.composed.recipe.network.stochastic_depth for member in found.members}
+    rates = {design.composed.variant: design.composed.recipe.network.stochastic_depth for design in found.designs}
     assert rates == {
         "resnet50 size=t": 0.0,
         "resnet50 size=s": 0.0,
@@ -155,10 +153,10 @@ def test_factorial_of_recipe_and_size_is_what_hydra_composes() -> None:
 @pytest.mark.parametrize(
     ("axes", "sentence"),
     [
-        ("{epochs:[1,2]}", r"study.axes: 'epochs' is no toggle of a design \(choose stage_ratio, "),
+        ("{epochs:[1,2]}", r"study.axes: 'epochs' is not a toggle of a design \(choose stage_ratio, "),
         ("{kernel:k3}", "study.axes.kernel must be a list of options"),
         ("{kernel:[k3,k4]}", r"unknown kernel 'k4' \(choose"),
-        ("???", "study.axes must be toggles with options"),
+        ("???", "study.axes is not set"),
         ("{depthwise_position:[first]}", "1 of 1 combinations are left out"),
     ],
 )
@@ -168,15 +166,8 @@ def test_what_is_wrong_with_axes(axes: str, sentence: str) -> None:
 
 
 def test_a_plan_has_all_designs_of_a_seed_before_the_next_and_no_run_twice() -> None:
-    words = [
-        "study=add_one_in",
-        "study.changes=[gelu,gelu]",
-        "seeds=[3,1,3]",
-        "workers=2",
-        "epochs=2",
-        "hydra/launcher=basic",
-    ]
-    plan = planned(words, [])
+    words = ["study=add_one_in", "study.changes=[gelu,gelu]", "seeds=[3,1,3]", "workers=2", "hydra/launcher=basic"]
+    plan = plan_sweep(words, [])
     assert [(request.variant, request.values["seed"]) for request in plan.requests] == [
         ("resnet50", 3),
         ("resnet50 activation=gelu", 3),
@@ -184,7 +175,7 @@ def test_a_plan_has_all_designs_of_a_seed_before_the_next_and_no_run_twice() -> 
         ("resnet50 activation=gelu", 1),
     ]
     # what `roadmap train` takes, without what is about the sweep
-    assert plan.requests[1].overrides == ("step=resnet50", "epochs=2", "activation=gelu", "seed=3")
+    assert plan.requests[1].overrides == ("step=resnet50", "activation=gelu", "seed=3")
     assert compose(plan.requests[1].overrides).experiment().run_id == plan.requests[1].experiment().run_id
 
 
@@ -195,15 +186,12 @@ def test_a_plan_has_all_designs_of_a_seed_before_the_next_and_no_run_twice() -> 
         (["study=leave_two_out"], r"unknown study 'leave_two_out' \(choose"),
         (["study=leave_one_out", "study.changes=[glu]"], r"unknown change 'glu' \(choose enhanced_recipe, "),
         (["study=leave_one_out", "workers=0"], "workers must be at least 1"),
-        (["study=leave_one_out", "retries=-1"], "retries must be at least 0"),
-        (["study=leave_one_out", "seeds=3"], "seeds must be a list of integers"),
         (["study=leave_one_out", "study.n=3"], "unknown setting 'study.n'"),
-        (["study=leave_one_out", "epochs=0"], "epochs must be at least 1"),
     ],
 )
 def test_what_is_wrong_with_a_sweep(words: list[str], sentence: str) -> None:
     with pytest.raises(RequestError, match=sentence):
-        planned(words, [])
+        plan_sweep(words, [])
 
 
 def test_a_path_of_the_users_own_has_its_own_changes(tmp_path: Path) -> None:
@@ -211,17 +199,13 @@ def test_a_path_of_the_users_own_has_its_own_changes(tmp_path: Path) -> None:
     (tmp_path / "path" / "mine.yaml").write_text(
         "name: mine\nsteps:\n  - step=gelu\n  - {change: kernel=k11, name: huge}\n"
     )
-    plan = planned(["study=leave_one_out", "path=mine"], [str(tmp_path)])
-    assert [member.changes for member in plan.study.members] == [("huge",), ()]
+    plan = plan_sweep(["study=leave_one_out", "path=mine"], [str(tmp_path)])
+    assert [design.changes for design in plan.study.designs] == [("huge",), ()]
 
 
 def test_random_designs_are_what_hydra_composes() -> None:
-    found = study(
-        "study=random", "study.n=6", "step=separate_downsampling", "kernel=k5", "study.space.norm=[batch,layer]"
-    )
-    assert len(found.members) == 6
-    for member in found.members:
-        composed = compose(member.composed.overrides)
-        assert (composed.values, composed.variant) == (member.composed.values, member.composed.variant)
-        assert 0.0015 <= network_cost(composed).gmacs <= 0.003
-        assert composed.design.downsampling == "separate"
+    found = study("study=random", "study.n=3", "step=separate_downsampling", "study.space.norm=[batch,layer]")
+    assert len(found.designs) == 3
+    assert_composed(found)
+    for design in found.designs:
+        assert 0.0015 <= network_cost(design.composed).gmacs <= 0.003

@@ -29,7 +29,6 @@ def test_a_sweep_trains_its_plan_once_and_draws_what_it_found(
     words = ["sweep", "study=add_one_in", "path=short", "--config-dir", "conf", *FAST]
     assert main(words) == 0
     out, err = capfd.readouterr()
-    assert "1 designs" not in out
     assert "2 designs × 1 seeds = 2 runs" in out
     assert "2 of 2 runs are finished" in out
     assert "[2/2] nano resnet50 activation=gelu seed 0: top-1" in err
@@ -54,7 +53,7 @@ def test_a_run_that_fails_is_tried_again_and_named(capfd: pytest.CaptureFixture[
     out, err = capfd.readouterr()
     assert err.count("failed; trying again") == 1
     assert re.search(r"failed: nano resnet50 recipe\.optimizer\.lr=1e\+30 seed 0: .*loss", err)
-    assert err.splitlines()[-1] == ("roadmap: 1 of 2 runs failed and 0 are missing; the same command goes on")
+    assert err.splitlines()[-1] == ("roadmap: 1 of 2 runs failed and 0 are missing; rerun the command to train them")
     assert "1 of 2 runs are finished" in out
 
 
@@ -68,9 +67,9 @@ def test_a_dry_run_prints_every_run_and_writes_nothing(tmp_path: Path, capfd: py
     assert len([line for line in lines if line.endswith("missing") and "seed" in line]) == 9
     # 2.245056 MFLOPs x 358 images x 30 epochs
     assert re.search(r"separate_downsampling norm=batch seed 1 +0\.002245 +24\.1 +missing", out)
-    assert "9 runs: 0 done, 9 missing" in lines
+    assert lines[-2].endswith(": 9 runs: 9 missing")
     assert lines[-1].startswith("about ")
-    assert "on 2 workers" in lines[-1]
+    assert lines[-1].endswith(" on 2 workers")
     assert [path.name for path in runs.iterdir()] == [example("gelu").name]
 
 
@@ -78,9 +77,11 @@ def test_a_dry_run_prints_every_run_and_writes_nothing(tmp_path: Path, capfd: py
     ("words", "sentence"),
     [
         ([], "roadmap sweep needs a study (choose study="),
-        (["study=leave_one_out", "workers=0"], "workers must be at least 1 (got 0)"),
         (["study=orders", "seed=3"], "seed= belongs to `roadmap train`; a sweep takes seeds=[…]"),
-        (["study=leave_one_out", "batch_size=1000"], "batch_size=1000 is larger than the 358 training images"),
+        (
+            ["study=factorial", "study.axes={kernel:[k3]}", "batch_size=1000"],
+            "batch_size=1000 is larger than the 358 training images",
+        ),
         (["study=leave_one_out", "kernel=k3,k5"], "kernel=k3,k5"),
     ],
 )
