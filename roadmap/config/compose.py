@@ -255,7 +255,7 @@ def patched(base: Composed, patches: Sequence[Patch], overrides: Sequence[str]) 
         values |= patch.values
         choices |= patch.options
         design |= patch.design
-    named = replace(base, overrides=tuple(overrides)).plain["step"]
+    named = {key_of(word): word.partition("=")[2] for word in overrides}.get("step", base.step_option)
     values |= {"step": named, "design": design}
     return replace(base, values=values, choices=choices | {"step": named}, overrides=tuple(overrides)).check()
 

@@ -60,7 +60,7 @@ def test_a_search_is_named_by_what_defines_its_trials() -> None:
         replace(space, search=space.search.replace(seed=1)),
         replace(space, search=space.search.replace(gmacs=(0.0, 1.0))),
         replace(space, sweeps=space.sweeps | {"kernel": "k3,k5"}),
-        *(replace(space, base=Options(space.base.values | change, {})) for change in ({"seed": 1}, {"epochs": 7})),
+        *(replace(space, base=Composed(space.base.values | change, {}, ())) for change in ({"seed": 1}, {"epochs": 7})),
     ]
     assert len({space.name, *(other.name for other in others)}) == 6
 
