@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from roadmap.networks.flops import cost as cost
     from roadmap.networks.weights import load_weights as load_weights
     from roadmap.plots.command import figure as figure
-    from roadmap.runs.export import export as export
+    from roadmap.runs.export_command import export as export
     from roadmap.runs.reading import load_history as load_history
     from roadmap.runs.reading import load_runs as load_runs
     from roadmap.versions import __version__ as __version__
@@ -21,7 +21,7 @@ _MODULES = {
     "build": "roadmap.config.build",
     "compare": "roadmap.comparison.compare",
     "cost": "roadmap.networks.flops",
-    "export": "roadmap.runs.export",
+    "export": "roadmap.runs.export_command",
     "figure": "roadmap.plots.command",
     "load_bench": "roadmap.bench.reading",
     "load_evaluations": "roadmap.evaluation.reading",

@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from roadmap.runs.run_folder import read_metrics
 from roadmap.runs.sweep_plan import write_sweep
 
 COMMITTED = Path(__file__).parent.parent / "runs"
@@ -45,6 +46,12 @@ def unpacked(file: Path) -> Path:
 
 
 EXAMPLES = unpacked(EXPORTED)
+
+
+def timeless_metrics(file: Path) -> list[dict[str, Any]]:
+    """The lines of a metrics.jsonl without times, so that equal runs have equal lines."""
+    times = ("images_per_second", "data_wait", "train_seconds", "seconds")
+    return [{key: value for key, value in row.items() if key not in times} for row in read_metrics(file)]
 
 
 @cache

@@ -25,7 +25,7 @@ from roadmap.evaluation.load_trained import load_run
 from roadmap.networks.library_weights import library_weights
 from roadmap.networks.models import make_model
 from roadmap.report import sections
-from roadmap.runs.predictions import read_predictions
+from roadmap.runs.evaluations import read_predictions
 from roadmap.runs.sweep_plan import folder_of, sweep_name
 from roadmap.schema.baseline_model import BaselineModel
 from roadmap.training.checkpoint import Checkpoints

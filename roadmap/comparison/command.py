@@ -211,8 +211,7 @@ def watch(options: argparse.Namespace) -> int:
 def _screen(options: argparse.Namespace) -> tuple[str, bool]:
     """The text that --watch prints now, and whether any run is in progress."""
     from roadmap.comparison.text import text
-    from roadmap.runs.reading import read_runs
-    from roadmap.runs.run_progress import running_lines
+    from roadmap.runs.reading import read_runs, running_lines
     from roadmap.runs.select import where
 
     runs, _ = read_runs([folder for folder in options.runs if is_place(folder)])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from roadmap.cli.arguments import Parser
 from roadmap.errors import RequestError
 from roadmap.formatting import aligned, printable
-from roadmap.runs.predictions import PREDICTIONS
+from roadmap.runs.evaluations import PREDICTIONS
 from roadmap.runs.records import is_file
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from roadmap.errors import RequestError
-from roadmap.runs.predictions import Predictions, read_predictions
+from roadmap.runs.evaluations import Predictions, read_predictions
 
 RESAMPLES = 9999
 CONFIDENCE = 0.95

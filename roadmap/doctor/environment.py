@@ -24,7 +24,7 @@ from roadmap.data.memory import read_images
 from roadmap.data.readers import read_files
 from roadmap.errors import RequestError, RoadmapError
 from roadmap.schema.experiment import EVALUATION_SOURCES, MEMORY_SOURCES, Data, Experiment
-from roadmap.tracking.wandb_client import has_wandb_key, wandb_host
+from roadmap.tracking.wandb_logger import has_wandb_key, wandb_host
 from roadmap.versions import DISTRIBUTION
 
 SHM = Path("/dev/shm")

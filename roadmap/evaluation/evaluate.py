@@ -16,8 +16,14 @@ from roadmap.data.eval_splits import Part, corrupted_parts, open_parts
 from roadmap.errors import RequestError
 from roadmap.evaluation.calibration import BINS, calibration_error, class_accuracies
 from roadmap.evaluation.task import EvaluationTask
-from roadmap.runs.evaluation_record import EvaluationRecord, make_folder, write_record
-from roadmap.runs.predictions import EvaluatedImages, Predictions, write_predictions
+from roadmap.runs.evaluations import (
+    EvaluatedImages,
+    EvaluationRecord,
+    Predictions,
+    make_folder,
+    write_evaluation,
+    write_predictions,
+)
 from roadmap.runs.run_folder import now
 from roadmap.runtime.device import autocast, within_memory
 from roadmap.runtime.distributed import World
@@ -71,7 +77,7 @@ def _evaluate_group(tasks: Sequence[EvaluationTask], device: torch.device, world
         for task, record in zip(tasks, records, strict=True):
             record["ended"] = now()
             if world.is_main:
-                write_record(task.file, record)
+                write_evaluation(task.file, record)
     return records
 
 

@@ -3,13 +3,14 @@
 import os
 import warnings
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from roadmap.errors import RequestError
-from roadmap.runs.evaluation_record import EVALUATIONS, read_record, whole_record
+from roadmap.runs.evaluations import read_evaluation
 from roadmap.runs.reading import Folders
 from roadmap.runs.records import files_below, is_file, is_place
 from roadmap.untrusted_io import reason
@@ -45,7 +46,7 @@ def read_evaluations(folders: Folders) -> tuple[pd.DataFrame, list[str]]:
     skipped: list[str] = []
     for file in _files([folders] if isinstance(folders, str | os.PathLike) else folders, skipped):
         try:
-            record = whole_record(file)
+            record = read_evaluation(file)
         except (OSError, ValueError) as error:
             skipped.append(f"{file}: {reason(error)}")
             continue
@@ -76,8 +77,10 @@ def _predictions(folder: Folder) -> dict[tuple[Any, ...], tuple[str, Path]]:
     """Description and file of a run's predictions, by conditions and checkpoint."""
     found = {}
     for file in _files([folder], []):
-        record, predictions = read_record(file), file.with_suffix(".npz")
-        if record is not None and is_file(predictions):
+        with suppress(OSError, ValueError):
+            record, predictions = read_evaluation(file), file.with_suffix(".npz")
+            if not is_file(predictions):
+                continue
             checkpoint = record["checkpoint"]
             description = (
                 f"{record['data']} at {record['image_size']} pixels, {checkpoint['weights']} of {checkpoint['file']}"
@@ -92,6 +95,6 @@ def _files(folders: Any, skipped: list[str]) -> Iterator[Path]:
         if is_file(place):
             yield place
         elif is_place(place):
-            yield from files_below(place, f"{EVALUATIONS}/*.json", skipped)
+            yield from files_below(place, "evaluations/*.json", skipped)
         else:
             raise RequestError(f"no folder {place}")

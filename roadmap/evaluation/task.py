@@ -11,7 +11,7 @@ import msgspec
 from roadmap.errors import RequestError
 from roadmap.evaluation.load_trained import TrainedModel
 from roadmap.evaluation.request import EvaluationRequest, data_fields
-from roadmap.runs.evaluation_record import EvaluationRecord, key_of, read_record, record_file
+from roadmap.runs.evaluations import EvaluationRecord, key_of, read_evaluation
 from roadmap.schema.corruptions import Corruptions
 from roadmap.schema.eval_transform import EvalSettings
 from roadmap.schema.experiment import MEMORY_SOURCES, Data
@@ -74,7 +74,7 @@ class EvaluationTask:
         if self.output is not None:
             return self.output
         assert self.model.folder is not None
-        return record_file(self.model.folder, self.key)
+        return self.model.folder / "evaluations" / f"{self.key}.json"
 
     def predictions_file(self, part: str) -> Path:
         """The file of predictions on a part: ``KEY.npz`` for the whole set, ``KEY/fog-3.npz`` for corrupted images."""
@@ -83,9 +83,12 @@ class EvaluationTask:
 
     def existing_record(self) -> EvaluationRecord | None:
         """The record on disk, or None if it, or a file of predictions to be saved, is missing."""
-        record = read_record(self.file)
+        try:
+            record = read_evaluation(self.file)
+        except (OSError, ValueError):
+            return None
         # a file named with -o may hold another evaluation's record
-        if record is None or record["key"] != self.key:
+        if record["key"] != self.key:
             return None
         names = [part["part"] for part in record["parts"] if self.save_predictions and part["part"]]
         return record if all(self.predictions_file(name).is_file() for name in names) else None

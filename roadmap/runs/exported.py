@@ -1,21 +1,22 @@
 """Runs in one file, which is read like a folder of runs. docs/export.md describes the format."""
 
 import base64
-import binascii
 import errno
 import gzip
 import os
 import re
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import msgspec
+from msgspec import field
 
 from roadmap.errors import RequestError
 from roadmap.untrusted_io import parse_json
+from roadmap.validation import FileRecord, converted, shown
 
 SUFFIX = ".runs.jsonl.gz"
 FORMAT, VERSION = "roadmap runs", 1
@@ -23,7 +24,27 @@ SECTIONS = ("records", "settings", "metrics", "predictions")
 MAX_LINE = 2**26  # bytes; guards against a line that decompresses to more than the memory holds
 NAME = re.compile(r"(?!\.{1,2}$)[^/\0]+")  # one component of a path
 TEXTS = {"config": ".hydra/config.yaml", "overrides": ".hydra/overrides.yaml"}
-Line = dict[str, Any]
+
+
+class Line(FileRecord):
+    """A line of any section: of a run, a sweep or a bench."""
+
+    run: str | None = None
+    sweep: str | None = None
+    bench: str | None = None
+    summary: Any = None
+    evaluations: dict[str, Any] = field(default_factory=dict)
+    header: Any = None
+    plan: Any = None
+    record: Any = None
+    config: str | None = None
+    overrides: str | None = None
+    columns: dict[str, list[Any]] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not NAME.fullmatch(name := self.run or self.sweep or self.bench or ""):
+            raise ValueError(f"{shown(name)} is not a valid name of a run, sweep or bench")
 
 
 class ExportedRuns:
@@ -36,143 +57,74 @@ class ExportedRuns:
         self.file = file
         self.runs: list[str] = []
         self.sweeps: list[str] = []
-        self._contents: dict[str, Any] = {}
-        for line in self._section("records"):
-            self._add(line)
-
-    def _add(self, line: Line) -> None:
-        """Store a record under the path that it would have in a folder of runs."""
-        if "run" in line:
-            name = self._name(line["run"])
-            self.runs.append(name)
-            self._put(f"{name}/summary.json", line.get("summary"))
-            for key, record in self._entries(line, "evaluations"):
-                self._put(f"{name}/evaluations/{key}.json", record)
-        elif "sweep" in line:
-            name = self._name(line["sweep"])
-            self.sweeps.append(name)
-            self._put(f"sweeps/{name}/sweep.json", line.get("header"))
-            self._put(f"sweeps/{name}/plan.jsonl", line.get("plan"))
-        elif "bench" in line:
-            self._put(f"bench/{self._name(line['bench'])}.json", line.get("record"))
-        else:
-            raise self._error("a record is neither a run, a sweep nor a bench")
-
-    def _put(self, place: str, content: Any) -> None:
-        if place in self._contents:
-            raise self._error(f"it holds {place} twice")
-        self._contents[place] = content
+        self.records: dict[str, Any] = {}  # by the path that they would have in a folder of runs
+        for line in self.section("records"):
+            if line.run:
+                self.runs.append(line.run)
+                self.records[f"{line.run}/summary.json"] = line.summary
+                for key, record in line.evaluations.items():
+                    self.records[f"{line.run}/evaluations/{key}.json"] = record
+            elif line.sweep:
+                self.sweeps.append(line.sweep)
+                self.records[f"sweeps/{line.sweep}/sweep.json"] = line.header
+                self.records[f"sweeps/{line.sweep}/plan.jsonl"] = line.plan
+            else:
+                self.records[f"bench/{line.bench}.json"] = line.record
 
     def content(self, place: str) -> Any:
         """The content of a file: text for YAML, bytes for predictions, otherwise parsed JSON.
 
         Raises FileNotFoundError.
         """
-        if place in self._contents:
-            return self._contents[place]
-        later = {".npz": "_predictions", ".yaml": "_settings"}.get(os.path.splitext(place)[1])
-        if later and place in (found := getattr(self, later)):
-            return found[place]
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), f"{self.file}/{place}")
-
-    def places(self) -> list[str]:
-        """The paths of all records, relative to the file."""
-        return list(self._contents)
-
-    def metrics(self) -> Iterator[tuple[str, dict[str, list[Any]]]]:
-        """The name of each run with metrics, and its columns: one value per epoch."""
-        for line in self._section("metrics"):
-            columns = dict(self._entries(line, "columns"))
-            epochs = columns.get("epoch")
-            if not isinstance(epochs, list) or not all(type(epoch) is int for epoch in epochs):
-                raise self._error("the epochs of metrics must be integers")
-            if not all(isinstance(values, list) and len(values) == len(epochs) for values in columns.values()):
-                raise self._error("columns of metrics differ in length")
-            yield self._name(line.get("run")), columns
+        found = self._settings if place.endswith(".yaml") else self._files if place.endswith(".npz") else self.records
+        if place not in found:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), f"{self.file}/{place}")
+        return found[place]
 
     @cached_property
-    def last_rows(self) -> dict[str, dict[str, Any]]:
+    def last_rows(self) -> dict[str | None, dict[str, Any]]:
         """The metrics of each run's last epoch."""
-        return {
-            run: {name: values[-1] for name, values in columns.items()}
-            for run, columns in self.metrics()
-            if columns["epoch"]
-        }
+        lines = self.section("metrics")
+        return {line.run: {name: values[-1] for name, values in line.columns.items() if values} for line in lines}
 
     @cached_property
-    def _settings(self) -> dict[str, str]:
-        return {
-            f"{self._name(line.get('run'))}/{place}": text
-            for line in self._section("settings")
-            for key, place in TEXTS.items()
-            if isinstance(text := line.get(key), str)
-        }
+    def _settings(self) -> dict[str, Any]:
+        lines = self.section("settings")
+        texts = {f"{line.run}/{file}": getattr(line, key) for line in lines for key, file in TEXTS.items()}
+        return {place: text for place, text in texts.items() if text is not None}
 
     @cached_property
-    def _predictions(self) -> dict[str, bytes]:
-        found = {}
-        for line in self._section("predictions"):
-            run = self._name(line.get("run"))
-            for place, text in self._entries(line, "files"):
-                try:
-                    found[f"{run}/{place}"] = base64.b64decode(text, validate=True)
-                except (binascii.Error, TypeError, ValueError):
-                    raise self._error("predictions are not valid base64") from None
-        return found
+    def _files(self) -> dict[str, Any]:
+        lines = self.section("predictions")
+        try:
+            return {f"{line.run}/{name}": base64.b64decode(text) for line in lines for name, text in line.files.items()}
+        except ValueError as error:
+            raise RequestError(f"cannot read {self.file}: {error}") from error
 
-    def _section(self, wanted: str) -> Iterator[Line]:
+    def section(self, wanted: str) -> Iterator[Line]:
         """Yield the lines of a section, reading up to its end only, where the checksum is verified."""
         try:
-            with gzip.open(self.file, "rb") as opened:
-                self._check_header(self._line(opened))
+            with gzip.open(self.file, "rb") as file:
+                header = parse_json(_text(file))
+                if not isinstance(header, dict) or (header.get("format"), header.get("version")) != (FORMAT, VERSION):
+                    raise ValueError("it is not a file of `roadmap export`, or one of a newer version")
                 for section in SECTIONS:
-                    while (line := self._line(opened, section == wanted)) != {"end": section}:
+                    while not (len(text := _text(file)) < 64 and parse_json(text) == {"end": section}):
                         if section == wanted:
-                            yield line
+                            yield converted(parse_json(text), Line)
                     if section == wanted:
-                        opened.peek(1)  # reads past the end of the gzip member, which verifies its checksum
+                        file.peek(1)  # reads past the end of the gzip member, which verifies its checksum
                         return
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise self._error(" ".join(str(error).split())) from error
-        except OSError as error:
-            raise self._error(str(error.strerror)) from error
+        except (OSError, EOFError, ValueError, zlib.error) as error:
+            reason = " ".join(str(getattr(error, "strerror", None) or error).split())
+            raise RequestError(f"cannot read {self.file}: {reason}") from error
 
-    def _line(self, opened: gzip.GzipFile, parse: bool = True) -> Line:
-        text = opened.readline(MAX_LINE)
-        if not text.endswith(b"\n"):
-            raise self._error(f"a line is longer than {MAX_LINE} bytes" if len(text) == MAX_LINE else "it ends early")
-        if not parse and len(text) > 64:  # no end of a section
-            return {}
-        try:
-            line = parse_json(text)
-        except ValueError as error:
-            raise self._error(f"a line is not JSON: {error}") from error
-        if not isinstance(line, dict):
-            raise self._error("a line is not an object")
-        return line
 
-    def _check_header(self, header: Line) -> None:
-        version = header.get("version")
-        if header.get("format") != FORMAT or type(version) is not int:
-            raise self._error(f"it is not a file of `roadmap export`, which starts with a line with format {FORMAT!r}")
-        if version > VERSION:
-            raise self._error(
-                f"it has version {version}, but this release reads versions up to {VERSION}; update roadmap"
-            )
-
-    def _name(self, value: Any) -> str:
-        if not isinstance(value, str) or not NAME.fullmatch(value):
-            raise self._error(f"{str(value)[:60]!r} is not a valid name of a run, sweep or bench")
-        return value
-
-    def _entries(self, line: Line, key: str) -> Iterable[tuple[str, Any]]:
-        entries = line.get(key, {})
-        if not isinstance(entries, dict):
-            raise self._error(f"{key} must be an object")
-        return entries.items()
-
-    def _error(self, reason: str) -> RequestError:
-        return RequestError(f"cannot read {self.file}: {reason}")
+def _text(file: gzip.GzipFile) -> bytes:
+    text = file.readline(MAX_LINE)
+    if not text.endswith(b"\n"):
+        raise ValueError(f"a line is longer than {MAX_LINE} bytes" if len(text) == MAX_LINE else "it ends early")
+    return text
 
 
 def opened(file: str) -> ExportedRuns:
@@ -189,28 +141,18 @@ def _opened(file: str, _changed: int, _size: int) -> ExportedRuns:
     return ExportedRuns(file)
 
 
-def write_exported(file: Path, sections: Iterable[Iterable[Line]]) -> None:
+def write_exported(file: Path, sections: Iterable[Iterable[dict[str, Any]]]) -> None:
     """Write the lines of all ``SECTIONS`` atomically; equal lines give equal bytes. Raises RequestError."""
     partial = file.with_name(f".{file.name}.{os.getpid()}")
+    header = {"format": FORMAT, "version": VERSION}
     try:
         with open(partial, "wb") as out:
-            _write_member(out, [{"format": FORMAT, "version": VERSION}], end=None)
-            for section, lines in zip(SECTIONS, sections, strict=True):
-                _write_member(out, lines, end=section)
+            for lines in ([header], *([*lines, {"end": end}] for end, lines in zip(SECTIONS, sections, strict=True))):
+                # a gzip member of its own per section, so that a reader of a section can verify its checksum
+                with gzip.GzipFile(filename="", mode="wb", compresslevel=6, fileobj=out, mtime=0) as member:
+                    member.writelines(msgspec.json.encode(line) + b"\n" for line in lines)
         partial.replace(file)
     except OSError as error:
         raise RequestError(f"cannot write {file}: {error.strerror}") from error
     finally:
         partial.unlink(missing_ok=True)
-
-
-def _write_member(out: IO[bytes], lines: Iterable[Mapping[str, Any]], end: str | None) -> None:
-    """Write one gzip member per section, so that a reader of a section can verify its checksum."""
-    with gzip.GzipFile(filename="", mode="wb", compresslevel=6, fileobj=out, mtime=0) as member:
-        for line in lines:
-            try:
-                member.write(msgspec.json.encode(line) + b"\n")
-            except (TypeError, ValueError, OverflowError, RecursionError) as error:
-                raise RequestError(f"cannot export {next(iter(line.values()))!r}: {error}") from error
-        if end:
-            member.write(msgspec.json.encode({"end": end}) + b"\n")

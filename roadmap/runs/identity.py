@@ -12,7 +12,6 @@ import msgspec
 import pandas as pd
 
 from roadmap.errors import RequestError
-from roadmap.runs.reading import BY_NAME
 
 Definitions = Iterable[Mapping[str, Any]]
 
@@ -63,50 +62,41 @@ class Parents(Protocol):
 
 @dataclass(frozen=True)
 class Difference:
-    """A condition in which runs differ, with the values of two of them."""
+    """A condition in which runs differ, with the values of two of them.
+
+    ``inner`` is the only entry of the condition that differs, such as ``optimizer.lr``, or empty.
+    """
 
     key: str
-    inner: str  # the only entry of the condition that differs, or empty
+    inner: str
     values: tuple[Any, Any]
 
     def __str__(self) -> str:
-        first, second = map(_short, self.values)
+        texts = [value if isinstance(value, str) else json.dumps(value) for value in self.values]
+        first, second = (text if len(text) <= 60 else text[:57] + "..." for text in texts)
         return f"{self.key} ({self.inner}{' ' if self.inner else ''}{first} and {second})"
-
-    @property
-    def selection(self) -> str:
-        """A hint at the ``--where`` expression that selects runs of one kind, or an empty text."""
-        first, second = self.values
-        value = second if first is None else first
-        entry = f"{self.key}.{self.inner}".removesuffix(".")
-        return f', for example with --where "{entry} == {value!r}"' if isinstance(value, str | int | float) else ""
 
 
 def differences(runs: pd.DataFrame, keys: Sequence[str] = (*SHARED, *PER_RECIPE)) -> list[Difference]:
     """The conditions among ``keys`` that forbid comparing the accuracies of ``runs``, in the order of ``keys``.
 
     ``SHARED`` conditions must be equal in all runs, the others in all runs of one recipe; a recipe's settings only
-    within a regime, because they depend on the size of the network. If a record has only the names of its recipe and
-    data, all runs are compared by these names.
+    within a regime, because they depend on the size of the network.
     """
-    by_name = any(BY_NAME in definition for definition in runs["definition"])
     found: dict[str, Difference] = {}
-    firsts: dict[tuple[str, ...], Mapping[str, Any]] = {}
+    firsts: dict[tuple[str, ...], Any] = {}
     seen: set[bytes] = set()
     for regime, recipe, definition in zip(runs["regime"], runs["recipe"], runs["definition"], strict=True):
-        conditions = {key: value for key, value in definition.items() if key in keys}
-        if by_name:
-            data = conditions.get("data")
-            conditions |= {"recipe": recipe, "data": data.get("name") if isinstance(data, dict) else data}
-        text = _encoded([regime, recipe, conditions])
+        text = _encoded([regime, recipe, [definition.get(key) for key in keys]])
         if text in seen:
             continue
         seen.add(text)
         for key in keys:
             scope = () if key in SHARED else (recipe, regime) if key == "recipe" else (recipe,)
-            first = firsts.setdefault((key, *scope), conditions)
-            if first.get(key) != conditions.get(key):
-                found.setdefault(key, _narrowed(key, first.get(key), conditions.get(key)))
+            value = definition.get(key)
+            first = firsts.setdefault((key, *scope), value)
+            if first != value:
+                found.setdefault(key, _narrowed(key, first, value))
     return [found[key] for key in keys if key in found]
 
 
@@ -154,7 +144,7 @@ def not_comparable(found: Sequence[Difference], alternative: str = "") -> Reques
     """The error for runs that differ in ``found``; ``alternative`` says what else the user can do."""
     return RequestError(
         f"these runs differ in {' and in '.join(map(str, found))}, so their accuracies cannot be compared; "
-        f"select comparable runs{found[0].selection}{alternative}"
+        f"select comparable runs with --where{alternative}"
     )
 
 
@@ -165,18 +155,16 @@ def _unbridged_recipes(finished: pd.DataFrame, runs: pd.DataFrame, path: Parents
     count as steps too.
     """
     recipes = list(dict.fromkeys(finished["recipe"]))
-    if len(recipes) < 2:
-        return []
     steps = runs[runs["variant"].map(path.holds)]
     of_design: dict[bytes, dict[str, dict[str, Any]]] = {}
     for design, recipe, definition in zip(steps["design"], steps["recipe"], steps["definition"], strict=True):
         of_design.setdefault(_encoded(design), {})[recipe] = definition
-    reached = {recipes[0]}
-    for _ in recipes:
+    reached = {*recipes[:1]}
+    for _ in recipes[1:]:
         for definitions in of_design.values():
             near = [definition for recipe, definition in definitions.items() if recipe in reached]
             reached |= {r for r, definition in definitions.items() if any(_equally_long(definition, n) for n in near)}
-    return _recipes([recipes[0], *(recipe for recipe in recipes if recipe not in reached)])
+    return _recipes([*recipes[:1], *(recipe for recipe in recipes if recipe not in reached)])
 
 
 def _recipes(names: Sequence[str]) -> list[Difference]:
@@ -191,8 +179,7 @@ def check_equally_long(runs: pd.DataFrame) -> None:
         if not _equally_long(first[1], definition):
             raise RequestError(
                 f"recipe {first[0]} was trained for {first[1]['epochs']} epochs and recipe {recipe} for "
-                f"{definition['epochs']}, different shares of their schedules, so the gap between the recipes would "
-                "include that of the epochs; select runs with --where"
+                f"{definition['epochs']}, different shares of their schedules; select runs with --where"
             )
 
 
@@ -210,35 +197,19 @@ def _share(definition: Mapping[str, Any]) -> float:
 
 def cautions(runs: pd.DataFrame) -> list[str]:
     """A sentence on each difference between finished runs that is worth knowing but does not forbid comparing them."""
+    values: dict[str, Iterable[Any]] = {
+        "precision": runs["precision"],
+        "device (speed, memory and time cannot be compared)": runs["device"],
+        "the commit of the code": runs["git_commit"],
+        "the version of torch": [one.get("torch") for one in runs["versions"] if isinstance(one, dict)],
+    }
+    for recipe, group in runs.groupby("recipe"):
+        counts = group["batch_norm_images"].dropna().astype(int)
+        values[f"the number of images per batch-norm batch (recipe {recipe})"] = counts
     found = []
-    for key, what in (
-        ("precision", "precision"),
-        ("device", "device (speed, memory and time cannot be compared)"),
-        ("git_commit", "the commit of the code"),
-        ("versions", "the version of torch"),
-    ):
-        values = {_torch(value) if key == "versions" else value for value in runs[key]} - {None}
-        if len(values) > 1:
-            found.append(f"these runs differ in {what}: {_listed(values)}")
-    images = runs[runs["batch_norm_images"].notna()].groupby("recipe")["batch_norm_images"].unique()
-    for recipe, values in images.items():
-        if len(values) > 1:
-            counts = _listed(int(value) for value in values)
-            found.append(f"runs of recipe {recipe} differ in the number of images per batch-norm batch: {counts}")
-    if any(BY_NAME in definition for definition in runs["definition"]):
-        found.append("some records are from an old version and hold only the names of their recipe and data")
+    for what, column in values.items():
+        different = sorted({str(value)[:12] for value in column if value == value and value is not None})
+        if len(different) > 1:
+            more = f" and {len(different) - 4} more" if len(different) > 4 else ""
+            found.append(f"these runs differ in {what}: {', '.join(different[:4])}{more}")
     return found
-
-
-def _torch(versions: Any) -> Any:
-    return versions.get("torch") if isinstance(versions, dict) else None
-
-
-def _listed(values: Iterable[Any]) -> str:
-    texts = sorted(str(value)[:12] for value in values)
-    return ", ".join(texts[:4]) + (f" and {len(texts) - 4} more" if len(texts) > 4 else "")
-
-
-def _short(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value)
-    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,28 +1,35 @@
 """Logged runs and their histories as pandas tables. Reads records only and never imports torch."""
 
 import os
+import time
 import warnings
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import msgspec
+import numpy as np
 import pandas as pd
 
 from roadmap.errors import RequestError
+from roadmap.formatting import duration
 from roadmap.gc_paused import gc_paused
+from roadmap.runs.exported import opened
 from roadmap.runs.records import exported_part, is_place, read_json, run_paths
-from roadmap.runs.run_folder import METRICS, SUMMARY
-from roadmap.schema.summary import NUMBERS, Summary
-from roadmap.untrusted_io import reason
+from roadmap.runs.run_folder import METRICS, SUMMARY, read_metrics
+from roadmap.schema.summary import NUMBERS, EpochRow, Summary
+from roadmap.untrusted_io import parse_json, reason
 from roadmap.validation import converted
 
 Folders = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 Row = dict[str, Any]
 
 FIELDS = Summary.__struct_fields__  # columns of every table of runs; None where a record has no such field
-BY_NAME = "known by name only"  # key of definitions that stand in for a missing one in an old record
+NAMED = ("design", "recipe", "data", "seed", "epochs", "batch_size", "image_size", "precision")
 WANDB = "wandb://"
+TAIL = 8192  # bytes at the end of a file that always include its last line
 
 
 def load_runs(folders: Folders) -> pd.DataFrame:
@@ -82,31 +89,9 @@ def runs_table(summaries: list[Row]) -> pd.DataFrame:
         return pd.DataFrame(columns=[*FIELDS, "path"])
     runs = pd.DataFrame(summaries)
     runs = runs.reindex(columns=[*FIELDS, *(name for name in runs if name not in FIELDS)])
-    for name in NUMBERS:
-        # otherwise a column with only None would have the dtype object
-        runs[name] = pd.to_numeric(runs[name])
+    # otherwise a column with only None would have the dtype object
+    runs[[*NUMBERS]] = runs[[*NUMBERS]].apply(pd.to_numeric)
     return runs
-
-
-def read_history(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """Return the table of ``load_history`` for ``runs``, and a sentence on each file with skipped lines."""
-    from roadmap.runs.histories import read_histories
-
-    labels = runs[["run_id", "variant", "step", "seed"]].reset_index(drop=True)
-    files = [Path(path) / METRICS for path in runs["path"]]
-    readable = [number for number, file in enumerate(files) if exported_part(file) or file.is_file()]
-    rows, owner, skipped = read_histories([files[number] for number in readable])
-    owner = labels.index.to_numpy()[readable][owner]
-    rows = rows.drop(columns=[name for name in labels if name in rows])
-    history = pd.concat([labels.take(owner).reset_index(drop=True), rows], axis=1)
-    online = [path for path in runs["path"] if path.startswith(WANDB)]
-    return (pd.concat([history, _online(online)], ignore_index=True) if online else history), skipped
-
-
-def _online(addresses: list[str]) -> pd.DataFrame:
-    from roadmap.tracking.wandb_runs import wandb_histories
-
-    return pd.DataFrame([row for address in addresses for row in wandb_histories(address)])
 
 
 def _summaries(folders: Folders, skipped: list[str]) -> Iterator[Row]:
@@ -131,21 +116,168 @@ def _summaries(folders: Folders, skipped: list[str]) -> Iterator[Row]:
 
 
 def _read_summary(folder: str) -> Row:
-    """Return a run's record, with a definition and a variant even if it is old. Raises ValueError."""
-    try:
-        row = read_json(os.path.join(folder, SUMMARY))
-    except FileNotFoundError:
-        raise ValueError("the file does not exist") from None
-    record = msgspec.structs.asdict(converted(row, Summary))
-    row = {name: record.get(name, value) for name, value in row.items()} | {"schema": record["schema"]}
+    """Return a run's record, with a definition and a variant even if it is old. Raises OSError or ValueError."""
+    row: Row = read_json(os.path.join(folder, SUMMARY))
+    converted(row, Summary)
     if row.get("definition") is None:
-        row["definition"] = _definition_by_name(row)
-    if row.get("variant") is None:
-        row["variant"] = row.get("step") or row["run_id"]
-    return row
+        row = row | {"definition": {key: row[key] for key in NAMED if key in row}}
+    return row | {"schema": row.get("schema", 1), "variant": row.get("variant") or row.get("step") or row["run_id"]}
 
 
-def _definition_by_name(summary: Row) -> dict[str, Any]:
-    """Return a definition for a record that has none: its conditions, as far as it has their names."""
-    keys = ("design", "recipe", "data", "seed", "epochs", "batch_size", "image_size", "precision")
-    return {BY_NAME: True} | {key: summary[key] for key in keys if key in summary}
+def read_history(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """Return the table of ``load_history`` for ``runs``, and a sentence on each file with lines that were skipped.
+
+    polars parses all regular files at once; other files are parsed line by line.
+    """
+    parts: list[pd.DataFrame] = []  # each with the position of the row's run in `runs` as its column `owner`
+    skipped: list[str] = []
+    exported: dict[str, dict[str, int]] = defaultdict(dict)
+    owners: dict[str, int] = {}
+    names: dict[str, None] = {}
+    regular, irregular = [], []
+    for owner, path in enumerate(runs["path"]):
+        file = os.path.join(path, METRICS)
+        owners[file] = owner
+        if part := exported_part(path):
+            exported[part[0]][part[1]] = owner
+        elif path.startswith(WANDB):
+            from roadmap.tracking.wandb_runs import wandb_history
+
+            parts.append(pd.DataFrame(wandb_history(path)).assign(owner=owner))
+        elif columns := _columns(file):
+            regular.append(file)
+            names |= dict.fromkeys(columns)
+        elif os.path.isfile(file):
+            irregular.append(file)
+    for source, owner_of in exported.items():
+        try:
+            parts += list(_exported(source, owner_of))
+        except RequestError as error:
+            skipped.append(str(error).removeprefix("cannot read "))
+    irregular += _parse_together(regular, owners, list(names), parts) if regular else []
+    for file in irregular:
+        parts.append(_line_by_line(file, skipped).assign(owner=owners[file]))
+    labels = runs[["run_id", "variant", "step", "seed"]]
+    if not (parts := [part for part in parts if len(part)]):
+        return labels.iloc[:0], skipped
+    rows = pd.concat(parts).sort_values("owner", kind="stable", ignore_index=True)
+    labels = labels.iloc[rows.pop("owner").to_numpy()].reset_index(drop=True)
+    return pd.concat([labels, rows.drop(columns=[name for name in labels if name in rows])], axis=1), skipped
+
+
+def _exported(source: str, owners: dict[str, int]) -> Iterator[pd.DataFrame]:
+    """Yield the metrics of runs in an exported file. Raises RequestError."""
+    for line in opened(source).section("metrics"):
+        if line.run in owners:
+            try:
+                rows = pd.DataFrame(line.columns, dtype=float)  # None becomes NaN
+                yield rows.astype({"epoch": int}).assign(owner=owners[line.run])
+            except (TypeError, ValueError, KeyError, OverflowError) as error:
+                raise RequestError(f"cannot read {source}: metrics of {line.run}: {error}") from error
+
+
+def _tail(file: str | Path) -> bytes:
+    with open(file, "rb") as opened_file:
+        opened_file.seek(max(0, os.path.getsize(file) - TAIL))
+        return opened_file.read()
+
+
+def _columns(file: str) -> list[str] | None:
+    """The names in a file's lines if the first and the last have the same ones and finite numbers only."""
+    try:
+        with open(file, "rb") as opened_file:
+            first = parse_json(opened_file.readline())
+        tail = _tail(file)
+        last = parse_json(tail.splitlines()[-1])
+    except (OSError, ValueError, IndexError):
+        return None
+    if not (
+        tail.endswith(b"\n") and isinstance(first, dict) and isinstance(last, dict) and first.keys() == last.keys()
+    ):
+        return None
+    numbers = all(type(value) in (int, float) and np.isfinite(value) for value in (*first.values(), *last.values()))
+    return list(first) if numbers and "epoch" in first else None
+
+
+def _parse_together(files: list[str], owners: dict[str, int], names: list[str], parts: list[pd.DataFrame]) -> list[str]:
+    """Parse files into ``parts``; return those that polars refuses, found by bisection."""
+    import polars as pl
+
+    schema = {name: pl.Int64 if name == "epoch" else pl.Float64 for name in names}
+    owner = pl.col("owner").replace_strict(owners, return_dtype=pl.Int64)
+    try:
+        table = pl.scan_ndjson(files, schema=schema, include_file_paths="owner").with_columns(owner).collect()
+    except (pl.exceptions.PolarsError, OSError):
+        if len(files) == 1:
+            return files
+        halves = files[: len(files) // 2], files[len(files) // 2 :]
+        return [file for half in halves for file in _parse_together(half, owners, names, parts)]
+    parts.append(pd.DataFrame({name: table[name].to_numpy() for name in table.columns}, copy=False))
+    return []
+
+
+def _line_by_line(file: str, skipped: list[str]) -> pd.DataFrame:
+    """The valid rows of a file; a sentence on the lines that cannot be read is added to ``skipped``."""
+    try:
+        lines = len(Path(file).read_bytes().splitlines())
+        rows = read_metrics(Path(file))
+    except (OSError, ValueError) as error:
+        skipped.append(f"{file}: {error}")
+        return pd.DataFrame()
+    if lost := lines - len(rows):
+        skipped.append(f"{file}: {lost} of {lines} lines cannot be read")
+    return pd.DataFrame(rows)
+
+
+@dataclass(frozen=True)
+class RunProgress:
+    """A run's last line of metrics: top-1 in percent, seconds of that epoch and seconds since."""
+
+    epoch: int
+    epochs: float
+    top1: float
+    seconds: float
+    silent: float
+
+    @property
+    def left(self) -> float:
+        """Return the seconds that the remaining epochs take at the speed of the last one."""
+        return (self.epochs - self.epoch) * self.seconds
+
+
+def progress(folder: str | os.PathLike[str], epochs: float) -> RunProgress | None:
+    """Return the progress of the run in a folder; None in its first epoch."""
+    file = Path(folder, METRICS)
+    part = exported_part(folder)
+    rows: Iterable[Any]
+    try:
+        rows = [opened(part[0]).last_rows.get(part[1])] if part else reversed(_tail(file).splitlines())
+        changed = None if part else file.stat().st_mtime
+    except OSError:
+        return None
+    for row in rows:
+        with suppress(ValueError):
+            last: EpochRow = converted(parse_json(row) if isinstance(row, bytes) else row, EpochRow)
+            if last.top1 is not None:
+                silent = time.time() - changed if changed else 0.0
+                return RunProgress(last.epoch, epochs, last.top1, last.seconds or 0.0, silent)
+    return None
+
+
+def in_words(done: RunProgress | None, epochs: float) -> str:
+    """Return epoch, accuracy and time left as text."""
+    return f"{reached(done)}, {duration(done.left)} left" if done else f"in epoch 1 of {epochs:g}"
+
+
+def reached(done: RunProgress) -> str:
+    """Return epoch and accuracy as text."""
+    return f"epoch {done.epoch} of {done.epochs:g}, top-1 {done.top1:.2f} %"
+
+
+def running_lines(runs: pd.DataFrame) -> list[str]:
+    """Return a line for each run recorded as running: epoch, accuracy and time left."""
+    return [
+        f"running: {run['regime']} {run['variant']} seed {run['seed']:g}: "
+        f"{in_words(progress(run['path'], run['epochs']), run['epochs'])}"
+        for run in runs[runs["status"] == "running"].to_dict("records")
+    ]

@@ -6,14 +6,14 @@ wherever a folder of runs and the folder of a run are.
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from roadmap.errors import RequestError
-from roadmap.runs.exported import SUFFIX, ExportedRuns, opened
+from roadmap.runs.exported import SUFFIX, opened
 from roadmap.untrusted_io import parse_json, parse_yaml
 
 Place = str | os.PathLike[str]
@@ -51,29 +51,22 @@ def is_file(path: Place) -> bool:
     return True
 
 
-def read_json(path: Place) -> Any:
-    """Return a record. Raises OSError or ValueError."""
+def read_file(path: Place, parse: Callable[[bytes], Any]) -> Any:
+    """Return the parsed content of a file; an exported file holds it parsed. Raises OSError or ValueError."""
     if part := exported_part(path):
         return opened(part[0]).content(part[1])
     with open(path, "rb") as file:
-        return parse_json(file.read())
+        return parse(file.read())
 
 
-def read_json_lines(path: Place) -> list[Any]:
-    """Return the lines of a sweep's plan. Raises OSError or ValueError."""
-    if not (part := exported_part(path)):
-        return [parse_json(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
-    lines = opened(part[0]).content(part[1])
-    if not isinstance(lines, list):
-        raise ValueError("it is not a list")
-    return lines
+def read_json(path: Place) -> Any:
+    """Return a record. Raises OSError or ValueError."""
+    return read_file(path, parse_json)
 
 
 def read_text(path: Place) -> str:
     """Return a file of YAML as text. Raises OSError or ValueError."""
-    if part := exported_part(path):
-        return str(opened(part[0]).content(part[1]))
-    return Path(path).read_text(encoding="utf-8")
+    return str(read_file(path, bytes.decode))
 
 
 def logged_overrides(run: Place) -> tuple[str, ...] | None:
@@ -82,17 +75,9 @@ def logged_overrides(run: Place) -> tuple[str, ...] | None:
         overrides = parse_yaml(read_text(Path(run, ".hydra", "overrides.yaml")))
     except (OSError, ValueError):
         return None
-    if not isinstance(overrides, list) or not all(isinstance(override, str) for override in overrides):
-        return None
     # another word could be an option of the command that they become part of
-    return tuple(overrides) if all(OVERRIDE.match(override) for override in overrides) else None
-
-
-def read_bytes(path: Place) -> bytes:
-    """Return a file of predictions. Raises OSError."""
-    if part := exported_part(path):
-        return bytes(opened(part[0]).content(part[1]))
-    return Path(path).read_bytes()
+    valid = isinstance(overrides, list) and all(isinstance(word, str) and OVERRIDE.match(word) for word in overrides)
+    return tuple(overrides) if valid else None
 
 
 def run_paths(place: str, skipped: list[str]) -> Iterator[str]:
@@ -103,8 +88,8 @@ def run_paths(place: str, skipped: list[str]) -> Iterator[str]:
     """
     if part := exported_part(place):
         file, rest = part
-        exported = opened(file)
-        chosen = [rest] if rest in exported.runs else [run for run in exported.runs if fnmatchcase(run, rest or "*")]
+        runs = opened(file).runs
+        chosen = [rest] if rest in runs else [run for run in runs if fnmatchcase(run, rest or "*")]
         if rest and not chosen:
             raise RequestError(f"no run {rest} in {file}")
         yield from (f"{file}/{run}" for run in chosen)
@@ -132,19 +117,20 @@ def _walk(folder: str, skipped: list[str], named: bool = True) -> Iterator[str]:
     if is_run:
         yield folder
     for path in sorted(below):
-        if not path.endswith(SUFFIX) or os.path.isdir(path):
+        if os.path.isdir(path):
             yield from _walk(path, skipped, named=False)
-        elif exported_or_skipped(path, skipped):
+        elif _is_readable(path, skipped):
             yield from run_paths(path, skipped)
 
 
-def exported_or_skipped(file: Place, skipped: list[str]) -> ExportedRuns | None:
-    """Return the exported runs in a file, or add a sentence to ``skipped`` and return None."""
+def _is_readable(file: Place, skipped: list[str]) -> bool:
+    """Whether an exported file can be read; otherwise add a sentence to ``skipped``."""
     try:
-        return opened(os.fspath(file))
+        opened(os.fspath(file))
     except RequestError as error:
         skipped.append(str(error).removeprefix("cannot read "))
-        return None
+        return False
+    return True
 
 
 def files_below(named: Path, pattern: str, skipped: list[str]) -> list[Path]:
@@ -156,17 +142,10 @@ def files_below(named: Path, pattern: str, skipped: list[str]) -> list[Path]:
 
     if part := exported_part(named):
         file, rest = part
-        places = [place for place in opened(file).places() if place.startswith(rest and f"{rest}/")]
+        places = [place for place in opened(file).records if place.startswith(rest and f"{rest}/")]
         return sorted(Path(file, place) for place in places if PurePosixPath(place).match(pattern))
     found = [file for file in named.rglob(pattern) if not excluded(file.parent)]
     for exported in named.rglob(f"*{SUFFIX}"):
-        if not excluded(exported.parent) and exported.is_file() and exported_or_skipped(exported, skipped):
+        if not excluded(exported.parent) and exported.is_file() and _is_readable(exported, skipped):
             found += files_below(exported, pattern, skipped)
     return sorted(found)
-
-
-def exported_files(folder: Place) -> list[Path]:
-    """Return the exported files directly in a folder, or the one that ``folder`` itself is."""
-    if part := exported_part(folder):
-        return [Path(part[0])] if not part[1] else []
-    return sorted(file for file in Path(folder).glob(f"*{SUFFIX}") if file.is_file())

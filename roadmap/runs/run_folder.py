@@ -1,10 +1,12 @@
-"""The folder of a run, which stays readable if the process is killed at any moment."""
+"""The folder of a run, which stays readable if the process is killed at any moment, and its lock."""
 
+import fcntl
 import json
 import os
 import re
+import socket
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,6 @@ from roadmap.untrusted_io import parse_json
 from roadmap.validation import converted
 
 SUMMARY, METRICS = "summary.json", "metrics.jsonl"
-TIMES = ("images_per_second", "data_wait", "train_seconds", "seconds")  # metrics that differ between equal runs
 
 
 class RunFolder:
@@ -37,24 +38,22 @@ class RunFolder:
     @classmethod
     def open(cls, experiment: Experiment, config: Mapping[str, Any], overrides: tuple[str, ...]) -> "RunFolder":
         """Return the run's folder, created if necessary. Raises RequestError if it holds something else."""
-        folder = cls.find(experiment) or cls(Path(experiment.settings.runs_dir) / folder_name(experiment))
+        words = experiment.regime, experiment.data.name, experiment.variant, f"s{experiment.seed}", experiment.run_id
+        folder = cls.find(experiment) or cls(Path(experiment.settings.runs_dir) / one_name(*words))
         summary = folder.read_summary()
-        if summary is None and not folder._is_unused():
+        if (folder.path / SUMMARY).exists() and (summary or {}).get("run_id") != experiment.run_id:
             raise RequestError(
-                f"{folder.path} has files but no readable {SUMMARY}; move it away or choose another runs_dir"
-            )
-        if summary is not None and summary.get("run_id") != experiment.run_id:
-            raise RequestError(
-                f"{folder.path} holds run {summary.get('run_id')}, not {experiment.run_id}; "
-                "move it away or choose another runs_dir"
+                f"{folder.path / SUMMARY} is not a readable record of run {experiment.run_id}; "
+                "move the folder away or choose another runs_dir"
             )
         if summary is not None and experiment.settings.resume == "never":
             raise RequestError(f"{folder.path} exists already and resume=never; choose resume=auto or another runs_dir")
         try:
             (folder.path / ".hydra").mkdir(parents=True, exist_ok=True)
             folder.checkpoints.mkdir(exist_ok=True)
-            for partial in folder._partials():
-                partial.unlink(missing_ok=True)
+            for name in (SUMMARY, METRICS):
+                for partial in folder.path.glob(f".{name}.*"):  # of a killed process
+                    partial.unlink(missing_ok=True)
             write_whole(folder.path / ".hydra" / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False))
             write_whole(folder.path / ".hydra" / "overrides.yaml", yaml.safe_dump(list(overrides)))
         except (OSError, WorkError) as error:
@@ -62,21 +61,10 @@ class RunFolder:
             raise RequestError(f"cannot write to {folder.path}: {reason}; choose another runs_dir") from error
         return folder
 
-    def _is_unused(self) -> bool:
-        """Whether it does not exist, or its process was killed before it wrote the first record."""
-        if not self.path.is_dir():
-            return True
-        rest = {*self.path.iterdir()} - {self.path / ".hydra", *self._partials()}
-        return not rest or (rest == {self.checkpoints} and not any(self.checkpoints.iterdir()))
-
-    def _partials(self) -> list[Path]:
-        """Partial files of a killed process."""
-        return [partial for name in (SUMMARY, METRICS) for partial in self.path.glob(f".{name}.*")]
-
     def read_summary(self) -> dict[str, Any] | None:
         """Return the summary, or None if there is none or it cannot be read."""
         try:
-            summary = parse_json((self.path / SUMMARY).read_text(encoding="utf-8"))
+            summary = parse_json((self.path / SUMMARY).read_bytes())
         except (OSError, ValueError):
             return None
         return summary if isinstance(summary, dict) else None
@@ -105,41 +93,24 @@ class RunFolder:
 
 def run_folders(runs_dir: str | Path) -> dict[str, RunFolder]:
     """Return the folder of each run directly under ``runs_dir`` by its run_id."""
-    try:
-        with os.scandir(runs_dir) as entries:
-            return {entry.name.rpartition("-")[2]: RunFolder(Path(entry.path)) for entry in entries}
-    except OSError:
-        return {}
-
-
-def folder_name(experiment: Experiment) -> str:
-    """Return the name of a run's folder, such as ``nano-digits-gelu+kernel=k3-s0-1a2b3c4d5e``."""
-    name, seed = experiment.data.name, f"s{experiment.seed}"
-    return one_name(experiment.regime, name, experiment.variant, seed, experiment.run_id)
+    folders = Path(runs_dir).iterdir() if Path(runs_dir).is_dir() else ()
+    return {folder.name.rpartition("-")[2]: RunFolder(folder) for folder in folders}
 
 
 def one_name(*words: str) -> str:
-    """Join words to a valid name of a file, with other characters than ``\\w.=+-`` replaced."""
+    """Join words to a name such as ``nano-digits-gelu+kernel=k3-s0-1a2b3c4d5e``: ``+`` replaces special characters."""
     return "-".join(re.sub(r"[^\w.=+-]+", "+", word)[:80] for word in words)
 
 
 def read_metrics(file: Path) -> list[dict[str, Any]]:
     """Return the valid lines of a ``metrics.jsonl``; a killed process may leave the last one incomplete."""
     rows = []
-    if file.exists():
-        for line in file.read_text(encoding="utf-8").splitlines():
-            try:
-                row = parse_json(line)
-                converted(row, EpochRow)
-            except ValueError:
-                continue
+    for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else ():
+        with suppress(ValueError):
+            row = parse_json(line)
+            converted(row, EpochRow)
             rows.append(row)
     return rows
-
-
-def timeless_metrics(file: Path) -> list[dict[str, Any]]:
-    """Return the lines without times, so that equal runs have equal lines."""
-    return [{key: value for key, value in row.items() if key not in TIMES} for row in read_metrics(file)]
 
 
 def write_whole(file: Path, content: str | bytes) -> None:
@@ -169,3 +140,57 @@ def _clear_errors(file: Path) -> Iterator[None]:
 def now() -> str:
     """Return the time in UTC as ISO 8601, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+class RunLockedError(WorkError):
+    """Another process is training the run."""
+
+
+class RunLock:
+    """The right to train a run, until ``release`` or the end of the process, however it ends.
+
+    It is a lock (flock) on a file that stays. ``runs_dir`` must be on a file system whose locks hold across machines
+    if several share it.
+    """
+
+    def __init__(self, runs_dir: str | Path, run_id: str):
+        # the ids in other people's plans may hold any characters
+        self.file = Path(runs_dir) / ".locks" / re.sub(r"[^\w.+=-]", "+", run_id)
+
+    def acquire(self) -> None:
+        """Lock the run. Raises RunLockedError if it is locked, and RequestError if ``runs_dir`` is not writable."""
+        from filelock import FileLock, Timeout  # importing it takes longer than locking
+
+        self.lock = FileLock(self.file, blocking=False, is_singleton=False, thread_local=False)
+        try:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            self.lock.acquire()
+            self.file.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
+        except Timeout:
+            raise RunLockedError(
+                f"another process is training run {self.file.name} (lock held by {self.holder() or 'it'})"
+            ) from None
+        except OSError as error:
+            raise RequestError(f"cannot write {self.file}: {error.strerror}; choose another runs_dir") from error
+
+    def release(self) -> None:
+        """Unlock the run."""
+        self.lock.release()
+
+    def discard(self) -> None:
+        """Unlock the run, and remove the file and folders that the lock created if nothing else is in them."""
+        # while the lock is held, so that nobody else can hold it through the removed file
+        self.file.unlink(missing_ok=True)
+        with suppress(OSError):  # not empty
+            self.file.parent.rmdir()
+            self.file.parent.parent.rmdir()
+        self.release()
+
+    def holder(self) -> str | None:
+        """The process that is training the run now, such as ``process 4711 on node3``, or None."""
+        with suppress(OSError), open(self.file, encoding="utf-8", errors="replace") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return file.read() or "another process"
+        return None

@@ -17,19 +17,15 @@ def with_columns(runs: pd.DataFrame, text: str) -> pd.DataFrame:
 
     Axes are ``kernel``, ``norm`` or ``depths`` (as ``3-3-9-3``); a dotted setting is ``recipe.optimizer.lr``.
     """
-    axes = pd.DataFrame([_axes(design) for design in runs["design"]], index=runs.index)
+    designs = [design if isinstance(design, dict) else {} for design in runs["design"]]
+    axes = pd.DataFrame(designs, index=runs.index).map(
+        lambda value: "-".join(map(str, value)) if isinstance(value, list) else value
+    )
     columns = [axes[[name for name in axes if name not in runs]]]
     if "." in text:
         dotted = pd.DataFrame([flatten_dict(definition) for definition in runs["definition"]], index=runs.index)
         columns.append(dotted[[name for name in map(str, dotted) if "." in name and name in text]])
     return pd.concat([runs, *columns], axis=1)
-
-
-def _axes(design: Any) -> dict[str, Any]:
-    return {
-        name: "-".join(map(str, value)) if isinstance(value, list) else value
-        for name, value in (design if isinstance(design, dict) else {}).items()
-    }
 
 
 def where(runs: pd.DataFrame, expression: str) -> pd.DataFrame:
@@ -50,15 +46,13 @@ def evaluated(runs: pd.DataFrame, expression: str, option: str) -> Any:
     """
     table = with_columns(runs, expression)
     table = table.drop(columns=[name for name in NESTED if name in table])
-    quoted = expression
     for name in sorted((name for name in map(str, table) if "." in name), key=len, reverse=True):
-        quoted = re.sub(rf"(?<![\w.`]){re.escape(name)}(?![\w.`])", f"`{name}`", quoted)
+        expression = re.sub(rf"(?<![\w.`]){re.escape(name)}(?![\w.`])", f"`{name}`", expression)
     try:
         # no variables within reach of @
-        return table.eval(quoted, engine="python", local_dict={}, global_dict={})
+        return table.eval(expression, engine="python", local_dict={}, global_dict={})
     except pd.errors.UndefinedVariableError as error:
-        unknown = re.search(r"'([^']+)'", str(error))
-        raise RequestError(_unknown(option, unknown[1] if unknown else expression, table)) from error
+        raise _unknown(option, str(error).split("'")[1], table) from error
     # from Python's parser, pandas' parser, or the comparison of text with a number
     except Exception as error:
         reason = " ".join(str(error).split())
@@ -72,7 +66,7 @@ def ordered(table: pd.DataFrame, column: str) -> pd.DataFrame:
     """
     name = column.removeprefix("-")
     if name not in table or name in NESTED:
-        raise RequestError(_unknown("--sort", name, table))
+        raise _unknown("--sort", name, table)
     return table.sort_values(name, ascending=not column.startswith("-"), kind="stable", ignore_index=True)
 
 
@@ -82,13 +76,11 @@ def grouped(runs: pd.DataFrame, by: str) -> pd.DataFrame:
     The columns are the number of ``runs`` and ``designs``, and the mean, standard deviation over runs, minimum and
     maximum of ``top1`` after the last epoch in percent. Raises RequestError for an unknown field.
     """
-    keys = [name.strip() for name in by.split(",") if name.strip()]
+    keys = [name.strip() for name in by.split(",")]
     table = with_columns(runs, by)
     for key in keys:
         if key not in table or key in NESTED:
-            raise RequestError(_unknown("--by", key, table))
-    if not keys:
-        raise RequestError(f"--by '{by}' does not name a field; write it as --by step or --by norm,kernel")
+            raise _unknown("--by", key, table)
     table["identity"] = group_keys(table["definition"])
     finished = table[(table["status"] == "finished") & table["top1"].notna()]
     groups = finished.groupby(keys, sort=True, dropna=False)
@@ -102,6 +94,6 @@ def grouped(runs: pd.DataFrame, by: str) -> pd.DataFrame:
     ).reset_index()
 
 
-def _unknown(option: str, name: str, table: pd.DataFrame) -> str:
+def _unknown(option: str, name: str, table: pd.DataFrame) -> RequestError:
     names = sorted(str(column) for column in table if column not in NESTED)
-    return f"{option}: unknown field '{name}' (choose {listed(names)})"
+    return RequestError(f"{option}: unknown field '{name}' (choose {listed(names)})")

@@ -2,32 +2,26 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from roadmap.errors import RequestError
-from roadmap.runs.exported import opened
-from roadmap.runs.records import exported_files, exported_part, read_json, read_json_lines
+from roadmap.runs.exported import SUFFIX, opened
+from roadmap.runs.records import exported_part, read_file, read_json
 from roadmap.runs.run_folder import one_name, write_whole
+from roadmap.untrusted_io import parse_json
 from roadmap.validation import FileRecord, Int64, converted
 
 FOLDER, HEADER, RUNS = "sweeps", "sweep.json", "plan.jsonl"
-
-
-class PlannedStudy(FileRecord):
-    """A header's ``study``: the config's node."""
-
-    name: str
-    keep_others: bool | None = None
 
 
 class SweepHeader(FileRecord):
     """``sweep.json``; its fields are in docs/sweeps.md."""
 
     name: str
-    study: PlannedStudy
+    study: dict[str, Any]
     regime: str
     data: str
     seeds: tuple[Int64, ...]
@@ -36,10 +30,6 @@ class SweepHeader(FileRecord):
     changes: tuple[str, ...] | None
     orders: tuple[tuple[str, ...], ...] | None
     schema: Int64 = 1
-
-    def __post_init__(self) -> None:
-        if self.study.name == "orders" and (self.changes is None or self.study.keep_others is None):
-            raise ValueError("changes and study.keep_others must not be null for study.name 'orders'")
 
 
 class PlannedRun(FileRecord):
@@ -89,17 +79,16 @@ def write_sweep(runs_dir: str | Path, header: Mapping[str, Any], runs: Sequence[
     Raises RequestError if it cannot be written.
     """
     path = folder_of(runs_dir, header["name"])
-    sweep = Sweep(path, dict(header), [dict(run) for run in runs])
     if (path / HEADER).exists():
         return read_sweep(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RequestError(f"cannot write to {path}: {error.strerror}; choose another runs_dir") from error
-    write_whole(path / RUNS, "".join(json.dumps(run) + "\n" for run in sweep.runs))
+    write_whole(path / RUNS, "".join(json.dumps(run) + "\n" for run in runs))
     # the header is written last, so that a plan with a header is complete
-    write_whole(path / HEADER, json.dumps(sweep.header, indent=1) + "\n")
-    return sweep
+    write_whole(path / HEADER, json.dumps(header, indent=1) + "\n")
+    return Sweep(path, dict(header), [dict(run) for run in runs])
 
 
 def folder_of(runs_dir: str | Path, name: str) -> Path:
@@ -108,37 +97,29 @@ def folder_of(runs_dir: str | Path, name: str) -> Path:
 
 
 def read_sweep(path: Path) -> Sweep:
-    """Return the plan in a sweep's folder. Raises RequestError, naming the file, if it is not complete."""
-    file = path / HEADER
+    """Return the plan in a sweep's folder. Raises RequestError if it is not complete."""
     try:
-        header = read_json(file)
-        file = path / RUNS
-        runs = read_json_lines(file)
-    except OSError as error:
-        raise RequestError(f"cannot read {file}: {error.strerror}") from error
-    except ValueError as error:
-        raise RequestError(f"{file} is not a sweep's plan: {error}") from error
-    try:
+        header = read_json(path / HEADER)
+        runs = read_file(path / RUNS, lambda text: [parse_json(line) for line in text.splitlines()])
         counted = converted(header, SweepHeader).runs
         converted(runs, list[PlannedRun], RUNS)
         if counted != len(runs):
             raise ValueError(f"{HEADER} counts {counted} runs and {RUNS} has {len(runs)}")
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise RequestError(
             f"{path} is not a complete plan of a sweep: {error}; move it away and run the sweep's command again"
         ) from error
     return Sweep(path, header, runs)
 
 
-def sweep_folders(runs_dir: str | Path) -> Iterator[Path]:
-    """Yield the folders of the sweeps under ``runs_dir``, which may be an exported file, sorted by name."""
+def sweep_folders(runs_dir: str | Path) -> list[Path]:
+    """Return the folders of the sweeps under ``runs_dir``, which may be an exported file, sorted by name."""
     if part := exported_part(runs_dir):
-        yield from (Path(part[0], FOLDER, name) for name in opened(part[0]).sweeps if not part[1])
-    else:
-        yield from (file.parent for file in sorted((Path(runs_dir) / FOLDER).glob(f"*/{HEADER}")))
+        return [Path(part[0], FOLDER, name) for name in opened(part[0]).sweeps if not part[1]]
+    return [file.parent for file in sorted(Path(runs_dir, FOLDER).glob(f"*/{HEADER}"))]
 
 
 def read_sweeps(runs_dir: str | Path) -> list[Sweep]:
     """Return the plans of all sweeps under ``runs_dir``, including those in exported files there."""
-    places = dict.fromkeys([Path(runs_dir), *exported_files(runs_dir)])
+    places = [Path(runs_dir), *sorted(Path(runs_dir).glob(f"*{SUFFIX}"))]
     return [read_sweep(folder) for place in places for folder in sweep_folders(place)]

@@ -13,8 +13,8 @@ from roadmap.formatting import aligned, duration
 from roadmap.runs.reading import read_runs
 from roadmap.runs.records import exported_part
 from roadmap.runs.run_folder import SUMMARY
-from roadmap.runs.run_lock import RunLock, is_locked, lock_holder
-from roadmap.runs.run_progress import RunProgress, in_words, progress
+from roadmap.runs.run_folder import RunLock
+from roadmap.runs.reading import RunProgress, in_words, progress
 from roadmap.runs.sweep_plan import Sweep
 
 STATES = ("done", "running", "interrupted", "failed", "missing")
@@ -81,11 +81,10 @@ def status_of(sweep: Sweep, runs: pd.DataFrame) -> SweepStatus:
     statuses = []
     for plan, whole in zip(sweep.runs, seconds, strict=True):
         status, path, error = records.get(plan["run_id"], (None, None, None))
-        held = status != "finished" and is_locked(sweep.runs_dir, plan["run_id"])
-        state = "running" if held else STATE_OF_STATUS.get(status, "interrupted")
+        holder = None if status == "finished" else RunLock(sweep.runs_dir, plan["run_id"]).holder()
+        state = "running" if holder else STATE_OF_STATUS.get(status, "interrupted")
         done = progress(path, plan["epochs"]) if path and state in ("running", "interrupted") else None
         left = 0.0 if state in ("done", "failed") else whole * (1 - done.epoch / done.epochs if done else 1)
-        holder = lock_holder(RunLock(sweep.runs_dir, plan["run_id"]).file) if held else None
         error = str(error or "failed without an error message") if state == "failed" else None
         statuses.append(PlannedRunStatus(plan, state, path, error, holder, done, left))
     return SweepStatus(sweep, statuses)

@@ -1,49 +1,115 @@
-"""Logs one run to Weights & Biases. Every call may block or raise; ``AsyncLogger`` handles both.
+"""Logs one run to Weights & Biases through its client. Every call may block or raise; ``AsyncLogger`` handles both.
 
-The client's files lie in the run's folder. Each start of a run is a segment of the same W&B run, with the epochs that
-this start trained.
+W&B's config has the run's definition under dotted keys (``design.kernel``, ``recipe.optimizer.lr``) and the names to
+group by; W&B's summary has the other fields of ``summary.json``. The client's files lie in the run's folder. Each start
+of a run is a segment of the same W&B run, with the epochs that this start trained.
 """
 
+import json
 import logging
-import time
+import netrc
+import os
+import threading
+from collections.abc import Mapping
+from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 from typing import Any, ClassVar, Literal
+from urllib.parse import urlparse
 
-from roadmap.errors import first_line
+from roadmap.errors import RequestError, first_line
+from roadmap.formatting import flatten_dict
 from roadmap.schema.experiment import Logger
-from roadmap.tracking.wandb_client import client, has_wandb_key, leave_client
-from roadmap.tracking.wandb_fields import config_of, summary_of
 
 logger = logging.getLogger(__name__)
 
 INIT_SECONDS = {"online": 15.0, "offline": 60.0}
 FINISH_SECONDS = 30.0
-RETRY_SECONDS = 600.0  # after a server has not answered, this process logs offline for this long
+LEAVE_SECONDS = 5.0
 TAG_LENGTH = 64  # W&B's limit
-EXIT_CODES = {"finished": 0, "failed": 1}
-INTERRUPTED = 255  # what W&B's client gives a run that Ctrl-C ended; W&B shows it as crashed or killed
+INTERRUPTED = 255  # exit code that W&B's client gives a run that Ctrl-C ended; W&B shows it as crashed or killed
 
 
-class WandbRun:
+def check_installed(feature: str) -> None:
+    """Raise RequestError if the wandb package is missing; does not import it."""
+    if find_spec("wandb") is None:
+        raise RequestError(f"{feature} needs the package wandb; pip install 'convnext-roadmap[wandb]'")
+
+
+def client(feature: str) -> ModuleType:
+    """Return the wandb package. Raises RequestError if it is missing."""
+    check_installed(feature)
+    import wandb
+
+    wandb.setup(wandb.Settings(silent=True))
+    return wandb
+
+
+def wandb_host() -> str:
+    """Return the host that W&B's client talks to."""
+    return urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
+
+
+def has_wandb_key() -> bool:
+    """Return whether W&B's client finds a key: in the environment or in the netrc that `wandb login` writes."""
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    try:
+        return netrc.netrc(os.environ.get("NETRC")).authenticators(wandb_host()) is not None
+    except (OSError, netrc.NetrcParseError):
+        return False
+
+
+def leave_client() -> None:
+    """End the client's process, which completes its files; kill it if it does not end in time."""
+    import wandb
+
+    # internal: the public teardown, which the client also registers at exit, waits for its process without a limit
+    connection: Any = wandb.setup()._connection
+    connection._cleanup()
+
+    def leave() -> None:
+        # raises SystemExit if its process ended badly
+        with suppress(Exception, SystemExit):
+            wandb.teardown()
+
+    leaving = threading.Thread(target=leave, daemon=True)
+    leaving.start()
+    leaving.join(LEAVE_SECONDS)
+    if leaving.is_alive():
+        connection._proc._process.kill()
+        leaving.join(LEAVE_SECONDS)
+
+
+class MetricsLogger:
+    """Receives each epoch's row and, once the run has ended, its summary. This one logs nothing."""
+
+    def log(self, row: dict[str, Any]) -> None:
+        pass
+
+    def close(self, summary: dict[str, Any]) -> None:
+        pass
+
+
+class WandbRun(MetricsLogger):
     """A run at W&B whose id there is our ``run_id``."""
 
-    offline_until: ClassVar[float] = 0.0  # time.monotonic()
+    offline: ClassVar[bool] = False  # a server has not answered this process
 
     def __init__(self, settings: Logger, summary: dict[str, Any], folder: Path):
         self.settings, self.summary, self.folder = settings, summary, folder
         self.wandb = client("logger=wandb")
-        self.wandb.setup(self.wandb.Settings(silent=True))
         # the client's own telemetry complains on stderr about servers that do not accept it
         logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
         mode = settings.mode or ("online" if has_wandb_key() else "offline")
-        if mode == "online" and time.monotonic() < WandbRun.offline_until:
-            mode = "offline"
+        if mode == "offline" or WandbRun.offline:
+            self._open("offline")
+            return
         try:
-            self._open(mode)
+            self._open("online")
         except (self.wandb.errors.Error, TimeoutError) as error:
-            if mode == "offline":
-                raise
-            WandbRun.offline_until = time.monotonic() + RETRY_SECONDS
+            WandbRun.offline = True
             logger.warning(
                 f"logging to wandb online failed ({first_line(error)}); logging offline: "
                 f"`wandb sync` sends it from {folder / 'wandb'}"
@@ -89,9 +155,9 @@ class WandbRun:
         # the folder's summary may have become unreadable
         self.run.summary.update(summary_of(self.summary | summary))
         try:
-            self.run.finish(exit_code=EXIT_CODES.get(summary["status"], INTERRUPTED))
+            self.run.finish(exit_code={"finished": 0, "failed": 1}.get(summary["status"], INTERRUPTED))
         except TimeoutError:
-            WandbRun.offline_until = time.monotonic() + RETRY_SECONDS
+            WandbRun.offline = True
             logger.warning(f"wandb could not send all of this run; the rest is in {self.folder / 'wandb'}")
         # the client's files are complete only after its process has ended
         leave_client()
@@ -102,3 +168,18 @@ def tags(summary: dict[str, Any]) -> list[str]:
     toggles = [part for part in summary["variant"].split(" ")[1:] if "=" in part]
     words = [summary["regime"], summary["data"], summary["recipe"], *toggles]
     return list(dict.fromkeys(word[:TAG_LENGTH] for word in words))
+
+
+def config_of(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """Return W&B's config of a run: definition and names under dotted keys, without nested dicts.
+
+    The definition is also there as JSON, because W&B's client sends 1 for 1.0.
+    """
+    names = {name: summary[name] for name in ("regime", "step", "variant")} | {"recipe.name": summary["recipe"]}
+    return flatten_dict(summary["definition"]) | names | {"definition": json.dumps(summary["definition"])}
+
+
+def summary_of(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """Return W&B's summary of a run: the fields of ``summary.json`` that are not in its config."""
+    config = config_of(summary) | {key: summary.get(key) for key in ("design", "definition", "data", "recipe")}
+    return {key: value for key, value in summary.items() if key not in config or config[key] != value}

@@ -11,7 +11,7 @@ from torch import Tensor
 from roadmap.data import open_loaders
 from roadmap.data.loaders import ValLoader
 from roadmap.errors import WorkError
-from roadmap.runs.predictions import PREDICTIONS, EvaluatedImages, Predictions, write_predictions
+from roadmap.runs.evaluations import PREDICTIONS, EvaluatedImages, Predictions, write_predictions
 from roadmap.runs.run_folder import RunFolder
 from roadmap.runtime.device import autocast
 from roadmap.runtime.distributed import World

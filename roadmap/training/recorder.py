@@ -10,7 +10,7 @@ from roadmap.runtime.device import is_out_of_memory
 from roadmap.runtime.distributed import World
 from roadmap.runtime.progress import ProgressBar
 from roadmap.schema.experiment import Logger
-from roadmap.tracking.loggers import MetricsLogger, NoLogger, open_logger
+from roadmap.tracking.loggers import MetricsLogger, open_logger
 from roadmap.training.evaluator import Record
 from roadmap.training.summary import Summary
 
@@ -21,7 +21,7 @@ class Recorder:
     def __init__(self, folder: RunFolder, progress: ProgressBar):
         self.folder, self.progress = folder, progress
         self.rows: list[Record] = []  # one per finished epoch
-        self.logger: MetricsLogger = NoLogger()
+        self.logger = MetricsLogger()
 
     def start(self, summary: Summary) -> None:
         """Write the initial summary; a resumed run keeps the time of its first start."""

@@ -17,8 +17,7 @@ import torch
 from roadmap.config.compose import Composed
 from roadmap.data import Loaders, open_loaders
 from roadmap.errors import RequestError, WorkError
-from roadmap.runs.run_folder import RunFolder
-from roadmap.runs.run_lock import RunLock
+from roadmap.runs.run_folder import RunFolder, RunLock
 from roadmap.runtime.device import choose_device, within_memory
 from roadmap.runtime.distributed import World, init_processes, local_device, lost_process_errors
 from roadmap.runtime.progress import ProgressBar

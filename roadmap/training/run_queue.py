@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 from roadmap.config.compose import Composed
 from roadmap.errors import RequestError, RoadmapError, StoppedError, WorkError
-from roadmap.runs.run_folder import RunFolder, now, run_folders
-from roadmap.runs.run_lock import RunLockedError
+from roadmap.runs.run_folder import RunFolder, RunLockedError, now, run_folders
 from roadmap.runtime.distributed import world_from_env
 from roadmap.runtime.stopping import StopRequest
 from roadmap.schema.experiment import Experiment

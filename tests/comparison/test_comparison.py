@@ -189,7 +189,7 @@ def test_a_baseline_is_compared_with_all_of_its_conditions(tmp_path: Path) -> No
 def test_cautions(tmp_path: Path) -> None:
     other = record("gelu", 1, 80.0) | {"device": "H100", "batch_norm_images": 32, "versions": {"torch": "2.9"}}
     cautions = "\n".join(roadmap.compare(loaded(tmp_path, record("gelu", 0, 80.0), other)).cautions)
-    for part in ("device", "H100, cpu", "images per batch-norm batch: 32, 64", "torch: 2.14.1, 2.9"):
+    for part in ("device", "H100, cpu", "images per batch-norm batch (recipe enhanced): 32, 64", "torch: 2.14.1, 2.9"):
         assert part in cautions
     assert roadmap.compare(EXAMPLES).cautions == []
 

@@ -9,7 +9,7 @@ from scipy import stats
 
 from roadmap.comparison.mcnemar import compare_predictions, sentence
 from roadmap.errors import RequestError
-from roadmap.runs.predictions import EvaluatedImages, Predictions, write_predictions
+from roadmap.runs.evaluations import EvaluatedImages, Predictions, write_predictions
 
 IMAGES = EvaluatedImages("digits", "ab12", 32, 1.0, ())
 CELLS = ((True, True), (True, False), (False, True), (False, False))  # first right, second right

@@ -25,8 +25,7 @@ from roadmap.evaluation.evaluate import MaskedLogits, evaluate_tasks
 from roadmap.evaluation.load_trained import TrainedModel, load_checkpoint, load_library_model, load_pretrained, load_run
 from roadmap.evaluation.request import EvaluationRequest, evaluation_request
 from roadmap.evaluation.task import EvaluationTask, evaluation_task
-from roadmap.runs.evaluation_record import read_record
-from roadmap.runs.predictions import read_predictions
+from roadmap.runs.evaluations import read_evaluation, read_predictions
 from roadmap.runtime.distributed import SINGLE_PROCESS
 from roadmap.schema.eval_transform import EvalSettings
 from roadmap.training.build import build_trainer
@@ -127,7 +126,7 @@ def test_each_task_has_one_record_that_is_reused(run: Path, plain: EvaluationReq
     one.file.write_text(one.file.read_text()[:100])
     ((_, existed),) = evaluate_tasks([one], CPU, SINGLE_PROCESS, force=False)
     assert not existed, "a truncated record is ignored"
-    assert read_record(one.file) is not None
+    assert read_evaluation(one.file)
 
 
 def test_key_depends_only_on_what_defines_the_result(run: Path, plain: EvaluationRequest) -> None:

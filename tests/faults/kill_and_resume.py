@@ -26,11 +26,12 @@ from typing import Any
 
 import torch
 
-from roadmap.runs.run_folder import read_metrics, timeless_metrics
+from roadmap.runs.run_folder import read_metrics
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.photos import make_photos
+from tests.records import timeless_metrics
 
 COMMON = ["step=separate_downsampling", "recipe.ema_decay=0.9", "checkpoint_minutes=0.002"]
 

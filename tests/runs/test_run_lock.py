@@ -1,4 +1,4 @@
-"""Claims: one process has a run, and loses it with its life."""
+"""A run's lock is held by one process, and freed when that process ends."""
 
 import signal
 import subprocess
@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from roadmap.errors import RequestError
-from roadmap.runs.run_lock import RunLock, RunLockedError, is_locked
+from roadmap.runs.run_folder import RunLock, RunLockedError
 
 TAKES_IT = (
-    "import sys; from roadmap.runs.run_lock import RunLock\n"
+    "import sys; from roadmap.runs.run_folder import RunLock\n"
     "lock = RunLock(sys.argv[1], 'abc'); lock.acquire(); print('taken', flush=True); sys.stdin.read()"
 )
 
@@ -22,8 +22,8 @@ def test_a_run_is_locked_until_its_process_is_killed(tmp_path: Path) -> None:
     )
     assert other.stdout is not None
     assert other.stdout.readline() == "taken\n"
-    assert is_locked(tmp_path, "abc")
-    assert not is_locked(tmp_path, "another")
+    assert RunLock(tmp_path, "abc").holder()
+    assert not RunLock(tmp_path, "another").holder()
     lock = RunLock(tmp_path, "abc")
     with pytest.raises(
         RunLockedError, match=f"another process is training run abc .lock held by process {other.pid} on "
@@ -31,11 +31,11 @@ def test_a_run_is_locked_until_its_process_is_killed(tmp_path: Path) -> None:
         lock.acquire()
     other.send_signal(signal.SIGKILL)
     other.wait()
-    assert not is_locked(tmp_path, "abc")
+    assert not RunLock(tmp_path, "abc").holder()
     lock.acquire()
-    assert is_locked(tmp_path, "abc")
+    assert RunLock(tmp_path, "abc").holder()
     lock.release()
-    assert not is_locked(tmp_path, "abc")
+    assert not RunLock(tmp_path, "abc").holder()
 
 
 def test_two_locks_of_one_process_exclude_each_other(tmp_path: Path) -> None:
@@ -65,6 +65,3 @@ def test_a_discarded_lock_leaves_nothing(tmp_path: Path) -> None:
     lock.acquire()
     lock.discard()
     assert [path.name for path in runs.iterdir()] == ["notes.txt"]
-    lock.acquire()
-    assert is_locked(runs, "abc")
-    lock.release()

@@ -6,20 +6,15 @@ from pathlib import Path
 import pytest
 
 from roadmap.errors import RequestError
-from roadmap.runs.sweep_plan import read_sweep, read_sweeps, sweep_name, write_sweep
+from roadmap.runs.sweep_plan import read_sweep, read_sweeps, write_sweep
 
 ROW = {"regime": "nano", "variant": "gelu", "seed": 0, "step": "gelu", "overrides": ["step=gelu"], "epochs": 30}
 ROWS = [ROW | {"run_id": run_id, "gmacs": 0.1, "params_m": 0.5, "images": 9, "changes": None} for run_id in ("a", "b")]
 
 
-def header(name: str = "orders-nano-digits-123456") -> dict[str, object]:
-    made: dict[str, object] = {"name": name, "runs": 2, "planned": "now", "regime": "nano", "data": "digits"}
-    return made | {
-        "seeds": [0],
-        "study": {"name": "orders", "keep_others": False},
-        "changes": ["gelu"],
-        "orders": [["gelu"]],
-    }
+def header() -> dict[str, object]:
+    made = {"name": "orders-nano-digits-123456", "runs": 2, "planned": "now", "regime": "nano", "data": "digits"}
+    return made | {"seeds": [0], "study": {"name": "orders"}, "changes": ["gelu"], "orders": [["gelu"]]}
 
 
 def test_a_plan_is_read_as_it_was_written(tmp_path: Path) -> None:
@@ -27,26 +22,14 @@ def test_a_plan_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert written.path == tmp_path / "sweeps" / "orders-nano-digits-123456"
     assert read_sweeps(tmp_path) == [written]
     assert written.runs_dir == tmp_path
-
-
-def test_a_plan_that_is_there_stays(tmp_path: Path) -> None:
-    first = write_sweep(tmp_path, header(), ROWS)
-    assert write_sweep(tmp_path, {**header(), "planned": "later"}, ROWS) == first
-
-
-def test_the_name_tells_studies_and_lists_of_runs_apart() -> None:
-    names = {sweep_name("orders", "nano", "digits", ids) for ids in (["a"], ["b"], ["a", "b"], ["ab"])}
-    assert len(names) == 4
-    assert sweep_name("orders", "nano", "digits", ["a"]).startswith("orders-nano-digits-")
+    assert write_sweep(tmp_path, {**header(), "planned": "later"}, ROWS) == written
 
 
 @pytest.mark.parametrize(
     ("changes", "row", "words"),
     [
         ({"study": 2.5}, {}, "study must be a mapping (got 2.5)"),
-        ({"study": {"name": "orders"}}, {}, "changes and study.keep_others must not be null for study.name 'orders'"),
         ({"orders": ["gelu"]}, {}, "orders[0] must be a list (got 'gelu')"),
-        ({"data": {}}, {}, "data must be a string (got {})"),
         ({"runs": 3}, {}, "sweep.json counts 3 runs and plan.jsonl has 2"),
         ({}, {"epochs": "30"}, "plan.jsonl[0].epochs must be an integer (got '30')"),
         ({}, {"overrides": [1]}, "plan.jsonl[0].overrides[0] must be a string (got 1)"),
@@ -72,5 +55,5 @@ def test_incomplete_plan_is_named(tmp_path: Path, harm: str) -> None:
         (path / "sweep.json").write_text("[]")
     else:
         plan.write_text(harmed[harm])
-    with pytest.raises(RequestError, match=r"is not a (complete plan of a sweep|sweep's plan)"):
+    with pytest.raises(RequestError, match="is not a complete plan of a sweep"):
         read_sweep(path)

@@ -15,10 +15,10 @@ import torch
 from roadmap.config.compose import compose
 from roadmap.data.sampler import DistributedBatchSampler, eval_batches
 from roadmap.errors import RequestError, WorkError
-from roadmap.runs.run_folder import timeless_metrics
 from roadmap.runtime import distributed
 from roadmap.training.run import run_experiment
 from tests.processes import free_port, train_in
+from tests.records import timeless_metrics
 
 LAYER_NORM = ["step=separate_downsampling", "epochs=1", "batch_size=32"]
 # no random numbers per micro batch, so that micro batches give the update of the whole batch

@@ -18,11 +18,10 @@ from optuna.trial import FrozenTrial, TrialState
 from roadmap import load_runs
 from roadmap.config.compose import Composed, compose
 from roadmap.errors import PrunedError, RequestError
-from roadmap.runs.run_folder import timeless_metrics
 from roadmap.sweeps.search_space import Prune, SearchSpace, distribution
 from roadmap.sweeps.trials import SearchTrials, check_median, peers
 from roadmap.training.run import run_experiment
-from tests.records import EXAMPLES
+from tests.records import EXAMPLES, timeless_metrics
 
 # every axis but kernel and downsampling
 FIXED = [

@@ -11,7 +11,7 @@ import pytest
 
 import roadmap
 from roadmap.__main__ import main
-from roadmap.runs.run_lock import RunLock
+from roadmap.runs.run_folder import RunLock
 from roadmap.runs.sweep_plan import read_sweep
 from roadmap.sweeps.sweep_status import SweepStatus, estimate, read_records, status_of
 from tests.clock import FakeClock

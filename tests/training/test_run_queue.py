@@ -6,8 +6,7 @@ import pytest
 
 from roadmap.config.compose import Composed, compose
 from roadmap.errors import RequestError, WorkError
-from roadmap.runs.run_folder import RunFolder, now
-from roadmap.runs.run_lock import RunLock
+from roadmap.runs.run_folder import RunFolder, RunLock, now
 from roadmap.training import run_queue
 from roadmap.training.run_queue import raise_failures, run_all
 
@@ -40,12 +39,12 @@ def test_failed_run_is_retried_then_reported_while_others_finish(
 
 def test_unusable_folder_fails_only_its_own_run(tmp_path: Path) -> None:
     good, bad = request(tmp_path), request(tmp_path, "step=gelu")
-    RunFolder.open(bad.experiment(), bad.values, bad.overrides).path.joinpath("notes.txt").write_text("not a run's")
+    RunFolder.open(bad.experiment(), bad.values, bad.overrides).path.joinpath("summary.json").write_text("{")
     summaries, ((label, error),) = run_all([good, bad])
     assert len(summaries) == 1
     assert label == "nano gelu seed 0"
-    assert "has files but no readable summary.json" in str(error)
-    with pytest.raises(RequestError, match="has files but no readable"):
+    assert "summary.json is not a readable record of run" in str(error)
+    with pytest.raises(RequestError, match="is not a readable record"):
         run_all([bad])
 
 

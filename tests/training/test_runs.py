@@ -17,9 +17,10 @@ from PIL import Image
 from roadmap.__main__ import main
 from roadmap.config.compose import compose
 from roadmap.errors import RequestError, WorkError
-from roadmap.runs.run_folder import RunFolder, read_metrics, timeless_metrics
+from roadmap.runs.run_folder import RunFolder, read_metrics
 from roadmap.training.checkpoint import Checkpoints
 from roadmap.training.run import run_experiment
+from tests.records import timeless_metrics
 
 QUICK = ["step=separate_downsampling", "epochs=3", "batch_size=32"]
 
@@ -228,17 +229,15 @@ def test_unsuitable_class_folders_are_one_line(tmp_path: Path, classes: dict[str
     assert not (tmp_path / "runs").exists(), "nothing is written for an invalid request"
 
 
-def test_folder_with_other_files_is_not_touched(tmp_path: Path) -> None:
+@pytest.mark.parametrize("text", ['{"run_id": "other"}', "{"])
+def test_folder_of_another_run_is_not_touched(text: str, tmp_path: Path) -> None:
     experiment = compose([*QUICK, f"runs_dir={tmp_path}"]).experiment()
     folder = tmp_path / f"nano-digits-separate_downsampling-s0-{experiment.run_id}"
     folder.mkdir()
-    (folder / "thesis.txt").write_text("mine")
-    with pytest.raises(RequestError, match=r"has files but no readable summary\.json"):
+    (folder / "summary.json").write_text(text)
+    with pytest.raises(RequestError, match=r"summary\.json is not a readable record of run"):
         run_experiment(compose([*QUICK, f"runs_dir={tmp_path}"]))
-    (folder / "summary.json").write_text('{"run_id": "other"}')
-    with pytest.raises(RequestError, match="holds run other, not"):
-        run_experiment(compose([*QUICK, f"runs_dir={tmp_path}"]))
-    assert sorted(file.name for file in folder.iterdir()) == ["summary.json", "thesis.txt"]
+    assert [file.name for file in folder.iterdir()] == ["summary.json"]
 
 
 @pytest.mark.slow
