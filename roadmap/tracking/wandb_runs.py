@@ -44,9 +44,7 @@ class Address(NamedTuple):
             raise RequestError(f"{url} is not the address of a W&B project; write wandb://ENTITY/PROJECT")
         keys = dict(parse_qsl(parts.query, keep_blank_values=True))
         if not keys.keys() <= KEYS or keys.get("unit", "percent") not in ("percent", "fraction"):
-            raise RequestError(
-                f"invalid ?{parts.query} in {url} (choose top1=KEY, epoch=KEY, unit=percent or fraction)"
-            )
+            raise RequestError(f"invalid ?{parts.query} (choose top1=KEY, epoch=KEY and unit=percent or fraction)")
         return cls(url, names, f"?{parts.query}" if parts.query else "", keys)
 
     def percent(self, row: Mapping[str, Any]) -> float | None:
