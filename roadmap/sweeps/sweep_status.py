@@ -10,11 +10,9 @@ import numpy as np
 import pandas as pd
 
 from roadmap.formatting import aligned, duration
-from roadmap.runs.reading import read_runs
+from roadmap.runs.reading import RunProgress, in_words, progress, read_runs
 from roadmap.runs.records import exported_part
-from roadmap.runs.run_folder import SUMMARY
-from roadmap.runs.run_folder import RunLock
-from roadmap.runs.reading import RunProgress, in_words, progress
+from roadmap.runs.run_folder import SUMMARY, RunLock
 from roadmap.runs.sweep_plan import Sweep
 
 STATES = ("done", "running", "interrupted", "failed", "missing")

@@ -20,8 +20,7 @@ from roadmap.config.compose import Composed
 from roadmap.errors import PrunedError, RequestError, first_line
 from roadmap.runs.identity import condition_keys
 from roadmap.runs.reading import read_runs
-from roadmap.runs.run_folder import METRICS, read_metrics
-from roadmap.runs.run_folder import RunLock, RunLockedError
+from roadmap.runs.run_folder import METRICS, RunLock, RunLockedError, read_metrics
 from roadmap.seeds import derived_seed
 from roadmap.sweeps.search_space import Prune, SearchSpace
 
