@@ -82,11 +82,11 @@ STUDY = ["study=factorial", "study.axes={norm:[batch]}"]
         (["train", "-m", "hydra/launcher=evil"], "hydra.launcher._target_=io.open"),
         (["train", "-m", "hydra/sweeper=evil"], "hydra.sweeper.params._target_=io.open"),
         (["train", "experiment=callback"], "hydra.callbacks.x._target_=io.open"),
-        (["train", "engine=formatter", "--cfg", "job"], "hydra.job_logging.formatters.x.()=io.open"),
-        (["train", "-m", "engine=formatter,null"], "hydra.job_logging.formatters.x.()=io.open"),
+        (["train", "engine=formatter", "--cfg", "job"], "hydra.job_logging cannot be changed"),
+        (["train", "-m", "engine=formatter,null"], "hydra.job_logging cannot be changed"),
         (["train", "-m", "hydra.launcher._target_=io.open"], "hydra.launcher._target_=io.open"),
         (["train", "hydra.searchpath=[file:///tmp]"], "'hydra.searchpath=[file:///tmp]' adds folders of configs"),
-        (["sweep", *STUDY, "engine=formatter"], "hydra.job_logging.formatters.x.()=io.open"),
+        (["sweep", *STUDY, "engine=formatter"], "hydra.job_logging cannot be changed"),
         (["sweep", *STUDY, "hydra/launcher=evil"], "hydra.launcher._target_=io.open"),
     ],
 )
@@ -103,7 +103,7 @@ def test_without_the_check_the_payload_runs(conf: str, ran: Path, monkeypatch: p
 
 
 def test_hydras_own_targets_are_allowed(ran: Path) -> None:
-    for words in (["hydra/launcher=joblib"], ["engine=laptop", "+hydra.job.env_set.OMP_NUM_THREADS='1'"]):
+    for words in (["hydra/launcher=joblib"], ["engine=laptop"]):
         assert main(["train", *words, "--cfg", "job"]) == 0
 
 

@@ -26,7 +26,8 @@ from roadmap.schema.regime import Regime
 from roadmap.validation import NonNegativeInt, PositiveInt, Record
 
 # Hydra's own groups that only its application uses: a sixth of the time of a composition without one.
-UNUSED = [f"~hydra/{group}" for group in ("sweeper", "launcher", "help", "hydra_help", "output")]
+GROUPS = ("sweeper", "launcher", "help", "hydra_help", "output", "hydra_logging", "job_logging")
+UNUSED = [f"~hydra/{group}" for group in GROUPS]
 Values = dict[str, Any]
 Choices = dict[str, str]
 
@@ -138,10 +139,9 @@ class Composed:
         """The option of each group without the toggles: those that the step itself chooses."""
         words = [word for word in self.overrides if key_of(word) in self.choices and not is_toggle(word)]
         step = tuple(word for word in words if not word.startswith("hydra")), self.config_dirs
-        if not any(map(is_toggle, self.overrides)):
-            _choices_of_step[step] = self.choices
-        elif step not in _choices_of_step:
-            _choices_of_step[step] = _group_choices(*step)
+        if step not in _choices_of_step:
+            toggled = any(map(is_toggle, self.overrides))
+            _choices_of_step[step] = _group_choices(*step) if toggled else self.choices
         return _choices_of_step[step]
 
     @property

@@ -62,7 +62,7 @@ def check_trusted(config: DictConfig) -> None:
     for node, settings in FIXED.items():
         for key, own in settings.items():
             value = (values["hydra"][node[:-1]] if node else values["hydra"]).get(key, own)
-            if value != own:
+            if value != own and not (isinstance(value, dict) and value.items() <= (own or {}).items()):
                 raise RequestError(f"hydra.{node}{key} cannot be changed; leave it out")
 
 
