@@ -12,8 +12,7 @@ from packaging.requirements import Requirement
 
 import roadmap
 from roadmap.__main__ import main
-from roadmap.bench import environment
-from roadmap.versions import DISTRIBUTION
+from roadmap.versions import DISTRIBUTION, package_versions
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -21,7 +20,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert PROJECT["name"] == DISTRIBUTION
-    assert roadmap.__version__ == environment.versions()["roadmap"] == PROJECT["version"]
+    assert roadmap.__version__ == package_versions()["roadmap"] == PROJECT["version"]
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"roadmap {PROJECT['version']}\n"
 

@@ -128,7 +128,8 @@ def attribute(
         needed = set().union(*(planned[order] for order in used))
     counted = count(sets)
     names = {name: f"shapley_{name}" for name in shapley.Estimate.__annotations__} | {"values": "shapley"}
-    values = pd.DataFrame(vars(estimate) if estimate else np.nan, counted.table.index, names).rename(columns=names)
+    values = pd.DataFrame(vars(estimate) if estimate else dict.fromkeys(names, np.nan), counted.table.index)
+    values = values.rename(columns=names)
     paper = pd.Series(_paper_deltas(steps, regime), name="paper", dtype=float)
     return Attribution(
         sets,

@@ -13,16 +13,14 @@ from roadmap.errors import RequestError
 from roadmap.runs.records import files_below, is_file, is_place, read_json
 from roadmap.validation import FileRecord, Int64, converted
 
-Places = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
-Record = dict[str, Any]
 MODES = ("inference", "training", "latency")
-# fields of an outcome that the table has once per mode
-MEASURED = ("images_per_second", "milliseconds", "relative")
-# environment and settings of a measurement
-MACHINE = ("device", "processor", "threads")
-HOW = ("precision", "channels_last", "compile")
+# fields of an outcome that the table has once per mode, the first three with quartiles
+QUARTILES = ("images_per_second", "milliseconds", "relative")
+PLAIN = ("batch", "peak_memory_gb", "error")
+# fields of a record and of its rows that the table has
+HEAD = ("bench_id", "ended", "device", "processor", "threads")
 IDENTITY = ("name", "variant", "regime", "design", "layer_scale", "num_classes", "image_size")
-COUNTS = ("gmacs", "params_m", "activations_m")
+COSTS_AND_SETTINGS = ("gmacs", "params_m", "activations_m", "precision", "channels_last", "compile")
 
 
 class Quartiles(FileRecord):
@@ -44,7 +42,7 @@ class Outcome(FileRecord):
     error: str | None = None
 
     def __post_init__(self) -> None:
-        if self.batch is UNSET and any(getattr(self, name) is not UNSET for name in MEASURED):
+        if self.batch is UNSET and any(getattr(self, name) is not UNSET for name in QUARTILES):
             raise ValueError("batch is missing")
 
 
@@ -82,8 +80,8 @@ class BenchRecord(FileRecord):
     schema: Int64 = 1
 
 
-def load_bench(places: Places) -> pd.DataFrame:
-    """One row per network of each bench in ``places``: files, or folders searched for ``bench/*.json``.
+def load_bench(places: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> pd.DataFrame:
+    """Return one row per network of each bench in ``places``: files, or folders searched for ``bench/*.json``.
 
     Columns are the design, counts, environment and settings, and per mode, for example, ``inference_images_per_second``
     (the median over rounds, with quartiles in ``_low`` and ``_high``), ``latency_milliseconds``, ``training_relative``
@@ -94,81 +92,72 @@ def load_bench(places: Places) -> pd.DataFrame:
     return bench_table([_read(file) for place in found for file in _files(Path(place))])
 
 
-def bench_table(records: list[Record]) -> pd.DataFrame:
-    """The table of ``load_bench`` from records; without measurements, it has no columns of them."""
+def bench_table(records: list[dict[str, Any]]) -> pd.DataFrame:
+    """Return the table of ``load_bench`` from records; without measurements, it has no columns of them."""
     return pd.DataFrame([_flat(record, row) for record in records for row in record["rows"]])
 
 
-def _flat(record: Record, row: Record) -> dict[str, Any]:
-    head = {key: record[key] for key in ("bench_id", "ended", *MACHINE, "driver") if key in record}
-    head |= {key: row.get(key) for key in (*IDENTITY, *COUNTS, *HOW)}
-    head |= {f"paper_{key}": cell for key, cell in row["published"].items()}
+def _flat(record: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
+    cells = {key: record[key] for key in HEAD if key in record}
+    cells |= {key: row.get(key) for key in (*IDENTITY, *COSTS_AND_SETTINGS)}
+    cells |= {f"paper_{key}": cell for key, cell in row["published"].items()}
     for mode in MODES:
         outcome = row.get(mode, {})
-        for key in MEASURED:
+        for key in QUARTILES:
             if key in outcome:
-                head[f"{mode}_{key}"] = outcome[key]["median"]
-                head |= {f"{mode}_{key}_{end}": outcome[key][end] for end in ("low", "high")}
-        head |= {f"{mode}_{key}": outcome[key] for key in ("batch", "peak_memory_gb", "error") if key in outcome}
-    return head
+                cells[f"{mode}_{key}"] = outcome[key]["median"]
+                cells |= {f"{mode}_{key}_{end}": outcome[key][end] for end in ("low", "high")}
+        cells |= {f"{mode}_{key}": outcome[key] for key in PLAIN if key in outcome}
+    return cells
 
 
 def _files(place: Path) -> list[Path]:
-    """The bench files at a place."""
-    if is_place(place) and not is_file(place):
-        skipped: list[str] = []
-        files = files_below(place, "*.json", skipped)
-        files = [file for file in files if file.parent.name == "bench" or file.parent == place]
-        files = [file for file in files if file.name != "summary.json" and not file.name.startswith(".")]
-        if not files:
-            nothing = f"no bench in {place}; `roadmap bench` writes its records into runs_dir/bench"
-            raise RequestError(skipped[0] if skipped else nothing)
-        return files
-    if not is_file(place):
-        raise RequestError(f"no bench {place}; name a file or a folder of `roadmap bench`")
-    return [place]
+    """Return the bench files at a place."""
+    if is_file(place):
+        return [place]
+    skipped: list[str] = []
+    files = files_below(place, "*.json", skipped) if is_place(place) else []
+    files = [file for file in files if file.parent.name == "bench" or file.parent == place]
+    files = [file for file in files if file.name != "summary.json" and not file.name.startswith(".")]
+    if not files:
+        raise RequestError(skipped[0] if skipped else f"no bench in {place}; name files or folders of `roadmap bench`")
+    return files
 
 
-def _read(file: Path) -> Record:
+def _read(file: Path) -> dict[str, Any]:
     try:
-        record = read_json(file)
-    except (OSError, ValueError) as error:
-        raise RequestError(f"cannot read {file} as a bench: {error}") from error
-    if not isinstance(record, dict) or "bench_id" not in record or not isinstance(record.get("rows"), list):
-        raise RequestError(f"{file} is not a record of `roadmap bench`: bench_id or rows is missing")
-    try:
+        record: dict[str, Any] = read_json(file)
         converted(record, BenchRecord)
-    except ValueError as error:
-        raise RequestError(f"{file} is a damaged record of `roadmap bench`: {error}") from error
+    except (OSError, ValueError) as error:
+        raise RequestError(f"{file} is not a record of `roadmap bench`: {error}") from error
     return record
 
 
 def speeds(benches: pd.DataFrame, column: str) -> tuple[dict[str, float], str]:
-    """The latest measurement of ``column`` by network, and a description of its environment.
+    """Return the latest measurement of ``column`` by network, and a description of its environment.
 
     Raises RequestError without measurements, and if they are from several machines or settings.
     """
     mode = column.partition("_")[0]
-    known = benches[benches[column].notna()] if column in benches else benches.iloc[:0]
-    if not len(known):
+    rows = benches[benches[column].notna()].to_dict("records") if column in benches else []
+    if not rows:
         raise RequestError(f"no {mode} in these benches; measure it: bench.measure=[{mode}]")
     for words, what in ((machine_words, "on {} machines"), (_how, "in {} ways")):
-        kinds = list(dict.fromkeys(words(row) for row in known.to_dict("records")))
+        kinds = list(dict.fromkeys(words(row) for row in rows))
         if len(kinds) > 1:
             raise RequestError(
                 f"these speeds were measured {what.format(len(kinds))}, {' and '.join(kinds)}, and cannot be compared; "
                 "select benches of one of them with --bench"
             )
-    known = known.sort_values("ended", kind="stable")
-    found = {_key(row): row[column] for row in known.to_dict("records")}
-    last = known.iloc[-1].to_dict()
-    batches = sorted(set(known[f"{mode}_batch"].astype(int)))
-    batch = f"batch {batches[0]}" + (f" to {batches[-1]}" if len(batches) > 1 else "")
-    return found, f"{mode} measured on {machine_words(last)}, {last['precision']}, {batch}"
+    rows.sort(key=lambda row: row["ended"])
+    batches = sorted({int(row[f"{mode}_batch"]) for row in rows})
+    batch = f"{batches[0]} to {batches[-1]}" if len(batches) > 1 else f"{batches[0]}"
+    words = f"{mode} measured on {machine_words(rows[-1])}, {rows[-1]['precision']}, batch {batch}"
+    return {_key(row): row[column] for row in rows}, words
 
 
 def machine_words(machine: Mapping[Any, Any]) -> str:
-    """The name of the GPU, or of the CPU with its number of threads."""
+    """Return the name of the GPU, or of the CPU with its number of threads."""
     if machine["device"] != "cpu":
         return str(machine["device"])
     return f"{machine['processor']}, {machine['threads']} thread{'s' * (machine['threads'] > 1)}"
@@ -185,15 +174,14 @@ def with_speeds(table: pd.DataFrame, benches: pd.DataFrame, column: str, name: s
     Raises RequestError as ``speeds`` does, and if no row has a speed.
     """
     found, words = speeds(benches, column)
-    table = table.copy()
-    table[name] = pd.Series([found.get(_run_key(run)) for run in table.to_dict("records")], table.index, dtype=float)
-    if table[name].isna().all():
+    values = [found.get(_run_key(run), float("nan")) for run in table.to_dict("records")]
+    if pd.isna(values).all():
         sizes = ", ".join(f"{int(size)}" for size in sorted(set(table["image_size"])))
         raise RequestError(
             f"no bench matches these runs: none of its {len(found)} networks has their design at image size {sizes}; "
             "run `roadmap bench` with the overrides of the runs"
         )
-    return table, words
+    return table.assign(**{name: values}), words
 
 
 def _key(row: Mapping[Any, Any]) -> str:
@@ -201,9 +189,8 @@ def _key(row: Mapping[Any, Any]) -> str:
 
 
 def _run_key(run: Mapping[Any, Any]) -> str:
-    """The key of a run; empty, which matches no bench, if its record lacks the recipe or image size."""
+    """Return the key of a run; empty, which matches no bench, if its record lacks the recipe or image size."""
     recipe = run["definition"].get("recipe")
     if not isinstance(recipe, dict) or pd.isna(run["image_size"]):
         return ""
-    scale = recipe["network"]["layer_scale"] is not None
-    return _key({"design": run["design"], "image_size": run["image_size"], "layer_scale": scale})
+    return _key({**run, "layer_scale": recipe["network"]["layer_scale"] is not None})

@@ -1,39 +1,39 @@
-"""The record of a bench: counts of every network, then measurements in each mode."""
+"""The record of a bench: counts of every network, measurements in each mode, and the machine."""
 
 import hashlib
 import json
 import os
+import platform
+import re
+import statistics
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
-from functools import partial
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from roadmap.bench.environment import environment
-from roadmap.bench.interleaved_timing import Log, Mode, NetworkTimer, time_interleaved
 from roadmap.bench.models import Bench, BenchEntry
-from roadmap.bench.summaries import add_summaries
-from roadmap.bench.timing import Clock, clock
-from roadmap.config.build import build_network, network_cost
+from roadmap.bench.timing import Mode, NetworkTimer, time_interleaved
+from roadmap.config.build import network_cost
 from roadmap.runs.run_folder import now, one_name, write_whole
 from roadmap.training.summary import git_commit
 from roadmap.validation import SCHEMA
+from roadmap.versions import package_versions
 
 Record = dict[str, Any]
 
 
 def counted(bench: Bench) -> Record:
-    """The record without measurements: each network's design, counts and published numbers."""
-    rows = [_row(entry) for entry in bench.entries]
-    return {"name": bench.name, "reference": bench.reference, "rows": rows}
+    """Return the record without measurements: each network's design, counts and published numbers."""
+    return {"name": bench.name, "reference": bench.reference, "rows": [_row(entry) for entry in bench.entries]}
 
 
 def _row(entry: BenchEntry) -> Record:
-    composed, count = entry.composed, network_cost(entry.composed)
-    settings = composed.settings
+    composed, cost = entry.composed, network_cost(entry.composed)
     return {
         "name": entry.name,
         "variant": composed.variant,
@@ -41,61 +41,102 @@ def _row(entry: BenchEntry) -> Record:
         "design": composed.design.to_dict(),
         "layer_scale": composed.recipe.network.layer_scale is not None,
         "num_classes": composed.regime.num_classes,
-        **{key: getattr(settings, key) for key in ("image_size", "precision", "channels_last", "compile")},
-        "params": count.params,
-        "gmacs": count.gmacs,
-        "params_m": count.params_m,
-        "activations_m": count.activations / 1e6,
+        **{key: getattr(composed.settings, key) for key in ("image_size", "precision", "channels_last", "compile")},
+        "params": cost.params,
+        "gmacs": cost.gmacs,
+        "params_m": cost.params_m,
+        "activations_m": cost.activations / 1e6,
         "published": entry.published,
         "why": entry.why,
-        "against": entry.against,
     }
 
 
-def measured(
-    bench: Bench, overrides: Sequence[str], device: torch.device, log: Log, seconds: Clock | None = None
-) -> Record:
-    """Measure a bench and return its record; ``seconds`` replaces the device's clock.
+def measured(bench: Bench, overrides: Sequence[str], device: torch.device) -> Record:
+    """Measure a bench and return its record.
 
     A network that fails in a mode has an ``error`` there. Raises WorkError if memory runs out during the rounds.
     """
     started, found, settings = now(), counted(bench), bench.settings
     batch_size = bench.entries[0].composed.settings.batch_size
     for mode in settings.measure:
-        timers = {}
-        for entry, row in zip(bench.entries, found["rows"], strict=True):
-            make, batch = partial(build_network, entry.composed), 1 if mode == "latency" else batch_size
-            timers[entry.name] = _timer(make, row, mode, batch, device, seconds or clock(device))
-        outcomes = time_interleaved(timers, settings, log)
+        batch = 1 if mode == "latency" else batch_size
+        timers = {entry.name: NetworkTimer(entry.composed, mode, batch, device) for entry in bench.entries}
+        outcomes = time_interleaved(timers, settings)
         for row in found["rows"]:
             row[mode] = outcomes[row["name"]]
-    add_summaries(found["rows"], settings.measure, bench.reference)
+        add_summaries(found["rows"], mode, bench.reference)
     how = settings.to_dict() | {"batch_size": batch_size, "tf32": device.type == "cuda"}
-    head: Record = {"schema": SCHEMA, "bench_id": _new_id(bench.name, device, how)}
-    head |= {"started": started, "ended": now()}
-    head |= {"git_commit": git_commit(), "overrides": list(overrides), **environment(device), "settings": how}
-    return head | found
+    return {
+        "schema": SCHEMA,
+        "bench_id": _new_id(bench.name, device, how),
+        "started": started,
+        "ended": now(),
+        "git_commit": git_commit(),
+        "overrides": list(overrides),
+        **environment(device),
+        "settings": how,
+        **found,
+    }
 
 
-def _timer(make: Any, row: Record, mode: Mode, batch: int, device: torch.device, seconds: Clock) -> NetworkTimer:
-    how = {"precision": row["precision"], "channels_last": row["channels_last"], "compiled": row["compile"]}
-    return NetworkTimer(make, row["params"], mode, row["image_size"], batch=batch, device=device, clock=seconds, **how)
+def add_summaries(rows: Sequence[Record], mode: Mode, reference: str) -> None:
+    """Add ``images_per_second``, ``milliseconds`` (latency) and ``relative`` to each row's outcome without an error.
+
+    All are over rounds; ``relative`` is the speed relative to the row ``reference``.
+    """
+    known = {row["name"]: row[mode] for row in rows if "error" not in row[mode]}
+    rates = {name: [found["batch"] / seconds for seconds in found["seconds"]] for name, found in known.items()}
+    for name, outcome in known.items():
+        outcome["images_per_second"] = median_and_quartiles(rates[name])
+        if mode == "latency":
+            outcome["milliseconds"] = median_and_quartiles([1000 * seconds for seconds in outcome["seconds"]])
+        if reference in rates:
+            ratios = [one / other for one, other in zip(rates[name], rates[reference], strict=True)]
+            outcome["relative"] = median_and_quartiles(ratios)
+
+
+def median_and_quartiles(values: Sequence[float]) -> dict[str, float]:
+    """Return the ``median`` and the quartiles ``low`` and ``high``, interpolated as in NumPy."""
+    low, median, high = statistics.quantiles(values, n=4, method="inclusive")
+    return {"median": median, "low": low, "high": high}
+
+
+def environment(device: torch.device) -> Record:
+    """Return the device (named as in records of runs), processor, threads, system and versions."""
+    versions = {"python": platform.python_version()} | package_versions()
+    with suppress(PackageNotFoundError):
+        versions["timm"] = version("timm")
+    if device.type == "cuda":
+        versions |= {"cuda": str(torch.version.cuda), "cudnn": str(torch.backends.cudnn.version())}
+    return {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "processor": processor(),
+        "threads": torch.get_num_threads(),
+        "system": f"{platform.system()} {platform.release()}",
+        "versions": versions,
+    }
+
+
+def processor() -> str:
+    """Return the CPU's name and vector instructions."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        text = ""
+    named = re.search(r"^model name\s*:\s*(.+)$", text, flags=re.MULTILINE)
+    name = named[1].strip() if named else platform.processor() or platform.machine()
+    return f"{name}, {torch.backends.cpu.get_cpu_capability()}"
 
 
 def _new_id(name: str, device: torch.device, how: Record) -> str:
-    """Name, device, time and a hash that distinguishes benches of the same second."""
+    """Return name, device, time and a hash that distinguishes benches of the same second."""
     text = json.dumps([name, how, time.time_ns(), os.getpid()], sort_keys=True)
     digits = hashlib.sha256(text.encode()).hexdigest()[:10]
     return one_name(name, device.type, datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ"), digits)
 
 
-def write_record(record: Record, runs_dir: str) -> Path:
+def write_record(record: Record, folder: Path) -> Path:
     """Write the record atomically and return its file."""
-    file = bench_folder(runs_dir) / f"{record['bench_id']}.json"
+    file = folder / f"{record['bench_id']}.json"
     write_whole(file, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
     return file
-
-
-def bench_folder(runs_dir: str) -> Path:
-    """The folder of bench records."""
-    return Path(runs_dir) / "bench"

@@ -1,108 +1,184 @@
-"""Timing of training and inference steps."""
+"""Interleaved timing: each network is fitted into memory alone, then all are timed once per round."""
 
+import ctypes
 import gc
+import logging
+import math
+import os
+import re
 import time
-from collections.abc import Callable, Mapping
-from typing import TypeVar
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from roadmap.runtime.device import autocast, is_out_of_memory
+from roadmap.bench.models import BenchSettings
+from roadmap.config.build import build_network
+from roadmap.config.compose import Composed
+from roadmap.errors import WorkError
+from roadmap.runtime.device import autocast, is_out_of_memory, tf32
 
+logger = logging.getLogger(__name__)
+
+Mode = Literal["inference", "training", "latency"]
 Step = Callable[[], object]
-Clock = Callable[[Step], float]
 Found = TypeVar("Found")
+RESIDENT_SHARE = 0.5  # of the device's memory for networks that are kept between rounds
+CLEAR_REFS, STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 
 
-def random_images(batch: int, image_size: int, device: torch.device, *, channels_last: bool = True) -> Tensor:
-    """Random normal images (batch, 3, image_size, image_size)."""
-    images = torch.randn(batch, 3, image_size, image_size, device=device)
-    return images.to(memory_format=torch.channels_last) if channels_last else images
+def make_step(composed: Composed, mode: Mode, batch: int, device: torch.device) -> Step:
+    """Return a step on random images: a forward pass without gradients, or in training forward, backward and update.
 
+    The step does not wait for a GPU.
+    """
+    settings, training = composed.settings, mode == "training"
+    layout = torch.channels_last if settings.channels_last else torch.contiguous_format
+    images = torch.randn(batch, 3, settings.image_size, settings.image_size, device=device).to(memory_format=layout)
+    network: nn.Module = build_network(composed).to(device, memory_format=layout).train(training)  # type: ignore[call-overload]
+    # compiled for this batch size only; dynamic shapes are slower
+    forward = torch.compile(network, dynamic=False) if settings.compile else network
+    context = autocast(device, settings.precision)
 
-def training_step(network: nn.Module, images: Tensor, precision: str, *, compiled: bool = False) -> Step:
-    """A step of forward, backward and update in the memory format of ``images``; it does not synchronise a GPU."""
-    network = _in_memory_format(network, images).train()
-    forward = _compiled(network) if compiled else network
+    @torch.inference_mode()
+    def inference() -> None:
+        with context():
+            forward(images)
+
+    if not training:
+        return inference
     # a learning rate of 0 keeps the weights, so that values never become denormal
     optimizer = torch.optim.AdamW(network.parameters(), lr=0.0, fused=True)
-    context = autocast(images.device, precision)
-    labels = torch.zeros(len(images), dtype=torch.long, device=images.device)
+    labels = torch.zeros(batch, dtype=torch.long, device=device)
 
-    def step() -> None:
+    def update() -> None:
         with context():
             loss = nn.functional.cross_entropy(forward(images), labels)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
-    return step
+    return update
 
 
-def inference_step(network: nn.Module, images: Tensor, precision: str, *, compiled: bool = False) -> Step:
-    """A forward pass without gradients in the memory format of ``images``; it does not synchronise a GPU."""
-    network = _in_memory_format(network, images).eval()
-    forward = _compiled(network) if compiled else network
-    context = autocast(images.device, precision)
+class NetworkTimer:
+    """One network in one mode: ``fit`` it into memory, then ``measure``."""
 
-    @torch.inference_mode()
-    def step() -> None:
-        with context():
-            forward(images)
+    def __init__(self, composed: Composed, mode: Mode, batch: int, device: torch.device):
+        self.composed, self.mode, self.device = composed, mode, device
+        self.batch = batch  # as requested; after `fit`, as fits into memory
+        self.calls = 1  # of the step in one measurement
+        self.memory_gb: float | None = None
+        self.error: str | None = None
+        self._step: Step | None = None
 
-    return step
+    def fit(self, seconds: float) -> None:
+        """Find the batch size, peak memory and number of steps that last ``seconds``; on failure set ``error``."""
+        try:
+            (took, self.memory_gb), self.batch = fit_batch(self._alone, self.batch, self.device)
+        # any error of torch, a library or a compiler is recorded, and the bench continues
+        except Exception as error:
+            first = (str(error).strip() or "no message").splitlines()[0]
+            self.error = (
+                "out of memory for one image" if is_out_of_memory(error) else f"{type(error).__name__}: {first}"
+            )
+        else:
+            self.calls = max(1, math.ceil(seconds / took))
+        free(self.device)
 
-
-def _compiled(network: nn.Module) -> Callable[..., Tensor]:
-    """Compile for this batch size only; dynamic shapes are slower."""
-    return torch.compile(network, dynamic=False)
-
-
-def _in_memory_format(network: nn.Module, images: Tensor) -> nn.Module:
-    last = images.is_contiguous(memory_format=torch.channels_last)
-    memory_format = torch.channels_last if last else torch.contiguous_format
-    return network.to(images.device, memory_format=memory_format)  # type: ignore[call-overload]
-
-
-def synchronise(device: torch.device) -> None:
-    """Wait until the device has finished its work."""
-    if device.type != "cpu":
-        torch.accelerator.synchronize(device)
-
-
-def clock(device: torch.device) -> Clock:
-    """A function that measures the seconds of a step, with CUDA events on NVIDIA GPUs."""
-
-    def by_wall(step: Step) -> float:
-        synchronise(device)
-        began = time.perf_counter()
-        step()
-        synchronise(device)
-        return time.perf_counter() - began
-
-    def by_events(step: Step) -> float:
-        with torch.cuda.device(device):
-            began, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-            synchronise(device)
-            began.record()
+    def _alone(self, batch: int) -> tuple[float, float | None]:
+        def work() -> float:
+            step = self.built(batch)
+            # the first step allocates the optimizer's state and compiles
             step()
-            ended.record()
-            synchronise(device)
-            return began.elapsed_time(ended) / 1000
+            return clock(step, self.device)
 
-    return by_events if device.type == "cuda" else by_wall
+        took, memory = peak_memory(work, self.device)
+        compiler = self.composed.settings.compile and self.device.type == "cpu"  # its memory is part of the process's
+        return took, None if compiler else memory
+
+    def built(self, batch: int) -> Step:
+        return make_step(self.composed, self.mode, batch, self.device)
+
+    def measure(self, *, resident: bool, warmup: int) -> float:
+        """Return the mean seconds per step over ``calls`` steps; release the network afterwards unless ``resident``."""
+        if self._step is None:
+            self._step = self.built(self.batch)
+            for _ in range(warmup):
+                self._step()
+        step = self._step
+
+        def burst() -> None:
+            for _ in range(self.calls):
+                step()
+                # latency waits for each result; throughput queues the next step
+                if self.mode == "latency":
+                    synchronise(self.device)
+
+        took = clock(burst, self.device) / self.calls
+        if not resident:
+            self.release()
+        return took
+
+    def release(self) -> None:
+        """Free the network's memory."""
+        self._step = None
+        free(self.device)
+
+    def outcome(self, seconds: list[float]) -> dict[str, Any]:
+        if self.error is not None:
+            return {"error": self.error}
+        return {"batch": self.batch, "calls": self.calls, "peak_memory_gb": self.memory_gb, "seconds": seconds}
 
 
-def interleave(functions: Mapping[str, Callable[[], float]], warmup: int, repeats: int) -> dict[str, list[float]]:
-    """Call all ``functions`` once per round in alternating order; return the results after the warm-up rounds."""
+def time_interleaved(timers: Mapping[str, NetworkTimer], settings: BenchSettings) -> dict[str, dict[str, Any]]:
+    """Return each network's outcome in one mode: batch, calls, peak memory and ``seconds`` per round, or an error.
+
+    Raises WorkError if a network runs out of memory that it had when measured alone.
+    """
+    first = next(iter(timers.values()))
+    compiled = any(timer.composed.settings.compile for timer in timers.values())
+    with tf32(True), compiled_versions() if compiled else nullcontext():
+        if not compiled:
+            # one untimed step, so that one-time allocations do not count for the first network; `fit` reports errors
+            with suppress(Exception):
+                first.built(1)()
+        for number, (name, timer) in enumerate(timers.items(), 1):
+            timer.fit(settings.seconds)
+            memory = "" if timer.memory_gb is None else f", {timer.memory_gb:.2f} GiB"
+            found = timer.error or f"batch {timer.batch}{memory}, steps per round: {timer.calls}"
+            logger.info(f"[{number}/{len(timers)}] {timer.mode} of {name}: {found}")
+        fitting = {name: timer for name, timer in timers.items() if timer.error is None}
+        needed = sum(timer.memory_gb or 0.0 for timer in fitting.values()) * 2**30
+        resident = needed <= RESIDENT_SHARE * total_memory(first.device)
+        logger.info(f"{settings.repeats} rounds{'' if resident else ', each network rebuilt for every round'}")
+        try:
+            how = {"resident": resident, "warmup": settings.warmup}
+            measures = {name: partial(timer.measure, **how) for name, timer in fitting.items()}
+            seconds = interleave(measures, settings.repeats)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            raise WorkError(
+                f"{first.device} ran out of memory in the rounds though each network had room before; "
+                "is another program using it? choose a smaller batch_size"
+            ) from error
+        finally:
+            for timer in fitting.values():
+                timer.release()
+    return {name: timer.outcome(seconds.get(name, [])) for name, timer in timers.items()}
+
+
+def interleave(functions: Mapping[str, Callable[[], float]], repeats: int) -> dict[str, list[float]]:
+    """Return the results of ``repeats`` rounds, each of which calls all ``functions`` once, in alternating order."""
     results: dict[str, list[float]] = {name: [] for name in functions}
-    for round_number in range(warmup + repeats):
-        names = list(functions) if round_number % 2 else list(functions)[::-1]
-        for name in names:
-            seconds = functions[name]()
-            if round_number >= warmup:
-                results[name].append(seconds)
+    for number in range(repeats):
+        for name in list(functions) if number % 2 else list(functions)[::-1]:
+            results[name].append(functions[name]())
     return results
 
 
@@ -122,8 +198,66 @@ def fit_batch(attempt: Callable[[int], Found], batch: int, device: torch.device)
         batch //= 2
 
 
+@contextmanager
+def compiled_versions() -> Iterator[None]:
+    """Let torch.compile keep code for many networks of one class, and raise an error rather than run uncompiled."""
+    import torch._dynamo
+
+    limits = {"recompile_limit": 1000, "accumulated_recompile_limit": 10000, "fail_on_recompile_limit_hit": True}
+    with torch._dynamo.config.patch(limits):
+        yield
+
+
+def clock(step: Step, device: torch.device) -> float:
+    """Return the seconds of a step, until the device has finished it."""
+    synchronise(device)
+    began = time.perf_counter()
+    step()
+    synchronise(device)
+    return time.perf_counter() - began
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait until the device has finished its work."""
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
+
+
 def free(device: torch.device) -> None:
     """Free the memory of earlier networks."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
+
+
+def peak_memory(work: Callable[[], Found], device: torch.device) -> tuple[Found, float | None]:
+    """Return the result of ``work`` and its peak memory in GiB beyond what was allocated before; None if unknown.
+
+    On NVIDIA GPUs this is memory of torch's allocator. On a CPU under Linux it is the process's resident memory,
+    including scratch memory of libraries.
+    """
+    gc.collect()
+    if device.type == "cuda":
+        before = torch.cuda.memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        return work(), (torch.cuda.max_memory_allocated(device) - before) / 2**30
+    if device.type == "cpu" and CLEAR_REFS.exists():
+        # memory that malloc keeps after a free would be reused without raising the peak
+        ctypes.CDLL(None).malloc_trim(0)
+        CLEAR_REFS.write_text("5")  # proc(5): resets the peak resident set size
+        before = _status("VmRSS")
+        return work(), (_status("VmHWM") - before) / 2**20
+    return work(), None
+
+
+def _status(key: str) -> int:
+    """Return a value of /proc/self/status in KiB."""
+    (found,) = re.findall(rf"^{key}:\s+(\d+) kB$", STATUS.read_text(), flags=re.MULTILINE)
+    return int(found)
+
+
+def total_memory(device: torch.device) -> int:
+    """Return the device's memory in bytes."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from packaging.requirements import Requirement  # comes with Hydra
 
-from roadmap.bench.environment import processor
+from roadmap.bench.record import processor
 from roadmap.cli.arguments import checked_overrides, override_parser
 from roadmap.config.build import measured_cost
 from roadmap.config.compose import Composed, compose
