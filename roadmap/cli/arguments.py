@@ -49,23 +49,13 @@ def overrides_first(arguments: list[str]) -> list[str]:
     from hydra._internal.utils import get_args_parser
 
     # Hydra would read -- as an override
-    arguments = [word for word in arguments if word != "--"]
-    parser = Parser(prog="roadmap train", parents=[get_args_parser()], add_help=False)
-    options = parser.parse_intermixed_args(arguments)
-    for name in ("config_path", "config_name", "experimental_rerun"):
-        if getattr(options, name):
-            flag = f"--{name.replace('_', '-')}"
-            raise RequestError(f"{flag} is not supported; for additional config files use --config-dir DIR")
-    if options.resolve and not options.cfg:
-        parser.error("--resolve requires --cfg")
-    asked = [name for name in ("run", "multirun", "cfg", "info", "shell_completion") if getattr(options, name)]
-    if len(asked) > 1:
-        parser.error(f"--{asked[0]} cannot be combined with --{asked[1]}")
-    overrides = options.overrides
-    rest = list(arguments)
-    for word in overrides:
+    rest = [word for word in arguments if word != "--"]
+    options = Parser(prog="roadmap train", parents=[get_args_parser()], add_help=False).parse_intermixed_args(rest)
+    if options.config_path or options.config_name:
+        raise RequestError("--config-path and --config-name are not supported; name config folders by --config-dir")
+    for word in options.overrides:
         rest.remove(word)
-    return [*overrides, *rest]
+    return [*options.overrides, *rest]
 
 
 def checked_overrides(words: list[str]) -> list[str]:
@@ -103,24 +93,6 @@ def chosen_runs(folders: list[str], expression: str | None = None) -> "pd.DataFr
     return chosen
 
 
-def one_kind(runs: "pd.DataFrame", overrides: list[str]) -> tuple["pd.DataFrame", list[str]]:
-    """The runs of one regime and data set, and overrides that select both; by default, those of the runs.
-
-    Raises RequestError if the runs have several, or none has the given one.
-    """
-    given = dict(override.split("=", 1) for override in overrides)
-    for key in ("regime", "data"):
-        if key in given:
-            runs = runs[runs[key] == given[key]]
-        names = sorted(set(runs[key]))
-        if len(names) != 1:
-            if not names:
-                raise RequestError(f"no run has {key}={given[key]}")
-            raise RequestError(f"the runs have several values of {key} ({', '.join(names)}); choose one with {key}=…")
-        given[key] = names[0]
-    return runs, [f"{key}={value}" for key, value in given.items()]
-
-
 def of_regime_and_data(runs: "pd.DataFrame", overrides: list[str]) -> "pd.DataFrame":
     """Return the runs of the regimes and data that overrides name; RequestError if there are none."""
     for key, value in (override.split("=", 1) for override in overrides):
@@ -132,13 +104,25 @@ def of_regime_and_data(runs: "pd.DataFrame", overrides: list[str]) -> "pd.DataFr
     return runs
 
 
-def say_choices(requests: "Iterable[Composed]", shown: int = 20) -> None:
+def one_kind(runs: "pd.DataFrame", overrides: list[str]) -> tuple["pd.DataFrame", list[str]]:
+    """The runs of one regime and data set, and overrides that select both; by default, those of the runs.
+
+    Raises RequestError if the runs have several, or none has the given one.
+    """
+    runs = of_regime_and_data(runs, overrides)
+    given = dict(override.split("=", 1) for override in overrides)
+    for key in ("regime", "data"):
+        names = sorted(set(runs[key]))
+        if len(names) > 1:
+            raise RequestError(f"the runs have several values of {key} ({', '.join(names)}); choose one with {key}=…")
+        given[key] = names[0]
+    return runs, [f"{key}={value}" for key, value in given.items()]
+
+
+def say_choices(requests: "Iterable[Composed]") -> None:
     """Log how ``match_gmacs`` changed each design, once per message."""
-    choices = list(dict.fromkeys(choice for request in requests if (choice := request.choice)))
-    for choice in choices[:shown]:
+    for choice in dict.fromkeys(choice for request in requests if (choice := request.choice)):
         logger.info(choice)
-    if len(choices) > shown:
-        logger.info(f"and {len(choices) - shown} more")
 
 
 def say_skipped(skipped: list[str], shown: int = 5) -> None:

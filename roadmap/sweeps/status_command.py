@@ -3,12 +3,10 @@
 import json
 import logging
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from roadmap.cli.arguments import Parser, folders_and_overrides
-from roadmap.cli.watch import follow
 from roadmap.errors import RequestError
 from roadmap.formatting import aligned, listed, printable
 from roadmap.runs.records import is_file, is_place
@@ -26,7 +24,6 @@ def main(arguments: list[str]) -> int:
     parser = Parser(prog="roadmap status", description="show the status of sweeps and the time left")
     parser.add_argument("places", nargs="*", metavar="FOLDER", help="folders of runs or of a sweep (default: runs_dir)")
     parser.add_argument("--list", metavar="STATES", help="list the runs in these states: --list failed,missing")
-    parser.add_argument("--watch", nargs="?", const=5.0, type=float, metavar="SECONDS", help="refresh periodically")
     parser.add_argument("--json", action="store_true", help="print one JSON object per sweep")
     parser.add_argument("--config-dir", action="append", default=[], metavar="DIR", help="folder with config files")
     options = parser.parse_intermixed_args(arguments)
@@ -35,10 +32,6 @@ def main(arguments: list[str]) -> int:
         from roadmap.config.compose import compose
 
         places.append(compose(overrides, options.config_dir).settings.runs_dir)
-    if options.watch is not None:
-        if options.json or options.list:
-            raise RequestError("--watch shows the table; remove --json and --list")
-        return follow(partial(_screen, places), options.watch)
     states = options.list.split(",") if options.list else []
     if unknown := [state for state in states if state not in STATES]:
         raise RequestError(f"unknown state '{unknown[0]}' in --list (choose {listed(STATES)})")
@@ -79,17 +72,6 @@ def read_statuses(places: Sequence[str]) -> "tuple[list[SweepStatus], list[str]]
             except RequestError as error:
                 skipped.append(str(error))
     return statuses, skipped
-
-
-def _screen(places: Sequence[str]) -> tuple[str, bool]:
-    """Return the text for --watch, and whether anything is running."""
-    from roadmap.sweeps.sweep_status import table
-
-    try:
-        statuses, skipped = read_statuses(places)
-    except RequestError as error:
-        return str(error), False
-    return "\n".join([table(statuses), *skipped]), any(status.counts["running"] for status in statuses)
 
 
 def _object(status: "SweepStatus") -> dict[str, Any]:

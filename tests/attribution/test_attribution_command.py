@@ -103,8 +103,11 @@ def test_some_of_the_changes(runs: Path, capsys: pytest.CaptureFixture[str]) -> 
         (["study=orders", "study.changes=[glu]"], "unknown change 'glu' in study.changes"),
         (["-o", "a.png"], "--where and --output need runs"),
         (["RUNS", "-o", "a.bmp"], "cannot draw a figure as '.bmp'"),
-        (["RUNS", "regime=tiny"], "no run has regime=tiny"),
-        (["RUNS", "--where", "step == 'gelu'", "path=paper", "regime=nano_base"], "no run has regime=nano_base"),
+        (["RUNS", "regime=tiny"], "none of these runs is of regime tiny"),
+        (
+            ["RUNS", "--where", "step == 'gelu'", "path=paper", "regime=nano_base"],
+            "none of these runs is of regime nano_base",
+        ),
     ],
 )
 def test_wrong_requests_are_one_sentence(

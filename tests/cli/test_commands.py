@@ -137,10 +137,8 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--cfg", "job", "--info"], "--cfg cannot be combined with --info"),
-        (["-m", "--cfg", "job"], "--multirun cannot be combined with --cfg"),
-        (["--resolve"], "--resolve requires --cfg"),
-        (["--experimental-rerun", "x"], "--experimental-rerun is not supported"),
+        (["--cfg", "job", "--info"], "invalid config: Only one of --run, --multirun, --cfg, --info and"),
+        (["--config-name", "x"], "--config-path and --config-name are not supported"),
         (["~epochs"], "'~epochs' takes away what every config needs"),
     ],
 )

@@ -26,8 +26,6 @@ from roadmap.training.run_command import main as run
 ENGINES = sorted(file.stem for file in (config_dir() / "engine").glob("*.yaml"))
 LAUNCHERS = {
     "laptop": "JoblibLauncher",
-    "one_gpu": "BasicLauncher",
-    "one_gpu_packed": "JoblibLauncher",
     "eight_gpus": "JoblibLauncher",
     "slurm_1x8": "SlurmLauncher",
     "slurm_4x8": "SlurmLauncher",
@@ -77,7 +75,7 @@ def test_command_in_an_engines_comment_composes(engine: str) -> None:
         composed(*[word.removeprefix("engine=") for word in words if word.startswith("engine=")], *words)
 
 
-@pytest.mark.parametrize(("engine", "workers"), [("laptop", 2), ("one_gpu_packed", 4), ("eight_gpus", 8)])
+@pytest.mark.parametrize(("engine", "workers"), [("laptop", 2), ("eight_gpus", 8)])
 def test_joblib_starts_all_workers_at_once(engine: str, workers: int, no_hydra_left: None) -> None:
     assert composed(engine).workers == workers
     assert launcher(engine).joblib["n_jobs"] == workers

@@ -12,7 +12,6 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-import torch
 
 from roadmap.runs.run_folder import read_metrics
 from tests.faults.kill_and_resume import differences
@@ -150,16 +149,6 @@ def test_a_worker_that_is_killed_is_one_sentence(start: Callable[..., Sweep], wh
     again = start(tmp_path, "epochs=20", "engine=laptop")
     again.end()
     assert_finished(again, whole)
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
-def test_ray_without_a_gpu_is_one_sentence(start: Callable[..., Sweep], tmp_path: Path) -> None:
-    pytest.importorskip("ray")
-    sweep = start(tmp_path, "engine=ray_local")
-    said = sweep.end().splitlines()[-1]
-    assert sweep.process.returncode == 2
-    assert said.startswith("roadmap: hydra.launcher.ray.remote.num_gpus=1 is too high: this machine has 0 GPUs")
-    assert sweep.folders() == []
 
 
 def test_two_workers_of_a_local_ray(start: Callable[..., Sweep], whole: Path, tmp_path: Path) -> None:

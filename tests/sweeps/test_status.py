@@ -14,7 +14,6 @@ from roadmap.__main__ import main
 from roadmap.runs.run_folder import RunLock
 from roadmap.runs.sweep_plan import read_sweep
 from roadmap.sweeps.sweep_status import SweepStatus, estimate, read_records, status_of
-from tests.clock import FakeClock
 from tests.records import EXAMPLES, make_run, make_sweep, summary_of
 
 NAME = "leave_one_out-nano-digits-123456"
@@ -198,8 +197,6 @@ def test_lists_and_json(runs_dir: Path, capsys: pytest.CaptureFixture[str]) -> N
         (["{runs}/sweeps/{name}/plan.jsonl"], "{runs}/sweeps/{name}/plan.jsonl is not a folder"),
         (["{runs}/.."], "no sweep in {runs}/.. (choose the runs_dir of a sweep, or its folder there)"),
         (["{runs}", "--list", "gone"], "unknown state 'gone' in --list (choose done, running, interrupted"),
-        (["{runs}", "--watch", "0"], "--watch must be above 0 (got 0)"),
-        (["{runs}", "--watch", "--json"], "--watch shows the table; remove --json and --list"),
         (["nonsense=1"], "unknown setting 'nonsense'"),
     ],
 )
@@ -237,24 +234,3 @@ def test_an_unreadable_file_is_named_and_the_rest_is_shown(
     assert row(output.out) == ["4", *("00112" if "summary" in file else "10111")]
     assert output.err.count("\n") == 1
     assert str(runs_dir) in output.err
-
-
-def test_watch_shows_each_change_until_nothing_has_run_for_a_minute(
-    runs_dir: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    clock = FakeClock()
-    monkeypatch.setattr("roadmap.cli.watch.time", clock)
-    lock = RunLock(runs_dir, "0000000003")
-
-    def finish() -> None:
-        leave(runs_dir, 3)
-        lock.release()
-
-    clock.at(30, lock.acquire)
-    clock.at(90, finish)
-    assert main(["status", str(runs_dir), "--watch", "20"]) == 0
-    text = capsys.readouterr().out
-    rows = [line.split()[1:7] for line in text.splitlines() if line.startswith(f"{NAME} ")]
-    assert rows == [["4", "1", "0", "1", "1", "1"], ["4", "1", "1", "1", "1", "0"], ["4", "2", "0", "1", "1", "0"]]
-    assert text.endswith("nothing has run for 60 seconds\n")
-    assert clock.now == pytest.approx(160, abs=20)
