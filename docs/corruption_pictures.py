@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 from sklearn.datasets import load_sample_image
 
 from roadmap.config.compose import compose
-from roadmap.data.corruptions.weather import corrupt
+from roadmap.data.corruptions import corrupt
 from roadmap.data.memory import read_images
 from roadmap.schema.corruptions import WITHOUT_PHOTOGRAPHS
 

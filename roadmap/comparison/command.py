@@ -130,17 +130,16 @@ def _output(runs: "pd.DataFrame", options: argparse.Namespace) -> "Output":
 
 def _corrupted(runs: "pd.DataFrame", options: argparse.Namespace) -> "Output":
     """The output of --robustness."""
-    from roadmap.robustness.corrupted_runs import corrupted_runs
-    from roadmap.robustness.table import corrupted_columns, robust_cells, robust_comparison, robust_notes
+    from roadmap.robustness import table as robustness
 
-    robust, skipped = corrupted_runs(runs, options.robustness or None)
+    robust, skipped = robustness.corrupted_runs(runs, options.robustness or None)
     say_skipped(skipped)
-    comparison = robust_comparison(robust, _path(options), force=options.force)
+    comparison = robustness.robust_comparison(robust, _path(options), force=options.force)
     _warn(comparison.unequal)
     table = _sorted(comparison.table, options)
-    cells = robust_cells(table)
-    terminal = "\n".join([aligned(*cells), *robust_notes(robust, comparison)])
-    return corrupted_columns(table).drop(columns=["design", "definition"]), cells, terminal
+    cells = robustness.robust_cells(table)
+    terminal = "\n".join([aligned(*cells), *robustness.robust_notes(robust, comparison)])
+    return robustness.corrupted_columns(table).drop(columns=["design", "definition"]), cells, terminal
 
 
 def _pooled(runs: "pd.DataFrame", options: argparse.Namespace) -> "pd.DataFrame":

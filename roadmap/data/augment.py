@@ -5,7 +5,6 @@ All random numbers come from torch's global generators, which the trainer and th
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Self
 
 import torch
@@ -80,13 +79,18 @@ class BatchAugment:
     def crop_and_flip(self, images: Tensor) -> Tensor:
         """Random resized crop and horizontal flip, one box per image, in one call of grid_sample."""
         count, (height, width) = len(images), images.shape[-2:]
-        box = random_boxes(count, height, width, self.recipe.crop_scale, self.recipe.crop_aspect)
-        whole_height, whole_width = whole_box(height, width, self.recipe.crop_aspect)
-        box_height = torch.where(box.found, box.height, whole_height)
-        box_width = torch.where(box.found, box.width, whole_width)
-        top = torch.where(box.found, box.top, (height - whole_height) // 2)
-        left = torch.where(box.found, box.left, (width - whole_width) // 2)
-
+        low, high = self.recipe.crop_aspect
+        top, left, box_height, box_width, found = random_boxes(
+            count, height, width, self.recipe.crop_scale, (low, high)
+        )
+        found = found.bool()
+        # where no box fits, the largest of an allowed aspect in the centre
+        box_height = torch.where(found, box_height, min(height, round(width / low)))
+        box_width = torch.where(found, box_width, min(width, round(height * high)))
+        top, left = (
+            torch.where(found, place, (whole - part) // 2)
+            for place, whole, part in ((top, height, box_height), (left, width, box_width))
+        )
         mirrored = torch.rand(count) < self.recipe.horizontal_flip
         theta = torch.zeros(count, 2, 3)
         theta[:, 0, 0] = torch.where(mirrored, -1.0, 1.0) * box_width / width
@@ -114,26 +118,11 @@ class RandomErasing:
         channels, height, width = images.shape[1:]
         boxes = random_boxes(len(chosen), height, width, (0.02, 0.33), (0.3, 3.3), strictly_inside=True)
         # noise is expensive: draw it only for the boxes
-        for image, (top, left, box_height, box_width, found) in zip(chosen, boxes.rows(), strict=True):
+        for image, top, left, box_height, box_width, found in zip(chosen, *boxes.tolist(), strict=True):
             if found:
                 noise = torch.randn(channels, box_height, box_width, device=images.device)
                 images[image, :, top : top + box_height, left : left + box_width] = noise
         return images
-
-
-@dataclass(frozen=True)
-class Boxes:
-    """One box per image, in pixels, each field (N,); ``found`` is False if no try fitted."""
-
-    top: Tensor
-    left: Tensor
-    height: Tensor
-    width: Tensor
-    found: Tensor
-
-    def rows(self) -> list[list[int]]:
-        """Top, left, height, width and found of each image."""
-        return torch.stack([self.top, self.left, self.height, self.width, self.found.long()], 1).tolist()
 
 
 def random_boxes(
@@ -144,10 +133,11 @@ def random_boxes(
     aspect: tuple[float, float],
     *,
     strictly_inside: bool = False,
-) -> Boxes:
-    """Boxes in images of height x width as in torchvision: uniform area, log-uniform aspect, 10 tries.
+) -> Tensor:
+    """Top, left, height and width of boxes in images of height x width, and whether one of 10 tries fitted: (5, count).
 
-    Drawn on the CPU: equal for every device, and without a GPU synchronisation.
+    As in torchvision, with uniform area and log-uniform aspect. Drawn on the CPU: equal for every device, and without a
+    GPU synchronisation.
     """
     area = height * width * torch.empty(count, TRIES).uniform_(*scale)
     ratio = torch.empty(count, TRIES).uniform_(math.log(aspect[0]), math.log(aspect[1])).exp()
@@ -158,19 +148,11 @@ def random_boxes(
     place = torch.rand(2, count)
     top = (place[0] * (height - box_height + 1)).long()
     left = (place[1] * (width - box_width + 1)).long()
-    return Boxes(top, left, box_height, box_width, fits.any(1))
-
-
-def whole_box(height: int, width: int, aspect: tuple[float, float]) -> tuple[int, int]:
-    """Height and width of the largest box of an allowed aspect, which torchvision centres if no try fits."""
-    return min(height, round(width / aspect[0])), min(width, round(height * aspect[1]))
+    return torch.stack([top, left, box_height, box_width, fits.any(1).long()])
 
 
 def mixer(recipe: AugmentRecipe, num_classes: int) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
     """MixUp or CutMix at random, whichever the recipe has; labels (N,) become (N, num_classes)."""
-    mixes: list[v2.Transform] = []
-    if recipe.mixup is not None:
-        mixes.append(v2.MixUp(alpha=recipe.mixup, num_classes=num_classes))
-    if recipe.cutmix is not None:
-        mixes.append(v2.CutMix(alpha=recipe.cutmix, num_classes=num_classes))
+    kinds = ((v2.MixUp, recipe.mixup), (v2.CutMix, recipe.cutmix))
+    mixes = [mix(alpha=alpha, num_classes=num_classes) for mix, alpha in kinds if alpha is not None]
     return v2.RandomChoice(mixes) if mixes else lambda images, labels: (images, labels)

@@ -1,65 +1,76 @@
-"""The loaders of a run: normalised, augmented batches from any source."""
+"""The loaders of a run: normalised, augmented batches from any source, in the same order for every source."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
-from torchvision.transforms.v2 import functional as F
 
 from roadmap.data.augment import BatchAugment, RandomErasing
-from roadmap.data.image import EvalImageTransform, TrainImageTransform
-from roadmap.data.image_dataset import ImageFileBatches
-from roadmap.data.memory import InMemoryBatches, read_images
+from roadmap.data.image import EvalImageTransform, TrainImageTransform, eval_crop
+from roadmap.data.image_dataset import ImageFileBatches, PostTransform, UnreadableImages
+from roadmap.data.memory import Images, InMemoryBatches, read_images
 from roadmap.data.readers import read_files
-from roadmap.data.sampler import DistributedBatchSampler, eval_batches
-from roadmap.data.unreadable_images import UnreadableImages
+from roadmap.data.samples import Samples
 from roadmap.errors import RequestError
 from roadmap.runtime.distributed import SINGLE_PROCESS, World
+from roadmap.schema.eval_transform import EvalSettings
 from roadmap.schema.experiment import MEMORY_SOURCES, Experiment
 from roadmap.seeds import derived_seed
 
 Batches = Iterator[tuple[Tensor, Tensor]]
+BatchSource = InMemoryBatches | ImageFileBatches
 
 
-class BatchSource(Protocol):
-    """A data set that returns batches by index, on the device."""
+@dataclass(frozen=True)
+class DistributedBatchSampler:
+    """The micro batches of the process ``rank``.
+
+    Each update takes the next ``batch_size`` images of the epoch's order, split into micro batches that the processes
+    take in turn: with two processes and two accumulation steps, process 0 takes micro batches 0 and 2. So an update has
+    the same images for any number of processes and accumulation steps. Images of an incomplete last update are dropped.
+    """
+
+    images: int
+    batch_size: int
+    micro_batch_size: int
+    seed: int
+    rank: int
+    processes: int
 
     @property
-    def unread(self) -> Sequence[int]:
-        """Indices of the images that could not be read in the last call of ``batches``."""
-        ...
+    def updates(self) -> int:
+        """Updates per epoch."""
+        return self.images // self.batch_size
 
-    def __len__(self) -> int: ...
+    @property
+    def accumulation(self) -> int:
+        """Micro batches of this process per update."""
+        return self.batch_size // (self.micro_batch_size * self.processes)
 
-    def batches(self, epoch: int, indices: Iterable[Tensor]) -> Batches:
-        """Images uint8 (n, 3, H, W) and labels (n,) for each tensor of indices."""
-        ...
-
-    def digest(self) -> str:
-        """A hexadecimal hash of the images and their order, equal on every machine."""
-        ...
+    def micro_batches(self, epoch: int, first_update: int) -> Iterator[tuple[int, Tensor]]:
+        """Each micro batch's number in the epoch (over all processes) and its indices, from ``first_update`` on."""
+        generator = torch.Generator().manual_seed(derived_seed(self.seed, "order", epoch))
+        order = torch.randperm(self.images, generator=generator)
+        per_update = self.batch_size // self.micro_batch_size
+        for update in range(first_update, self.updates):
+            for part in range(self.rank, per_update, self.processes):
+                number = update * per_update + part
+                yield number, order[number * self.micro_batch_size :][: self.micro_batch_size]
 
 
 class Normalise:
     """uint8 (n, 3, S, S) to float32, normalised with the data's mean and standard deviation."""
 
     def __init__(self, mean: tuple[float, ...], std: tuple[float, ...], device: torch.device, *, channels_last: bool):
-        self.channels_last = channels_last
-        self.mean = torch.tensor(mean, device=device) * 255
-        self.factor = 1 / (torch.tensor(std, device=device) * 255)
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.mean = torch.tensor(mean, device=device).view(3, 1, 1) * 255
+        self.factor = 1 / (torch.tensor(std, device=device).view(3, 1, 1) * 255)
 
     def __call__(self, images: Tensor) -> Tensor:
-        if not self.channels_last:
-            images = images.contiguous().float()
-            return images.sub_(self.mean.view(3, 1, 1)).mul_(self.factor.view(3, 1, 1))
-        # rows of interleaved channels: three times as fast on a CPU as broadcasting over the last dimension
-        count, _, height, width = images.shape
-        rows = images.permute(0, 2, 3, 1).reshape(count, height, width * 3).float()
-        rows.sub_(self.mean.repeat(width)).mul_(self.factor.repeat(width))
-        return rows.view(count, height, width, 3).permute(0, 3, 1, 2)
+        values = images.to(torch.float32, memory_format=self.memory_format)
+        return values.sub_(self.mean).mul_(self.factor)
 
 
 @dataclass(frozen=True)
@@ -151,67 +162,91 @@ class Loaders:
 
 def open_loaders(experiment: Experiment, device: torch.device, world: World = SINGLE_PROCESS) -> Loaders:
     """Open a run's data. Raises RequestError if it is missing or smaller than one batch."""
-    in_memory = experiment.data.source in MEMORY_SOURCES
-    corrupt = UnreadableImages(experiment.data.max_corrupt)
-    train, val, num_classes = _in_memory(experiment, device) if in_memory else _image_files(experiment, device, corrupt)
-    data, augment, size = experiment.data, experiment.recipe.augment, experiment.image_size
-    if experiment.batch_size > len(train):
+    data, recipe, size = experiment.data, experiment.recipe, experiment.image_size
+    corrupt = UnreadableImages(data.max_corrupt)
+    source: BatchSource
+    train: Images | Samples
+    val: Images | Samples
+    if data.source in MEMORY_SOURCES:
+        train, val = read_images(data, size)
+        num_classes = data.num_classes or int(train.labels.max()) + 1
+        source, augment = InMemoryBatches(train.to(device)), BatchAugment(recipe.augment, size)
+    else:
+        split = read_files(data)
+        train, val, num_classes = split.train, split.val, split.num_classes
+        transform, workers = TrainImageTransform(recipe.augment, size), experiment.settings.num_workers
+        source = ImageFileBatches(train, transform, corrupt, seed=experiment.seed, num_workers=workers, device=device)
+        augment = identity
+    if experiment.batch_size > len(source):
         raise RequestError(
-            f"batch_size={experiment.batch_size} is larger than the {len(train)} training images of {data.name}; "
-            f"choose at most {len(train)}"
+            f"batch_size={experiment.batch_size} is larger than the {len(source)} training images of {data.name}; "
+            f"choose at most {len(source)}"
         )
     micro = experiment.micro_batch_size(world.size)
-    share = DistributedBatchSampler(len(train), experiment.batch_size, micro, experiment.seed, world.rank, world.size)
-    indices = eval_batches(len(val), max(micro, 256) if in_memory else micro, world.rank, world.size)
-    normalise = Normalise(data.mean, data.std, device, channels_last=experiment.settings.channels_last)
-    erase = RandomErasing(augment.random_erasing) if augment.random_erasing else identity
-    # the workers augment and crop image files
-    batch_augment = BatchAugment(augment, size) if in_memory else identity
-    crop = CentreCrop(size, experiment.recipe.eval_crop_ratio, augment.interpolation) if in_memory else identity
-    return Loaders(
-        TrainLoader(train, share, batch_augment, normalise, erase),
-        ValLoader(val, indices, crop, normalise),
-        num_classes,
-        len(train),
-        len(val),
-        corrupt,
+    share = DistributedBatchSampler(len(source), experiment.batch_size, micro, experiment.seed, world.rank, world.size)
+    erase = RandomErasing(recipe.augment.random_erasing) if recipe.augment.random_erasing else identity
+    settings = EvalSettings(
+        image_size=size,
+        crop_ratio=recipe.eval_crop_ratio,
+        interpolation=recipe.augment.interpolation,
+        mean=data.mean,
+        std=data.std,
+        precision=experiment.precision,
+        channels_last=experiment.settings.channels_last,
+        num_workers=experiment.settings.num_workers,
+        batch_size=micro,
     )
+    val_loader = open_val_loader(val, settings, corrupt, device, world)
+    train_loader = TrainLoader(source, share, augment, val_loader.normalise, erase)
+    return Loaders(train_loader, val_loader, num_classes, len(source), len(val.labels), corrupt)
 
 
-def _in_memory(experiment: Experiment, device: torch.device) -> tuple[BatchSource, BatchSource, int]:
-    """Training images, evaluation images and the number of classes."""
-    train, val = (images.to(device) for images in read_images(experiment.data, experiment.image_size))
-    num_classes = experiment.data.num_classes or int(train.labels.max()) + 1
-    return InMemoryBatches(train), InMemoryBatches(val), num_classes
+def open_val_loader(
+    images: Images | Samples,
+    settings: EvalSettings,
+    corrupt: UnreadableImages,
+    device: torch.device,
+    world: World,
+    post_transform: PostTransform | None = None,
+) -> ValLoader:
+    """This process's share of ``images``, resized and cropped, then transformed by ``post_transform``."""
+    # batches of images in memory have at least 256
+    batch_size = max(settings.batch_size, 256) if isinstance(images, Images) else settings.batch_size
+    count, processes = len(images.labels), world.size
+    begin, end = count * world.rank // processes, count * (world.rank + 1) // processes
+    indices = list(torch.arange(begin, end).split(batch_size)) if end > begin else []
+    normalise = Normalise(settings.mean, settings.std, device, channels_last=settings.channels_last)
+    transform = (settings.image_size, settings.crop_ratio, settings.interpolation)
+    source: BatchSource
+    if isinstance(images, Images):
+        crop: Callable[[Tensor], Tensor] = eval_crop(*transform)
+        if post_transform is not None:
+            images, crop = _transformed(images, indices, crop, post_transform), identity
+        source = InMemoryBatches(images.to(device))
+    else:
+        crop = identity
+        source = ImageFileBatches(
+            images,
+            EvalImageTransform(*transform),
+            corrupt,
+            seed=None,
+            num_workers=settings.num_workers,
+            device=device,
+            post_transform=post_transform,
+        )
+    return ValLoader(source, indices, crop, normalise)
 
 
-def _image_files(
-    experiment: Experiment, device: torch.device, corrupt: UnreadableImages
-) -> tuple[BatchSource, BatchSource, int]:
-    """Training images, evaluation images and the number of classes."""
-    augment, size = experiment.recipe.augment, experiment.image_size
-    split = read_files(experiment.data)
-    train_transform = TrainImageTransform(augment, size)
-    eval_transform = EvalImageTransform(size, experiment.recipe.eval_crop_ratio, augment.interpolation)
-    workers = experiment.settings.num_workers
-    train = ImageFileBatches(
-        split.train, train_transform, corrupt, seed=experiment.seed, num_workers=workers, device=device
-    )
-    val = ImageFileBatches(split.val, eval_transform, corrupt, seed=None, num_workers=workers, device=device)
-    return train, val, split.num_classes
+def _transformed(
+    images: Images, indices: list[Tensor], crop: Callable[[Tensor], Tensor], transform: PostTransform
+) -> Images:
+    """Crop and transform this process's images; those of other processes are black."""
+    pixels = torch.zeros_like(crop(images.pixels[:1])).repeat(len(images), 1, 1, 1)
+    for batch in indices:
+        for index, image in zip(batch.tolist(), crop(images.pixels[batch]), strict=True):
+            pixels[index] = transform(image, index)
+    return Images(pixels, images.labels)
 
 
 def identity(images: Tensor) -> Tensor:
     return images
-
-
-class CentreCrop:
-    """Resizes a batch's shorter side to size / crop_ratio and crops the centre, as ``EvalImageTransform`` does."""
-
-    def __init__(self, size: int, crop_ratio: float, interpolation: str):
-        self.size, self.resized, self.interpolation = size, round(size / crop_ratio), interpolation
-
-    def __call__(self, images: Tensor) -> Tensor:
-        if min(images.shape[-2:]) != self.resized:
-            images = F.resize(images, [self.resized], interpolation=F.InterpolationMode(self.interpolation))
-        return F.center_crop(images, [self.size, self.size])

@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
-from roadmap.data.sampler import stratified_split
+from roadmap.data.samples import stratified_split
 from roadmap.errors import RequestError
 from roadmap.schema.experiment import Data
 
@@ -67,28 +66,20 @@ def _cifar(data: Data) -> tuple[Images, Images]:
     from torchvision.datasets import CIFAR10, CIFAR100
 
     reader = CIFAR10 if data.source == "cifar10" else CIFAR100
-    if data.root is None:
-        raise RequestError("data.root is not set; add data.root=FOLDER")
-    root = Path(data.root)
-    missing = [folder for folder in (root, *root.parents) if not folder.exists()]
-    parts = []
-    for train in (True, False):
-        try:
-            part = reader(root, train=train, download=not (root / reader.base_folder).is_dir())
-        # torchvision raises RuntimeError for damaged files, urllib OSError without a network
-        except (OSError, RuntimeError, EOFError) as error:
-            reason = " ".join(str(error).split())
-            # torchvision creates the folder before it downloads
-            for folder in missing:
-                with suppress(OSError):
-                    folder.rmdir()
-            raise RequestError(
-                f"{data.name} is not in data.root={data.root} and could not be downloaded ({reason}); "
-                f"put {reader.filename} there (packed or unpacked), or choose another data.root"
-            ) from error
-        pixels = torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous()
-        parts.append(Images(pixels, torch.tensor(part.targets)))
-    return parts[0], parts[1]
+    root = Path(data.root or "data")
+    try:
+        parts = [reader(root, train, download=not (root / reader.base_folder).is_dir()) for train in (True, False)]
+    # torchvision raises RuntimeError for damaged files, urllib OSError without a network
+    except (OSError, RuntimeError, EOFError) as error:
+        raise RequestError(
+            f"{data.name} is not in data.root={root} and could not be downloaded ({' '.join(str(error).split())}); "
+            f"put {reader.filename} there (packed or unpacked), or choose another data.root"
+        ) from error
+    train, test = (
+        Images(torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(part.targets))
+        for part in parts
+    )
+    return train, test
 
 
 class InMemoryBatches:
@@ -96,7 +87,7 @@ class InMemoryBatches:
 
     def __init__(self, images: Images):
         self.images = images
-        self.unread: tuple[int, ...] = ()
+        self.unread: list[int] = []
 
     def __len__(self) -> int:
         return len(self.images)

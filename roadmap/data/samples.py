@@ -1,13 +1,11 @@
 """Labelled encoded images: the interface that every source of image files implements."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
-from roadmap.data.sampler import stratified_split
 from roadmap.errors import RequestError
-from roadmap.schema.experiment import Data
 
 
 class Samples(Protocol):
@@ -66,30 +64,25 @@ class Split:
         if count > self.num_classes:
             raise RequestError(f"data.classes must be at most {self.num_classes} (got {count})")
         new_labels = {new * self.num_classes // count: new for new in range(count)}
-        train, val = (_with_labels(samples, new_labels) for samples in (self.train, self.val))
-        return Split(train, val, count)
+        parts = []
+        for samples in (self.train, self.val):
+            indices = [index for index, label in enumerate(samples.labels) if label in new_labels]
+            parts.append(Subset(samples, indices, [new_labels[samples.labels[index]] for index in indices]))
+        return Split(*parts, count)
 
 
-def _with_labels(samples: Samples, new_labels: dict[int, int]) -> Subset:
-    indices = [index for index, label in enumerate(samples.labels) if label in new_labels]
-    return Subset(samples, indices, [new_labels[samples.labels[index]] for index in indices])
+def stratified_split(labels: list[int], held_out: float | int) -> tuple[list[int], list[int]]:
+    """Kept and held-out indices, stratified and deterministic; ``held_out`` is a share or a count.
 
-
-def matching_files(data: Data, field: str) -> list[Path]:
-    """The files in ``data.root`` that match the pattern ``data.train_files`` or ``data.val_files``, sorted.
-
-    Raises RequestError if there is none.
+    The only image of a class, as in ImageNet-22K, is kept.
     """
-    pattern = getattr(data, field) or ""
-    files = sorted(Path(data.root or "").glob(pattern)) if pattern else []
-    if not files:
-        raise RequestError(f"no file {data.root}/{pattern}; data.{field} must be a pattern that matches files")
-    return files
+    from sklearn.model_selection import train_test_split
 
-
-def labelled_split(train: Samples, val: Samples, data: Data) -> Split:
-    """A split with ``data.num_classes`` or the highest label + 1. Raises RequestError if a label exceeds the former."""
-    highest = max(max(train.labels), max(val.labels))
-    if data.num_classes is not None and highest >= data.num_classes:
-        raise RequestError(f"{data.root} has label {highest}, but data.num_classes={data.num_classes}")
-    return Split(train, val, data.num_classes or highest + 1)
+    counts = Counter(labels)
+    several = [index for index, label in enumerate(labels) if counts[label] > 1]
+    strata = [labels[index] for index in several]
+    try:
+        _, out = train_test_split(several, test_size=held_out, stratify=strata, random_state=0)
+    except ValueError as error:
+        raise RequestError(f"cannot hold out {held_out} of {len(labels)} images: {error}") from error
+    return sorted({*range(len(labels))} - {*out}), sorted(out)

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from roadmap.data.eval_splits import Part, corrupted_parts, open_parts
+from roadmap.data.eval_splits import eval_parts, open_part
+from roadmap.data.robustness_sets import Part
 from roadmap.errors import RequestError
 from roadmap.evaluation.calibration import BINS, calibration_error, class_accuracies
 from roadmap.evaluation.task import EvaluationTask
@@ -61,9 +62,7 @@ def _evaluate_group(tasks: Sequence[EvaluationTask], device: torch.device, world
     """Evaluate tasks that differ only in their networks."""
     first, started = tasks[0], now()
     with world.collective_errors():
-        parts = open_parts(first.data, first.settings, world, device)
-        if first.corruptions is not None:
-            parts += corrupted_parts(first.data, first.settings, first.corruptions, world, device)
+        parts = eval_parts(first.data, first.settings.image_size, first.corruptions)
         networks = [_build_network(task, parts[0].num_classes, device) for task in tasks]
     evaluator = Evaluator(autocast(device, first.settings.precision), device, world)
     records = [_new_record(task, parts[0].num_classes, device, world, started) for task in tasks]
@@ -91,7 +90,7 @@ def _evaluate_part(
     """Return each network's row for a part; also write predictions, and a whole set's class accuracies."""
     world = evaluator.world
     with world.collective_errors():
-        loader = part.open()
+        loader = open_part(part, tasks[0].settings, tasks[0].data.max_corrupt, world, evaluator.device)
     if part.classes is not None:
         networks = [MaskedLogits(network, part.classes) for network in networks]
     writers = [PredictionWriter() for _ in tasks]

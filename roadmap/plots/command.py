@@ -163,9 +163,8 @@ def _deltas(request: Request) -> Drawn:
 
 def _robustness(request: Request) -> Drawn:
     from roadmap.comparison.step_table import networks, runs_of_steps, subtitle
-    from roadmap.robustness.corrupted_runs import corrupted_runs
     from roadmap.robustness.robustness_plot import robustness_chart
-    from roadmap.robustness.table import robust_step_table
+    from roadmap.robustness.table import corrupted_runs, robust_step_table
 
     runs, steps = path_runs(request.runs, request.overrides, request.options.config_dir)
     robust, skipped = corrupted_runs(runs, request.options.conditions)

@@ -29,10 +29,9 @@ def robustness_chart(
 ) -> alt.VConcatChart:
     """Return a chart with one row per step of ``robust_step_table``'s table.
 
-    At the left the accuracy on corrupted images, ``top1`` with ``top1_low`` to ``top1_high``, and ``clean_top1``; in
-    the middle ``delta`` with ``delta_low`` to ``delta_high``, and ``clean_delta``; at the right the difference in
-    points of each step from the first one evaluated on each corruption, from ``by_corruption``, the steps' mean
-    accuracies. ``words`` says which images these are. Raises RequestError if no step was evaluated.
+    At the left the accuracies, in the middle the gaps, at the right the difference in points of each step from the
+    first one evaluated on each corruption, from ``by_corruption``, the steps' mean accuracies. ``words`` says which
+    images these are. Raises RequestError if no step was evaluated.
     """
     table = table.reset_index(drop=True)
     if table["top1"].isna().all():
@@ -57,24 +56,18 @@ def robustness_chart(
 
 def _accuracies(rows: Rows, table: pd.DataFrame) -> list[alt.Chart]:
     """Accuracies on corrupted images with their intervals, and on clean images as diamonds."""
-    values = table[["top1", "clean_top1"]]
-    low, high = values.min().min(), values.max().max()
-    span = max(high - low, 1.0)
-    left = max(np.nanmin([table["top1_low"].min(), low]), low - 0.6 * span, 0.0) - 0.05 * span
-    right = min(np.nanmax([table["top1_high"].max(), high]), high + 0.6 * span, 100.0) + 0.05 * span
-    ends = {"low": table["top1_low"].clip(left, right), "high": table["top1_high"].clip(left, right)}
-    base = alt.Chart(
-        inline(table[["label", *ACCURACIES]].assign(**ends, own=table["row"] - 0.12, below=table["row"] + 0.24))
-    )
+    low, high = np.nanmin(table[["top1", "clean_top1"]]), np.nanmax(table[["top1", "clean_top1"]])
+    margin = 0.3 * max(high - low, 1.0)
+    scale = alt.Scale(domain=[max(low - margin, 0.0), min(high + margin, 100.0)], nice=False, zero=False)
+    base = alt.Chart(inline(table[["label", *ACCURACIES]].assign(own=table["row"] - 0.12, below=table["row"] + 0.24)))
 
     def x(column: str) -> alt.X:
-        scale = alt.Scale(domain=[max(left, 0.0), min(right, 100.0)], nice=False, zero=False)
         return alt.X(f"{column}:Q", scale=scale, title="top-1 accuracy (%)", axis=alt.Axis(tickCount=5))
 
     points = base.transform_filter("datum.top1 != null").mark_point(style="mark", shape="circle", fill=BLUE)
-    intervals = base.transform_filter("datum.low != null").mark_rule(style="interval")
+    intervals = base.transform_filter("datum.top1_low != null").mark_rule(style="interval", clip=True)
     return [
-        intervals.encode(x=x("low"), x2="high:Q", y=rows.y("own")),
+        intervals.encode(x=x("top1_low"), x2="top1_high:Q", y=rows.y("own")),
         points.encode(x=x("top1"), y=rows.y("own"), tooltip=tooltips({"label": "change"}, ACCURACIES)),
         diamonds(rows, base, "clean_top1", "below", x("clean_top1")),
     ]
@@ -83,21 +76,21 @@ def _accuracies(rows: Rows, table: pd.DataFrame) -> list[alt.Chart]:
 def _heat(rows: Rows, change: pd.DataFrame) -> list[alt.Chart]:
     """Whole points, the precision that a heat map can be read with."""
     names = [str(name).replace("_", " ") for name in change.columns]
-    table = change.set_axis(names, axis=1).set_axis(range(len(change)), axis=0).rename_axis("row").reset_index()
+    table = change.set_axis(names, axis=1).set_axis(pd.RangeIndex(len(change), name="row"), axis=0).reset_index()
     table = table.melt("row", names, "corruption", "change").dropna(subset="change")
     limit = max(table["change"].abs().max(), 1.0)
-    cell = [f"{value:+d}" if value else "0" for value in table["change"].round().astype(int)]
-    labels = [rows.labels[row] for row in table["row"]]
+    table["cell"] = [f"{value:+d}" if value else "0" for value in table["change"].round().astype(int)]
+    table["label"] = [rows.labels[row] for row in table["row"]]
+    table["strong"] = table["change"].abs() > 0.6 * limit
     axis = alt.Axis(orient="top", labelAngle=-90, ticks=False, domain=False, labelFontSize=SMALL)
     x = alt.X("corruption:N", sort=None, axis=axis, title="change from the first step (points)")
     tooltip = tooltips({"label": "change", "corruption": "corruption"}, {"change": "from the first step"}, "+.2f")
-    table = table.assign(cell=cell, label=labels, strong=table["change"].abs() > 0.6 * limit)
     return heat_map(rows, table, x, "change", limit, {"color": "white"}, tooltip=tooltip)
 
 
 def _caption(table: pd.DataFrame, words: str, first: str, cut: bool) -> str:
     counts = table.loc[table["top1"].notna(), "n"]
-    seeds = f"{counts.min()} to {counts.max()}" if counts.min() < counts.max() else str(counts.max())
+    seeds = " to ".join(map(str, sorted({counts.min(), counts.max()})))
     tested = int(table["delta_p_holm"].notna().sum())
     parts = {
         f"Diamonds: clean images. Corrupted: {words}; mean over these, not normalised (no mCE).": True,

@@ -22,20 +22,6 @@ Severity = Annotated[int, Meta(ge=1, le=5)]
 SYNTHETIC_FROST = "frost_synthetic"
 WITHOUT_PHOTOGRAPHS = tuple(SYNTHETIC_FROST if name == "frost" else name for name in CORRUPTIONS)
 
-# of ImageNet-C-bar (Mintun et al., arXiv:2102.11273), as spelled in its release
-C_BAR = (
-    "blue_noise_sample",
-    "brownish_noise",
-    "caustic_refraction",
-    "checkerboard_cutout",
-    "cocentric_sine_waves",
-    "inverse_sparkles",
-    "perlin_noise",
-    "plasma_noise",
-    "single_frequency_greyscale",
-    "sparkles",
-)
-
 
 class Corruptions(Record):
     """Corruptions and severities to evaluate. ``seed`` fixes their noise; ``frost`` is a folder of photographs."""

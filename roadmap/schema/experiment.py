@@ -53,7 +53,6 @@ class Data(Record):
     # evaluation sets
     images: PositiveInt | None = None  # published number of images of the set, or of each part; None: not checked
     eval_crop_ratio: Fraction | None = None  # of images published already cropped; overrides the recipe's
-    class_names: Literal["wnids", "numbers"] = "wnids"  # how class folders are named
     corruptions: tuple[str, ...] = ()
     severities: tuple[Severity, ...] = ()
     labels_file: str | None = None  # ReaL labels, under root

@@ -117,7 +117,7 @@ def predict_finished_run(
         return
     with world.collective_errors():
         loaders = open_loaders(experiment, device, world)
-        loaders.corrupt.merge(state["corrupt"])
+        loaders.corrupt.add(state["corrupt"])
         network = seeded_network(experiment, loaders.num_classes, device)
         network.load_state_dict(state["network"])
     writer = PredictionWriter()

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from roadmap.data import Loaders
-from roadmap.data.sampler import DistributedBatchSampler
+from roadmap.data.loaders import DistributedBatchSampler
 from roadmap.networks.flops import cost
 from roadmap.runs.run_folder import now
 from roadmap.runtime.device import peak_memory_gb

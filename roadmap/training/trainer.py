@@ -231,7 +231,7 @@ class Trainer:
         """Return a checkpoint's content."""
         parts, corrupt = self.parts, self.loaders.corrupt
         for found in self.world.gather(corrupt.found):
-            corrupt.merge(found)
+            corrupt.add(found)
         return vars(self.state) | {
             "losses": self.world.gather((self.losses.total, self.losses.count)),
             "corrupt": dict(corrupt.found),
@@ -246,7 +246,7 @@ class Trainer:
         """Resume from a checkpoint, which may have been written by another number of processes."""
         parts = self.parts
         self.state = TrainState(**{name: state[name] for name in vars(self.state)})
-        self.loaders.corrupt.merge(state["corrupt"])
+        self.loaders.corrupt.add(state["corrupt"])
         losses = state["losses"]
         if len(losses) != self.world.size:
             total = tuple(map(sum, zip(*losses, strict=True)))

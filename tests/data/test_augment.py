@@ -6,7 +6,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from sklearn.datasets import load_digits, load_sample_image
+from sklearn.datasets import load_sample_image
 from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
@@ -26,7 +26,6 @@ OFF = ENHANCED.replace(
     random_erasing=0.0,
 )
 PHOTO = torch.from_numpy(load_sample_image("china.jpg").copy()).permute(2, 0, 1)
-DIGITS = torch.from_numpy(load_digits().images * 15.9).to(torch.uint8)[:, None].expand(-1, 3, -1, -1)
 
 
 def photos(count: int, size: int = 48) -> Tensor:
@@ -50,7 +49,7 @@ def test_crop_boxes_are_distributed_as_in_torchvision(height: int, width: int) -
     theirs = np.array(
         [[p[k] for k in ("top", "left", "height", "width")] for p in (crop.make_params([image]) for _ in range(count))]
     )
-    ours = torch.stack([boxes.top, boxes.left, boxes.height, boxes.width], 1)[boxes.found].numpy()
+    ours = boxes[:4].T[boxes[4].bool()].numpy()
     assert len(ours) > 0.95 * count
     for measure in (
         lambda b: b[:, 2] * b[:, 3] / height / width,
@@ -72,7 +71,7 @@ def test_crop_equals_torchvisions_resized_crop(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("roadmap.data.augment.random_boxes", lambda *_: boxes)
     ours = BatchAugment(OFF.replace(interpolation="bilinear"), 40).crop_and_flip(images)
     for index, image in enumerate(images):
-        top, left, height, width = (int(x[index]) for x in (boxes.top, boxes.left, boxes.height, boxes.width))
+        top, left, height, width, _ = boxes[:, index].tolist()
         theirs = F.resized_crop(image, top, left, height, width, [40, 40], antialias=False)
         # inside: at a box's edge ours sees the neighbouring pixel of the image
         inside = (slice(None), slice(4, -4), slice(4, -4))
@@ -101,30 +100,29 @@ def test_randaugment_draws_all_operations_with_normal_strengths(monkeypatch: pyt
         RandAugment(RandAugmentRecipe(ops=2, probability=1.0, magnitude=9.0, magnitude_std=0.5), "bilinear"),
         PHOTO[:, :8, :8],
     )
-    for _ in range(4200):
+    for _ in range(2800):
         transform(image)
     counts = Counter(name for name, _ in drawn)
-    assert len(drawn) == 4200
+    assert len(drawn) == 2800
     assert len(counts) == 14
-    assert min(counts.values()) > 200, "300 expected of each"
+    assert min(counts.values()) > 130, "200 expected of each"
     # brightness goes from 0 to 0.9: magnitude 9 of 10 is 0.81, a std of 0.5 is 0.045
     strengths = np.abs([magnitude for name, magnitude in drawn if name == "Brightness"])
     assert strengths.mean() == pytest.approx(0.81, abs=0.015)
     assert 0.03 < strengths.std() < 0.05
 
 
-@pytest.mark.parametrize("probability", [0.0, 0.5, 1.0])
-def test_randaugment_applies_operations_with_probability(probability: float, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_randaugment_applies_operations_with_probability(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     drawn: list[str] = []
     monkeypatch.setattr(RandAugment, "apply", lambda self, images, name, _: drawn.append(name) or images)
-    transform, image = (
-        RandAugment(RandAugmentRecipe(ops=2, probability=probability, magnitude=9.0, magnitude_std=0.5), "bilinear"),
-        PHOTO[:, :8, :8],
-    )
-    for _ in range(2000):
-        transform(image)
-    assert len(drawn) == pytest.approx(2000 * probability, abs=110)  # five standard deviations
+    for probability in (0.0, 0.5, 1.0):
+        drawn.clear()
+        recipe = RandAugmentRecipe(ops=2, probability=probability, magnitude=9.0, magnitude_std=0.5)
+        transform = RandAugment(recipe, "bilinear")
+        for _ in range(1000):
+            transform(PHOTO[:, :8, :8])
+        assert len(drawn) == pytest.approx(1000 * probability, abs=80)  # five standard deviations
 
 
 def test_each_image_gets_two_operations_in_groups(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,7 +149,7 @@ def test_seed_determines_the_augmented_images() -> None:
 
 def test_random_erasing_is_distributed_as_in_torchvision() -> None:
     torch.manual_seed(0)
-    images = torch.full((4000, 3, 32, 32), 9.0)
+    images = torch.full((2000, 3, 32, 32), 9.0)
     ours = RandomErasing(0.25)(images.clone())
     reference = v2.RandomErasing(0.25, value="random")
     theirs = torch.stack([reference(image) for image in images])
@@ -159,31 +157,22 @@ def test_random_erasing_is_distributed_as_in_torchvision() -> None:
     for erased in (ours, theirs):
         changed = (erased != 9.0).all(1).float().mean((1, 2))
         shares.append(changed[changed > 0])
-        assert len(shares[-1]) / 4000 == pytest.approx(0.25, abs=0.035)
+        assert len(shares[-1]) / 2000 == pytest.approx(0.25, abs=0.05)
         noise = erased[erased != 9.0]
         assert noise.mean().item() == pytest.approx(0, abs=0.01)
         assert noise.std().item() == pytest.approx(1, abs=0.01)
-    assert shares[0].mean().item() == pytest.approx(shares[1].mean().item(), abs=0.012)
-    assert shares[0].std().item() == pytest.approx(shares[1].std().item(), rel=0.12)
+    assert shares[0].mean().item() == pytest.approx(shares[1].mean().item(), abs=0.017)
+    assert shares[0].std().item() == pytest.approx(shares[1].std().item(), rel=0.17)
 
 
-@pytest.mark.parametrize("size", [1, 2, 64])
-def test_mixup_and_cutmix_alternate_and_targets_sum_to_one(size: int) -> None:
+def test_mixup_and_cutmix_alternate_and_targets_sum_to_one() -> None:
     torch.manual_seed(0)
     mix = mixer(ENHANCED, 10)
-    images, labels = torch.randn(size, 3, 16, 16), torch.randint(0, 10, (size,))
-    cut = 0
+    size, cut = 16, 0
+    images, labels = torch.randn(size, 3, 8, 8), torch.randint(0, 10, (size,))
     for _ in range(200):
         mixed, targets = mix(images, labels)
         torch.testing.assert_close(targets.sum(1), torch.ones(size))
         # a pixel that CutMix leaves or pastes is one of the originals; MixUp's is a sum
         cut += int(torch.isin(mixed, images).all())
-    if size == 64:
-        assert cut == pytest.approx(100, abs=35)
-
-
-def test_augmented_digits_are_not_degenerate() -> None:
-    """Nothing degenerate: no NaN, and images that still differ from each other."""
-    torch.manual_seed(0)
-    out = BatchAugment(compose(["recipe=enhanced", "data=digits"]).recipe.augment, 32)(DIGITS[:256])
-    assert out.float().std((1, 2, 3)).median() > 20
+    assert cut == pytest.approx(100, abs=35)

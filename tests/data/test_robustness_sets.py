@@ -18,13 +18,13 @@ from torch import Tensor
 
 from roadmap.config import config_dir
 from roadmap.config.compose import compose
-from roadmap.data.corruptions.weather import Corruption
-from roadmap.data.eval_splits import Part, corrupted_parts, open_parts
+from roadmap.data.corruptions import Corruption
+from roadmap.data.eval_splits import eval_parts, open_part
 from roadmap.data.memory import read_images
-from roadmap.data.robustness_sets import imagenet_classes
+from roadmap.data.robustness_sets import Part, imagenet_classes
 from roadmap.errors import RequestError
 from roadmap.runtime.distributed import World
-from roadmap.schema.corruptions import C_BAR, CORRUPTIONS, Corruptions
+from roadmap.schema.corruptions import CORRUPTIONS, Corruptions
 from roadmap.schema.eval_transform import EvalSettings
 from roadmap.schema.experiment import Data
 
@@ -39,16 +39,15 @@ SETTINGS = EvalSettings(
     num_workers=0,
     batch_size=4,
 )
-IMAGENET_SETS = ("imagenet_c", "imagenet_c_bar", "imagenet_a", "imagenet_r", "imagenet_sketch", "imagenet_v2")
+SETS = ("imagenet_c", "imagenet_c_bar", "imagenet_folders", "imagenet_real", "cifar10_c", "cifar100_c")
 WNIDS = {"n01440764": 0, "n01498041": 6, "n02123045": 281, "n15075141": 999}
 
 
 @pytest.fixture(scope="module")
 def configs() -> dict[str, Data]:
     """The record of each set, as its config file has it."""
-    names = (*IMAGENET_SETS, "imagenet_real", "cifar10_c", "cifar100_c", "digits", "imagefolder")
     with initialize_config_dir(str(config_dir()), version_base="1.3"):
-        nodes = {name: hydra_compose(f"data/{name}").data for name in names}
+        nodes = {name: hydra_compose(f"data/{name}").data for name in (*SETS, "digits", "imagefolder")}
     for node in nodes.values():
         node.root = "?"
     return {name: Data.from_mapping(OmegaConf.to_container(node)) for name, node in nodes.items()}  # type: ignore[arg-type]
@@ -73,20 +72,17 @@ def class_folders(root: Path, names: dict[str, int], images: int = 2, ending: st
             write_image(root / name / f"{number}.{ending}", label, number)
 
 
-def shown(part: Part) -> tuple[Tensor, list[int]]:
+def shown(part: Part, settings: EvalSettings = SETTINGS, world: World | None = None) -> tuple[Tensor, list[int]]:
     """A part's images as they are shown, values 0 to 1, and their labels."""
-    batches = list(part.open().batches())
+    batches = list(open_part(part, settings, 0, world or World(), torch.device("cpu")).batches())
     return torch.cat([images for images, _ in batches]), [label for _, labels in batches for label in labels.tolist()]
-
-
-def middles(images: Tensor) -> list[int]:
-    return (images[:, :, 14:18, 14:18].mean((1, 2, 3)) * 255).round().int().tolist()
 
 
 def assert_each_shows_its_label(part: Part) -> None:
     images, labels = shown(part)
     assert part.images == len(labels)
-    np.testing.assert_allclose(middles(images), [label % 250 for label in labels], atol=2)
+    middles = images[:, :, 14:18, 14:18].mean((1, 2, 3)) * 255
+    np.testing.assert_allclose(middles, [label % 250 for label in labels], atol=2)
 
 
 def test_imagenet_classes_equal_timms() -> None:
@@ -94,76 +90,44 @@ def test_imagenet_classes_equal_timms() -> None:
     assert spec is not None
     assert spec.origin is not None
     theirs = (Path(spec.origin).parent / "data" / "_info" / "imagenet_synsets.txt").read_text().split()
-    classes = list(imagenet_classes())
-    assert classes == sorted(set(classes)) == theirs
-    assert len(classes) == 1000
-    assert {name: imagenet_classes()[name] for name in WNIDS} == WNIDS
+    assert list(imagenet_classes()) == theirs
+    assert len(theirs) == 1000
 
 
-def test_configs_list_the_published_corruptions(configs: dict[str, Data]) -> None:
-    for name in ("imagenet_c", "cifar10_c", "cifar100_c"):
-        assert configs[name].corruptions == CORRUPTIONS
-    assert configs["imagenet_c_bar"].corruptions == C_BAR
-    assert {name: configs[name].eval_crop_ratio for name in IMAGENET_SETS} == {
-        name: 1.0 if name.startswith("imagenet_c") else None for name in IMAGENET_SETS
-    }
-
-
-@pytest.mark.parametrize("name", ["imagenet_c", "imagenet_real", "cifar10_c"])
-def test_training_on_robustness_sets_is_refused(name: str) -> None:
-    with pytest.raises(RequestError, match=rf"data={name} is for evaluation only .*; choose a training set"):
-        compose([f"data={name}", "data.root=x"]).experiment()
-
-
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [({"holdout": 0.1}, "data.holdout does not go with"), ({"classes": 10}, "data.classes does not go with")],
-)
-def test_robustness_sets_cannot_be_subsampled(configs: dict[str, Data], change: dict, words: str) -> None:
-    with pytest.raises(RequestError, match=words):
-        configs["imagenet_c"].replace(**change)
+def test_robustness_sets_are_for_evaluation_only(configs: dict[str, Data]) -> None:
+    assert {configs[name].corruptions for name in ("imagenet_c", "cifar10_c", "cifar100_c")} == {CORRUPTIONS}
+    with pytest.raises(RequestError, match=r"data=imagenet_c is for evaluation only .*; choose a training set"):
+        compose(["data=imagenet_c", "data.root=x"]).experiment()
+    for change in ({"holdout": 0.1}, {"classes": 10}):
+        with pytest.raises(RequestError, match=f"data.{next(iter(change))} does not go with data=imagenet_c"):
+            configs["imagenet_c"].replace(**change)
+    with pytest.raises(RequestError, match=r"data=imagenet_c is a robustness set and cannot be corrupted"):
+        eval_parts(configs["imagenet_c"], 32, Corruptions())
 
 
 def test_sets_with_fewer_classes_restrict_predictions(configs: dict[str, Data], tmp_path: Path) -> None:
-    class_folders(tmp_path, WNIDS, ending="jpg")
-    (tmp_path / "README.txt").write_text("as in the release")
-    for name in ("imagenet_a", "imagenet_r"):
-        (part,) = open_parts(configs[name].replace(root=str(tmp_path), images=8), SETTINGS)
-        assert (part.name, part.num_classes, part.classes, part.accepted) == ("", 1000, (0, 6, 281, 999), None)
+    class_folders(tmp_path / "wnids", WNIDS, ending="jpg")
+    (tmp_path / "wnids" / "README.txt").write_text("as in the release")
+    # as in ImageNet-V2
+    class_folders(tmp_path / "numbers", {str(number): number for number in (2, 10, 11)}, images=1, ending="jpeg")
+    for name, classes, images in (("wnids", (0, 6, 281, 999), 2), ("numbers", (2, 10, 11), 1)):
+        (part,) = eval_parts(configs["imagenet_folders"].replace(root=str(tmp_path / name)), 32)
+        assert (part.name, part.num_classes, part.classes, part.accepted) == ("", 1000, classes, None)
         assert_each_shows_its_label(part)
-        assert shown(part)[1] == [0, 0, 6, 6, 281, 281, 999, 999]
-
-
-def test_numbered_folders_are_sorted_as_numbers(configs: dict[str, Data], tmp_path: Path) -> None:
-    class_folders(tmp_path, {str(number): number for number in range(12)}, images=1, ending="jpeg")
-    data = configs["imagenet_v2"].replace(root=str(tmp_path), images=12, num_classes=12)
-    (part,) = open_parts(data, SETTINGS)
-    assert part.classes is None
-    # as words 10 and 11 would come before 2
-    assert sorted(shown(part)[1]) == list(range(12))
-    assert_each_shows_its_label(part)
+        assert sorted(shown(part)[1]) == sorted(classes * images)
 
 
 @pytest.mark.parametrize("name", ["imagenet_c", "imagenet_c_bar"])
 def test_corruption_folders_are_read_in_parts(name: str, configs: dict[str, Data], tmp_path: Path) -> None:
-    data = configs[name].replace(root=str(tmp_path), images=8, severities=(1, 5))
-    for corruption in data.corruptions:
+    names = configs[name].corruptions[:2]
+    data = configs[name].replace(root=str(tmp_path), images=8, corruptions=names, severities=(1, 5))
+    for corruption in names:
         for severity in (1, 5):
             class_folders(tmp_path / corruption / str(severity), WNIDS)
-    # their own crop ratio goes before the network's
-    parts = open_parts(data, SETTINGS.replace(crop_ratio=0.5))
-    assert [part.name for part in parts] == [f"{corruption}/{s}" for corruption in data.corruptions for s in (1, 5)]
+    parts = eval_parts(data, 32)
+    assert [part.name for part in parts] == [f"{corruption}/{severity}" for corruption in names for severity in (1, 5)]
     assert {(part.images, part.num_classes, part.classes) for part in parts} == {(8, 1000, None)}
     assert_each_shows_its_label(parts[-1])
-    # by the network's own ratio nothing but the square in the middle would be shown
-    assert shown(parts[0])[0][0, :, 0, 0].mean() > 0.5
-    (wrong,) = open_parts(
-        data.replace(corruptions=data.corruptions[:1], severities=(1,), eval_crop_ratio=None),
-        SETTINGS.replace(crop_ratio=0.5),
-    )
-    assert shown(wrong)[0][0, :, 0, 0].mean() < 0.1
-    (one,) = open_parts(data.replace(corruptions=data.corruptions[3:4], severities=(5,)), SETTINGS)
-    assert one.name == f"{data.corruptions[3]}/5"
 
 
 def test_real_labels_accept_several_classes(configs: dict[str, Data], tmp_path: Path) -> None:
@@ -174,35 +138,32 @@ def test_real_labels_accept_several_classes(configs: dict[str, Data], tmp_path: 
     real = [[0], [998, 999], [], [7]]
     (tmp_path / "real.json").write_text(json.dumps(real))
     data = configs["imagenet_real"].replace(root=str(tmp_path), images=4)
-    (part,) = open_parts(data, SETTINGS)
+    (part,) = eval_parts(data, 32)
     # in the order of the files: image 1 of the first class, then 2 and 4; image 3 has no label
     assert part.accepted == (frozenset({0}), frozenset({998, 999}), frozenset({7}))
     assert (part.images, part.classes) == (3, None)
     assert shown(part)[1] == [0, 999, 999]
     assert_each_shows_its_label(part)
-    (tmp_path / "real.json").write_text(json.dumps(real[:3]))
-    with pytest.raises(RequestError, match=r"val_00000004\.JPEG is not in real\.json"):
-        open_parts(data, SETTINGS)
-    for broken in ("{}", "[[1000]]", "[1]", "[["):
+    for broken in (json.dumps(real[:3]), "{}", "[[1000]]", "[1]", "[["):
         (tmp_path / "real.json").write_text(broken)
         with pytest.raises(RequestError, match=r"real\.json"):
-            open_parts(data, SETTINGS)
+            eval_parts(data, 32)
 
 
-def cifar_c(root: Path, images: int = 6) -> np.ndarray:
-    """Real digits in CIFAR-C's format; each severity a grey level darker, so that an image tells it."""
+def cifar_c(root: Path) -> np.ndarray:
+    """Six real digits in CIFAR-C's format; each severity a grey level darker, so that an image tells it."""
     digits = load_digits()
-    clean = np.repeat(digits.images[:images].repeat(4, 1).repeat(4, 2)[..., None] * 12, 3, axis=3)
+    clean = np.repeat(digits.images[:6].repeat(4, 1).repeat(4, 2)[..., None] * 12, 3, axis=3)
     blocks = np.concatenate([clean + 2 * severity for severity in range(1, 6)]).astype(np.uint8)
     for name in CORRUPTIONS:
         np.save(root / f"{name}.npy", blocks)
-    np.save(root / "labels.npy", np.tile(digits.target[:images], 5).astype(np.uint8))
+    np.save(root / "labels.npy", np.tile(digits.target[:6], 5).astype(np.uint8))
     return blocks
 
 
 def test_cifar_c_arrays_are_split_by_severity(configs: dict[str, Data], tmp_path: Path) -> None:
     blocks = cifar_c(tmp_path)
-    parts = open_parts(configs["cifar10_c"].replace(root=str(tmp_path), images=6), SETTINGS)
+    parts = eval_parts(configs["cifar10_c"].replace(root=str(tmp_path), images=6), 32)
     assert [part.name for part in parts] == [f"{name}/{severity}" for name in CORRUPTIONS for severity in range(1, 6)]
     images, labels = shown(parts[7])
     assert parts[7].name == "shot_noise/3"
@@ -211,114 +172,89 @@ def test_cifar_c_arrays_are_split_by_severity(configs: dict[str, Data], tmp_path
     assert (parts[7].images, parts[7].num_classes) == (6, 10)
 
 
-def broken_layouts(tmp_path: Path) -> dict[str, tuple[str, dict, str]]:
+FEW = {"images": 6, "severities": (1,)}
+
+
+@pytest.mark.parametrize(
+    ("name", "folder", "changes", "words"),
+    [
+        ("imagenet_folders", "gone", {}, r"no images in \S+gone; it must contain class folders such as n01440764"),
+        ("imagenet_folders", "short", {"images": 7500}, r"short has 4 images, but .* was published with 7,500"),
+        ("imagenet_c", "short", {}, r"no images in \S+gaussian_noise/1"),
+        ("imagenet_c", "short", {"corruptions": ()}, r"data\.corruptions and data\.severities must not be empty"),
+        ("imagenet_c", "short", {"severities": (0, 1)}, r"data\.severities\[0\] must be at least 1"),
+        ("imagenet_real", "short", {}, r"no images in \S+val"),
+        ("cifar10_c", "arrays", {}, r"has 6 images, but data=cifar10_c was published"),
+        ("cifar10_c", "arrays", FEW | {"corruptions": ("fog",)}, r"fog\.npy has uint8 \(29, 32, 32, 3\); it must have"),
+        ("cifar10_c", "arrays", FEW | {"corruptions": ("snow",)}, r"cannot read \S+snow\.npy: it is missing or not"),
+        ("cifar10_c", "arrays", FEW | {"num_classes": 3}, r"must have labels below 3 for five severities"),
+    ],
+)
+def test_invalid_layouts_are_refused(
+    name: str, folder: str, changes: dict, words: str, configs: dict[str, Data], tmp_path: Path
+) -> None:
     class_folders(tmp_path / "short", WNIDS, images=1)
-    class_folders(tmp_path / "odd", WNIDS | {"cats": 5}, images=1)
-    (tmp_path / "empty" / "n01440764").mkdir(parents=True)
-    (tmp_path / "none").mkdir()
     (tmp_path / "arrays").mkdir()
     cifar_c(tmp_path / "arrays")
     np.save(tmp_path / "arrays" / "fog.npy", np.zeros((29, 32, 32, 3), np.uint8))
     (tmp_path / "arrays" / "snow.npy").write_bytes(b"no array")
-    few = {"images": 6, "severities": (1,)}
-    return {
-        "gone": ("imagenet_a", {}, r"gone/ is not a folder; it must be the unpacked imagenet_a"),
-        "short": ("imagenet_a", {}, r"short has 4 images, but data=imagenet_a was published with 7,500"),
-        "odd": ("imagenet_a", {}, r"unknown class folder \S+cats; names must be such as n01440764"),
-        "empty": ("imagenet_a", {}, r"class folder \S+n01440764 has no images"),
-        "none": ("imagenet_c", {}, r"no folder \S+gaussian_noise/1; data\.root must contain gaussian_noise/1"),
-        "none/": ("imagenet_r", {}, r"no class folders in"),
-        "arrays": (
-            "cifar10_c",
-            few | {"corruptions": ("fog",)},
-            r"fog\.npy has uint8 \(29, 32, 32, 3\); it must have",
-        ),
-        "arrays/": ("cifar10_c", few | {"corruptions": ("snow",)}, r"cannot read \S+snow\.npy: it is not a complete"),
-        "./arrays": (
-            "cifar10_c",
-            few | {"num_classes": 3, "corruptions": ("frost",)},
-            r"requires labels below 3 for five severities",
-        ),
-        "arrays/.": ("cifar10_c", {"corruptions": ("frost",)}, r"has 6 images, but data=cifar10_c was published"),
-        "./none": (
-            "imagenet_c",
-            {"severities": (0, 1)},
-            r"data\.severities\[0\] must be at (least 1|most 5)",
-        ),
-        "././none": ("imagenet_c", {"corruptions": ()}, r"data\.corruptions must not be empty"),
-        "./short": ("imagenet_real", {}, r"cannot read folder \S+val"),
-    }
-
-
-def test_invalid_layouts_are_refused(configs: dict[str, Data], tmp_path: Path) -> None:
-    for folder, (name, changes, words) in broken_layouts(tmp_path).items():
-        with pytest.raises(RequestError, match=words) as error:
-            open_parts(configs[name].replace(root=str(tmp_path / folder) + "/", **changes), SETTINGS)
-        assert "\n" not in str(error.value)
-
-
-def test_plain_data_set_is_one_part(configs: dict[str, Data]) -> None:
-    (part,) = open_parts(configs["digits"], SETTINGS.replace(batch_size=500))
-    images, labels = shown(part)
-    _, test = read_images(configs["digits"], 32)
-    assert (part.name, part.images, part.num_classes) == ("", 1200, 10)
-    assert labels == test.labels.tolist()
-    assert torch.allclose(images * 255, test.pixels.float(), atol=1e-3)
+    with pytest.raises(RequestError, match=words) as error:
+        eval_parts(configs[name].replace(root=str(tmp_path / folder), **changes), 32)
+    assert "\n" not in str(error.value)
 
 
 def test_in_memory_images_are_corrupted_after_the_crop(configs: dict[str, Data]) -> None:
-    request = Corruptions(names=("fog", "gaussian_noise"), severities=(2, 4), seed=3)
+    request = Corruptions(names=("fog", "contrast"), severities=(2, 4), seed=3)
     settings = SETTINGS.replace(image_size=48, crop_ratio=0.8, batch_size=700)
-    parts = corrupted_parts(configs["digits"], settings, request)
-    assert [part.name for part in parts] == ["fog/2", "fog/4", "gaussian_noise/2", "gaussian_noise/4"]
-    (clean,) = open_parts(configs["digits"], settings)
-    before, labels = shown(clean)
-    after, same = shown(parts[1])
+    clean, *parts = eval_parts(configs["digits"], 48, request)
+    assert [part.name for part in parts] == ["fog/2", "fog/4", "contrast/2", "contrast/4"]
+    assert (clean.name, clean.images, clean.num_classes) == ("", 1200, 10)
+    before, labels = shown(clean, settings)
+    _, test = read_images(configs["digits"], 48)
+    assert labels == test.labels.tolist()
+    after, same = shown(parts[1], settings)
     assert same == labels
     assert after.shape == (1200, 3, 48, 48)
     for number in (0, 701, 1199):
-        pixels = np.ascontiguousarray((before[number] * 255).round().byte().permute(1, 2, 0).numpy())
-        theirs = Corruption(request, "fog", 4)(pixels, number)
-        assert np.array_equal((after[number] * 255).round().byte().permute(1, 2, 0).numpy(), theirs)
+        theirs = Corruption(request, "fog", 4)((before[number] * 255).round().byte(), number)
+        assert torch.equal((after[number] * 255).round().byte(), theirs)
 
 
 def test_image_files_are_corrupted_in_workers(configs: dict[str, Data], photo_folder: Path) -> None:
     data, request = configs["imagefolder"].replace(root=str(photo_folder)), Corruptions(severities=(3,))
     settings = SETTINGS.replace(image_size=96, crop_ratio=0.875, mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.2))
-    parts = corrupted_parts(data, settings, request)
+    clean, *parts = eval_parts(data, 96, request)
     assert [part.name for part in parts][8] == "frost_synthetic/3"
-    before, labels = shown(open_parts(data, settings)[0])
-    alone = shown(parts[1])[0]
-    in_workers = shown(corrupted_parts(data, settings.replace(num_workers=2, batch_size=3), request)[1])
+    before, labels = shown(clean, settings)
+    alone, _ = shown(parts[1], settings)
+    in_workers = shown(parts[1], settings.replace(num_workers=2, batch_size=3))
     assert torch.equal(alone, in_workers[0])
     assert in_workers[1] == labels
     assert parts[1].images == len(labels) == 10
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (settings.mean, settings.std))
-    pixels = ((before[7] * std + mean) * 255).round().byte().permute(1, 2, 0).contiguous().numpy()
-    theirs = torch.from_numpy(Corruption(request, "shot_noise", 3)(pixels, 7)).permute(2, 0, 1)
+    theirs = Corruption(request, "shot_noise", 3)(((before[7] * std + mean) * 255).round().byte(), 7)
     torch.testing.assert_close(alone[7] * std + mean, theirs / 255)
 
 
 @pytest.mark.parametrize("source", ["digits", "imagefolder"])
 def test_processes_divide_a_part(source: str, configs: dict[str, Data], photo_folder: Path) -> None:
-    data = configs[source] if source == "digits" else configs[source].replace(root=str(photo_folder))
-    request = Corruptions(names=("contrast", "impulse_noise"), severities=(5,))
-    whole = shown(corrupted_parts(data, SETTINGS, request)[1])
-    shares = [shown(corrupted_parts(data, SETTINGS, request, World(rank, 3))[1]) for rank in range(3)]
+    data = configs[source].replace(root=str(photo_folder))
+    part = eval_parts(data, 32, Corruptions(names=("contrast",), severities=(5,)))[1]
+    whole = shown(part)
+    shares = [shown(part, world=World(rank, 3)) for rank in range(3)]
     assert torch.equal(torch.cat([images for images, _ in shares]), whole[0])
     assert [label for _, labels in shares for label in labels] == whole[1]
-
-
-def test_robustness_sets_cannot_be_corrupted(configs: dict[str, Data]) -> None:
-    with pytest.raises(RequestError, match=r"data=imagenet_c is a robustness set and cannot be corrupted"):
-        corrupted_parts(configs["imagenet_c"], SETTINGS, Corruptions())
+    for processes in (2, 7, 16):
+        worlds = (World(rank, processes) for rank in range(processes))
+        batches = [open_part(part, SETTINGS, 0, world, torch.device("cpu")).indices for world in worlds]
+        assert [int(index) for own in batches for batch in own for index in batch] == list(range(part.images))
 
 
 def test_frost_folder_is_checked_before_evaluation(configs: dict[str, Data], tmp_path: Path) -> None:
+    request = Corruptions(names=("frost",), severities=(5,), frost=str(tmp_path))
+    (tmp_path / "broken.jpg").write_bytes(b"no image")
     with pytest.raises(RequestError, match=r"contains no photographs"):
-        corrupted_parts(configs["digits"], SETTINGS, Corruptions(names=("frost",), frost=str(tmp_path)))
+        eval_parts(configs["digits"], 32, request)
     cv2.imwrite(str(tmp_path / "a.png"), photograph())
-    parts = corrupted_parts(
-        configs["digits"], SETTINGS, Corruptions(names=("frost",), severities=(5,), frost=str(tmp_path))
-    )
-    assert shown(parts[0])[0].mean() > shown(open_parts(configs["digits"], SETTINGS)[0])[0].mean()
+    clean, frosted = eval_parts(configs["digits"], 32, request)
+    assert shown(frosted)[0].mean() > shown(clean)[0].mean()

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from roadmap.config.compose import compose
-from roadmap.data.sampler import DistributedBatchSampler, eval_batches
+from roadmap.data.loaders import DistributedBatchSampler
 from roadmap.errors import RequestError, WorkError
 from roadmap.runtime import distributed
 from roadmap.training.run import run_experiment
@@ -84,14 +84,6 @@ def test_three_processes_evaluate_each_of_ten_images_once(photo_folder: Path, tm
     assert three["val_loss"] == pytest.approx(one["val_loss"], rel=1e-5)
     assert three["top1"] == one["top1"]
     assert three["top1"] * 10 / 100 == pytest.approx(round(three["top1"] * 10 / 100)), "each image is 10 %"
-
-
-@pytest.mark.parametrize("processes", [1, 2, 3, 7, 8, 64])
-@pytest.mark.parametrize("images", [1, 10, 63, 1000])
-def test_evaluation_shares_hold_every_image_once(images: int, processes: int) -> None:
-    batches = [batch for rank in range(processes) for batch in eval_batches(images, 4, rank, processes)]
-    assert torch.cat(batches).tolist() == list(range(images))
-    assert all(1 <= len(batch) <= 4 for batch in batches)
 
 
 def test_update_has_the_same_images_however_the_batch_is_split() -> None:

@@ -206,7 +206,7 @@ def test_unreadable_images_are_replaced_up_to_max_corrupt(
 ) -> None:
     request = ["data=imagefolder", f"data.root={damaged_folder}", "epochs=2", "batch_size=8", "image_size=32"]
     request += [f"num_workers={workers}", "step=separate_downsampling"]
-    with pytest.raises(WorkError, match=r"cannot read image .*, after 1 others,.* raise data\.max_corrupt \(now 1\)"):
+    with pytest.raises(WorkError, match=r"cannot read image .* raise data\.max_corrupt \(now 1\)"):
         run_experiment(compose([*request, "data.max_corrupt=1", f"runs_dir={tmp_path / 'one'}"]))
     caplog.clear()
     summary, folder = run_experiment(compose([*request, "data.max_corrupt=3", f"runs_dir={tmp_path / 'three'}"]))

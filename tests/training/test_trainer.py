@@ -7,10 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from roadmap.data.loaders import Loaders, Normalise, TrainLoader, ValLoader, identity
+from roadmap.data.image_dataset import UnreadableImages
+from roadmap.data.loaders import DistributedBatchSampler, Loaders, Normalise, TrainLoader, ValLoader, identity
 from roadmap.data.memory import Images, InMemoryBatches
-from roadmap.data.sampler import DistributedBatchSampler
-from roadmap.data.unreadable_images import UnreadableImages
 from roadmap.errors import PrunedError
 from roadmap.training.trainer import Callbacks, Trainer, TrainerSettings, TrainingParts
 

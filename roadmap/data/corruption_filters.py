@@ -1,13 +1,11 @@
-"""The corruptions of ImageNet-C and CIFAR-10-C, of one image uint8 (H, W, 3).
+"""The corruptions of ImageNet-C and CIFAR-10-C (arXiv:1903.12261) without the weather, of one image uint8 (H, W, 3).
 
-Vectorised versions of the authors' definitions (arXiv:1903.12261 and the released code): equal without randomness,
-equal in distribution with it. ImageNet-C's constants are for 224 pixels and CIFAR-10-C's for 32; an image uses those
-of the size nearer to its shorter side, in ratio. Lengths are in pixels, as published, except in the elastic transform,
-where they are relative to the side.
+Vectorised versions of the released code: equal without randomness, equal in distribution with it. A function has the
+name of its corruption and takes the image, a random generator and the corruption's constants. Lengths are in pixels,
+as published, except in the elastic transform, where they are relative to the side.
 """
 
 import math
-from collections.abc import Callable
 from functools import cache
 
 import cv2
@@ -15,95 +13,65 @@ import numpy as np
 from PIL import Image
 from scipy.ndimage import gaussian_filter1d
 
-from roadmap.data.randaugment import Pixels
+from roadmap.data.image import Pixels
 
 Values = np.ndarray  # float32 (H, W, 3) or (H, W), 0 to 1
 Random = np.random.Generator
-IMAGENET, CIFAR = 224, 32
-THRESHOLD = math.sqrt(IMAGENET * CIFAR)  # 84.7
 
-# ImageNet-C's constants of severities 1 to 5, then CIFAR-10-C's
-CONSTANTS: dict[str, tuple[tuple, tuple]] = {
-    # standard deviation
-    "gaussian_noise": ((0.08, 0.12, 0.18, 0.26, 0.38), (0.04, 0.06, 0.08, 0.09, 0.10)),
-    # photons per white pixel
-    "shot_noise": ((60, 25, 12, 5, 3), (500, 250, 100, 75, 50)),
-    # share of values that become black or white
-    "impulse_noise": ((0.03, 0.06, 0.09, 0.17, 0.27), (0.01, 0.02, 0.03, 0.05, 0.07)),
-    # radius of the disk, standard deviation that smooths its edge
-    "defocus_blur": (
-        ((3, 0.1), (4, 0.5), (6, 0.5), (8, 0.5), (10, 0.5)),
-        ((0.3, 0.4), (0.4, 0.5), (0.5, 0.6), (1, 0.2), (1.5, 0.1)),
-    ),
-    # standard deviation, largest displacement, iterations
-    "glass_blur": (
-        ((0.7, 1, 2), (0.9, 2, 1), (1, 2, 3), (1.1, 3, 2), (1.5, 4, 2)),
-        ((0.05, 1, 1), (0.25, 1, 1), (0.4, 1, 1), (0.25, 1, 2), (0.4, 1, 2)),
-    ),
-    # half the kernel's width, standard deviation
-    "motion_blur": (
-        ((10, 3), (15, 5), (15, 8), (15, 12), (20, 15)),
-        ((6, 1), (6, 1.5), (6, 2), (8, 2), (9, 2.5)),
-    ),
-    # end (exclusive) and step of the range of zooms
-    "zoom_blur": (
-        ((1.11, 0.01), (1.16, 0.01), (1.21, 0.02), (1.26, 0.02), (1.31, 0.03)),
-        ((1.06, 0.01), (1.11, 0.01), (1.16, 0.01), (1.21, 0.01), (1.26, 0.01)),
-    ),
-    # flakes: mean, deviation, zoom, threshold, motion blur radius and deviation; weight of the image
+# constants at severities 1 to 5, for 224 pixels
+IMAGENET_C: dict[str, tuple] = {
+    "gaussian_noise": (0.08, 0.12, 0.18, 0.26, 0.38),
+    "shot_noise": (60, 25, 12, 5, 3),
+    "impulse_noise": (0.03, 0.06, 0.09, 0.17, 0.27),
+    "defocus_blur": ((3, 0.1), (4, 0.5), (6, 0.5), (8, 0.5), (10, 0.5)),
+    "glass_blur": ((0.7, 1, 2), (0.9, 2, 1), (1, 2, 3), (1.1, 3, 2), (1.5, 4, 2)),
+    "motion_blur": ((10, 3), (15, 5), (15, 8), (15, 12), (20, 15)),
+    "zoom_blur": ((1.11, 0.01), (1.16, 0.01), (1.21, 0.02), (1.26, 0.02), (1.31, 0.03)),
     "snow": (
-        (
-            (0.1, 0.3, 3, 0.5, 10, 4, 0.8),
-            (0.2, 0.3, 2, 0.5, 12, 4, 0.7),
-            (0.55, 0.3, 4, 0.9, 12, 8, 0.7),
-            (0.55, 0.3, 4.5, 0.85, 12, 8, 0.65),
-            (0.55, 0.3, 2.5, 0.85, 12, 12, 0.55),
-        ),
-        (
-            (0.1, 0.2, 1, 0.6, 8, 3, 0.95),
-            (0.1, 0.2, 1, 0.5, 10, 4, 0.9),
-            (0.15, 0.3, 1.75, 0.55, 10, 4, 0.9),
-            (0.25, 0.3, 2.25, 0.6, 12, 6, 0.85),
-            (0.3, 0.3, 1.25, 0.65, 14, 12, 0.8),
-        ),
+        *((0.1, 0.3, 3, 0.5, 10, 4, 0.8), (0.2, 0.3, 2, 0.5, 12, 4, 0.7), (0.55, 0.3, 4, 0.9, 12, 8, 0.7)),
+        *((0.55, 0.3, 4.5, 0.85, 12, 8, 0.65), (0.55, 0.3, 2.5, 0.85, 12, 12, 0.55)),
     ),
-    # weights of the image and the frost
-    "frost": (
-        ((1, 0.4), (0.8, 0.6), (0.7, 0.7), (0.65, 0.7), (0.6, 0.75)),
-        ((1, 0.2), (1, 0.3), (0.9, 0.4), (0.85, 0.4), (0.75, 0.45)),
+    "frost": ((1, 0.4), (0.8, 0.6), (0.7, 0.7), (0.65, 0.7), (0.6, 0.75)),
+    "fog": ((1.5, 2), (2, 2), (2.5, 1.7), (2.5, 1.5), (3, 1.4)),
+    "brightness": (0.1, 0.2, 0.3, 0.4, 0.5),
+    "contrast": (0.4, 0.3, 0.2, 0.1, 0.05),
+    "elastic_transform": tuple(
+        tuple(244 / 224 * share for share in shares)  # the release uses 244 for 224 pixels
+        for shares in ((2, 0.7, 0.1), (2, 0.08, 0.2), (0.05, 0.01, 0.02), (0.07, 0.01, 0.02), (0.12, 0.01, 0.02))
     ),
-    # thickness, decay of the detail
-    "fog": (
-        ((1.5, 2), (2, 2), (2.5, 1.7), (2.5, 1.5), (3, 1.4)),
-        ((0.2, 3), (0.5, 3), (0.75, 2.5), (1, 2), (1.5, 1.75)),
+    "pixelate": (0.6, 0.5, 0.4, 0.3, 0.25),
+    "jpeg_compression": (25, 18, 15, 10, 7),
+}
+CIFAR10_C: dict[str, tuple] = {  # for 32 pixels
+    "gaussian_noise": (0.04, 0.06, 0.08, 0.09, 0.10),
+    "shot_noise": (500, 250, 100, 75, 50),
+    "impulse_noise": (0.01, 0.02, 0.03, 0.05, 0.07),
+    "defocus_blur": ((0.3, 0.4), (0.4, 0.5), (0.5, 0.6), (1, 0.2), (1.5, 0.1)),
+    "glass_blur": ((0.05, 1, 1), (0.25, 1, 1), (0.4, 1, 1), (0.25, 1, 2), (0.4, 1, 2)),
+    "motion_blur": ((6, 1), (6, 1.5), (6, 2), (8, 2), (9, 2.5)),
+    "zoom_blur": ((1.06, 0.01), (1.11, 0.01), (1.16, 0.01), (1.21, 0.01), (1.26, 0.01)),
+    "snow": (
+        *((0.1, 0.2, 1, 0.6, 8, 3, 0.95), (0.1, 0.2, 1, 0.5, 10, 4, 0.9), (0.15, 0.3, 1.75, 0.55, 10, 4, 0.9)),
+        *((0.25, 0.3, 2.25, 0.6, 12, 6, 0.85), (0.3, 0.3, 1.25, 0.65, 14, 12, 0.8)),
     ),
-    # added to the value in HSV
-    "brightness": ((0.1, 0.2, 0.3, 0.4, 0.5), (0.05, 0.1, 0.15, 0.2, 0.3)),
-    # factor
-    "contrast": ((0.4, 0.3, 0.2, 0.1, 0.05), (0.75, 0.5, 0.4, 0.3, 0.15)),
-    # strength, smoothness, largest displacement of corners, relative to the side; the release uses 244 for 224 pixels
-    "elastic_transform": (
-        tuple(
-            tuple(244 / 224 * share for share in shares)
-            for shares in ((2, 0.7, 0.1), (2, 0.08, 0.2), (0.05, 0.01, 0.02), (0.07, 0.01, 0.02), (0.12, 0.01, 0.02))
-        ),
-        ((0, 0, 0.08), (0.05, 0.2, 0.07), (0.08, 0.06, 0.06), (0.1, 0.04, 0.05), (0.1, 0.03, 0.03)),
-    ),
-    # factor of the side
-    "pixelate": ((0.6, 0.5, 0.4, 0.3, 0.25), (0.95, 0.9, 0.85, 0.75, 0.65)),
-    # quality
-    "jpeg_compression": ((25, 18, 15, 10, 7), (80, 65, 58, 50, 40)),
+    "frost": ((1, 0.2), (1, 0.3), (0.9, 0.4), (0.85, 0.4), (0.75, 0.45)),
+    "fog": ((0.2, 3), (0.5, 3), (0.75, 2.5), (1, 2), (1.5, 1.75)),
+    "brightness": (0.05, 0.1, 0.15, 0.2, 0.3),
+    "contrast": (0.75, 0.5, 0.4, 0.3, 0.15),
+    "elastic_transform": ((0, 0, 0.08), (0.05, 0.2, 0.07), (0.08, 0.06, 0.06), (0.1, 0.04, 0.05), (0.1, 0.03, 0.03)),
+    "pixelate": (0.95, 0.9, 0.85, 0.75, 0.65),
+    "jpeg_compression": (80, 65, 58, 50, 40),
 }
 
 
 def uses_imagenet_constants(pixels: Pixels) -> bool:
-    """Whether an image uses ImageNet-C's constants rather than CIFAR-10-C's."""
-    return min(pixels.shape[:2]) > THRESHOLD
+    """Whether the shorter side is nearer to 224 than to 32 pixels, in ratio."""
+    return min(pixels.shape[:2]) > math.sqrt(224 * 32)
 
 
 def constants(name: str, severity: int, pixels: Pixels) -> tuple:
     """A corruption's constants at a severity of 1 to 5 for an image of this size."""
-    values = CONSTANTS[name][0 if uses_imagenet_constants(pixels) else 1][severity - 1]
+    values = (IMAGENET_C if uses_imagenet_constants(pixels) else CIFAR10_C)[name][severity - 1]
     return values if isinstance(values, tuple) else (values,)
 
 
@@ -174,12 +142,9 @@ def motion_blur(pixels: Pixels, random: Random, radius: int, deviation: float) -
 
 def directional_blur(values: Values, radius: int, deviation: float, degrees: float) -> Values:
     """ImageMagick's motion blur: half a Gaussian along a line of pixels, with the border repeated."""
-    steps = np.arange(2 * radius + 1)
+    steps, angle = np.arange(2 * radius + 1), math.radians(degrees)
     weights = np.exp(-(steps**2) / (2 * deviation**2))
-    x, y = (
-        np.ceil(steps * part - 0.5).astype(int)
-        for part in (math.cos(math.radians(degrees)), math.sin(math.radians(degrees)))
-    )
+    x, y = (np.ceil(steps * part - 0.5).astype(int) for part in (math.cos(angle), math.sin(angle)))
     kernel = np.zeros((4 * radius + 1, 4 * radius + 1), np.float32)
     np.add.at(kernel, (y + 2 * radius, x + 2 * radius), weights / weights.sum())
     return cv2.filter2D(values, -1, kernel, borderType=cv2.BORDER_REPLICATE)
@@ -238,10 +203,8 @@ def elastic_transform(pixels: Pixels, random: Random, strength: float, smoothnes
 @cache
 def blur_matrix(size: int, deviation: float) -> Values:
     """The matrix (size, size) of a Gaussian blur truncated at three standard deviations, with the border reflected."""
-    unit = np.eye(size)
-    if deviation == 0:
-        return unit.astype(np.float32)
-    return gaussian_filter1d(unit, deviation, axis=0, mode="reflect", truncate=3).astype(np.float32)
+    unit = np.eye(size, dtype=np.float32)
+    return gaussian_filter1d(unit, deviation, axis=0, mode="reflect", truncate=3) if deviation else unit
 
 
 def pixelate(pixels: Pixels, _: Random, share: float) -> Pixels:
@@ -253,25 +216,4 @@ def pixelate(pixels: Pixels, _: Random, share: float) -> Pixels:
 
 def jpeg_compression(pixels: Pixels, _: Random, quality: int) -> Pixels:
     encoded = cv2.imencode(".jpg", pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
-    decoded = cv2.imdecode(encoded, cv2.IMREAD_COLOR_RGB)
-    assert decoded is not None
-    return decoded
-
-
-FILTERS: dict[str, Callable[..., Pixels]] = {
-    function.__name__: function
-    for function in (
-        gaussian_noise,
-        shot_noise,
-        impulse_noise,
-        defocus_blur,
-        glass_blur,
-        motion_blur,
-        zoom_blur,
-        brightness,
-        contrast,
-        elastic_transform,
-        pixelate,
-        jpeg_compression,
-    )
-}
+    return np.asarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR_RGB))

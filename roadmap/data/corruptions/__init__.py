@@ -1,1 +1,0 @@
-"""ImageNet-C's corruptions."""
