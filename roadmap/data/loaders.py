@@ -136,9 +136,6 @@ class Timed:
     def seconds(self) -> float:
         return time.perf_counter() - self.began
 
-    def __iter__(self) -> "Timed":
-        return self
-
     def __next__(self) -> tuple[Tensor, Tensor]:
         finished = torch.cuda.current_stream().record_event() if self.on_gpu else None
         began = time.perf_counter()

@@ -68,7 +68,7 @@ class Split:
         for samples in (self.train, self.val):
             indices = [index for index, label in enumerate(samples.labels) if label in new_labels]
             parts.append(Subset(samples, indices, [new_labels[samples.labels[index]] for index in indices]))
-        return Split(*parts, count)
+        return Split(parts[0], parts[1], count)
 
 
 def stratified_split(labels: list[int], held_out: float | int) -> tuple[list[int], list[int]]:
