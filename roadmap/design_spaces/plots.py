@@ -24,10 +24,7 @@ COLUMNS, WIDTH, HEIGHT = 3, 210, 165  # panels in a row; pixels of one
 def draw_edf(samples: Sequence[DesignSample], subtitle: str) -> alt.VConcatChart:
     """Return the EDF of each sample with its 95 % band and median. Raises RequestError for too many samples."""
     if len(samples) > len(COLORS):
-        names = ", ".join(sample.name for sample in samples[:3])
-        raise RequestError(
-            f"--kind edf shows at most {len(COLORS)} spaces (got {len(samples)}: {names}, …); choose by --where"
-        )
+        raise RequestError(f"--kind edf shows at most {len(COLORS)} spaces (got {len(samples)}); choose by --where")
     domain, log = padded(np.concatenate([sample.errors for sample in samples]), 0.05, 1.1)
     names = [f"{sample.name} ({sample.size})" for sample in samples]
     lines = pd.concat(
@@ -135,7 +132,7 @@ def best_range(values: np.ndarray, errors: np.ndarray) -> tuple[float, float, fl
     return low, middle, high
 
 
-def _panel(label: str, values: list[Any], errors: np.ndarray, titled: bool) -> alt.LayerChart:
+def _panel(label: str, values: list[Any], errors: np.ndarray, titled: bool) -> alt.LayerChart | alt.FacetChart:
     """Return the designs by one parameter, with the range of the best ones if it is a number."""
     ends, log = padded(errors, 0.05, 1.1)
     scale = alt.Scale(type="log" if log else "linear", nice=False, zero=False, domain=ends)

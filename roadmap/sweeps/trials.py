@@ -12,7 +12,7 @@ from filelock import FileLock
 from optuna.samplers import NSGAIISampler, RandomSampler, TPESampler
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
-from optuna.study import Study
+from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from roadmap.config.build import network_cost
@@ -41,7 +41,7 @@ class SearchTrials:
         self.lock = FileLock(f"{file}.lock", is_singleton=False)
         try:
             storage = JournalStorage(JournalFileBackend(str(file), lock_obj=self.lock))  # type: ignore[arg-type]
-            directions = ["maximize", "minimize"][: len(space.search.objectives)]
+            directions = [StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE][: len(space.search.objectives)]
             with self.lock:
                 self.study = optuna.create_study(
                     study_name=space.name, storage=storage, directions=directions, load_if_exists=True

@@ -70,12 +70,6 @@ def test_designs_trained_differently_are_refused(key: str, value: object) -> Non
     check_same_training(runs((3, 16, 90, 0), (7, 16, 90, 1)))
 
 
-def test_two_recipes_are_refused() -> None:
-    table = pd.DataFrame([record("gelu", 0, 90.0), record("resnet50", 0, 90.0)])
-    with pytest.raises(RequestError, match=r"differ in recipe \(enhanced and original\)"):
-        check_same_training(table)
-
-
 def test_median_interval_has_its_coverage() -> None:
     covered = 0
     for _ in range(100):
@@ -142,7 +136,7 @@ def test_the_numbers_are_written_and_many_spaces_refused() -> None:
     text = edf_text(SPACES["two"])
     assert "Kolmogorov-Smirnov p" in text
     assert [line.split()[0] for line in text.splitlines()[2:4]] == ["kernel=3", "kernel=7"]
-    with pytest.raises(RequestError, match=r"--kind edf shows at most 6 spaces \(got 7: a0, a1, a2, …\)"):
+    with pytest.raises(RequestError, match=r"--kind edf shows at most 6 spaces \(got 7\)"):
         draw_edf([made(f"a{n}", [1.0]) for n in range(7)], "")
 
 

@@ -153,20 +153,6 @@ def test_a_killed_search_proposes_what_it_would_have(sampler: str, space: Search
     assert train(again) == whole
 
 
-def test_nsga_ii_has_generations_of_the_population(space: SearchSpace, tmp_path: Path) -> None:
-    trials = SearchTrials(within(space, tmp_path))
-    train(trials)
-    assert [trial.system_attrs["NSGAIISampler:generation"] for trial in trials.all()] == [0, 0, 0, 1, 1, 1, 2]
-
-
-def test_a_trial_that_another_process_trains_is_left_to_it(space: SearchSpace, tmp_path: Path) -> None:
-    here, there = SearchTrials(within(space, tmp_path)), SearchTrials(within(space, tmp_path))
-    trials = [here.next(), there.next()]
-    assert [trial and trial.number for trial in trials] == [0, 1]
-    train(SearchTrials(here.space))
-    assert [trial.state == TrialState.RUNNING for trial in here.all()] == [True, True, *[False] * 5]
-
-
 def work(space: SearchSpace, dies: bool) -> None:
     trials = SearchTrials(space)
     if dies:
