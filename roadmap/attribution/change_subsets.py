@@ -13,7 +13,6 @@ from roadmap.config.compose import Composed, Patch, compose, patched
 from roadmap.config.overrides import TOGGLES, key_of
 from roadmap.errors import RequestError
 from roadmap.formatting import listed
-from roadmap.gc_paused import gc_paused
 from roadmap.runs.identity import step_key
 from roadmap.steps.path import Step
 
@@ -207,14 +206,13 @@ class SubsetTable:
         gmacs, params_m = np.full(size, np.nan), np.full(size, np.nan)
         keys: dict[bytes, int] = {}
         recipes: dict[Any, dict[str, Any]] = {}
-        with gc_paused():
-            for mask in subsets.masks():
-                point = subsets.point(mask)
-                if point.recipe not in recipes:
-                    recipes[point.recipe] = point.experiment().definition["recipe"]
-                same[mask] = keys.setdefault(step_key(point.design.to_dict(), recipes[point.recipe]), mask)
-                cost = network_cost(point)
-                feasible[mask], gmacs[mask], params_m[mask] = True, cost.gmacs, cost.params_m
+        for mask in subsets.masks():
+            point = subsets.point(mask)
+            if point.recipe not in recipes:
+                recipes[point.recipe] = point.experiment().definition["recipe"]
+            same[mask] = keys.setdefault(step_key(point.design.to_dict(), recipes[point.recipe]), mask)
+            cost = network_cost(point)
+            feasible[mask], gmacs[mask], params_m[mask] = True, cost.gmacs, cost.params_m
         loo = [(subsets.full, subsets.without(name)) for name in names]
         aoi = [(subsets.alone(name), 0) for name in names]
         return cls(subsets, feasible, same, gmacs, params_m, keys, {"loo": loo, "aoi": aoi})

@@ -10,7 +10,6 @@ from roadmap.config.compose import Composed, compose, options_of
 from roadmap.config.overrides import key_of
 from roadmap.errors import RequestError
 from roadmap.formatting import listed
-from roadmap.gc_paused import gc_paused
 from roadmap.paper.published import EXCEPTIONS, published_steps
 from roadmap.paper.published_rows import NetworkRow, PublishedRow, network_rows, printed
 from roadmap.steps.path import compose_path
@@ -73,19 +72,18 @@ def compose_bench(overrides: Sequence[str], config_dirs: Sequence[str] = ()) -> 
     for override in overrides:
         if rows and key_of(override) in (*ONE, "size", "path"):
             raise RequestError(f"{override} conflicts with rows=, which defines the networks; leave out one of them")
-    with gc_paused():
-        if rows:
-            name, networks = f"rows {rows['name']}", {row.title: (row, cells) for row, cells in network_rows(rows)}
-            chosen = _chosen(list(networks), settings, name)
-            entries = [_entry_of_row(*networks[title], overrides, config_dirs) for title in chosen]
-        elif any(key in ONE for key in given):
-            composed = compose(overrides, config_dirs)
-            name, entries = composed.variant, [_entry_of_step(composed.variant, composed)]
-            _chosen([name], settings, "this bench of one network")
-        else:
-            steps = {step.name: step.composed for step in compose_path(overrides, config_dirs)}
-            name = f"path {asked.path_name}"
-            entries = [_entry_of_step(step, steps[step]) for step in _chosen(list(steps), settings, name)]
+    if rows:
+        name, networks = f"rows {rows['name']}", {row.title: (row, cells) for row, cells in network_rows(rows)}
+        chosen = _chosen(list(networks), settings, name)
+        entries = [_entry_of_row(*networks[title], overrides, config_dirs) for title in chosen]
+    elif any(key in ONE for key in given):
+        composed = compose(overrides, config_dirs)
+        name, entries = composed.variant, [_entry_of_step(composed.variant, composed)]
+        _chosen([name], settings, "this bench of one network")
+    else:
+        steps = {step.name: step.composed for step in compose_path(overrides, config_dirs)}
+        name = f"path {asked.path_name}"
+        entries = [_entry_of_step(step, steps[step]) for step in _chosen(list(steps), settings, name)]
     return Bench(name, entries, settings.reference or entries[0].name, settings)
 
 

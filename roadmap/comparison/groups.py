@@ -8,7 +8,6 @@ import pandas as pd
 
 from roadmap.comparison.baseline_step import PaperPath
 from roadmap.comparison.statistics import Sample, gaps, means
-from roadmap.gc_paused import gc_paused
 from roadmap.runs.identity import SHARED, Parents, condition_keys, field_keys, group_keys
 from roadmap.steps.path_file import paper_parents
 
@@ -32,8 +31,7 @@ def summarise(runs: pd.DataFrame, path: Parents | None = None) -> pd.DataFrame:
     other columns of ``statistics.gaps`` are the gap to it.
     """
     runs = runs.reset_index(drop=True)
-    with gc_paused():
-        code, keys = pd.factorize(pd.Series(group_keys(runs["definition"]), dtype=object))
+    code, keys = pd.factorize(pd.Series(group_keys(runs["definition"]), dtype=object))
     firsts = np.unique(code, return_index=True)[1]
     finished = (runs["status"] == "finished").to_numpy() & runs["top1"].notna().to_numpy()
     samples: list[dict[int, float]] = [{} for _ in keys]

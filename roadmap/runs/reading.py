@@ -15,7 +15,6 @@ import pandas as pd
 
 from roadmap.errors import RequestError
 from roadmap.formatting import duration
-from roadmap.gc_paused import gc_paused
 from roadmap.runs.exported import opened
 from roadmap.runs.records import exported_part, is_place, read_json, run_paths
 from roadmap.runs.run_folder import METRICS, SUMMARY, read_metrics
@@ -67,9 +66,8 @@ def _warn(skipped: list[str]) -> None:
 
 def read_runs(folders: Folders) -> tuple[pd.DataFrame, list[str]]:
     """Return the table of ``load_runs``, and a sentence on each skipped record."""
-    with gc_paused():
-        summaries, skipped = read_summaries(folders)
-        return runs_table(summaries), skipped
+    summaries, skipped = read_summaries(folders)
+    return runs_table(summaries), skipped
 
 
 def read_summaries(folders: Folders) -> tuple[list[Row], list[str]]:

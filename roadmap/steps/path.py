@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from roadmap.config.compose import Composed, compose, options_of
 from roadmap.config.overrides import TOGGLES, is_baseline_model, is_network, key_of
 from roadmap.errors import RequestError
-from roadmap.gc_paused import gc_paused
 from roadmap.schema.baseline_model import BaselineModel
 from roadmap.schema.design import AXES, Design
 from roadmap.steps.path_file import PathFile, PathRow, with_parents
@@ -33,11 +32,6 @@ def compose_path(overrides: Sequence[str], config_dirs: Sequence[str] = ()) -> l
 
     Raises RequestError, naming the row, where one does not compose or asks for options that do not go together.
     """
-    with gc_paused():
-        return _compose_rows(overrides, config_dirs)
-
-
-def _compose_rows(overrides: Sequence[str], config_dirs: Sequence[str]) -> list[Step]:
     path = PathFile.of(options_of(overrides, config_dirs).values["path"])
     rows = [
         *path.steps,

@@ -7,7 +7,6 @@ from roadmap.config.build import network_cost
 from roadmap.config.compose import Composed, compose
 from roadmap.config.overrides import key_of
 from roadmap.errors import RequestError
-from roadmap.gc_paused import gc_paused
 from roadmap.runs.run_folder import now
 from roadmap.runs.sweep_plan import Sweep, folder_of, sweep_name
 from roadmap.sweeps.studies import Study, StudyDesign, study_of
@@ -63,14 +62,13 @@ def plan_sweep(overrides: Sequence[str], config_dirs: Sequence[str]) -> PlannedS
     """Compose the runs of a sweep, all designs of a seed before the next seed. Raises RequestError for invalid runs."""
     if any(key_of(word) == "seed" for word in overrides):
         raise RequestError("seed= belongs to `roadmap train`; a sweep takes seeds=[…]")
-    with gc_paused():
-        config = compose([word for word in overrides if not key_of(word).startswith("hydra")], config_dirs)
-        study = study_of(config.study, [word for word in overrides if of_runs(word)], config_dirs)
-        runs: dict[str, StudyDesign] = {}
-        for seed in config.seeds:
-            for design in study.designs:
-                run = StudyDesign(design.composed.with_seed(seed), design.changes)
-                runs.setdefault(run.composed.experiment().run_id, run)
+    config = compose([word for word in overrides if not key_of(word).startswith("hydra")], config_dirs)
+    study = study_of(config.study, [word for word in overrides if of_runs(word)], config_dirs)
+    runs: dict[str, StudyDesign] = {}
+    for seed in config.seeds:
+        for design in study.designs:
+            run = StudyDesign(design.composed.with_seed(seed), design.changes)
+            runs.setdefault(run.composed.experiment().run_id, run)
     return PlannedSweep(config, study, [*runs.values()])
 
 
