@@ -2,9 +2,7 @@
 
 The record is ``evaluations/KEY.json`` in the run's folder, where ``KEY`` is a hash of everything that defines the
 result. ``KEY.npz`` holds the predictions, and ``KEY/`` those for corrupted images if requested; ``predictions.npz`` in
-the run's folder holds those of its last epoch. In these files ``labels`` and ``predicted`` are class numbers in the
-smallest unsigned type, in the data set's order; ``confidence`` is the softmax probability of the predicted class as
-float16. ``data``, ``digest``, ``image_size``, ``crop_ratio`` and ``left_out`` identify the images.
+the run's folder holds those of its last epoch.
 """
 
 import dataclasses
@@ -191,11 +189,6 @@ def _checked(entries: dict[str, np.ndarray]) -> Predictions:
         raise ValueError(f"{labels.shape} labels, {predicted.shape} predictions, {confidence.shape} confidences")
     if labels.dtype.kind != "u" or predicted.dtype.kind != "u":
         raise ValueError("its classes are not unsigned integers")
-    images = EvaluatedImages(
-        data=str(entries["data"]),
-        digest=str(entries["digest"]),
-        image_size=int(entries["image_size"]),
-        crop_ratio=float(entries["crop_ratio"]),
-        left_out=tuple(entries["left_out"].tolist()),
-    )
+    data, digest, left_out = str(entries["data"]), str(entries["digest"]), tuple(entries["left_out"].tolist())
+    images = EvaluatedImages(data, digest, int(entries["image_size"]), float(entries["crop_ratio"]), left_out)
     return Predictions(images, labels, predicted, confidence)

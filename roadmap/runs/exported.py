@@ -129,10 +129,7 @@ def _text(file: gzip.GzipFile) -> bytes:
 
 def opened(file: str) -> ExportedRuns:
     """Return the exported runs in a file, cached until the file changes."""
-    try:
-        state = os.stat(file)
-    except OSError as error:
-        raise RequestError(f"cannot read {file}: {error.strerror}") from error
+    state = os.stat(file)
     return _opened(file, state.st_mtime_ns, state.st_size)
 
 

@@ -35,10 +35,7 @@ def field_keys(definitions: Definitions, names: Sequence[str]) -> list[bytes]:
 
 
 def step_key(design: Any, recipe: Any) -> bytes:
-    """The key of a step or a set of changes: runs with its design and recipe are runs of it, regardless of their names.
-
-    ``recipe`` is either a recipe's name, for steps, or its settings, for sets of changes.
-    """
+    """The key of the runs of a step (``recipe`` is its name), or of a set of changes (``recipe`` has its settings)."""
     return _encoded([design, recipe])
 
 
@@ -62,13 +59,10 @@ class Parents(Protocol):
 
 @dataclass(frozen=True)
 class Difference:
-    """A condition in which runs differ, with the values of two of them.
-
-    ``inner`` is the only entry of the condition that differs, such as ``optimizer.lr``, or empty.
-    """
+    """A condition in which runs differ, with the values of two of them."""
 
     key: str
-    inner: str
+    inner: str  # the only entry of the condition that differs, such as optimizer.lr, or empty
     values: tuple[Any, Any]
 
     def __str__(self) -> str:
@@ -101,7 +95,7 @@ def differences(runs: pd.DataFrame, keys: Sequence[str] = (*SHARED, *PER_RECIPE)
 
 
 def _narrowed(key: str, first: Any, second: Any) -> Difference:
-    """The difference between two values, narrowed to the only entry that differs, such as ``optimizer.lr``."""
+    """The difference between two values, narrowed to the only entry that differs."""
     path = []
     while isinstance(first, dict) and isinstance(second, dict):
         unequal = [name for name in {**first, **second} if first.get(name) != second.get(name)]
@@ -149,11 +143,7 @@ def not_comparable(found: Sequence[Difference], alternative: str = "") -> Reques
 
 
 def _unbridged_recipes(finished: pd.DataFrame, runs: pd.DataFrame, path: Parents) -> list[Difference]:
-    """Two recipes of finished runs that no step of the path connects.
-
-    A step connects two recipes if the same design is on the path with both, trained equally long. Unfinished ``runs``
-    count as steps too.
-    """
+    """Two recipes of finished runs that no design on the path, trained equally long with both, connects."""
     recipes = list(dict.fromkeys(finished["recipe"]))
     steps = runs[runs["variant"].map(path.holds)]
     of_design: dict[bytes, dict[str, dict[str, Any]]] = {}
@@ -178,8 +168,8 @@ def check_equally_long(runs: pd.DataFrame) -> None:
     for recipe, definition in others:
         if not _equally_long(first[1], definition):
             raise RequestError(
-                f"recipe {first[0]} was trained for {first[1]['epochs']} epochs and recipe {recipe} for "
-                f"{definition['epochs']}, different shares of their schedules; select runs with --where"
+                f"recipes {first[0]} and {recipe} were trained for different shares of their schedules "
+                f"({first[1]['epochs']} and {definition['epochs']} epochs); select runs with --where"
             )
 
 

@@ -1,7 +1,6 @@
 """Logged runs and their histories as pandas tables. Reads records only and never imports torch."""
 
 import os
-import time
 import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -174,7 +173,7 @@ def _exported(source: str, owners: dict[str, int]) -> Iterator[pd.DataFrame]:
                 raise RequestError(f"cannot read {source}: metrics of {line.run}: {error}") from error
 
 
-def _tail(file: str | Path) -> bytes:
+def _tail(file: str) -> bytes:
     with open(file, "rb") as opened_file:
         opened_file.seek(max(0, os.path.getsize(file) - TAIL))
         return opened_file.read()
@@ -229,47 +228,38 @@ def _line_by_line(file: str, skipped: list[str]) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class RunProgress:
-    """A run's last line of metrics: top-1 in percent, seconds of that epoch and seconds since."""
+    """A run's last line of metrics: top-1 in percent, and the seconds of that epoch."""
 
     epoch: int
     epochs: float
     top1: float
     seconds: float
-    silent: float
-
-    @property
-    def left(self) -> float:
-        """Return the seconds that the remaining epochs take at the speed of the last one."""
-        return (self.epochs - self.epoch) * self.seconds
 
 
 def progress(folder: str | os.PathLike[str], epochs: float) -> RunProgress | None:
     """Return the progress of the run in a folder; None in its first epoch."""
-    file = Path(folder, METRICS)
-    part = exported_part(folder)
     rows: Iterable[Any]
-    try:
-        rows = [opened(part[0]).last_rows.get(part[1])] if part else reversed(_tail(file).splitlines())
-        changed = None if part else file.stat().st_mtime
-    except OSError:
-        return None
+    if part := exported_part(folder):
+        rows = [opened(part[0]).last_rows.get(part[1])]
+    else:
+        try:
+            rows = reversed(_tail(os.path.join(folder, METRICS)).splitlines())
+        except OSError:
+            return None
     for row in rows:
         with suppress(ValueError):
             last: EpochRow = converted(parse_json(row) if isinstance(row, bytes) else row, EpochRow)
             if last.top1 is not None:
-                silent = time.time() - changed if changed else 0.0
-                return RunProgress(last.epoch, epochs, last.top1, last.seconds or 0.0, silent)
+                return RunProgress(last.epoch, epochs, last.top1, last.seconds or 0.0)
     return None
 
 
 def in_words(done: RunProgress | None, epochs: float) -> str:
     """Return epoch, accuracy and time left as text."""
-    return f"{reached(done)}, {duration(done.left)} left" if done else f"in epoch 1 of {epochs:g}"
-
-
-def reached(done: RunProgress) -> str:
-    """Return epoch and accuracy as text."""
-    return f"epoch {done.epoch} of {done.epochs:g}, top-1 {done.top1:.2f} %"
+    if done is None:
+        return f"in epoch 1 of {epochs:g}"
+    left = duration((done.epochs - done.epoch) * done.seconds)
+    return f"epoch {done.epoch} of {done.epochs:g}, top-1 {done.top1:.2f} %, {left} left"
 
 
 def running_lines(runs: pd.DataFrame) -> list[str]:

@@ -25,14 +25,9 @@ NO_RUNS = ("checkpoints", "wandb", "evaluations")
 
 def exported_part(path: Place) -> tuple[str, str] | None:
     """Split a path at the exported file in it: the file and the rest; None for a path without one."""
-    text = os.fspath(path)
-    end = text.find(SUFFIX)
-    while end >= 0:
-        end += len(SUFFIX)
-        if text[end : end + 1] in ("", "/") and os.path.isfile(text[:end]):
-            return text[:end], text[end:].strip("/")
-        end = text.find(SUFFIX, end)
-    return None
+    head, suffix, rest = os.fspath(path).partition(SUFFIX)
+    is_exported = suffix and rest[:1] in ("", "/") and os.path.isfile(head + suffix)
+    return (head + suffix, rest.strip("/")) if is_exported else None
 
 
 def is_place(path: Place) -> bool:

@@ -56,9 +56,8 @@ class RunFolder:
                     partial.unlink(missing_ok=True)
             write_whole(folder.path / ".hydra" / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False))
             write_whole(folder.path / ".hydra" / "overrides.yaml", yaml.safe_dump(list(overrides)))
-        except (OSError, WorkError) as error:
-            reason = error.strerror if isinstance(error, OSError) else error.__cause__.strerror  # type: ignore[union-attr]
-            raise RequestError(f"cannot write to {folder.path}: {reason}; choose another runs_dir") from error
+        except OSError as error:
+            raise RequestError(f"cannot write to {folder.path}: {error.strerror}; choose another runs_dir") from error
         return folder
 
     def read_summary(self) -> dict[str, Any] | None:

@@ -61,7 +61,7 @@ class Background:
             if self.drain(END_SECONDS):
                 return
         logger.warning("wandb has not received everything; the run folders are complete")
-        _leave_client()
+        leave_client()
         self._reset()
 
     def _work(self) -> None:
@@ -75,12 +75,6 @@ class Background:
 
 
 background = Background()
-
-
-def _leave_client() -> None:
-    # the client is already known to hang or to have failed
-    with suppress(Exception):
-        leave_client()
 
 
 class AsyncLogger(MetricsLogger):
@@ -106,7 +100,7 @@ class AsyncLogger(MetricsLogger):
         except Exception as error:
             logger.warning(f"logging to wandb failed ({first_line(error)}); continuing with the run's own files")
             self.logger = MetricsLogger()
-            _leave_client()
+            leave_client()
 
 
 def open_logger(settings: Logger, summary: dict[str, Any], folder: Path) -> MetricsLogger:

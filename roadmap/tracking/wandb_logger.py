@@ -62,24 +62,24 @@ def has_wandb_key() -> bool:
 
 
 def leave_client() -> None:
-    """End the client's process, which completes its files; kill it if it does not end in time."""
+    """End the client's process, which completes its files; kill it if it does not end in time. Raises nothing."""
     import wandb
-
-    # internal: the public teardown, which the client also registers at exit, waits for its process without a limit
-    connection: Any = wandb.setup()._connection
-    connection._cleanup()
 
     def leave() -> None:
         # raises SystemExit if its process ended badly
         with suppress(Exception, SystemExit):
             wandb.teardown()
 
-    leaving = threading.Thread(target=leave, daemon=True)
-    leaving.start()
-    leaving.join(LEAVE_SECONDS)
-    if leaving.is_alive():
-        connection._proc._process.kill()
+    with suppress(Exception):
+        # internal: the public teardown, which the client also registers at exit, waits for its process without a limit
+        connection: Any = wandb.setup()._connection
+        connection._cleanup()
+        leaving = threading.Thread(target=leave, daemon=True)
+        leaving.start()
         leaving.join(LEAVE_SECONDS)
+        if leaving.is_alive():
+            connection._proc._process.kill()
+            leaving.join(LEAVE_SECONDS)
 
 
 class MetricsLogger:
@@ -119,6 +119,8 @@ class WandbRun(MetricsLogger):
             self._open("offline")
 
     def _open(self, mode: Literal["online", "offline"]) -> None:
+        toggles = [part for part in self.summary["variant"].split(" ")[1:] if "=" in part]
+        tags = [*(self.summary[key] for key in ("regime", "data", "recipe")), *toggles]
         self.run = self.wandb.init(
             project=self.settings.project,
             entity=self.settings.entity,
@@ -126,7 +128,7 @@ class WandbRun(MetricsLogger):
             name=f"{self.summary['variant']} s{self.summary['seed']}",
             group=self.settings.group,
             job_type=self.summary["step"],
-            tags=tags(self.summary),
+            tags=[*dict.fromkeys(tag[:TAG_LENGTH] for tag in tags)],
             config=config_of(self.summary),
             dir=str(self.folder),
             mode=mode,
@@ -161,13 +163,6 @@ class WandbRun(MetricsLogger):
             logger.warning(f"wandb could not send all of this run; the rest is in {self.folder / 'wandb'}")
         # the client's files are complete only after its process has ended
         leave_client()
-
-
-def tags(summary: dict[str, Any]) -> list[str]:
-    """Return a run's tags: regime, data, recipe, and each toggle of its variant."""
-    toggles = [part for part in summary["variant"].split(" ")[1:] if "=" in part]
-    words = [summary["regime"], summary["data"], summary["recipe"], *toggles]
-    return list(dict.fromkeys(word[:TAG_LENGTH] for word in words))
 
 
 def config_of(summary: Mapping[str, Any]) -> dict[str, Any]:
