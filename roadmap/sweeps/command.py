@@ -69,7 +69,7 @@ def train_images(plan: PlannedSweep) -> int:
 
 def print_plan(sweep: Sweep, workers: int) -> None:
     """Print the planned runs, their cost and state, and the estimated time."""
-    from roadmap.sweeps.sweep_status import read_records, status_of
+    from roadmap.sweeps.status_command import read_records, status_of
 
     status = status_of(sweep, read_records(sweep.runs_dir)[0])
     rows = []
@@ -101,7 +101,7 @@ def work(overrides: Sequence[str], config_dirs: Sequence[str], worker: int, sinc
 def report(plan: PlannedSweep, sweep: Sweep, config_dirs: Sequence[str]) -> None:
     """Print and draw the results so far. Raises WorkError if a run failed or is missing."""
     from roadmap.runs.identity import condition_keys
-    from roadmap.sweeps.sweep_status import read_records
+    from roadmap.sweeps.status_command import read_records
 
     records = read_records(sweep.runs_dir)[0]
     own = records[records["run_id"].isin({run["run_id"] for run in sweep.runs})]

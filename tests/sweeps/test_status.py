@@ -13,7 +13,7 @@ import roadmap
 from roadmap.__main__ import main
 from roadmap.runs.run_folder import RunLock
 from roadmap.runs.sweep_plan import read_sweep
-from roadmap.sweeps.sweep_status import SweepStatus, estimate, read_records, status_of
+from roadmap.sweeps.status_command import SweepStatus, estimate, read_records, status_of
 from tests.records import EXAMPLES, make_run, make_sweep, summary_of
 
 NAME = "leave_one_out-nano-digits-123456"
