@@ -1,12 +1,10 @@
 """The record of a bench: counts of every network, measurements in each mode, and the machine."""
 
-import hashlib
 import json
-import os
 import platform
 import re
+import secrets
 import statistics
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -65,16 +63,16 @@ def measured(bench: Bench, overrides: Sequence[str], device: torch.device) -> Re
         for row in found["rows"]:
             row[mode] = outcomes[row["name"]]
         add_summaries(found["rows"], mode, bench.reference)
-    how = settings.to_dict() | {"batch_size": batch_size, "tf32": device.type == "cuda"}
+    ended = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     return {
         "schema": SCHEMA,
-        "bench_id": _new_id(bench.name, device, how),
+        "bench_id": one_name(bench.name, device.type, ended, secrets.token_hex(5)),
         "started": started,
         "ended": now(),
         "git_commit": git_commit(),
         "overrides": list(overrides),
         **environment(device),
-        "settings": how,
+        "settings": settings.to_dict() | {"batch_size": batch_size, "tf32": device.type == "cuda"},
         **found,
     }
 
@@ -126,13 +124,6 @@ def processor() -> str:
     named = re.search(r"^model name\s*:\s*(.+)$", text, flags=re.MULTILINE)
     name = named[1].strip() if named else platform.processor() or platform.machine()
     return f"{name}, {torch.backends.cpu.get_cpu_capability()}"
-
-
-def _new_id(name: str, device: torch.device, how: Record) -> str:
-    """Return name, device, time and a hash that distinguishes benches of the same second."""
-    text = json.dumps([name, how, time.time_ns(), os.getpid()], sort_keys=True)
-    digits = hashlib.sha256(text.encode()).hexdigest()[:10]
-    return one_name(name, device.type, datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ"), digits)
 
 
 def write_record(record: Record, folder: Path) -> Path:

@@ -7,8 +7,8 @@ import math
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -110,16 +110,15 @@ class NetworkTimer:
             self._step = self.built(self.batch)
             for _ in range(warmup):
                 self._step()
-        step = self._step
 
-        def burst() -> None:
+        def burst(step: Step) -> None:
             for _ in range(self.calls):
                 step()
                 # latency waits for each result; throughput queues the next step
                 if self.mode == "latency":
                     synchronise(self.device)
 
-        took = clock(burst, self.device) / self.calls
+        took = clock(partial(burst, self._step), self.device) / self.calls
         if not resident:
             self.release()
         return took
@@ -128,11 +127,6 @@ class NetworkTimer:
         """Free the network's memory."""
         self._step = None
         free(self.device)
-
-    def outcome(self, seconds: list[float]) -> dict[str, Any]:
-        if self.error is not None:
-            return {"error": self.error}
-        return {"batch": self.batch, "calls": self.calls, "peak_memory_gb": self.memory_gb, "seconds": seconds}
 
 
 def time_interleaved(timers: Mapping[str, NetworkTimer], settings: BenchSettings) -> dict[str, dict[str, Any]]:
@@ -157,8 +151,10 @@ def time_interleaved(timers: Mapping[str, NetworkTimer], settings: BenchSettings
         resident = needed <= RESIDENT_SHARE * total_memory(first.device)
         logger.info(f"{settings.repeats} rounds{'' if resident else ', each network rebuilt for every round'}")
         try:
-            how = {"resident": resident, "warmup": settings.warmup}
-            measures = {name: partial(timer.measure, **how) for name, timer in fitting.items()}
+            measures = {
+                name: partial(timer.measure, resident=resident, warmup=settings.warmup)
+                for name, timer in fitting.items()
+            }
             seconds = interleave(measures, settings.repeats)
         except RuntimeError as error:
             if not is_out_of_memory(error):
@@ -170,7 +166,12 @@ def time_interleaved(timers: Mapping[str, NetworkTimer], settings: BenchSettings
         finally:
             for timer in fitting.values():
                 timer.release()
-    return {name: timer.outcome(seconds.get(name, [])) for name, timer in timers.items()}
+    return {
+        name: {"batch": timer.batch, "calls": timer.calls, "peak_memory_gb": timer.memory_gb, "seconds": seconds[name]}
+        if timer.error is None
+        else {"error": timer.error}
+        for name, timer in timers.items()
+    }
 
 
 def interleave(functions: Mapping[str, Callable[[], float]], repeats: int) -> dict[str, list[float]]:
@@ -198,14 +199,13 @@ def fit_batch(attempt: Callable[[int], Found], batch: int, device: torch.device)
         batch //= 2
 
 
-@contextmanager
-def compiled_versions() -> Iterator[None]:
+def compiled_versions() -> AbstractContextManager[None]:
     """Let torch.compile keep code for many networks of one class, and raise an error rather than run uncompiled."""
     import torch._dynamo
 
-    limits = {"recompile_limit": 1000, "accumulated_recompile_limit": 10000, "fail_on_recompile_limit_hit": True}
-    with torch._dynamo.config.patch(limits):
-        yield
+    return torch._dynamo.config.patch(
+        recompile_limit=1000, accumulated_recompile_limit=10000, fail_on_recompile_limit_hit=True
+    )
 
 
 def clock(step: Step, device: torch.device) -> float:
