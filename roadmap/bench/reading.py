@@ -142,8 +142,8 @@ def speeds(benches: pd.DataFrame, column: str) -> tuple[dict[str, float], str]:
     rows = benches[benches[column].notna()].to_dict("records") if column in benches else []
     if not rows:
         raise RequestError(f"no {mode} in these benches; measure it: bench.measure=[{mode}]")
-    for words, what in ((machine_words, "on {} machines"), (_how, "in {} ways")):
-        kinds = list(dict.fromkeys(words(row) for row in rows))
+    for describe, what in ((machine_words, "on {} machines"), (_how, "in {} ways")):
+        kinds = list(dict.fromkeys(describe(row) for row in rows))
         if len(kinds) > 1:
             raise RequestError(
                 f"these speeds were measured {what.format(len(kinds))}, {' and '.join(kinds)}, and cannot be compared; "

@@ -165,7 +165,7 @@ def test_intervals_cover(pairs: float, noise: float, seeds: int, needs: bool) ->
 def test_intervals_cover_in_a_larger_simulation(
     pairs: float, noise: float, seeds: int, needs: bool, orders: int, players: int
 ) -> None:
-    assert coverage(players, orders, seeds, pairs, noise, 400, needs=needs) >= 0.92
+    assert coverage(players, orders, seeds, pairs, noise, 200, needs=needs) >= 0.92
 
 
 def test_the_standard_error_is_the_spread_of_estimates() -> None:
