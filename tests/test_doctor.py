@@ -22,7 +22,7 @@ def free_space(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
 def test_table_and_json_list_the_findings(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["doctor", "device=cpu", f"runs_dir={tmp_path / 'runs'}"]) == 0
     table = capsys.readouterr().out
-    for name in ("CPU", "GPU", "precisions", "compile", "packages", "extras", "runs_dir"):
+    for name in ("CPU", "GPU", "compile", "packages", "extras", "runs_dir"):
         assert f"\n{name} " in table, name
     assert "358 training images, 1,200 validation images" in table
     assert not (tmp_path / "runs").exists(), "nothing is written"
@@ -65,13 +65,11 @@ def test_gpus_are_named_with_memory_and_capability(monkeypatch: pytest.MonkeyPat
         "get_device_properties": lambda index: properties,
         "mem_get_info": lambda index: (20 * 2**30, 24 * 2**30),
         "get_arch_list": lambda: ["sm_80", "sm_90"],
-        "is_bf16_supported": lambda including_emulation: True,
     }.items():
         monkeypatch.setattr(torch.cuda, name, value)
     one, _ = doctor.gpus("cuda")
     assert one == Finding("GPU 0", True, "NVIDIA Test, 20 of 24 GiB free, compute capability 8.6")
     assert doctor.gpus("cuda:2")[-1].fix == "choose device=cuda:1"
-    assert doctor.precisions().found == "in hardware: fp32, bf16, fp16"
     monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: ["sm_90"])
     assert doctor.gpus("auto")[0].ok is False
     monkeypatch.setattr(doctor, "find_spec", lambda name: None)
@@ -100,15 +98,6 @@ def test_disk_space_is_counted_in_runs(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert [text.split("(")[1] for text in found] == ["15 MiB each)", "23 MiB each)", "31 MiB each)"]
     free_space(monkeypatch, 2**20)
     assert disk().ok is False
-
-
-def test_small_shared_memory(monkeypatch: pytest.MonkeyPatch, photo_folder: Path) -> None:
-    free_space(monkeypatch, 64 * 2**20)
-    request = ["data=imagefolder", f"data.root={photo_folder}", "image_size=224", "num_workers=8"]
-    finding = doctor.shared_memory(compose([*request, "batch_size=256"]).experiment())
-    assert finding.ok is False
-    assert "8 workers need 588 MiB" in finding.fix
-    assert doctor.shared_memory(compose([*request, "batch_size=8"]).experiment()).ok is True
 
 
 def test_data_is_opened_with_the_readers_of_a_run(photo_folder: Path, tmp_path: Path) -> None:

@@ -144,20 +144,15 @@ class Composed:
             _choices_of_step[step] = _group_choices(*step) if toggled else self.choices
         return _choices_of_step[step]
 
-    @property
-    def step_option(self) -> str:
-        """The option chosen in the group ``step``, with ``model=`` too."""
-        return self.choices["step"]
-
     @cached_property
     def variant(self) -> str:
         """The name of the step or baseline model and what was toggled: ``separate_downsampling norm=batch``."""
-        return variant_name(self.step_option, self.choices, self.plain, self.overrides)
+        return variant_name(self.choices["step"], self.choices, self.plain, self.overrides)
 
     @property
     def step(self) -> str:
         """The step that the config starts from, or its baseline model."""
-        return self.step_option if isinstance(self.design, Design) else self.variant.split(" ")[0]
+        return self.choices["step"] if isinstance(self.design, Design) else self.variant.split(" ")[0]
 
     @property
     def cost(self) -> Cost | None:
@@ -255,7 +250,7 @@ def patched(base: Composed, patches: Sequence[Patch], overrides: Sequence[str]) 
         values |= patch.values
         choices |= patch.options
         design |= patch.design
-    named = {key_of(word): word.partition("=")[2] for word in overrides}.get("step", base.step_option)
+    named = {key_of(word): word.partition("=")[2] for word in overrides}.get("step", base.choices["step"])
     values |= {"step": named, "design": design}
     return replace(base, values=values, choices=choices | {"step": named}, overrides=tuple(overrides)).check()
 
@@ -270,10 +265,9 @@ def compose(overrides: Sequence[str], config_dirs: Sequence[str] = ()) -> Compos
 
 def options_of(overrides: Sequence[str], config_dirs: Sequence[str] = ()) -> Composed:
     """Compose as ``compose`` does, without checking whether the options go together."""
-    composed = Composed(*_composition("config", overrides, config_dirs), tuple(overrides), tuple(config_dirs))
-    _check_added(composed)
-    _ = composed.settings
-    return composed
+    found = Composed(*_composition("config", overrides, config_dirs), tuple(overrides), tuple(config_dirs))
+    _ = found.settings
+    return found
 
 
 def composed(
@@ -282,9 +276,7 @@ def composed(
     """Return the config of a Hydra application as plain values and checked records."""
     check_words(overrides, config_dirs)
     options = {str(group): str(option) for group, option in choices.items()}
-    found = Composed(_plain(config), options, tuple(overrides), tuple(config_dirs))
-    _check_added(found)
-    return found.check()
+    return Composed(_plain(config), options, tuple(overrides), tuple(config_dirs)).check()
 
 
 def evaluation_values(overrides: Sequence[str], config_dirs: Sequence[str] = ()) -> Values:
@@ -332,15 +324,3 @@ def _group_choices(overrides: tuple[str, ...], config_dirs: tuple[str, ...]) -> 
         words = [*overrides, *UNUSED, *searchpath(config_dirs)]
         choices = loader.compute_defaults_list("config", words, RunMode.RUN).overrides.known_choices
         return {group: str(option) for group, option in choices.items()}
-
-
-def _check_added(composed: Composed) -> None:
-    """Raise RequestError for an added setting that nothing reads, as ``+epoch=3``."""
-    for word in composed.overrides:
-        name = key_of(word).partition(".")[0]
-        if not word.startswith("+") or name in composed.choices or f"${{{name}" in "".join(composed.overrides):
-            continue
-        if name not in _composition("config", (), composed.config_dirs)[0]:
-            raise RequestError(
-                f"'{word}' adds a setting that nothing reads; `roadmap train --cfg job` shows every setting"
-            )

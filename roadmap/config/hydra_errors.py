@@ -68,12 +68,10 @@ def hydra_errors(overrides: Sequence[str], config_dirs: Sequence[str] = ()) -> I
     try:
         with trusted():
             yield
-    except (HydraException, OmegaConfBaseException, YAMLError, UnicodeDecodeError) as error:
-        raise RequestError(_unknown_option(error, overrides, config_dirs) or one_sentence(error)) from error
-    except (ValueError, TypeError, RecursionError) as error:
+    except (HydraException, OmegaConfBaseException, YAMLError, ValueError, TypeError, RecursionError) as error:
         *_, (frame, _) = walk_tb(error.__traceback__)
-        package = frame.f_globals["__name__"].partition(".")[0]
-        if isinstance(error, RoadmapError) or package not in ("hydra", "omegaconf", "antlr4", "copy"):
+        theirs = frame.f_globals["__name__"].startswith(("hydra", "omegaconf", "yaml", "codecs"))
+        if isinstance(error, RoadmapError) or not (theirs or isinstance(error, RecursionError)):
             raise
         raise RequestError(_unknown_option(error, overrides, config_dirs) or one_sentence(error)) from error
 

@@ -26,8 +26,6 @@ from roadmap.schema.experiment import MEMORY_SOURCES, Experiment
 from roadmap.tracking.wandb_logger import has_wandb_key, wandb_host
 from roadmap.versions import DISTRIBUTION
 
-SHM = Path("/dev/shm")
-
 
 class Finding(NamedTuple):
     """One line of the report; ``ok`` is None if something is missing that the config does not need."""
@@ -61,9 +59,9 @@ def environment(composed: Composed) -> list[Finding]:
     """Findings about what a config's run needs, and about optional parts."""
     experiment = composed.experiment()
     settings = experiment.settings
-    machine = [cpu(), *gpus(settings.device), precisions(), compiler(needed=settings.compile), packages(), extras()]
+    machine = [cpu(), *gpus(settings.device), compiler(needed=settings.compile), packages(), extras()]
     key = wandb_key(needed=experiment.logger.name == "wandb")
-    return [*machine, disk(composed, experiment), shared_memory(experiment), data(experiment), key]
+    return [*machine, disk(composed, experiment), data(experiment), key]
 
 
 def cpu() -> Finding:
@@ -101,18 +99,6 @@ def _gpu(index: int) -> Finding:
     supported = any(arch.startswith(f"sm_{properties.major}") for arch in torch.cuda.get_arch_list())
     fix = "" if supported else f"this torch does not support compute capability {capability}: install another build"
     return Finding(f"GPU {index}", supported, found, fix)
-
-
-def precisions() -> Finding:
-    """The precisions that the default device supports in hardware; others are emulated slowly."""
-    if torch.cuda.is_available():
-        bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
-        native = {"bf16": bf16, "fp16": torch.cuda.get_device_properties(0).major >= 7}
-    else:
-        flags: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.9 does not have it
-        native = {name: any(flags.get(f"{isa}_{name}") for isa in ("avx512", "amx")) for name in ("bf16", "fp16")}
-    found = ", ".join(["fp32", *(name for name, fast in native.items() if fast)])
-    return Finding("precisions", True, f"in hardware: {found}")
 
 
 def compiler(*, needed: bool) -> Finding:
@@ -167,17 +153,6 @@ def disk(composed: Composed, experiment: Experiment) -> Finding:
     run = 3 * 4 * copies * measured_cost(composed).params
     found = f"{free / 2**30:.1f} GiB free in {runs_dir}: {free // run:,} runs like this ({run / 2**20:.0f} MiB each)"
     return Finding("runs_dir", free >= run, found, "" if free >= run else "free some space, or choose another runs_dir")
-
-
-def shared_memory(experiment: Experiment) -> Finding:
-    """Space for the uint8 batches that loader workers prefetch, two each."""
-    if not SHM.is_dir():
-        return Finding("shared memory", None, f"no {SHM} on this system")
-    free = shutil.disk_usage(SHM).free
-    workers = 0 if experiment.data.source in MEMORY_SOURCES else experiment.settings.num_workers
-    needed = 2 * workers * experiment.micro_batch_size(1) * 3 * experiment.image_size**2
-    fix = f"{workers} workers need {needed / 2**20:.0f} MiB: start the container with --shm-size, or lower num_workers"
-    return Finding("shared memory", free >= needed, f"{free / 2**20:,.0f} MiB free", fix if free < needed else "")
 
 
 def data(experiment: Experiment) -> Finding:
