@@ -4,14 +4,12 @@ import json
 import os
 import platform
 import shutil
-from contextlib import suppress
-from importlib.metadata import PackageNotFoundError, metadata, requires, version
+from importlib.metadata import distributions, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from packaging.requirements import Requirement  # comes with Hydra
 
 from roadmap.bench.record import processor
 from roadmap.cli.arguments import checked_overrides, override_parser
@@ -25,6 +23,12 @@ from roadmap.formatting import aligned
 from roadmap.schema.experiment import MEMORY_SOURCES, Experiment
 from roadmap.tracking.wandb_logger import has_wandb_key, wandb_host
 from roadmap.versions import DISTRIBUTION
+
+# extra -> a package that it installs
+EXTRAS = {"timm": "timm", "wandb": "wandb", "search": "optuna", "parquet": "datasets"}
+EXTRAS |= {
+    extra: f"hydra-{name}-launcher" for extra, name in (("joblib", "joblib"), ("slurm", "submitit"), ("ray", "ray"))
+}
 
 
 class Finding(NamedTuple):
@@ -111,32 +115,17 @@ def compiler(*, needed: bool) -> Finding:
     return Finding("compile", None if missing and not needed else not missing, found or "no compiler", fix)
 
 
-def unmet(extra: str = "") -> list[str]:
-    """Required packages, or those of an extra, without a suitable installed version."""
-    found = []
-    for requirement in map(Requirement, requires(DISTRIBUTION) or []):
-        always = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
-        applies = requirement.marker is None or requirement.marker.evaluate({"extra": extra})
-        if applies and always != bool(extra):
-            with suppress(PackageNotFoundError):
-                if requirement.specifier.contains(version(requirement.name), prereleases=True):
-                    continue
-            found.append(f"{requirement.name}{requirement.specifier}")
-    return found
-
-
 def packages() -> Finding:
-    """Python, torch, and whether every required package has a suitable installed version."""
+    """The versions of Python and torch; ``pip check`` finds unsuitable versions."""
     found = f"Python {platform.python_version()}, torch {version('torch')}, torchvision {version('torchvision')}"
-    missing = " ".join(f"'{name}'" for name in unmet())
-    return Finding("packages", not missing, found, f"pip install {missing}" if missing else "")
+    return Finding("packages", True, found)
 
 
 def extras() -> Finding:
     """Which optional dependencies are installed."""
-    names = [name for name in metadata(DISTRIBUTION).get_all("Provides-Extra") or [] if name not in ("dev", "docs")]
-    missing = [name for name in names if unmet(name)]
-    found = ", ".join(name for name in names if name not in missing) or "none"
+    installed = {package.name.replace("_", "-") for package in distributions()}
+    missing = [name for name, package in EXTRAS.items() if package not in installed]
+    found = ", ".join(name for name in EXTRAS if name not in missing) or "none"
     fix = f"pip install '{DISTRIBUTION}[{','.join(missing)}]' installs the others" if missing else ""
     return Finding("extras", None if missing else True, found, fix)
 
@@ -177,7 +166,7 @@ def data(experiment: Experiment) -> Finding:
 
 def wandb_key(*, needed: bool) -> Finding:
     """Whether W&B's client finds a key: in the environment, or as saved by `wandb login`."""
-    if unmet("wandb"):
+    if find_spec("wandb") is None:
         fix = f"logger=wandb needs the package wandb: pip install '{DISTRIBUTION}[wandb]'"
         return Finding("W&B key", False if needed else None, "wandb is not installed", fix)
     fix = "" if has_wandb_key() else "logger=wandb logs offline: run `wandb login`, or set WANDB_API_KEY"

@@ -8,9 +8,8 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing import active_children
-from subprocess import CalledProcessError
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from roadmap.config import config_dir
 from roadmap.config.hydra_errors import hydra_errors
@@ -19,9 +18,6 @@ from roadmap.console import console, console_level
 from roadmap.errors import StoppedError, WorkError
 from roadmap.runs.run_folder import now
 from roadmap.runtime.stopping import StopRequest
-
-if TYPE_CHECKING:
-    from submitit import JobEnvironment
 
 logger = logging.getLogger(__name__)
 
@@ -70,21 +66,16 @@ def launch(
         with hydra_errors(overrides, config_dirs), SignalForwarder() as request:
             job()
     except Exception as error:
+        package = type(error).__module__.partition(".")[0]
+        # a RuntimeError is submitit's if there is no srun
+        of_launcher = package in ("joblib", "ray", "submitit", "subprocess") or "slurm cluster" in str(error)
+        if request.signal is None and of_launcher:
+            text = " ".join(str(error).split()).partition(". ")[0][:300]
+            raise WorkError(f"the launcher failed: {type(error).__name__}: {text}; the same command resumes") from error
         if request.signal is None:
-            raise _translated(error) from error
+            raise
     if request.signal is not None:
         raise StoppedError(request.signal, "a checkpoint of each worker's run")
-
-
-def _translated(error: Exception) -> Exception:
-    """Return a WorkError for an error of a launcher, any other error as it is."""
-    package = type(error).__module__.partition(".")[0]
-    # submitit's error if there is no srun
-    no_slurm = isinstance(error, RuntimeError) and "slurm cluster" in str(error)
-    if package not in ("joblib", "ray", "submitit") and not isinstance(error, CalledProcessError) and not no_slurm:
-        return error
-    text = " ".join(str(error).split()).partition(". ")[0][:300]
-    return WorkError(f"the launcher failed: {type(error).__name__}: {text}; the same command resumes")
 
 
 @contextmanager
@@ -102,7 +93,15 @@ def launcher_job(folder: str, level: int | None = None) -> Iterator[None]:
             f"{socket.gethostname()} cannot use the folder {folder}: {error.strerror}; start from a folder that all "
             "machines share"
         ) from error
-    job = _submitit_job()
+    job = None
+    if "SUBMITIT_EXECUTOR" in os.environ:
+        from submitit import JobEnvironment
+        from submitit.helpers import TorchDistributedEnvironment
+
+        job = JobEnvironment()
+        if job.num_tasks > 1:
+            # as with torchrun, each process sees all GPUs and chooses one by LOCAL_RANK
+            TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
     with console(level):
         try:
             yield
@@ -115,20 +114,6 @@ def launcher_job(folder: str, level: int | None = None) -> Iterator[None]:
             if job is not None and stopped.by.name == f"SIG{job.USR_SIG}":
                 _call_submitit_handler(stopped.by, job.global_rank)
             raise
-
-
-def _submitit_job() -> "JobEnvironment | None":
-    """Return this process's submitit job, or None; set the variables of torchrun if the job has several tasks."""
-    if "SUBMITIT_EXECUTOR" not in os.environ:
-        return None
-    from submitit import JobEnvironment
-    from submitit.helpers import TorchDistributedEnvironment
-
-    job = JobEnvironment()
-    if job.num_tasks > 1:
-        # as with torchrun, each process sees all GPUs and chooses one by LOCAL_RANK
-        TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
-    return job
 
 
 def _call_submitit_handler(by: signal.Signals, task: int) -> None:
