@@ -13,9 +13,8 @@ from roadmap.attribution.text import NEEDS
 from roadmap.comparison.groups import seeds_words
 from roadmap.comparison.statistics import ALPHA
 from roadmap.errors import RequestError
-from roadmap.plots.charts import framed, sentences, tooltips
-from roadmap.plots.rows import Rows, columns_of, format_cell, gap_limit, gap_marks, heat_map, one_line
-from roadmap.plots.theme import BLUE, SKY, VERMILLION, WIDTH, YELLOW
+from roadmap.plots.charts import BLUE, SKY, VERMILLION, WIDTH, YELLOW, framed, sentences, tooltips
+from roadmap.plots.rows import Rows, columns_of, format_cell, gap_limit, gap_marks, heat_map
 
 CELL = ["row", "column", "value", "strong"]
 TITLE = "change of top-1 accuracy (percentage points)"
@@ -42,8 +41,8 @@ def attribution_chart(found: Attribution, *, title: str, subtitle: str) -> alt.V
     table = found.table.assign(paper_low=np.nan, paper_high=np.nan)
     if table[["loo", "aoi", "shapley"]].isna().to_numpy().all():
         raise RequestError("no figure to draw: no change has a leave-one-out or add-one-in gap or a Shapley value yet")
-    limit, cut = gap_limit(table[list(MARKS)], table[[f"{name}_{end}" for name in MARKS for end in ("low", "high")]])
-    labels, names = one_line(table["label"]), _legend(found)
+    limit = gap_limit(table[list(MARKS)], table[[f"{name}_{end}" for name in MARKS for end in ("low", "high")]])
+    labels, names = [*table["label"]], _legend(found)
     gaps = pd.concat(
         table[[name, f"{name}_low", f"{name}_high"]]
         .set_axis(["delta", "delta_low", "delta_high"], axis=1)
@@ -60,7 +59,7 @@ def attribution_chart(found: Attribution, *, title: str, subtitle: str) -> alt.V
     kinds = {words: MARKS[name][1:] for name, words in names.items()}
     numbers = {"delta": "Δ", "delta_low": "95 % from", "delta_high": "to"}
     marks = gap_marks(rows, gaps.dropna(subset="delta"), kinds, limit, TITLE, numbers)
-    return framed(rows.chart(*marks), title, subtitle, _caption(found, cut, labels), rows.total_width)
+    return framed(rows.chart(*marks), title, subtitle, _caption(found, labels), rows.total_width)
 
 
 def _legend(found: Attribution) -> dict[str, str]:
@@ -74,7 +73,7 @@ def _legend(found: Attribution) -> dict[str, str]:
     return {name: words for name, words in names.items() if found.table[name].notna().any()}
 
 
-def _caption(found: Attribution, cut: bool, labels: list[str]) -> str:
+def _caption(found: Attribution, labels: list[str]) -> str:
     table = found.table
     by_name = dict(zip(table["change"], labels, strict=True))
     needs = "; ".join(
@@ -89,7 +88,6 @@ def _caption(found: Attribution, cut: bool, labels: list[str]) -> str:
         "Leave-one-out: all changes minus all but this one. Add-one-in: this one minus none. Shapley value: the mean "
         f"gain over the orders of all changes{sampled}.": True,
         "Lines: 95 % intervals, each on its own: one in twenty misses by chance.": intervals,
-        "Intervals that reach an edge continue beyond it.": cut,
         f"* {needs}.": needs,
         "–: not run yet.": table[["loo", "aoi"]].isna().to_numpy().any(),
         "The paper's, on ImageNet-1K, for orientation.": table["paper"].notna().any(),
@@ -112,7 +110,7 @@ def interactions_chart(found: Attribution, *, title: str, subtitle: str) -> alt.
         below.append({"row": j, "column": i + 1, "value": pair["estimate"], "strong": bool(pair["p_holm"] < ALPHA)})
     triangles = [pd.DataFrame(cells, columns=CELL) for cells in ([above, below] if known else [above])]
     table = pd.concat([one.assign(share=one["value"] / max(one["value"].abs().max(), 1e-12)) for one in triangles])
-    labels = [f"{label} · {number}" for number, label in enumerate(one_line(found.table["label"]), 1)]
+    labels = [f"{label} · {number}" for number, label in enumerate(found.table["label"], 1)]
     rows = Rows(labels, [""] * len(labels), 26, 44 * len(labels))
     heading = "below the diagonal: top-1 (percentage points); " if known else ""
     chart = rows.chart(*_cells(rows, table, f"{heading}above the diagonal: {unit}"))

@@ -3,16 +3,13 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from roadmap.cli.arguments import Parser
 from roadmap.errors import RequestError
 from roadmap.formatting import aligned, printable
 from roadmap.runs.evaluations import PREDICTIONS
 from roadmap.runs.records import is_file
-
-if TYPE_CHECKING:
-    from roadmap.comparison.run_diff import Entry
 
 
 def main(arguments: list[str]) -> int:
@@ -28,37 +25,33 @@ def main(arguments: list[str]) -> int:
     if options.json:
         print(json.dumps([asdict(entry) for entry in entries], indent=1, ensure_ascii=False))
         return 0
-    print(_table(first, second, entries) if entries else "these runs do not differ")
+    names = [f"{run['variant']} seed {_text(run['seed'])}" for run in (first, second)]
+    names = [run["run_id"] for run in (first, second)] if names[0] == names[1] else names
+    rows = [[e.kind, e.key, _text(e.first), _text(e.second), _change(e.first, e.second)] for e in entries]
+    print(aligned(["", "", *names, "change"], rows) if entries else "these runs do not differ")
     for sentence in _paired(first["path"], second["path"]):
         print(printable(sentence))
     return 0
 
 
-def _table(first: dict[str, Any], second: dict[str, Any], entries: "list[Entry]") -> str:
-    names = [f"{run['variant']} seed {_value(run['seed'])}" for run in (first, second)]
-    names = [run["run_id"] for run in (first, second)] if names[0] == names[1] else names
-    rows = [[e.kind, e.key, _value(e.first), _value(e.second), _change(e.first, e.second)] for e in entries]
-    return aligned(["", "", *names, "change"], rows)
-
-
 def _paired(first: str, second: str) -> list[str]:
     """McNemar's test for each pair of saved predictions, or why there is none."""
-    from roadmap.comparison.mcnemar import compare_predictions, sentence
+    from roadmap.comparison.run_diff import compare_predictions
     from roadmap.evaluation.reading import paired_files
 
-    files = [("", Path(first) / PREDICTIONS, Path(second) / PREDICTIONS)]
-    files = [pair for pair in files if is_file(pair[1]) and is_file(pair[2])]
-    said: dict[str, str] = {}
+    own = (Path(first) / PREDICTIONS, Path(second) / PREDICTIONS)
+    files = [("", *own)] if all(map(is_file, own)) else []
     files += [(f"{words}: ", one, other) for words, one, other in paired_files(first, second)]
+    said: dict[str, str] = {}
     for words, one, other in files:
         try:
-            said.setdefault(sentence(compare_predictions(one, other)), words)
+            said.setdefault(str(compare_predictions(one, other)), words)
         except RequestError as error:
             said.setdefault(str(error), words)
     return [words + text for text, words in said.items()]
 
 
-def _value(value: Any) -> str:
+def _text(value: Any) -> str:
     if value is None or value != value:
         return "-"
     if isinstance(value, float):

@@ -1,15 +1,19 @@
-"""Groups of runs that differ only in the seed: means over seeds, and each group's gap to its parent."""
+"""Groups of runs that differ only in the seed: means over seeds, and each group's gap to the step before it."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from roadmap.comparison.baseline_step import PaperPath
 from roadmap.comparison.statistics import Sample, gaps, means
 from roadmap.runs.identity import SHARED, Parents, condition_keys, field_keys, group_keys
 from roadmap.steps.path_file import paper_parents
+
+if TYPE_CHECKING:
+    # composing needs Hydra
+    from roadmap.steps.path import Step
 
 COLUMNS = (
     *("regime", "step", "variant", "recipe", "data", "epochs", "batch_size", "image_size", "precision"),
@@ -19,6 +23,58 @@ COSTS = ("gmacs", "params_m", "activations_m")
 # fields that distinguish groups of one variant, in the order in which they are added to their names
 DISTINGUISHING = ("regime", "recipe", "epochs", "batch_size", "image_size", "precision")
 MEASURED = ("top5", "images_per_second", "peak_memory_gb", "train_seconds")
+
+
+class PaperPath:
+    """The paper's path by the names of its steps, which may all have the same toggles."""
+
+    def parent(self, variant: str, variants: Collection[str]) -> str | None:
+        """The step before; for a toggled step, the step before with the same toggles, or else the step itself."""
+        step, _, toggles = variant.partition(" ")
+        before = paper_parents().get(step)
+        if not toggles:
+            return before
+        toggled = f"{before} {toggles}"
+        return toggled if toggled in variants else step
+
+    def holds(self, variant: str) -> bool:
+        """Whether the variant is a step with its own recipe."""
+        return variant.split()[0] in paper_parents() and " recipe" not in variant
+
+
+@dataclass(frozen=True)
+class OwnPath(PaperPath):
+    """A path of the user's own, given as the parent of each variant."""
+
+    parents: Mapping[str, str | None]
+
+    @classmethod
+    def of(cls, steps: "Sequence[Step]") -> "OwnPath":
+        """The path with these ``steps``; steps with the same design and recipe share the first one's variant."""
+        first: dict[Any, str] = {}
+        parents: dict[str, str | None] = {}
+        variants: dict[str, str] = {}
+        for step in steps:
+            own = step.composed
+            variant = variants[step.name] = first.setdefault((own.design, own.recipe), own.variant)
+            parents.setdefault(variant, variants[step.parent] if step.parent else None)
+        return cls(parents)
+
+    def parent(self, variant: str, variants: Collection[str]) -> str | None:
+        return self.parents.get(variant)
+
+    def holds(self, variant: str) -> bool:
+        return variant in self.parents or super().holds(variant)
+
+
+@dataclass(frozen=True)
+class Baseline(PaperPath):
+    """Every variant is compared with this one."""
+
+    variant: str
+
+    def parent(self, variant: str, variants: Collection[str]) -> str | None:
+        return self.variant
 
 
 def summarise(runs: pd.DataFrame, path: Parents | None = None) -> pd.DataFrame:
@@ -44,7 +100,15 @@ def summarise(runs: pd.DataFrame, path: Parents | None = None) -> pd.DataFrame:
     parents = _parent_rows(table, path or PaperPath())
     table["parent"] = [None if row is None else table["variant"].iloc[row] for row in parents]
     table = pd.concat([table, gaps_to(parents, samples)], axis=1)
-    return table.loc[_order(table)].reset_index(drop=True)
+    places = {name: place for place, name in enumerate(paper_parents())}
+    order = {
+        "regime": table["regime"],
+        "place": table["step"].map(places).fillna(len(places)),
+        "toggled": table["variant"] != table["step"],
+        "top1": table["top1"],
+    }
+    order_of_rows = pd.DataFrame(order).sort_values([*order], kind="stable", na_position="first").index
+    return table.loc[order_of_rows].reset_index(drop=True)
 
 
 def accuracies(samples: Sequence[Sample]) -> pd.DataFrame:
@@ -63,18 +127,11 @@ def gaps_to(parents: Sequence[int | None], samples: Sequence[Sample]) -> pd.Data
 
 
 def group_names(groups: pd.DataFrame) -> list[str]:
-    """Return a name for each row of ``groups``: its variant, and what distinguishes it from others of that variant.
-
-    Rows that differ in none of regime, recipe, epochs and the like are numbered.
-    """
-    names = groups["variant"].astype(str)
-    for key in DISTINGUISHING:
-        twice = names.duplicated(keep=False)
-        if twice.any() and groups[key].nunique() > 1:
-            word = groups[key].astype(str) if key in ("regime", "recipe") else key + " " + groups[key].astype(str)
-            names = names.where(~twice, names + ", " + word)
-    number = names.groupby(names).cumcount() + 1
-    return list(names.where(~names.duplicated(keep=False), names + " (" + number.astype(str) + ")"))
+    """Return a name for each row of ``groups``: its variant, and the fields in which rows of one variant differ."""
+    by_variant = groups.groupby("variant")
+    fields = [key for key in DISTINGUISHING if by_variant[key].nunique().max() > 1]
+    words = [("" if key in ("regime", "recipe") else f"{key} ") + groups[key].astype(str) for key in fields]
+    return [", ".join(parts) for parts in zip(groups["variant"], *words, strict=True)]
 
 
 def seeds_words(counts: pd.Series) -> str:
@@ -97,26 +154,14 @@ def _parent_rows(table: pd.DataFrame, path: Parents) -> list[int | None]:
     for row, (regime, variant, *keys) in enumerate(groups):
         for key in keys:
             rows_of.setdefault((regime, variant, key), []).append(row)
-    changes = [*zip(table["recipe"], table["design"], strict=True)]
+    recipes, designs = [*table["recipe"]], [*table["design"]]
     found: list[int | None] = []
     for row, (regime, variant, condition, shared_key) in enumerate(groups):
         parent = path.parent(variant, variants)
         rows = rows_of.get((regime, parent, condition)) or [
             other
             for other in rows_of.get((regime, parent, shared_key), [])
-            if _only_recipe_differs(changes[other], changes[row])
+            if recipes[other] != recipes[row] and designs[other] == designs[row]
         ]
         found.append(rows[0] if len(rows) == 1 and rows[0] != row else None)
     return found
-
-
-def _only_recipe_differs(one: tuple[str, Any], other: tuple[str, Any]) -> bool:
-    return one[0] != other[0] and one[1] == other[1]
-
-
-def _order(table: pd.DataFrame) -> list[int]:
-    steps = {name: place for place, name in enumerate(paper_parents())}
-    place = table["step"].map(steps).fillna(len(steps))
-    toggled = table["variant"] != table["step"]
-    keys = {"regime": table["regime"], "place": place, "toggled": toggled, "top1": table["top1"]}
-    return list(pd.DataFrame(keys).sort_values([*keys], kind="stable", na_position="first").index)

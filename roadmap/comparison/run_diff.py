@@ -1,12 +1,16 @@
-"""The differences between two runs: config, code, environment and result."""
+"""The differences between two runs: config, code, environment, result, and predictions of the same images."""
 
+import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from roadmap.errors import RequestError
 from roadmap.formatting import flatten_dict
+from roadmap.runs.evaluations import read_predictions
 from roadmap.runs.reading import read_runs
 from roadmap.runs.records import is_place, read_text
 from roadmap.untrusted_io import parse_yaml
@@ -20,18 +24,10 @@ RESULT = (
 )
 # Keys of the composed config that are part of the definition, or only name or place the run.
 NOT_SETTINGS = (
-    "design",
-    "recipe",
-    "data",
-    "regime",
-    "path",
-    "step",
-    "seeds",
-    "runs_dir",
-    "resume",
-    "logger",
-    "experiment",
+    *("design", "recipe", "data", "regime", "path", "step", "seeds", "runs_dir", "resume", "logger", "experiment"),
 )
+RESAMPLES = 9999
+EXACT_BELOW = 25  # discordant images; the usual bound of the chi-squared approximation
 
 
 @dataclass(frozen=True)
@@ -57,18 +53,14 @@ def one_run(place: str) -> dict[str, Any]:
 def run_diff(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[Entry]:
     """All entries in which two records differ, the definition's first; the value of a missing entry is None."""
     entries = _differing("config", first["definition"], second["definition"])
-    known = {entry.key for entry in entries}
-    for kind, keys in (("code", CODE), ("environment", ENVIRONMENT)):
-        entries += _differing(kind, _part(first, keys), _part(second, keys))
+    known = {*ENVIRONMENT, *(entry.key for entry in entries)}
+    for kind, keys in (("code", CODE), ("environment", ENVIRONMENT), ("result", RESULT)):
+        entries += _differing(kind, *({key: run[key] for key in keys if key in run} for run in (first, second)))
     one, other = _settings(first), _settings(second)
-    # runs from W&B have no config file
-    settings = _differing("environment", one, other) if one and other else []
-    entries += [entry for entry in settings if entry.key not in known and entry.key not in ENVIRONMENT]
-    return entries + _differing("result", _part(first, RESULT), _part(second, RESULT))
-
-
-def _part(record: Mapping[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
-    return {key: record[key] for key in keys if key in record}
+    if one and other:  # runs from W&B have no config file
+        entries += [entry for entry in _differing("environment", one, other) if entry.key not in known]
+    kinds = ("config", "code", "environment", "result")
+    return sorted(entries, key=lambda entry: kinds.index(entry.kind))
 
 
 def _settings(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -91,3 +83,64 @@ def _differing(kind: str, first: Mapping[str, Any], second: Mapping[str, Any]) -
 def _same(first: Any, second: Any) -> bool:
     # pandas' missing value NaN is not equal to itself, and may stand for None
     return first == second or (first != first and second != second) or {str(first), str(second)} == {"nan", "None"}
+
+
+@dataclass(frozen=True)
+class Paired:
+    """The result for two networks on the same ``images``.
+
+    ``difference`` is the second accuracy minus the first in points, with the 95 % percentile interval ``low`` to
+    ``high`` from 9,999 bootstrap resamples of the images. ``p`` is McNemar's: under its hypothesis, an image that only
+    one network classifies correctly is equally likely to be the first's or the second's. Neither says anything about
+    other seeds of these networks, which often differ by more.
+    """
+
+    images: int
+    only_first: int
+    only_second: int
+    difference: float
+    low: float
+    high: float
+    p: float
+
+    def __str__(self) -> str:
+        p = "< 0.0001" if self.p < 1e-4 else f"= {self.p:.2g}"
+        return (
+            f"on the same {self.images:,} images the second run is right on {self.only_second:,} that the first gets "
+            f"wrong, and wrong on {self.only_first:,} that it gets right: {self.difference:+.2f} points (95 % "
+            f"bootstrap interval {self.low:+.2f} to {self.high:+.2f}; McNemar's p {p}); "
+            "this is the uncertainty from the test images for these two trained networks, not from the training seed"
+        )
+
+
+def compare_predictions(first: str | os.PathLike[str], second: str | os.PathLike[str]) -> Paired:
+    """Compare the saved predictions of two runs, given as run folders or files of predictions.
+
+    Raises RequestError if predictions cannot be read or are not of the same images.
+    """
+    one, other = read_predictions(first), read_predictions(second)
+    about = [{"data": each.images.data, "images": len(each.labels)} | asdict(each.images) for each in (one, other)]
+    differ = [f"{key} ({value} and {about[1][key]})" for key, value in about[0].items() if value != about[1][key]]
+    if differ or not np.array_equal(one.labels, other.labels):
+        raise RequestError(
+            f"the predictions of {first} and {second} cannot be paired: they differ in {(*differ, 'labels')[0]}; "
+            "choose two runs evaluated on the same images"
+        )
+    from statsmodels.stats.contingency_tables import mcnemar
+
+    images = len(one.labels)
+    only_first, only_second = int(np.sum(one.right & ~other.right)), int(np.sum(other.right & ~one.right))
+    table = [[images - only_first - only_second, only_first], [only_second, 0]]  # only these two matter
+    # The difference of an image is 1, -1 or 0, so a resample of the images is one draw of these three counts.
+    shares = np.array([only_second, only_first, table[0][0]]) / images
+    draws = np.random.default_rng(0).multinomial(images, shares, size=RESAMPLES)
+    low, high = np.quantile(100 * (draws[:, 0] - draws[:, 1]) / images, [0.025, 0.975])
+    return Paired(
+        images=images,
+        only_first=only_first,
+        only_second=only_second,
+        difference=100 * (only_second - only_first) / images,
+        low=float(low),
+        high=float(high),
+        p=float(mcnemar(table, exact=only_first + only_second < EXACT_BELOW).pvalue),
+    )

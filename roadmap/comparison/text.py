@@ -5,10 +5,9 @@ from typing import Any
 
 import pandas as pd
 
-from roadmap.comparison.baseline_step import PaperPath
 from roadmap.comparison.compare import Comparison
-from roadmap.comparison.statistics import MOST_SEEDS
-from roadmap.formatting import aligned, four_digits, mean_and_std, number, printable, sides
+from roadmap.comparison.groups import PaperPath
+from roadmap.formatting import aligned, mean_and_std, number, printable, sides
 
 # Fields that are printed once above the table if all groups share them, and as columns otherwise.
 SHARED = ("regime", "recipe", "data", "epochs", "batch_size", "image_size", "precision")
@@ -32,16 +31,13 @@ def markup(header: list[str], rows: list[list[str]], kind: str) -> str:
     from tabulate import tabulate
 
     if kind == "github":
-        rows = [[_in_markdown(cell) for cell in row] for row in rows]
+        # everything that Markdown takes for a column, HTML or a link
+        special = re.compile(r"([\\|`\[]|<(?=[A-Za-z/!?]))")
+        rows = [[special.sub(r"\\\1", " ".join(printable(cell).splitlines())) for cell in row] for row in rows]
     written = tabulate(rows, header, tablefmt=kind, disable_numparse=True, colalign=sides(header, rows))
     for letter, command in LATEX.items() if kind.startswith("latex") else ():
         written = written.replace(letter, command)
     return written + "\n"
-
-
-def _in_markdown(cell: str) -> str:
-    """The cell with everything escaped that Markdown takes for a column, HTML or a link."""
-    return re.sub(r"([\\|`\[]|<(?=[A-Za-z/!?]))", r"\\\1", " ".join(printable(cell).splitlines()))
 
 
 def shared(table: pd.DataFrame) -> str:
@@ -64,14 +60,10 @@ def accuracy_cells(table: pd.DataFrame) -> Cells:
         columns["p (Holm)"] = [
             "" if pd.isna(p) else "< 0.001" if p < 0.001 else f"{p:.3f}" for p in table["delta_p_holm"]
         ]
-        columns["more seeds"] = [*map(_seeds, table["more_seeds"])]
+        columns["more seeds"] = ["" if pd.isna(n) else f"{n:.0f}".replace("inf", "> 1000") for n in table["more_seeds"]]
     columns["GMACs"] = _numbers(table["gmacs"], ".4g")
     columns["params (M)"] = _numbers(table["params_m"])
     columns["images/s"] = _numbers(table["images_per_second"], ".0f")
-    for mode in ("inference", "training"):
-        if (name := f"bench_{mode}") in table:
-            speeds = ["-" if pd.isna(value) else four_digits(value) for value in table[name]]
-            columns[f"{mode} images/s (bench)"] = speeds
     return _without_empty(columns)
 
 
@@ -116,24 +108,16 @@ def notes(comparison: Comparison) -> list[str]:
     if (table["n"] == 0).all():
         lines = ["no run has finished, so there is no accuracy yet"]
     if table["delta"].notna().any():
-        lines.append(_about_gaps(table))
+        against = "the variant named" if _other_parents(table) else "the step before"
+        tested = int(table["delta_p"].notna().sum())
+        lines.append(f"Δ: to {against}, paired by seed where seeds are shared")
+        if tested:
+            lines[-1] += f"; p: of {tested} t-tests, corrected by Holm's method"
+            lines[-1] += "; more seeds: to resolve this gap with power 0.8"
     lines += [f"caution: {caution}" for caution in comparison.cautions]
     if unfinished := int(table["unfinished"].sum()):
         lines.append(f"caution: {unfinished} unfinished run{'s' * (unfinished != 1)} not included in the means")
     return lines
-
-
-def _about_gaps(table: pd.DataFrame) -> str:
-    tested = table["delta_p"].notna()
-    against = "the variant named" if _other_parents(table) else "the step before"
-    everywhere = tested.any() and all(table.loc[tested, "paired"])
-    line = f"Δ: to {against}, paired by seed{'' if everywhere else ' where seeds are shared'}"
-    if tested.any():
-        line += (
-            f"; p: of {tested.sum()} t-tests, corrected by Holm's method; "
-            "more seeds: to resolve this gap with power 0.8"
-        )
-    return line
 
 
 def _without_empty(columns: dict[str, list[str]]) -> Cells:
@@ -153,7 +137,3 @@ def _numbers(values: pd.Series, form: str = ".2f") -> list[str]:
 def _field(value: Any) -> str:
     """A field as it was logged: pandas turns whole numbers into floats if some are missing."""
     return "-" if pd.isna(value) else str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
-
-
-def _seeds(value: float) -> str:
-    return "" if pd.isna(value) else f"> {MOST_SEEDS}" if value == float("inf") else str(int(value))

@@ -9,8 +9,7 @@ import pandas as pd
 
 from roadmap.design_spaces.edf import TAILS, DesignSample, cautions, pair_sentences, summary
 from roadmap.errors import RequestError
-from roadmap.plots.charts import framed, inline, padded
-from roadmap.plots.theme import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILLION
+from roadmap.plots.charts import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILLION, framed, inline, padded
 
 COLORS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, GREY)
 DASHES = ([1, 0], [6, 3], [6, 2, 1, 2], [1, 2], [6, 2, 1, 2, 1, 2], [10, 3])

@@ -36,7 +36,6 @@ class Request:
     folders: list[str]
     overrides: list[str]
 
-    @property
     def runs(self) -> pd.DataFrame:
         """The runs in the folders."""
         self.check_folders()
@@ -44,18 +43,27 @@ class Request:
 
     def check_folders(self) -> None:
         if not self.folders:
-            kind = self.options.kind
-            raise RequestError(f"no run folders; name them as in `roadmap figure runs/ --kind {kind} -o {kind}.png`")
+            raise RequestError("no run folders; name them as in `roadmap figure runs/ -o roadmap.png`")
+
+    def check_overrides(self, *allowed: str) -> None:
+        if other := [word for word in self.overrides if word.split("=")[0] not in allowed]:
+            raise RequestError(f"{other[0]} does not go with --kind {self.options.kind}; select runs with --where")
 
     def any_runs(self) -> pd.DataFrame:
         """All runs, or those of the regimes and data given; RequestError for other overrides."""
-        runs = self.runs
-        if other := [word for word in self.overrides if word.split("=")[0] not in ("regime", "data")]:
-            raise RequestError(
-                f"{other[0].split('=')[0]}= does not go with --kind {self.options.kind}, which draws all runs; select "
-                "some with regime= and data="
-            )
-        return of_regime_and_data(runs, self.overrides)
+        self.check_overrides("regime", "data")
+        return of_regime_and_data(self.runs(), self.overrides)
+
+    def path_runs(self, runs: pd.DataFrame, overrides: list[str]) -> tuple[pd.DataFrame, list[Step]]:
+        """Return the finished runs on a path, and its steps; regime and data default to the runs' own."""
+        from roadmap.comparison.step_table import on_path
+
+        runs, overrides = one_kind(finished_only(runs), overrides)
+        steps = compose_path(overrides, self.options.config_dir)
+        runs = runs[on_path(runs, steps)]
+        if not len(runs):
+            raise RequestError(f"none of these runs is a step of path {steps[0].composed.path_name}")
+        return runs, steps
 
 
 # the chart, and the text that is printed with it
@@ -99,8 +107,6 @@ def _draw(options: argparse.Namespace) -> Drawn:
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
     options = _parser().parse_intermixed_args(arguments)
-    if options.kind not in KINDS:
-        raise RequestError(f"unknown kind '{options.kind}' (choose {listed(KINDS)})")
     for option, (kinds, *_) in OPTIONS.items():
         if getattr(options, option) is not None and options.kind not in kinds:
             raise RequestError(f"--{option} does not go with --kind {options.kind}, only with --kind {listed(kinds)}")
@@ -111,7 +117,7 @@ def _parser() -> Parser:
     kinds = "; ".join(f"{name}: {words}" for name, (words, _) in KINDS.items())
     parser = override_parser("figure", f"charts of logged runs; kinds: {kinds}")
     parser.add_argument("-o", "--output", required=True, metavar="FILE", help="png, svg or pdf")
-    parser.add_argument("--kind", default="roadmap", metavar="|".join(KINDS))
+    parser.add_argument("--kind", default="roadmap", choices=KINDS)
     parser.add_argument("--where", metavar="EXPR", help="only runs that match, as for `roadmap compare`")
     for name, (of, metavar, words) in OPTIONS.items():
         action = "append" if name == "bench" else "store"
@@ -120,17 +126,13 @@ def _parser() -> Parser:
 
 
 def _roadmap(request: Request) -> Drawn:
-    from roadmap.comparison.regimes_plot import RegimeRuns, draw_roadmap
-    from roadmap.comparison.step_table import step_table
+    from roadmap.comparison.roadmap_plot import RegimeRuns, draw_roadmap
 
     given = dict(override.split("=", 1) for override in request.overrides)
     regimes = list(dict.fromkeys(given.pop("regime").split(","))) if "regime" in given else []
-    if not request.folders and not regimes:
-        raise RequestError(
-            "no run folders; name them as in `roadmap figure runs/ -o roadmap.png`, "
-            "or regime=tiny,base for the paper's own figure"
-        )
-    runs = finished_only(request.runs) if request.folders else pd.DataFrame(columns=COLUMNS)
+    runs = pd.DataFrame(columns=COLUMNS)
+    if request.folders or not regimes:
+        runs = finished_only(request.runs())
     regimes = regimes or sorted(set(runs["regime"]))
     if len(regimes) > 2:
         names = ", ".join(regimes)
@@ -140,25 +142,23 @@ def _roadmap(request: Request) -> Drawn:
     for regime in regimes:
         overrides = [f"regime={regime}", *(f"{key}={value}" for key, value in given.items())]
         if (runs["regime"] == regime).any():
-            own, steps = path_runs(runs, overrides, request.options.config_dir)
+            own, steps = request.path_runs(runs, overrides)
         else:
             own, steps = runs.iloc[:0], compose_path(overrides, request.options.config_dir)
             if regime not in TABLES:
-                raise RequestError(
-                    f"no finished run of regime {regime} in these folders, and the paper has none either"
-                )
-        drawn.append(RegimeRuns(own, steps, step_table(own, steps)))
+                raise RequestError(f"no finished run of regime {regime} here, and the paper has none either")
+        drawn.append(RegimeRuns(own, steps))
     return draw_roadmap(drawn), ""
 
 
 def _deltas(request: Request) -> Drawn:
-    from roadmap.comparison.deltas_plot import deltas_chart, paper_regime
+    from roadmap.comparison.roadmap_plot import deltas_chart, paper_regime
     from roadmap.comparison.step_table import networks, step_table, subtitle
 
-    runs, steps = path_runs(request.runs, request.overrides, request.options.config_dir)
-    table, paper = step_table(runs, steps), paper_regime(steps)
+    runs, steps = request.path_runs(request.runs(), request.overrides)
     title = f"What each change is worth, from {networks(steps, ' to ')}"
-    return deltas_chart(table, title=title, subtitle=subtitle(runs, steps), paper=paper), ""
+    table, words = step_table(runs, steps), subtitle(runs, steps)
+    return deltas_chart(table, title=title, subtitle=words, paper=paper_regime(steps)), ""
 
 
 def _robustness(request: Request) -> Drawn:
@@ -166,7 +166,7 @@ def _robustness(request: Request) -> Drawn:
     from roadmap.robustness.robustness_plot import robustness_chart
     from roadmap.robustness.table import corrupted_runs, robust_step_table
 
-    runs, steps = path_runs(request.runs, request.overrides, request.options.config_dir)
+    runs, steps = request.path_runs(request.runs(), request.overrides)
     robust, skipped = corrupted_runs(runs, request.options.conditions)
     say_skipped(skipped)
     table, by_corruption = robust_step_table(robust, steps), robust.means(runs_of_steps(robust.runs, steps))
@@ -179,25 +179,22 @@ def _attribution(request: Request) -> Drawn:
     from roadmap.attribution.command import attributed, draw
 
     kind = request.options.kind
-    runs = request.runs if request.folders or kind == "attribution" else None
+    runs = request.runs() if request.folders or kind == "attribution" else None
     found, steps = attributed(runs, request.folders, request.overrides, request.options.config_dir)
     return draw(found, steps, kind), ""
 
 
 def _tradeoff(request: Request) -> Drawn:
+    from roadmap.bench.reading import load_bench
     from roadmap.comparison.tradeoff_plot import draw_tradeoff
 
-    runs, benches = request.any_runs(), None
-    if request.options.bench:
-        from roadmap.bench.reading import load_bench
-
-        benches = load_bench(request.options.bench)
-    x = request.options.x or ("gmacs" if benches is None else "inference")
-    return draw_tradeoff(finished_only(runs), x, benches), ""
+    options, runs = request.options, finished_only(request.any_runs())
+    benches = load_bench(options.bench) if options.bench else None
+    return draw_tradeoff(runs, options.x or ("gmacs" if benches is None else "inference"), benches), ""
 
 
 def _pareto(request: Request) -> Drawn:
-    from roadmap.comparison.pareto import draw_pareto, front, text
+    from roadmap.comparison.tradeoff_plot import draw_pareto, front, text
 
     found = front(request.any_runs(), request.options.x or "gmacs")
     return draw_pareto(found), text(found)
@@ -216,9 +213,7 @@ def _curves(request: Request) -> Drawn:
 def _spaces(request: Request) -> Drawn:
     from roadmap.design_spaces.command import draw
 
-    if request.overrides:
-        kind = request.options.kind
-        raise RequestError(f"{request.overrides[0]} does not go with --kind {kind}; select runs with --where")
+    request.check_overrides()
     request.check_folders()
     return draw(request.options, request.folders)
 
@@ -250,15 +245,3 @@ def finished_only(runs: pd.DataFrame) -> pd.DataFrame:
     if not len(runs) or not (runs["status"] == "finished").any():
         raise RequestError("no finished run in these folders")
     return runs[runs["status"] == "finished"]
-
-
-def path_runs(runs: pd.DataFrame, overrides: list[str], config_dirs: list[str]) -> tuple[pd.DataFrame, list[Step]]:
-    """Return the finished runs on a path, and its steps; regime and data default to the runs' own."""
-    from roadmap.comparison.step_table import on_path
-
-    runs, overrides = one_kind(finished_only(runs), overrides)
-    steps = compose_path(overrides, config_dirs)
-    runs = runs[on_path(runs, steps)]
-    if not len(runs):
-        raise RequestError(f"none of these runs is a step of path {steps[0].composed.path_name}")
-    return runs, steps

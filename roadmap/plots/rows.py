@@ -8,8 +8,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from roadmap.plots.charts import Kinds, inline, points, text_width, tooltips
-from roadmap.plots.theme import BLUE, GREY, SMALL, VERMILLION, YELLOW
+from roadmap.plots.charts import BLUE, GREY, SMALL, VERMILLION, YELLOW, Kinds, inline, points, text_width, tooltips
 
 GAP, BETWEEN = 20, 28  # pixels between columns, and between plots in a row
 OUTSIDE_GAIN, OUTSIDE_LOSS = "gain outside noise", "loss outside noise"
@@ -45,7 +44,7 @@ class Rows:
     @classmethod
     def of(cls, table: pd.DataFrame, height: int, width: int, columns: Sequence[Column] = ()) -> "Rows":
         """Return the rows of a table with ``label`` and ``section``."""
-        return cls(one_line(table["label"]), one_line(table["section"]), height, width, columns)
+        return cls([*table["label"]], [*table["section"]], height, width, columns)
 
     @property
     def left(self) -> float:
@@ -123,11 +122,6 @@ class Rows:
         return layers
 
 
-def one_line(texts: pd.Series) -> list[str]:
-    """Return texts with every run of white space replaced by one space."""
-    return [" ".join(str(text).split()) for text in texts]
-
-
 def columns_of(
     table: pd.DataFrame, specs: Sequence[tuple[str, ...]], style: str = "number", lane: float = 0.0
 ) -> list[Column]:
@@ -143,17 +137,11 @@ def format_cell(value: Any, form: str, missing: str = "") -> str:
     return missing if pd.isna(value) else form.format(value)
 
 
-def interval_texts(table: pd.DataFrame, name: str) -> list[str | None]:
-    """Return the interval of each value as text, None if it has none."""
-    ends = zip(table[f"{name}_low"], table[f"{name}_high"], strict=True)
-    return [None if pd.isna(low) else f"{low:+.2f} to {high:+.2f}" for low, high in ends]
-
-
-def gap_limit(values: pd.DataFrame, ends: pd.DataFrame) -> tuple[float, bool]:
-    """Return how far a symmetric axis reaches, and whether it cuts intervals, which a few seeds make very wide."""
+def gap_limit(values: pd.DataFrame, ends: pd.DataFrame) -> float:
+    """Return how far a symmetric axis reaches; it cuts intervals, which a few seeds make very wide."""
     shown = max(values.abs().max().max(), 0.1)
     widest = max(ends.abs().max().fillna(0).max(), shown)
-    return min(widest, 2.5 * shown) * 1.06, bool(widest > 2.5 * shown)
+    return float(min(widest, 2.5 * shown) * 1.06)
 
 
 def _gap_axis(column: str, limit: float, title: str) -> alt.X:
@@ -181,12 +169,9 @@ def gap_marks(
 
 def step_gaps(
     rows: Rows, table: pd.DataFrame, outside: pd.Series, title: str, other: str, numbers: Mapping[str, str]
-) -> tuple[list[alt.Chart], bool]:
-    """Draw each row's ``delta`` by whether it is ``outside`` noise, the column ``other`` below it as a diamond.
-
-    The second value is whether the axis cuts intervals.
-    """
-    limit, cut = gap_limit(table[["delta", other]], table[["delta_low", "delta_high"]])
+) -> list[alt.Chart]:
+    """Draw each row's ``delta`` by whether it is ``outside`` noise, the column ``other`` below it as a diamond."""
+    limit = gap_limit(table[["delta", other]], table[["delta_low", "delta_high"]])
     gain = np.where(table["delta"] > 0, OUTSIDE_GAIN, OUTSIDE_LOSS)
     noise = np.where(table["delta_low"].notna(), WITHIN, UNKNOWN)
     row = np.arange(len(table))
@@ -196,7 +181,7 @@ def step_gaps(
     marks = gap_marks(rows, known, kinds, limit, title, numbers)
     if shown[other].notna().any():
         marks.insert(1, diamonds(rows, alt.Chart(inline(shown)), other, "below", _gap_axis(other, limit, title)))
-    return marks, cut
+    return marks
 
 
 def diamonds(rows: Rows, base: alt.Chart, column: str, y: str, x: alt.X) -> alt.Chart:

@@ -7,12 +7,12 @@ from typing import Any
 import pandas as pd
 
 from roadmap.bench.reading import with_speeds
-from roadmap.comparison.baseline_step import PaperPath
 from roadmap.comparison.compare import Comparison, compare
+from roadmap.comparison.groups import PaperPath
 from roadmap.comparison.step_table import subtitle, title
 from roadmap.comparison.text import Cells, accuracy_cells, notes, paper_cells
 from roadmap.formatting import sides
-from roadmap.plots.theme import theme
+from roadmap.plots.charts import theme
 from roadmap.report.charts import SPEED, curves_chart, section_charts
 from roadmap.report.run_data import curves, run_table, varying_fields
 from roadmap.report.sections import Section, run_command, sections, train_command

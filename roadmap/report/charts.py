@@ -6,13 +6,11 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from roadmap.comparison.deltas_plot import deltas_chart, paper_regime
-from roadmap.comparison.roadmap_plot import roadmap_chart
+from roadmap.comparison.roadmap_plot import deltas_chart, paper_regime, roadmap_chart
 from roadmap.comparison.step_table import step_table
-from roadmap.comparison.tradeoff_plot import BENCH_COSTS, COSTS, tradeoff_chart
+from roadmap.comparison.tradeoff_plot import COSTS, tradeoff_chart
 from roadmap.comparison.tradeoff_plot import SPEED as TRADEOFF_SPEED
-from roadmap.plots.charts import AnyChart
-from roadmap.plots.theme import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILLION
+from roadmap.plots.charts import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILLION, AnyChart
 from roadmap.report.run_data import METRICS
 from roadmap.report.sections import Section
 
@@ -33,7 +31,7 @@ def section_charts(section: Section, table: pd.DataFrame) -> Iterator[AnyChart]:
             words = {"title": "What each step changed", "subtitle": "", "paper": paper_regime(section.steps)}
             yield deltas_chart(steps, width=WIDTH, **words)
     run = run.assign(label=run["variant"], **({TRADEOFF_SPEED: run[SPEED]} if SPEED in run else {}))
-    for cost, about in ((COSTS["gmacs"], "FLOPs"), (BENCH_COSTS["inference"], "measured inference throughput")):
+    for cost, about in ((COSTS["gmacs"], "FLOPs"), (COSTS["inference"], "measured inference throughput")):
         points = run[run[cost.column].notna()] if cost.column in run else run.iloc[:0]
         if 1 < len(points) <= MAX_DESIGNS:
             yield tradeoff_chart(points.reset_index(drop=True), cost, title=f"Accuracy against {about}", subtitle="")

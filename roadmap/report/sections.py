@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from roadmap.comparison.baseline_step import OwnPath, PaperPath
+from roadmap.comparison.groups import OwnPath, PaperPath
 from roadmap.comparison.step_table import on_path, runs_of_steps
 from roadmap.config.overrides import key_of
 from roadmap.errors import RequestError

@@ -8,9 +8,8 @@ import pandas as pd
 
 from roadmap.comparison.statistics import ALPHA
 from roadmap.errors import RequestError
-from roadmap.plots.charts import framed, inline, sentences, tooltips
-from roadmap.plots.rows import BETWEEN, Rows, columns_of, diamonds, heat_map, one_line, step_gaps
-from roadmap.plots.theme import BLUE, SMALL
+from roadmap.plots.charts import BLUE, SMALL, framed, inline, sentences, tooltips
+from roadmap.plots.rows import BETWEEN, Rows, columns_of, diamonds, heat_map, step_gaps
 
 PLOT, ROW, CELL = 210, 25, 27  # pixels: width of a plot, height of a row, width of a cell of the heat map
 TITLE = "change from the adopted step before (points)"
@@ -36,13 +35,13 @@ def robustness_chart(
     table = table.reset_index(drop=True)
     if table["top1"].isna().all():
         raise RequestError("no figure to draw: no step was evaluated on corrupted images")
-    table = table.assign(label=one_line(table["label"]), row=range(len(table)))
+    table = table.assign(row=range(len(table)))
     rows = Rows.of(table, ROW, PLOT, columns_of(table, COLUMNS))
     first = table.loc[table["top1"].notna()].iloc[0]
     heat = by_corruption.loc[list(table["step"])]
     heat = heat - heat.loc[first["step"]]
     outside = table["delta_p_holm"] < ALPHA
-    gaps, cut = step_gaps(rows, table, outside, TITLE, "clean_delta", GAPS)
+    gaps = step_gaps(rows, table, outside, TITLE, "clean_delta", GAPS)
     right = replace(rows, width=CELL * len(heat.columns))
     chart = alt.hconcat(
         rows.chart(*_accuracies(rows, table), last=False),
@@ -51,7 +50,7 @@ def robustness_chart(
         spacing=0 if any(rows.sections) else BETWEEN,  # bands fill the space
     )
     width = rows.total_width + PLOT + right.width + 2 * BETWEEN
-    return framed(chart, title, subtitle, _caption(table, words, first["label"], cut), width)
+    return framed(chart, title, subtitle, _caption(table, words, first["label"]), width)
 
 
 def _accuracies(rows: Rows, table: pd.DataFrame) -> list[alt.Chart]:
@@ -88,7 +87,7 @@ def _heat(rows: Rows, change: pd.DataFrame) -> list[alt.Chart]:
     return heat_map(rows, table, x, "change", limit, {"color": "white"}, tooltip=tooltip)
 
 
-def _caption(table: pd.DataFrame, words: str, first: str, cut: bool) -> str:
+def _caption(table: pd.DataFrame, words: str, first: str) -> str:
     counts = table.loc[table["top1"].notna(), "n"]
     seeds = " to ".join(map(str, sorted({counts.min(), counts.max()})))
     tested = int(table["delta_p_holm"].notna().sum())
@@ -97,7 +96,6 @@ def _caption(table: pd.DataFrame, words: str, first: str, cut: bool) -> str:
         "One seed each: no interval, gaps may be noise.": counts.max() == 1,
         f"Means over {seeds} seeds, 95 % t-intervals.": counts.max() > 1,
         f"Outside noise: p < {ALPHA:g}, corrected for {tested} comparisons (Holm).": tested,
-        "Intervals that reach an edge continue beyond it.": cut,
         f"Heat map: mean accuracy minus that of {first}, in whole points.": True,
     }
     return sentences(parts)

@@ -7,7 +7,7 @@ from functools import partial
 
 from optuna.trial import FrozenTrial, TrialState
 
-from roadmap.comparison.pareto import draw_pareto, front, text
+from roadmap.comparison.tradeoff_plot import draw_pareto, front, text
 from roadmap.errors import PrunedError, WorkError
 from roadmap.formatting import printable
 from roadmap.plots.charts import save

@@ -56,7 +56,7 @@ def _report(steps: list[Step], summaries: list[dict[str, Any]]) -> None:
     """Print the table and draw the figure of finished runs."""
     import pandas as pd
 
-    from roadmap.comparison.regimes_plot import RegimeRuns, draw_roadmap
+    from roadmap.comparison.roadmap_plot import RegimeRuns, draw_roadmap
     from roadmap.comparison.step_table import render, step_table
     from roadmap.plots.charts import save
 
@@ -65,7 +65,7 @@ def _report(steps: list[Step], summaries: list[dict[str, Any]]) -> None:
     name = one_name(regime, composed.data_name, composed.path_name)
     runs = pd.DataFrame(summaries)
     table = step_table(runs, steps)
-    chart = draw_roadmap([RegimeRuns(runs, steps, table)])
+    chart = draw_roadmap([RegimeRuns(runs, steps)])
     for suffix in ("png", "svg"):
         file = Path(runs_dir, f"{name}.{suffix}")
         save(chart, file)

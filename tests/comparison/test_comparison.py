@@ -8,8 +8,8 @@ import pytest
 from scipy import stats
 
 import roadmap
-from roadmap.comparison.baseline_step import Baseline, OwnPath, PaperPath
-from roadmap.comparison.paper_agreement import step_verdict
+from roadmap.comparison.compare import step_verdict
+from roadmap.comparison.groups import Baseline, OwnPath, PaperPath
 from roadmap.errors import RequestError
 from roadmap.paper.published import published_steps
 from roadmap.runs.select import grouped, where
@@ -47,13 +47,6 @@ def test_agreement_with_the_paper_is_scipys() -> None:
     table = comparison.table
     paper = [published_steps("tiny")[variant].top1 for variant in table["variant"]]
     assert agreement.spearman == pytest.approx(stats.spearmanr(table["top1"], paper).statistic)
-    assert agreement.kendall == pytest.approx(stats.kendalltau(table["top1"], paper).statistic)
-    runs = roadmap.load_runs(EXAMPLES)
-    each = [
-        stats.spearmanr(runs[runs["seed"] == seed].set_index("variant").loc[table["variant"], "top1"], paper).statistic
-        for seed in (0, 1, 2)
-    ]
-    assert agreement.seed_spearman == pytest.approx((min(each), max(each)))
     # by hand, from the README's table: kernel_9's paper delta is 0, and of the other 15 these go the same way
     assert (agreement.gaps, agreement.same_sign) == (15, 8)
     assert agreement.sign_p == pytest.approx(stats.binomtest(8, 15).pvalue)

@@ -1,4 +1,4 @@
-"""The roadmap figure draws what its table says."""
+"""The roadmap figure and the change of each step draw what their tables say."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ import pytest
 from charts import drawn, texts, words
 
 import roadmap.paper.published
-from roadmap.comparison.roadmap_plot import roadmap_chart
+from roadmap.comparison.roadmap_plot import deltas_chart, roadmap_chart
 from roadmap.errors import RequestError
 from roadmap.plots.charts import AnyChart
 
@@ -42,22 +42,20 @@ def with_paper(table: pd.DataFrame, shift: float = 0.0) -> pd.DataFrame:
 
 
 def with_swin(table: pd.DataFrame, name: str, top1: float) -> pd.DataFrame:
-    row = {"step": "swin", "label": name, "name": name, "section": "Transformer", "adopted": True, "n": 0}
+    row = {"step": "swin", "label": name, "section": "Transformer", "adopted": True, "n": 0}
     row |= {"paper_top1": top1, "paper_gflops": 4.5, "reference": True}
-    return pd.concat([table.assign(reference=False, name=table["label"]), pd.DataFrame([row])], ignore_index=True)
+    return pd.concat([table.assign(reference=False), pd.DataFrame([row])], ignore_index=True)
 
 
 LARGER = paper_table("table11_resnet200_regime")
 CASES = {
     "paper": paper_table(),
     "reproduced": with_paper(paper_table(), 3.0),
-    "all equal": paper_table().assign(top1=95.0, top1_std=0.0),
     "all 100": paper_table().assign(top1=100.0, top1_std=0.0),
     "all 0": paper_table().assign(top1=0.0, top1_std=NAN, n=1),
     "no sections, no costs": paper_table().iloc[:2].assign(section="", gmacs=NAN, n=1),
     "some not run": paper_table().assign(top1=lambda table: table["top1"].where(table.index % 3 == 0), n=1),
     "huge std": paper_table().assign(top1_std=60.0, n=2),
-    "mathematics and breaks": paper_table().assign(label="a $x_1$ \n in {two} lines & <more>"),
 }
 
 
@@ -77,20 +75,15 @@ def test_bars_and_whiskers_are_those_of_the_table(name: str) -> None:
     assert drawn(chart, "rule", "x", "x2") == list(zip(low, high, strict=True))
     assert ("Whiskers: standard deviation" in words(chart)) == bool(len(several))
     assert (REJECTED in texts(chart)) == (not run["adopted"].all())
-
-
-@pytest.mark.parametrize("name", CASES)
-def test_the_axis_shows_every_bar_and_whisker(name: str) -> None:
-    chart = roadmap_chart(CASES[name], **WORDS)
-    ends = [x for pair in drawn(chart, "rule", "x", "x2") for x in pair] + [x for x, _ in bars(chart)]
     (layer,) = [layer for layer in chart.to_dict()["vconcat"][0]["layer"] if "fill" in layer["encoding"]]
-    low, high = layer["encoding"]["x"]["scale"]["domain"]
-    assert 0 <= low <= min(ends)
-    assert max(ends) <= high <= 100
+    first, last = layer["encoding"]["x"]["scale"]["domain"]
+    assert 0 <= first <= min([*run["top1"], *low])
+    assert max([*run["top1"], *high]) <= last <= 100
 
 
 def test_numbers_labels_and_sections_stand_at_the_rows() -> None:
     table = with_paper(paper_table(), 1.0).assign(delta=paper_table()["top1"].diff())
+    table.loc[3, "label"] = "a $x_1$ & <more>"
     found = texts(roadmap_chart(table, **WORDS))
     for row in table.to_dict("records"):
         wanted = {row["label"], f"{row['top1']:.2f}", f"{row['gmacs']:.2f}", f"{row['paper_top1']:.2f}"}
@@ -103,15 +96,6 @@ def test_the_papers_values_are_diamonds_where_they_are_given() -> None:
     table = with_paper(paper_table(), 2.0)
     assert drawn(roadmap_chart(table, **WORDS), "point", "x") == [(top1,) for top1 in table["paper_top1"]]
     assert drawn(roadmap_chart(paper_table(), **WORDS), "point", "x") == []
-
-
-def test_labels_are_text_whatever_they_hold() -> None:
-    assert "a $x_1$ in {two} lines & <more>" in texts(roadmap_chart(CASES["mathematics and breaks"], **WORDS))
-
-
-def test_small_networks_are_counted_in_mega() -> None:
-    found = texts(roadmap_chart(paper_table().assign(gmacs=0.00183), **WORDS))
-    assert {"1.83", "MFLOPs (MACs)"} <= set(found)
 
 
 @pytest.mark.parametrize("table", [pd.DataFrame(), paper_table().iloc[:0], paper_table().assign(top1=NAN)])
@@ -130,7 +114,7 @@ def test_two_regimes_have_a_bar_each_per_row() -> None:
     rows = drawn(chart, "rect", "y", "y2", "fill")
     lower = [bar for bar in rows if bar[2].endswith(NAMES[1])]
     assert all(bottom <= top for (_, bottom, _), (top, _, _) in zip(rows[:4], lower[:4], strict=True))
-    assert "–: not run yet" in words(chart)
+    assert "–: no value" in words(chart)
 
 
 @pytest.mark.parametrize(
@@ -144,7 +128,7 @@ def test_two_regimes_have_a_bar_each_per_row() -> None:
         (
             with_paper(paper_table(), 1.0),
             LARGER.assign(source="the paper's Table 11"),
-            f"adopted: {NAMES[1]}, the paper's Table 11",
+            f"{NAMES[1]}: the paper's Table 11 as published",
         ),
         (paper_table(), LARGER.assign(top1=NAN), f"{NAMES[1]}: not run yet"),
     ],
@@ -161,3 +145,48 @@ def test_the_transformers_lines_stand_at_the_papers_accuracies() -> None:
     ]
     assert lines == [81.3, 83.5]
     assert {"Swin-T (the paper's)", "Swin-B (the paper's)"} <= set(texts(chart))
+
+
+def steps(count: int, **columns: object) -> pd.DataFrame:
+    table = pd.DataFrame({"label": [f"step {row}" for row in range(count)], "section": "training"})
+    table["parent"] = [None, *table["label"][:-1]]
+    table["delta"] = np.linspace(-3, 3, count)
+    table["delta_low"], table["delta_high"], table["delta_n"] = table["delta"] - 1, table["delta"] + 1, 3
+    table["delta_p_holm"], table["paper_delta"] = np.linspace(0.001, 0.2, count), 0.5
+    return table.assign(**columns)
+
+
+def test_shapes_tell_what_is_outside_noise() -> None:
+    table = steps(6, delta=[NAN, 2.0, -2.0, 0.5, 1.0, NAN], delta_p_holm=[NAN, 0.01, 0.01, 0.2, NAN, NAN])
+    table.loc[4:, ["delta_low", "delta_high"]] = NAN
+    chart = deltas_chart(table, paper="on ImageNet-1K", **WORDS)
+    assert drawn(chart, "point", "x", "shape") == [
+        (2.0, "gain outside noise"),
+        (-2.0, "loss outside noise"),
+        (0.5, "within noise"),
+        (1.0, "noise unknown"),
+    ]
+    assert [x for (x,) in drawn(chart, "point", "x") if (x,) not in {(2.0,), (-2.0,), (1.0,)}] == [0.5] * 6
+    known = table.loc[1:3]
+    assert drawn(chart, "rule", "x", "x2") == list(zip(known["delta_low"], known["delta_high"], strict=True))
+    assert {"step 1", "+2.00", "-2.00", "0.010", "gain outside noise", "–"} <= set(texts(chart))
+    assert "corrected for 3 comparisons (Holm)" in words(chart)
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        steps(5, delta_low=NAN, delta_high=NAN, delta_n=1, delta_p_holm=NAN),
+        steps(5, delta=0.0, delta_low=-1.0, delta_high=1.0, paper_delta=NAN),
+        steps(5, delta_low=-90.0, delta_high=95.0),
+    ],
+)
+def test_equal_gaps_and_wide_intervals_are_drawn(table: pd.DataFrame) -> None:
+    chart = deltas_chart(table, **WORDS)
+    assert len(drawn(chart, "point", "x", "fill")) == len(table) - 1
+    assert all(-10 < low < high < 10 for low, high in drawn(chart, "rule", "x", "x2"))
+
+
+def test_without_a_change_to_draw_it_says_so() -> None:
+    with pytest.raises(RequestError, match="no step and the step before it have both been run"):
+        deltas_chart(steps(3, delta=NAN), **WORDS)

@@ -111,27 +111,6 @@ def test_the_text_says_what_was_run() -> None:
     assert subtitle(runs, compose_path(["regime=tiny", "norm=layer"])).endswith("; every step with norm=layer")
 
 
-def test_runs_and_histories_are_read_and_the_unreadable_named(tmp_path: Path) -> None:
-    for seed in (0, 1):
-        folder = tmp_path / "deep" / f"run{seed}"
-        folder.mkdir(parents=True)
-        (folder / "summary.json").write_text(json.dumps(summary("gelu", seed, 80.0)))
-        (folder / "metrics.jsonl").write_text('{"epoch": 1, "top1": 5.0}\n{"epoch": 2, "top1": 6.0}\n{"epo')
-    (tmp_path / "half").mkdir()
-    (tmp_path / "half" / "summary.json").write_text('{"run_id": ')
-    with pytest.warns(UserWarning, match=r"skipped .*half/summary\.json"):
-        runs = roadmap.load_runs(tmp_path)
-    assert sorted(runs["seed"]) == [0, 1]
-    with pytest.warns(UserWarning, match="skipped"):
-        history = roadmap.load_history(str(tmp_path))
-    assert history[["seed", "epoch", "top1"]].to_numpy().tolist() == [
-        [0, 1, 5.0],
-        [0, 2, 6.0],
-        [1, 1, 5.0],
-        [1, 2, 6.0],
-    ]
-
-
 def test_a_copy_of_a_run_counts_once(tmp_path: Path) -> None:
     for name, ended, top1 in (("old", "2026-01-01", 70.0), ("new", "2026-01-02", 71.0)):
         (tmp_path / name).mkdir()

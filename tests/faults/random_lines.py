@@ -153,7 +153,7 @@ OPTIONS = {
         ["--hydra-help"],
     ],
     "compare": [
-        *([flag] for flag in ("--force", "--pareto", "--json", "--csv", "--markdown", "--latex", "--robustness")),
+        *([flag] for flag in ("--force", "--json", "--csv", "--markdown", "--latex", "--robustness")),
         *(
             ["--where", text]
             for text in ("seed == 0", "kernel > 3", "nope == 1", "seed ==", "__import__('os')", "top1")
@@ -161,7 +161,6 @@ OPTIONS = {
         *(["--by", text] for text in ("kernel", "norm,kernel", "nope", "")),
         *(["--sort", text] for text in ("top1", "-top1", "nope")),
         *(["--baseline", text] for text in ("gelu", "nope")),
-        *(["--bench", place] for place in BENCHES),
     ],
     "report": [["--bench", place] for place in BENCHES],
     "figure": [

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from roadmap.attribution.change_subsets import ChangeSubsets
-from roadmap.comparison.baseline_step import OwnPath
+from roadmap.comparison.groups import OwnPath
 from roadmap.config.build import build, network_cost
 from roadmap.config.compose import compose
 from roadmap.errors import RequestError

@@ -1,18 +1,15 @@
 """What all charts share: files, themes, and places of labels."""
 
-import itertools
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import altair as alt
-import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 
 from roadmap.errors import RequestError
 from roadmap.plots.charts import framed, inline, save, text_width, themed, wrapped
-from roadmap.plots.labels import place_labels
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -75,23 +72,3 @@ def test_text_is_wrapped_to_about_the_width() -> None:
     lines = wrapped("several words that go on for longer than a line can hold " * 5, 300)
     assert len(lines) > 3
     assert max(map(text_width, ([line] for line in lines))) < 330
-
-
-def test_labels_cover_neither_points_nor_each_other() -> None:
-    random = np.random.default_rng(0)
-    points = random.uniform(20, 480, (17, 2))
-    sizes = np.stack([random.uniform(30, 110, 17), np.full(17, 14.0)], axis=1)
-    obstacles = np.hstack([points - 5, points + 5])
-    boxes = place_labels(points, sizes, obstacles, (0, 0, 500, 500))
-    placed = boxes[~np.isnan(boxes[:, 0])]
-    assert len(placed) > 12
-    np.testing.assert_allclose(placed[:, 2:] - placed[:, :2], sizes[~np.isnan(boxes[:, 0])])
-    assert placed.min() >= 0
-    assert placed.max() <= 500
-    for one, other in [*itertools.combinations(placed, 2), *itertools.product(placed, obstacles)]:
-        assert one[0] >= other[2] or one[2] <= other[0] or one[1] >= other[3] or one[3] <= other[1]
-
-
-def test_a_label_without_room_has_no_place() -> None:
-    boxes = place_labels(np.array([[5.0, 5.0]]), np.array([[90.0, 10.0]]), np.empty((0, 4)), (0, 0, 50, 50))
-    assert np.isnan(boxes).all()

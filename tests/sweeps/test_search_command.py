@@ -1,6 +1,5 @@
-"""``roadmap sweep study=search`` as a user types it, killed and stopped on the way; ``roadmap compare --pareto``."""
+"""``roadmap sweep study=search`` as a user types it, killed and stopped on the way."""
 
-import json
 import os
 import signal
 import subprocess
@@ -19,7 +18,6 @@ from roadmap.errors import RequestError
 from roadmap.runs.reading import read_runs
 from roadmap.sweeps.search_space import SearchSpace
 from roadmap.sweeps.trials import SearchTrials
-from tests.records import EXAMPLES
 
 SEARCH = ["study=search", "epochs=2", "study.n_trials=6", "study.population=3", "study.gmacs=[0,0.003]"]
 SEARCH += ["conv=depthwise", "kernel=k3,k7", "study.prune.warmup_epochs=1", "study.prune.startup_runs=2"]
@@ -33,21 +31,6 @@ def any_space() -> SearchSpace:
 @pytest.fixture
 def space(any_space: SearchSpace, tmp_path: Path) -> SearchSpace:
     return replace(any_space, base=Composed(any_space.base.values | {"runs_dir": str(tmp_path / "runs")}, {}, ()))
-
-
-def test_the_front_in_a_table_for_other_programs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    enhanced = ["--where", "recipe == 'enhanced'"]
-    assert main(["compare", str(EXAMPLES), *enhanced, "--pareto", "--json", str(tmp_path / "a.json")]) == 0
-    rows = json.loads((tmp_path / "a.json").read_text())
-    assert len(rows) == 16
-    on_front = [row for row in rows if row["point"]]
-    # the README's table: cheaper ones are worse, and nothing is better than 95.89
-    assert [row["variant"] for row in on_front] == ["depthwise_conv", "move_up_depthwise", "gelu"]
-    assert all("seed=3,4,5" in row["command"] for row in on_front)
-    assert main(["compare", *enhanced, "--pareto", str(EXAMPLES)]) == 0
-    assert "front: 3 of 16 designs" in capsys.readouterr().out
-    assert main(["compare", str(EXAMPLES), "--pareto"]) == 2
-    assert "these runs differ in recipe (enhanced and original)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
