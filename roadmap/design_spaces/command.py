@@ -8,6 +8,7 @@ import pandas as pd
 
 from roadmap.cli.arguments import chosen_runs
 from roadmap.errors import RequestError
+from roadmap.runs.identity import check_comparable
 from roadmap.runs.records import is_file
 from roadmap.runs.sweep_plan import HEADER, read_sweep
 
@@ -17,14 +18,15 @@ if TYPE_CHECKING:
 
 def draw(options: argparse.Namespace, folders: list[str]) -> tuple["alt.VConcatChart", str]:
     """Return the chart of sampled designs, and the numbers of EDFs as text. RequestError if the runs do not fit."""
-    from roadmap.design_spaces.edf import check_same_training, conditions, design_sample, edf_text, split
+    from roadmap.design_spaces.edf import conditions, design_sample, edf_text, split
     from roadmap.design_spaces.plots import draw_edf, draw_scatter
 
     names = [Path(folder).resolve().name for folder in folders]
     names = folders if len(set(names)) < len(names) else names
     spaces = {name: _runs(Path(folder), options.where) for name, folder in zip(names, folders, strict=True)}
     runs = pd.concat([*spaces.values()]).drop_duplicates("run_id", ignore_index=True)
-    check_same_training(runs)
+    # as one regime, so that the settings of a recipe must be equal in all regimes
+    check_comparable(runs[runs["status"] == "finished"].assign(regime=""), one_recipe=True)
     if options.kind == "scatter":
         return draw_scatter(design_sample("these runs", runs), conditions(runs)), ""
     samples = [design_sample(*space) for space in (split(runs, options.by) if options.by else spaces).items()]

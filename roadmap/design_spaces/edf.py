@@ -13,7 +13,7 @@ from roadmap.comparison.statistics import CONFIDENCE
 from roadmap.comparison.step_table import data_words
 from roadmap.errors import RequestError
 from roadmap.formatting import aligned
-from roadmap.runs.identity import check_comparable, group_keys
+from roadmap.runs.identity import group_keys
 from roadmap.runs.select import evaluated
 
 COSTS = {"gmacs": "GMACs", "params": "parameters (millions)"}
@@ -60,12 +60,6 @@ def design_sample(name: str, runs: pd.DataFrame) -> DesignSample:
     ).reset_index()
     designs["error"] = 100 - designs["error"]
     return DesignSample(name, designs, runs["key"].nunique() - len(designs))
-
-
-def check_same_training(runs: pd.DataFrame) -> None:
-    """Raise RequestError, naming what differs, unless all finished runs were trained and evaluated in the same way."""
-    # as one regime, so that the settings of a recipe must be equal in all regimes
-    check_comparable(runs[runs["status"] == "finished"].assign(regime=""), one_recipe=True)
 
 
 def split(runs: pd.DataFrame, by: str) -> dict[str, pd.DataFrame]:

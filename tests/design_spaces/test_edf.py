@@ -12,7 +12,6 @@ from scipy import stats
 from roadmap.design_spaces.edf import (
     DesignSample,
     cautions,
-    check_same_training,
     design_sample,
     edf_text,
     medians,
@@ -60,14 +59,6 @@ def test_spaces_by_a_field_of_the_design_or_by_an_expression() -> None:
     assert sizes == {"width < 20=False": 1, "width < 20=True": 2}
     with pytest.raises(RequestError, match=r"--by: unknown field 'foo' \(choose accumulation"):
         split(table, "foo")
-
-
-@pytest.mark.parametrize(("key", "value"), [("epochs", 5), ("image_size", 64), ("precision", "bf16")])
-def test_designs_trained_differently_are_refused(key: str, value: object) -> None:
-    table = pd.concat([runs((3, 16, 90, 0)), runs((7, 16, 90, 0), **{key: value})], ignore_index=True)
-    with pytest.raises(RequestError, match=f"these runs differ in {key} .* select comparable runs"):
-        check_same_training(table)
-    check_same_training(runs((3, 16, 90, 0), (7, 16, 90, 1)))
 
 
 def test_median_interval_has_its_coverage() -> None:

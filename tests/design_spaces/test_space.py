@@ -91,8 +91,8 @@ def test_log_gives_each_octave_its_share() -> None:
     """In a space too large to go through, and in a small one by the first design drawn."""
     octaves = {"low": 4, "high": 63, "log": True}
     large = {"width": octaves, "depths": {"low": 1, "high": 6}}
-    many = [d.width for d in drawn(space=large, gmacs=None, n=1200)]
-    firsts = [drawn(space={"width": octaves}, gmacs=None, n=1, seed=seed)[0].width for seed in range(400)]
+    many = [d.width for d in drawn(space=large, gmacs=None, n=600)]
+    firsts = [drawn(space={"width": octaves}, gmacs=None, n=1, seed=seed)[0].width for seed in range(200)]
     for widths in (many, firsts):
         shares = Counter(width.bit_length() for width in widths)
         assert sorted(shares) == [3, 4, 5, 6]

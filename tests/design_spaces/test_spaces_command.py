@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from records import make_sweep, record, write
+from records import EXAMPLES, make_sweep, record, write
 
 from roadmap.__main__ import main
 
@@ -83,6 +83,7 @@ def test_a_scatter_of_all_designs(folder: Path, tmp_path: Path) -> None:
         ("--kind scatter FOLDER/both --by kernel", "--by does not go with --kind scatter, only with --kind edf"),
         ("--kind scatter FOLDER/both --where width==9&kernel==3", "these designs differ in nothing"),
         ("--kind edf FOLDER/nowhere", "no folder "),
+        (f"--kind edf {EXAMPLES}", "these runs differ in recipe (enhanced and original)"),
     ],
 )
 def test_what_cannot_be_drawn_is_said_in_one_sentence(
