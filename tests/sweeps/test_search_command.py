@@ -10,7 +10,6 @@ from pathlib import Path
 
 import optuna
 import pytest
-from optuna.distributions import CategoricalDistribution
 
 from roadmap.__main__ import main
 from roadmap.config.compose import Composed
@@ -47,13 +46,6 @@ def test_a_damaged_journal_is_a_sentence(journal: bytes, space: SearchSpace) -> 
     assert said.startswith(f"{file} is damaged (")
     assert said.endswith("; move it away, and the same command starts the search again and keeps the finished runs")
     assert "\n" not in said
-
-
-def test_a_journal_of_another_search_is_a_sentence(space: SearchSpace) -> None:
-    other = SearchTrials(replace(space, distributions={"norm": CategoricalDistribution(["gelu"])}))
-    other.study.ask(other.space.distributions)
-    with pytest.raises(RequestError, match=r"is damaged \(ValueError: its trials are of another search\)"):
-        SearchTrials(space)
 
 
 def test_without_optuna_the_request_is_refused(
