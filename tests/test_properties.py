@@ -11,22 +11,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-import pytest
 import torch
-import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from roadmap import cost, load_evaluations, load_history, load_runs
+from roadmap import load_history, load_runs
 from roadmap.__main__ import main
-from roadmap.config.compose import compose
 from roadmap.errors import RequestError, WorkError
-from roadmap.networks.flops import count_flops
-from roadmap.networks.network import Network
 from roadmap.schema.design import AXES, Design
 from roadmap.steps.path_file import PathFile, with_parents
 from roadmap.training.checkpoint import Checkpoints
-from tests.records import bench, evaluation, example, make_sweep, summary_of
+from tests.records import example, make_sweep, summary_of
 
 few = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 anything = st.recursive(
@@ -64,25 +59,6 @@ def test_any_design_is_valid_or_one_error_line(values: dict[str, Any], odd: dict
     assert hash(again) == hash(design)
 
 
-@settings(few, max_examples=25)
-@given(sensible)
-def test_counted_costs_equal_torchs_counter(values: dict[str, Any]) -> None:
-    try:
-        design = Design.from_mapping(values)
-    except RequestError:
-        return
-    recipe = compose([]).recipe.network
-    with torch.device("meta"):
-        network = Network(design, recipe, 10)
-    assert count_flops(design, 32, 10, recipe.layer_scale is not None) == cost(network, 32)
-
-
-def test_field_order_does_not_change_a_design() -> None:
-    design = compose(["step=gelu"]).experiment()
-    backwards = {name: getattr(design.design, name) for name in reversed(Design.__struct_fields__)}
-    assert Design(**backwards) == design.design
-
-
 damage = st.one_of(
     st.tuples(st.just("cut"), st.floats(0, 1)),
     st.tuples(st.just("flip"), st.lists(st.tuples(st.floats(0, 0.9999), st.integers(0, 7)), min_size=1, max_size=20)),
@@ -112,23 +88,6 @@ def test_a_damaged_record_does_not_affect_other_runs(how: tuple[str, Any], name:
     assert 1 in set(runs["seed"])
     whole = load_history(example("gelu", 1))
     assert len(history[history["run_id"] == whole["run_id"].iloc[0]]) == len(whole)
-
-
-@few
-@given(st.floats(0, 1))
-def test_a_truncated_history_keeps_its_whole_lines(share: float) -> None:
-    with tempfile.TemporaryDirectory() as place:
-        shutil.copytree(example("gelu"), Path(place, "run"))
-        file = Path(place, "run", "metrics.jsonl")
-        content = file.read_bytes()
-        cut = content[: int(share * len(content))]
-        file.write_bytes(cut)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            history = load_history(place)
-    whole_lines = cut.count(b"\n")
-    # the last line may be whole without its newline
-    assert whole_lines <= len(history) <= whole_lines + 1
 
 
 @few
@@ -173,8 +132,6 @@ def odd_records(draw: st.DrawFn, record: Any) -> Any:
 
 
 PLANNED = [summary_of("gelu"), summary_of("kernel_7")]
-EVALUATED = json.loads(evaluation("gelu").read_text())
-EVALUATED["parts"] = EVALUATED["parts"][:3]
 
 
 def run_command(*arguments: str) -> None:
@@ -203,27 +160,6 @@ def test_an_odd_plan_is_read_or_one_error_line(data: st.DataObject, name: str) -
         run_command("status", place)
 
 
-@few
-@given(odd_records(EVALUATED))
-def test_an_odd_evaluation_is_read_or_one_warning(record: Any) -> None:
-    with tempfile.TemporaryDirectory() as place:
-        (Path(place, "run", "evaluations")).mkdir(parents=True)
-        Path(place, "run", "evaluations", "a.json").write_text(json.dumps(record))
-        with warnings.catch_warnings(record=True) as told:
-            warnings.simplefilter("always")
-            table = load_evaluations(place)
-        assert len(table) == (0 if told else len(record["parts"]))
-
-
-@few
-@given(odd_records(bench("gelu")))
-def test_an_odd_bench_is_read_or_one_error_line(record: Any) -> None:
-    with tempfile.TemporaryDirectory() as place:
-        file = Path(place, "bench.json")
-        file.write_text(json.dumps(record))
-        run_command("report", str(example("gelu")), "--bench", str(file), "-o", str(file.with_suffix(".html")))
-
-
 entries = st.one_of(
     anything,
     st.sampled_from(["step=gelu", "kernel=k3", "a", ""]),
@@ -242,15 +178,3 @@ def test_any_path_is_rows_or_one_error_line(node: Any) -> None:
     rows = list(with_parents(path.steps))
     assert [row for row, _ in rows] == list(path.steps)
     assert all(parent is None or parent.adopted for _, parent in rows)
-
-
-@few
-@given(st.text(max_size=40))
-def test_random_text_is_refused_as_a_path(text: str) -> None:
-    try:
-        node = yaml.safe_load(text)
-    except yaml.YAMLError:
-        return
-    with pytest.raises(RequestError) as refused:
-        PathFile.of(node)
-    one_line(refused.value)

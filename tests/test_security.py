@@ -24,7 +24,6 @@ from roadmap.errors import RequestError, WorkError
 from roadmap.evaluation.load_trained import load_run
 from roadmap.networks.library_weights import library_weights
 from roadmap.networks.models import make_model
-from roadmap.report import sections
 from roadmap.runs.evaluations import read_predictions
 from roadmap.runs.sweep_plan import folder_of, sweep_name
 from roadmap.schema.baseline_model import BaselineModel
@@ -100,11 +99,6 @@ def test_without_the_check_the_payload_runs(conf: str, ran: Path, monkeypatch: p
     monkeypatch.setattr(trust, "check_trusted", lambda config: None)
     main(["train", "engine=formatter", "epochs=0", "--config-dir", conf])
     assert ran.exists()
-
-
-def test_hydras_own_targets_are_allowed(ran: Path) -> None:
-    for words in (["hydra/launcher=joblib"], ["engine=laptop"]):
-        assert main(["train", *words, "--cfg", "job"]) == 0
 
 
 def test_yaml_files_construct_no_objects(conf: str, ran: Path, capsys: Capture) -> None:
@@ -243,11 +237,6 @@ def test_records_cannot_read_environment_variables(ran: Path, monkeypatch: pytes
     told = "".join(capsys.readouterr())
     assert "${oc.env:SECRET}" in told
     assert "s3cret" not in told
-
-
-def test_interpolations_in_a_record_are_not_composed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sections, "composed_path", lambda *words: pytest.fail("composed"))
-    assert not sections.makes(["path.name=${oc.env:SECRET}"], [], [0], set())
 
 
 ODD = "gelu\x1b]0;t\x07\x9b31m\u202e\r\u2028x"

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from roadmap.__main__ import main
-from roadmap.config.compose import compose
 from roadmap.console import console
 from roadmap.training import run
 
@@ -36,10 +35,6 @@ def test_v_and_q_set_the_log_level(tmp_path: Path, capfd: pytest.CaptureFixture[
     assert f"training on cpu, run folder {tmp_path / 'verbose'}/nano" in verbose
     assert "epoch 1 of 1, top-1" in verbose
     assert train("quiet", "-q") == ""
-    # Hydra's own setting
-    assert "training on cpu, run folder" in train("hydra", "hydra.verbose=true")
-    assert "training on cpu, run folder" in train("module", "hydra.verbose=[roadmap.training.run]")
-    logging.getLogger("roadmap.training.run").setLevel(logging.NOTSET)
 
 
 @pytest.mark.parametrize("words", [["compare"], ["train", "norm=gn"], ["nonsense"], []])
@@ -69,14 +64,3 @@ def test_ranks_after_the_first_only_warn(monkeypatch: pytest.MonkeyPatch, capsys
         logger.info("read the images")
         logger.warning("cannot read image\x1b 3")
     assert capsys.readouterr().err == "roadmap, process 1: cannot read image\\x1b 3\n"
-
-
-def test_python_code_controls_logging_itself(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
-) -> None:
-    main(["--help"])
-    caplog.set_level("DEBUG", "roadmap")
-    capfd.readouterr()
-    run.run_experiment(compose(["epochs=1", "device=cpu", f"runs_dir={tmp_path}"]))
-    assert capfd.readouterr().err == ""
-    assert "roadmap.training.run" in {record.name for record in caplog.records}

@@ -1,7 +1,6 @@
 """The commands as a user types them."""
 
 import json
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -54,35 +53,6 @@ def test_rerun_keeps_finished_runs_and_prints_the_same_table(
     assert table.count(" ± ") == 3
 
 
-def test_run_continues_after_a_failure_and_retries_it(
-    road: tuple[Path, list[str]], tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    root, arguments = road
-    subprocess.run(["cp", "-r", str(root / "runs"), str(tmp_path)], check=True)
-    arguments = [a.replace(f"runs_dir={root}", f"runs_dir={tmp_path}") for a in arguments]
-    (victim,) = (tmp_path / "runs").glob("*layer_norm-s1-*")
-    (victim / "summary.json").write_text((victim / "summary.json").read_text().replace("finished", "running"))
-    (victim / "checkpoints" / "last.pt").write_bytes(b"no checkpoint")
-    (other,) = (tmp_path / "runs").glob("*separate_downsampling-s1-*")
-    subprocess.run(["rm", "-r", str(other)], check=True)
-    assert main(["run", *arguments]) == 1
-    error = capfd.readouterr().err
-    assert "failed: nano layer_norm seed 1: cannot read checkpoint" in error
-    assert error.endswith("roadmap: 1 of 6 runs failed; the same command tries them again\n")
-    assert next((tmp_path / "runs").glob("*separate_downsampling-s1-*/summary.json")).exists()
-    (victim / "checkpoints" / "last.pt").unlink()
-    assert main(["run", *arguments]) == 0
-
-
-def test_figure_from_logged_runs(road: tuple[Path, list[str]], tmp_path: Path) -> None:
-    root, _ = road
-    runs, conf = str(root / "runs"), str(root / "conf")
-    assert main(["figure", runs, "path=short", "--config-dir", conf, "-o", str(tmp_path / "f.pdf")]) == 0
-    assert (tmp_path / "f.pdf").read_bytes().startswith(b"%PDF")
-    assert main(["figure", runs, "-o", str(tmp_path / "paper.svg")]) == 0
-    assert main(["figure", runs, "-o", str(tmp_path / "f.gif")]) == 2
-
-
 @pytest.mark.parametrize("regime", ["nano", "nano_base", "tiny", "base"])
 def test_steps_json(regime: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["steps", f"regime={regime}", "--json"]) == 0
@@ -128,12 +98,6 @@ def test_hydras_own_flags_work(
     ]
 
 
-def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--help"]) == 0
-    text = capsys.readouterr().out
-    assert all(f"  {name} " in text for name in ("steps", "train", "run", "compare", "figure", "doctor", "report"))
-
-
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -148,8 +112,3 @@ def test_unsupported_hydra_options_are_refused(
     assert main(["train", *arguments]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"roadmap: {words}")
-
-
-def test_overrides_may_follow_options(capfd: pytest.CaptureFixture[str]) -> None:
-    assert main(["train", "--cfg", "job", "kernel=k7"]) == 0
-    assert "kernel: 7" in capfd.readouterr().out

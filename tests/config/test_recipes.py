@@ -99,36 +99,6 @@ def test_what_the_network_is_built_with(name: str, size: str) -> None:
     assert built.head.bias.abs().max() == 0
 
 
-def described_layers(depths: tuple[int, ...]) -> dict[str, int]:
-    """Counted in the order of the forward pass: the stem, then a new layer with every third block of a stage."""
-    layers, current = {"stem": 0}, 0
-    for stage, depth in enumerate(depths):
-        for block in range(depth):
-            current += block % 3 == 0
-            layers[f"stages.{stage}.{block}"] = current
-            if block == 0:
-                layers[f"downsampling.{stage}"] = current
-    return layers | {"norm": current + 1, "head": current + 1}
-
-
-@pytest.mark.parametrize(("name", "size"), [case for case in CASES if case[0] in LAYER_DECAY])
-def test_layer_wise_rates_of_every_parameter(name: str, size: str) -> None:
-    built, recipe = network(name, size), composed(name, size).recipe.optimizer
-    optimizer = build_optimizer(built, recipe)
-    layers = described_layers(DEPTHS[size])
-    names = {parameter: name for name, parameter in built.named_parameters()}
-    seen = []
-    for group in optimizer.param_groups:
-        for parameter in group["params"]:
-            (layer,) = (number for prefix, number in layers.items() if names[parameter].startswith(f"{prefix}."))
-            assert group["lr"] == pytest.approx(5e-5 * LAYER_DECAY[name] ** (max(layers.values()) - layer))
-            assert group["weight_decay"] == (0.0 if parameter.ndim == 1 else 1e-8)
-            seen.append(names[parameter])
-    assert sorted(seen) == sorted(names.values())
-    assert len(optimizer.param_groups) == 2 * (max(layers.values()) + 1)
-    assert optimizer.param_groups[0]["name"] == "layer 0, with weight decay"
-
-
 @pytest.mark.parametrize(
     ("parameter", "layer"),
     [
@@ -156,23 +126,13 @@ def test_the_official_codes_twelve_groups(parameter: str, layer: int) -> None:
     assert group["lr"] == pytest.approx(5e-5 * 0.8 ** (13 - layer))
 
 
-def test_without_layer_decay_there_are_two_groups_of_one_rate() -> None:
-    optimizer = build_optimizer(network("enhanced", "b"), composed("enhanced", "b").recipe.optimizer)
-    assert [(group["lr"], group["weight_decay"]) for group in optimizer.param_groups] == [(4e-3, 0.05), (4e-3, 0.0)]
-
-
 @pytest.mark.parametrize(
     ("name", "epoch", "lr"),
     [
-        ("enhanced_ema", 10, 2e-3),
         ("enhanced_ema", 160, (4e-3 + 1e-6) / 2),
-        ("isotropic", 25, 2e-3),
-        ("isotropic", 50, 4e-3),
         ("isotropic", 175, (4e-3 + 1e-6) / 2),
-        ("pretrain_22k", 2, 1.6e-3),
         ("pretrain_22k", 5, 4e-3),
         ("pretrain_22k", 90, 1e-6),
-        ("finetune_22k_224", 0, 5e-5),
         ("finetune_22k_384", 15, (5e-5 + 1e-6) / 2),
         ("finetune_1k_384", 10, 1e-6 + (5e-5 - 1e-6) * (1 + math.cos(math.pi / 3)) / 2),
     ],
@@ -205,13 +165,6 @@ def test_a_small_data_set_scales_what_the_recipe_leaves_to_the_enhanced_one() ->
     assert (small.batch_size, small.epochs, small.recipe.optimizer.lr) == (64, 2, 5e-5)
     assert small.recipe.augment.horizontal_flip == 0.0
     assert small.recipe.augment.mixup is None
-
-
-def test_the_command_line_has_the_last_word_on_image_size() -> None:
-    request = ["recipe=finetune_1k_384", "size=b"]
-    assert compose(request).experiment().image_size == 384
-    assert compose([*request, "image_size=256"]).experiment().image_size == 256
-    assert compose(["regime=tiny"]).experiment().image_size == 224
 
 
 def test_a_size_is_a_toggle_over_any_step() -> None:

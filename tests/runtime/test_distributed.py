@@ -14,7 +14,7 @@ import torch
 
 from roadmap.config.compose import compose
 from roadmap.data.loaders import DistributedBatchSampler
-from roadmap.errors import RequestError, WorkError
+from roadmap.errors import WorkError
 from roadmap.runtime import distributed
 from roadmap.training.run import run_experiment
 from tests.processes import free_port, train_in
@@ -153,11 +153,6 @@ def test_failed_join_names_the_address(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "\n" not in str(error.value)
 
 
-def test_micro_batch_size_must_divide_batch_size() -> None:
-    with pytest.raises(RequestError, match="micro_batch_size=12 does not divide batch_size=32; choose a divisor of 32"):
-        compose(["batch_size=32", "micro_batch_size=12"]).experiment()
-
-
 def torchrun(program: list[str], *words: str) -> list[str]:
     launcher = ["-m", "torch.distributed.run", "--nproc-per-node=2", f"--master-port={free_port()}"]
     launcher += ["--max-restarts=1", "--monitor-interval=0.1"]
@@ -197,25 +192,6 @@ def test_killed_process_ends_the_others_and_torchrun_restarts_all(tmp_path: Path
     assert rows(tmp_path / "killed") == rows(tmp_path / "whole")
     assert_close(weights(tmp_path / "whole"), weights(tmp_path / "killed"), rtol=0, atol=0)
     assert done.stdout.count("top-1") == 1, "only rank 0 prints the result"
-
-
-@pytest.mark.slow
-def test_two_machines_equal_two_processes_of_one(tmp_path: Path) -> None:
-    """Two torchruns that connect over TCP, as on two machines, with one process each."""
-    port, words = free_port(), [*LAYER_NORM, f"runs_dir={tmp_path / 'machines'}"]
-    meeting = ["--rdzv-id=one", "--rdzv-backend=c10d", f"--rdzv-endpoint=127.0.0.1:{port}"]
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1", *meeting]
-    machines = [
-        subprocess.Popen(
-            [*launcher, "-m", "roadmap", "train", *words], stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
-        )
-        for _ in range(2)
-    ]
-    errors = [machine.communicate(timeout=600)[1] for machine in machines]
-    assert [machine.returncode for machine in machines] == [0, 0], errors
-    assert sum("batch_size 32 = 2 processes x 1 accumulation steps" in error for error in errors) == 1
-    assert train_in(2, [*LAYER_NORM, f"runs_dir={tmp_path / 'one'}"]) == [0, 0]
-    assert_close(weights(tmp_path / "machines"), weights(tmp_path / "one"), rtol=0, atol=0)
 
 
 @pytest.mark.slow

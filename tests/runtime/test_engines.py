@@ -1,6 +1,5 @@
 """The files of conf/engine against the launchers that read them, without their hardware."""
 
-import inspect
 import os
 import subprocess
 import sys
@@ -54,10 +53,6 @@ def launcher(engine: str, *overrides: str) -> Any:
     return Plugins.instance().instantiate_launcher(context, lambda config: None, config)
 
 
-def test_each_engine_is_tested() -> None:
-    assert set(ENGINES) == set(LAUNCHERS)
-
-
 @pytest.mark.parametrize("engine", ENGINES)
 def test_engine_builds_its_launcher(engine: str, no_hydra_left: None) -> None:
     if engine.startswith("ray"):
@@ -73,13 +68,6 @@ def test_command_in_an_engines_comment_composes(engine: str) -> None:
     assert f"engine={engine}" in words
     if not engine.startswith("ray"):
         composed(*[word.removeprefix("engine=") for word in words if word.startswith("engine=")], *words)
-
-
-@pytest.mark.parametrize(("engine", "workers"), [("laptop", 2), ("eight_gpus", 8)])
-def test_joblib_starts_all_workers_at_once(engine: str, workers: int, no_hydra_left: None) -> None:
-    assert composed(engine).workers == workers
-    assert launcher(engine).joblib["n_jobs"] == workers
-    assert launcher(engine, "workers=3").joblib["n_jobs"] == 3
 
 
 def batch_script(engine: str, folder: Path, *overrides: str) -> list[str]:
@@ -111,18 +99,6 @@ def test_slurm_batch_script(
     options = {line.removeprefix("#SBATCH --") for line in script if line.startswith("#SBATCH")}
     assert asked | {"requeue", "partition=gpu", "signal=USR2@300", "time=1440", "job-name=roadmap"} <= options
     assert ("export SLURM_KILL_BAD_EXIT=1" in script) == (engine != "slurm_array")
-
-
-@pytest.mark.parametrize(("engine", "address"), [("ray_local", "local"), ("ray_cluster", "auto")])
-def test_ray_accepts_the_settings(engine: str, address: str, no_hydra_left: None) -> None:
-    ray = pytest.importorskip("ray")
-    settings = OmegaConf.to_container(launcher(engine).ray_cfg, resolve=True)
-    assert isinstance(settings, dict)
-    assert set(settings["init"]) <= set(inspect.signature(ray.init).parameters)
-    assert settings["init"]["address"] == address
-    ray.remote(**settings["remote"])(lambda: None)
-    with pytest.raises(ValueError, match="Invalid option"):
-        ray.remote(**settings["remote"], num_gpu=1)(lambda: None)
 
 
 @pytest.mark.parametrize(
