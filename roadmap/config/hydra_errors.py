@@ -47,7 +47,7 @@ def _parse_once(load: Callable[[Any, str], ConfigResult]) -> Callable[[Any, str]
 Plugins.instance()  # registers the sources
 for scheme in ("file", "pkg"):
     source = SourcesRegistry.instance().types[scheme]
-    source.load_config = _parse_once(source.load_config)  # type: ignore[method-assign]
+    source.load_config = _parse_once(source.load_config)  # type: ignore[method-assign, assignment]
 
 
 @contextmanager
