@@ -167,8 +167,8 @@ def _exported(source: str, owners: dict[str, int]) -> Iterator[pd.DataFrame]:
     for line in opened(source).section("metrics"):
         if line.run in owners:
             try:
-                rows = pd.DataFrame(line.columns, dtype=float)  # None becomes NaN
-                yield rows.astype({"epoch": int}).assign(owner=owners[line.run])
+                columns = {name: np.array(values, float) for name, values in line.columns.items()}  # None is NaN
+                yield pd.DataFrame(columns | {"epoch": columns["epoch"].astype(int), "owner": owners[line.run]})
             except (TypeError, ValueError, KeyError, OverflowError) as error:
                 raise RequestError(f"cannot read {source}: metrics of {line.run}: {error}") from error
 
