@@ -115,6 +115,14 @@ def affine(pixels: Pixels, matrix: list[list[float]]) -> Pixels:
     return cv2.warpAffine(pixels, a, pixels.shape[1::-1], flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
 
 
+def translate(pixels: Pixels, right: int, down: int) -> Pixels:
+    """Translate by whole pixels, black outside."""
+    (height, width), result = pixels.shape[:2], np.zeros_like(pixels)
+    rows, columns = slice(max(-down, 0), height - down), slice(max(-right, 0), width - right)
+    result[max(down, 0) : height + down, max(right, 0) : width + right] = pixels[rows, columns]
+    return result
+
+
 def rotate(pixels: Pixels, degrees: float) -> Pixels:
     """Rotate counter-clockwise about the centre."""
     cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
@@ -164,8 +172,8 @@ OPERATIONS: dict[str, Callable[[Pixels, float], Pixels]] = {
     "Identity": lambda pixels, _: pixels,
     "ShearX": lambda pixels, shear: affine(pixels, [[1, shear, 0], [0, 1, 0]]),
     "ShearY": lambda pixels, shear: affine(pixels, [[1, 0, 0], [shear, 1, 0]]),
-    "TranslateX": lambda pixels, right: affine(pixels, [[1, 0, -int(right)], [0, 1, 0]]),
-    "TranslateY": lambda pixels, down: affine(pixels, [[1, 0, 0], [0, 1, -int(down)]]),
+    "TranslateX": lambda pixels, right: translate(pixels, int(right), 0),
+    "TranslateY": lambda pixels, down: translate(pixels, 0, int(down)),
     "Rotate": rotate,
     "Brightness": lambda pixels, change: apply_table(pixels, LEVELS * (1 + change)),
     "Color": lambda pixels, change: cv2.transform(pixels, (1 + change) * np.eye(3) - change * GREY),

@@ -64,13 +64,18 @@ class Normalise:
     """uint8 (n, 3, S, S) to float32, normalised with the data's mean and standard deviation."""
 
     def __init__(self, mean: tuple[float, ...], std: tuple[float, ...], device: torch.device, *, channels_last: bool):
-        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
-        self.mean = torch.tensor(mean, device=device).view(3, 1, 1) * 255
-        self.factor = 1 / (torch.tensor(std, device=device).view(3, 1, 1) * 255)
+        self.channels_last = channels_last
+        self.mean = torch.tensor(mean, device=device) * 255
+        self.factor = 1 / (torch.tensor(std, device=device) * 255)
 
     def __call__(self, images: Tensor) -> Tensor:
-        values = images.to(torch.float32, memory_format=self.memory_format)
-        return values.sub_(self.mean).mul_(self.factor)
+        if not self.channels_last:
+            return images.contiguous().float().sub_(self.mean.view(3, 1, 1)).mul_(self.factor.view(3, 1, 1))
+        # rows of interleaved channels: faster on a CPU than broadcasting over the last dimension
+        count, _, height, width = images.shape
+        rows = images.permute(0, 2, 3, 1).reshape(count, height, width * 3).float()
+        rows.sub_(self.mean.repeat(width)).mul_(self.factor.repeat(width))
+        return rows.view(count, height, width, 3).permute(0, 3, 1, 2)
 
 
 @dataclass(frozen=True)
