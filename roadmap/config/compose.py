@@ -29,7 +29,6 @@ from roadmap.validation import NonNegativeInt, PositiveInt, Record
 GROUPS = ("sweeper", "launcher", "help", "hydra_help", "output", "hydra_logging", "job_logging")
 UNUSED = [f"~hydra/{group}" for group in GROUPS]
 Values = dict[str, Any]
-Choices = dict[str, str]
 
 
 def by_size(size: str, values: Mapping[str, Any], *, _root_: DictConfig) -> Any:
@@ -70,7 +69,7 @@ class Composed:
     """
 
     values: Values
-    choices: Choices
+    choices: dict[str, str]
     overrides: tuple[str, ...]
     config_dirs: tuple[str, ...] = ()
 
@@ -135,7 +134,7 @@ class Composed:
         )
 
     @cached_property
-    def plain(self) -> Choices:
+    def plain(self) -> dict[str, str]:
         """The option of each group without the toggles: those that the step itself chooses."""
         words = [word for word in self.overrides if key_of(word) in self.choices and not is_toggle(word)]
         step = tuple(word for word in words if not word.startswith("hydra")), self.config_dirs
@@ -211,7 +210,7 @@ class Composed:
 
 
 _matched = lru_cache(maxsize=1024)(matched)
-_choices_of_step: dict[tuple[tuple[str, ...], tuple[str, ...]], Choices] = {}  # by its overrides and folders
+_choices_of_step: dict[tuple[tuple[str, ...], tuple[str, ...]], dict[str, str]] = {}  # by its overrides and folders
 
 
 class Patch(NamedTuple):
@@ -222,10 +221,10 @@ class Patch(NamedTuple):
 
     design: Values
     values: Values
-    options: Choices
+    options: dict[str, str]
 
     @classmethod
-    def between(cls, before: Composed, values: Values, choices: Choices) -> "Patch":
+    def between(cls, before: Composed, values: Values, choices: dict[str, str]) -> "Patch":
         """Return the patch from a config to the values and choices of another."""
         others = {key: value for key, value in values.items() if key not in ("design", "step")}
         toggles = {group: option for group, option in choices.items() if group in TOGGLES}
@@ -296,7 +295,7 @@ def check_words(overrides: Sequence[str], config_dirs: Sequence[str]) -> None:
             raise RequestError(f"'{word}' adds folders of configs unseen; name each by --config-dir")
 
 
-def _composition(name: str, overrides: Sequence[str], config_dirs: Sequence[str]) -> tuple[Values, Choices]:
+def _composition(name: str, overrides: Sequence[str], config_dirs: Sequence[str]) -> tuple[Values, dict[str, str]]:
     """Return the values of ``conf/NAME.yaml`` with overrides, and each group's option; do not change them."""
     check_words(overrides, config_dirs)
     run = _compose.__wrapped__ if config_dirs else _compose  # the user's own files may change
@@ -304,7 +303,7 @@ def _composition(name: str, overrides: Sequence[str], config_dirs: Sequence[str]
 
 
 @lru_cache(maxsize=1024)
-def _compose(name: str, overrides: tuple[str, ...], config_dirs: tuple[str, ...]) -> tuple[Values, Choices]:
+def _compose(name: str, overrides: tuple[str, ...], config_dirs: tuple[str, ...]) -> tuple[Values, dict[str, str]]:
     with hydra_errors(overrides, config_dirs), initialized():
         config = hydra_compose(name, [*overrides, *UNUSED, *searchpath(config_dirs)], return_hydra_config=True)
         choices = {str(group): str(option) for group, option in config.hydra.runtime.choices.items()}
@@ -317,7 +316,7 @@ def _plain(config: DictConfig) -> Values:
     return dict(OmegaConf.to_container(config, resolve=True))  # type: ignore[arg-type]
 
 
-def _group_choices(overrides: tuple[str, ...], config_dirs: tuple[str, ...]) -> Choices:
+def _group_choices(overrides: tuple[str, ...], config_dirs: tuple[str, ...]) -> dict[str, str]:
     """Return the option chosen in each group, from the defaults lists alone."""
     with hydra_errors(overrides, config_dirs), initialized():
         loader = GlobalHydra.instance().config_loader()

@@ -86,14 +86,10 @@ def _unknown_option(error: Exception, overrides: Sequence[str], config_dirs: Seq
         for word in overrides:
             if chosen := re.fullmatch(r"\+?([\w/]+)=([\w-]+)", word):
                 options = loader.get_group_options(chosen[1], config_name="config", overrides=searchpath(config_dirs))
+                options.sort(key=lambda name: (len(re.sub(r"\D", "", name)), name))  # k9 before k11
                 if options and chosen[2] not in (*options, "null"):
-                    return f"unknown {chosen[1]} '{chosen[2]}' (choose {listed(sorted(options, key=_by_number))})"
+                    return f"unknown {chosen[1]} '{chosen[2]}' (choose {listed(options)})"
     return None
-
-
-def _by_number(name: str) -> list[tuple[str, int]]:
-    """For sorting: k9 before k11."""
-    return [(word, int(digits or 0)) for word, digits in re.findall(r"(\D*)(\d*)", name)]
 
 
 def one_sentence(error: Exception) -> str:
