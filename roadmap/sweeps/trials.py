@@ -46,7 +46,6 @@ class SearchTrials:
                 self.study = optuna.create_study(
                     study_name=space.name, storage=storage, directions=directions, load_if_exists=True
                 )
-            self.all()
         except OSError:
             raise
         except Exception as error:  # Optuna replays any JSON that it finds
