@@ -13,10 +13,17 @@ from typing import Any
 
 from roadmap.runs.run_folder import read_metrics
 from roadmap.runs.sweep_plan import write_sweep
+from roadmap.steps.path import Step, compose_path
 
 COMMITTED = Path(__file__).parent.parent / "runs"
 EXPORTED = COMMITTED / "examples" / "nano-digits.runs.jsonl.gz"
 ROBUSTNESS = COMMITTED / "studies" / "nano-digits-robustness.runs.jsonl.gz"
+
+
+@cache
+def steps_of(regime: str) -> list[Step]:
+    """The steps of the paper's path, composed once per process since it takes seconds."""
+    return compose_path([f"regime={regime}"])
 
 
 def unpacked(file: Path) -> Path:
@@ -129,24 +136,6 @@ def make_run(
     (folder / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     return summary
-
-
-def make_many(root: Path, count: int, epochs: int) -> None:
-    """``count`` runs of that many epochs: four steps with learning rates and seeds, now and then one that failed."""
-    for number in range(count):
-        step = ("resnet50", "stage_ratio", "gelu", "layer_norm")[number % 4]
-        seed, rate = number // 4 % 5, number // 20
-        failed = number % 37 == 0
-        make_run(
-            root / f"run-{number:06}",
-            step,
-            seed,
-            lr=rate / 1e4,
-            epochs=epochs,
-            variant=f"{step} recipe.optimizer.lr={rate}e-4",
-            **({"status": "failed", "top1": None, "error": f"loss is nan in epoch {number}"} if failed else {}),
-            **({} if failed else {"top1": 90 + (number * 7919 % 1000) / 100}),
-        )
 
 
 def make_sweep(runs_dir: Path, name: str, planned: list[dict[str, Any]], **header: Any) -> Path:

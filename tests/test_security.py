@@ -22,11 +22,10 @@ from roadmap.config.compose import compose
 from roadmap.data.robustness_sets import _array
 from roadmap.errors import RequestError, WorkError
 from roadmap.evaluation.load_trained import load_run
-from roadmap.networks.library_weights import library_weights
-from roadmap.networks.models import make_model
+from roadmap.networks.models import library_weights, make_model
 from roadmap.runs.evaluations import read_predictions
 from roadmap.runs.sweep_plan import folder_of, sweep_name
-from roadmap.schema.baseline_model import BaselineModel
+from roadmap.schema.design import BaselineModel
 from roadmap.training.checkpoint import Checkpoints
 from roadmap.training.pretrained import read_weights
 from tests.records import make_run, make_sweep

@@ -14,7 +14,7 @@ from roadmap.bench.record import Record, counted, measured, write_record
 from roadmap.cli.arguments import check_writable, checked_overrides, override_parser, say_choices
 from roadmap.errors import WorkError
 from roadmap.formatting import aligned, csv, four_digits, printable
-from roadmap.paper.published_rows import matches
+from roadmap.paper.published import matches
 
 logger = logging.getLogger(__name__)
 

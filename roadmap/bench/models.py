@@ -10,8 +10,7 @@ from roadmap.config.compose import Composed, compose, options_of
 from roadmap.config.overrides import key_of
 from roadmap.errors import RequestError
 from roadmap.formatting import listed
-from roadmap.paper.published import EXCEPTIONS, published_steps
-from roadmap.paper.published_rows import NetworkRow, PublishedRow, network_rows, printed
+from roadmap.paper.published import EXCEPTIONS, NetworkRow, PublishedRow, network_rows, printed, published_steps
 from roadmap.steps.path import compose_path
 from roadmap.validation import NonNegativeFloat, PositiveInt, Record
 

@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING
 
 from roadmap.config.compose import Composed, compose
 from roadmap.errors import RequestError
-from roadmap.networks.flops import Cost, cost
+from roadmap.networks.flops import cost
+from roadmap.networks.rows import Cost
 from roadmap.schema.design import Design
 
 if TYPE_CHECKING:

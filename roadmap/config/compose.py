@@ -16,13 +16,11 @@ from roadmap.config.hydra_errors import hydra_errors, initialized
 from roadmap.config.overrides import TOGGLES, is_network, is_toggle, key_of, searchpath, variant_name
 from roadmap.errors import RequestError
 from roadmap.formatting import listed
-from roadmap.networks.flops import Cost, count_flops
-from roadmap.networks.match_flops import Scale, matched
-from roadmap.schema.baseline_model import BaselineModel
-from roadmap.schema.design import AXES, Design
+from roadmap.networks.flops import Scale, count_flops, matched
+from roadmap.networks.rows import Cost
+from roadmap.schema.design import AXES, BaselineModel, Design, Regime
 from roadmap.schema.experiment import Data, Experiment, ImageSize, Settings
 from roadmap.schema.recipe import Recipe
-from roadmap.schema.regime import Regime
 from roadmap.validation import NonNegativeInt, PositiveInt, Record
 
 # Hydra's own groups that only its application uses: a sixth of the time of a composition without one.

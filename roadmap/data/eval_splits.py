@@ -12,8 +12,7 @@ from roadmap.data.samples import Samples
 from roadmap.errors import RequestError
 from roadmap.runtime.distributed import World
 from roadmap.schema.corruptions import Corruptions
-from roadmap.schema.eval_transform import EvalSettings
-from roadmap.schema.experiment import EVALUATION_SOURCES, MEMORY_SOURCES, Data
+from roadmap.schema.experiment import EVALUATION_SOURCES, MEMORY_SOURCES, Data, EvalSettings
 
 
 def eval_parts(data: Data, image_size: int, corruptions: Corruptions | None = None) -> list[Part]:

@@ -15,8 +15,7 @@ from roadmap.data.readers import read_files
 from roadmap.data.samples import Samples
 from roadmap.errors import RequestError
 from roadmap.runtime.distributed import SINGLE_PROCESS, World
-from roadmap.schema.eval_transform import EvalSettings
-from roadmap.schema.experiment import MEMORY_SOURCES, Experiment
+from roadmap.schema.experiment import MEMORY_SOURCES, EvalSettings, Experiment
 from roadmap.seeds import derived_seed
 
 Batches = Iterator[tuple[Tensor, Tensor]]

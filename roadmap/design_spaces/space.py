@@ -10,7 +10,8 @@ from typing import Any, ClassVar, get_type_hints
 
 from roadmap.errors import RequestError
 from roadmap.formatting import listed
-from roadmap.networks.flops import Cost, count_flops
+from roadmap.networks.flops import count_flops
+from roadmap.networks.rows import Cost
 from roadmap.schema.design import Design
 from roadmap.validation import PositiveInt, Record, converted
 

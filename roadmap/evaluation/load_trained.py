@@ -13,16 +13,12 @@ from torch import Tensor, nn
 from roadmap.config.compose import Composed
 from roadmap.config.overrides import key_of
 from roadmap.errors import RequestError
-from roadmap.networks.library_weights import library_weights
-from roadmap.networks.models import make_model
+from roadmap.networks.models import library_weights, make_model
 from roadmap.networks.weights import load_weights
 from roadmap.runs.run_folder import RunFolder
-from roadmap.schema.baseline_model import BaselineModel
-from roadmap.schema.design import Design
-from roadmap.schema.eval_transform import EvalSettings
-from roadmap.schema.experiment import Data
+from roadmap.schema.design import BaselineModel, Design
+from roadmap.schema.experiment import Data, EvalSettings, file_digest
 from roadmap.schema.recipe import Recipe
-from roadmap.schema.weights_file import file_digest
 from roadmap.training.checkpoint import DAMAGED, averaged_weights
 from roadmap.training.pretrained import read_weights
 from roadmap.untrusted_io import parse_yaml
@@ -127,7 +123,7 @@ def load_library_model(composed: Composed) -> TrainedModel:
     asked, model = composed.settings, composed.design
     weights = library_weights(model, str(asked.pretrained).partition("/")[2])
     settings = EvalSettings(
-        **msgspec.structs.asdict(weights.shown),
+        **msgspec.structs.asdict(weights.transform),
         precision=asked.precision,
         channels_last=asked.channels_last,
         num_workers=asked.num_workers,

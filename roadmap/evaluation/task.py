@@ -13,8 +13,7 @@ from roadmap.evaluation.load_trained import TrainedModel
 from roadmap.evaluation.request import EvaluationRequest, data_fields
 from roadmap.runs.evaluations import EvaluationRecord, key_of, read_evaluation
 from roadmap.schema.corruptions import Corruptions
-from roadmap.schema.eval_transform import EvalSettings
-from roadmap.schema.experiment import MEMORY_SOURCES, Data
+from roadmap.schema.experiment import MEMORY_SOURCES, Data, EvalSettings
 
 # defaults of a data set's optional fields, as plain values
 DATA_DEFAULTS = {

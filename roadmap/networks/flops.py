@@ -1,80 +1,47 @@
-"""MACs, parameters and activations: of a design from its rows, without torch; of any module by torch's counter."""
+"""The cost of designs, counted from their rows without torch, and of any module, by torch's FLOP counter."""
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import copy
+from bisect import bisect_left
+from typing import TYPE_CHECKING, Literal
 
-from roadmap.networks.rows import Conv, Layers, layout
+from roadmap.errors import RequestError
+from roadmap.networks.rows import Conv, Cost, Layers, layout
 from roadmap.schema.design import Design
-from roadmap.schema.experiment import ImageSize
-from roadmap.validation import PositiveInt, converted
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-
-@dataclass(frozen=True)
-class Cost:
-    """The cost of a network for one image.
-
-    ``macs``: multiply-accumulates of convolutions and matrix products, which the paper calls FLOPs.
-    ``params``: trainable parameters.
-    ``activations``: output elements of convolutions and linear layers, as in pycls (arXiv:2003.13678).
-    """
-
-    macs: int
-    params: int
-    activations: int
-
-    @property
-    def gmacs(self) -> float:
-        """MACs ×10⁹, the "GFLOPs" of the paper's tables."""
-        return self.macs / 1e9
-
-    @property
-    def params_m(self) -> float:
-        """Parameters ×10⁶."""
-        return self.params / 1e6
+TOLERANCE = 0.1  # of matched costs, relative to the requested one
+Scale = Literal["width", "depth"]
 
 
 def count_flops(design: Design, image_size: int, num_classes: int, layer_scale: bool) -> Cost:
     """Return the cost of a design for one RGB image of ``image_size`` × ``image_size`` pixels.
 
-    ``layer_scale``: whether the recipe gives each block a factor per channel. Raises RequestError if the image is
-    smaller than the network's total stride.
+    ``layer_scale``: whether the recipe gives each block a factor per channel.
     """
-    converted(image_size, ImageSize, "image_size")
-    converted(num_classes, PositiveInt, "num_classes")
-    rows = layout(design)
-    tally = _Tally()
-    resolution = tally.add(rows.stem, image_size)
-    for stage in rows.stages:
-        resolution = tally.add(stage.downsampling, resolution)
-        for block, times in ((stage.first, 1), (stage.other, stage.depth - 1)):
-            if times:
-                tally.add(block.shortcut, resolution, times)
-                resolution = tally.add(block.branch, resolution, times)
-                tally.params += times * block.out_channels * layer_scale
-    if rows.norm:
-        tally.add((rows.norm,), 1)
-    tally.add((Conv("head", rows.features, num_classes),), 1)  # a linear layer, on the one pixel that is left
-    return Cost(tally.macs, tally.params, tally.activations)
+    macs = params = activations = 0
 
-
-@dataclass
-class _Tally:
-    macs: int = 0
-    params: int = 0
-    activations: int = 0
-
-    def add(self, layers: Layers, resolution: int, times: int = 1) -> int:
-        """Add the cost of the layers ``times`` over; returns the resolution after them."""
+    def add(layers: Layers, resolution: int) -> int:
+        """Add the layers' cost; return the resolution after them."""
+        nonlocal macs, params, activations
         for layer in layers:
-            macs, params, activations = layer.cost(resolution)
-            self.macs += times * macs
-            self.params += times * params
-            self.activations += times * activations
+            cost = layer.cost(resolution)
+            macs, params, activations = macs + cost.macs, params + cost.params, activations + cost.activations
             resolution = layer.resized(resolution)
         return resolution
+
+    rows = layout(design)
+    resolution = add(rows.stem, image_size)
+    for stage in rows.stages:
+        resolution = add(stage.downsampling, resolution)
+        for block in stage.blocks:
+            add(block.shortcut, resolution)
+            resolution = add(block.branch, resolution)
+            params += block.out_channels * layer_scale
+    head = Conv("head", rows.features, num_classes)  # a linear layer on one pixel
+    add((rows.norm, head) if rows.norm else (head,), 1)
+    return Cost(macs, params, activations)
 
 
 def cost(network: "nn.Module", image_size: int = 224) -> Cost:
@@ -84,40 +51,54 @@ def cost(network: "nn.Module", image_size: int = 224) -> Cost:
     """
     import torch
     from torch import nn
-    from torch.func import functional_call
     from torch.utils.flop_counter import FlopCounterMode
 
-    # they do not change shapes and have no MACs, but their meta kernels take three quarters of the time
-    without_macs = (nn.BatchNorm2d, nn.LayerNorm, nn.ReLU, nn.GELU)
-    meta = {name: tensor.to("meta") for name, tensor in [*network.named_parameters(), *network.named_buffers()]}
-    image = torch.empty(1, 3, image_size, image_size, device="meta")
+    tensors = [*network.parameters(), *network.buffers()]
+    network = copy.deepcopy(network, {id(tensor): tensor.to("meta") for tensor in tensors}).eval()
     activations = 0
 
     def add_outputs(module: "nn.Module", args: "tuple[Tensor, ...]", output: "Tensor") -> None:
         nonlocal activations
         activations += output.numel()
 
-    hooks = [m.register_forward_hook(add_outputs) for m in network.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
-    skipped = [module for module in network.modules() if isinstance(module, without_macs)]
-    modes = [(module, module.training) for module in network.modules()]
-    counter = FlopCounterMode(display=False)
-    network.eval()
-    for module in skipped:
-        module.forward = _identity  # type: ignore[assignment]
-    try:
-        with torch.no_grad(), counter:
-            functional_call(network, meta, (image,))
-    finally:
-        for hook in hooks:
-            hook.remove()
-        for module in skipped:
-            del module.forward
-        for each, training in modes:
-            each.training = training
-    flops = counter.get_total_flops()
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            module.register_forward_hook(add_outputs)
+        # they keep the shape and have no MACs, but their meta kernels take three quarters of the time
+        if isinstance(module, nn.BatchNorm2d | nn.LayerNorm | nn.ReLU | nn.GELU):
+            module.forward = lambda x: x  # type: ignore[method-assign]
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        network(torch.empty(1, 3, image_size, image_size, device="meta"))
     # torch counts a multiply-accumulate as two
-    return Cost(flops // 2, sum(p.numel() for p in network.parameters()), activations)
+    return Cost(counter.get_total_flops() // 2, sum(p.numel() for p in network.parameters()), activations)
 
 
-def _identity(x: "Tensor") -> "Tensor":
-    return x
+def matched(design: Design, gmacs: float, by: Scale, image_size: int, num_classes: int) -> Design:
+    """Return the design scaled by width, or by the blocks in stage 3, to the cost nearest to ``gmacs`` (×10⁹).
+
+    Stage 3 is where the paper's larger networks are deeper. Any integer from 1 on is considered; ties go to the
+    smaller. Raises RequestError if none comes within 10 %.
+    """
+
+    def cost_at(value: int) -> float:
+        return count_flops(scale(design, by, value), image_size, num_classes, layer_scale=False).gmacs
+
+    most = 1
+    while cost_at(most) < gmacs:
+        most *= 2
+    above = 1 + bisect_left(range(1, most), gmacs, key=cost_at)
+    tried = {value: cost_at(value) for value in (above - 1, above) if value}
+    nearest = min(tried, key=lambda value: abs(tried[value] - gmacs))
+    if abs(tried[nearest] - gmacs) > TOLERANCE * gmacs:
+        costs = " and ".join(f"{by} {value} costs {spent:.4g}" for value, spent in tried.items())
+        raise RequestError(
+            f"match_gmacs={gmacs:g} cannot be matched within 10 %: {costs} GMACs; "
+            "choose another match_gmacs or match_by"
+        )
+    return scale(design, by, nearest)
+
+
+def scale(design: Design, by: Scale, value: int) -> Design:
+    """Return the design with another width or number of blocks in its third stage."""
+    first, second, _, last = design.depths
+    return design.replace(width=value) if by == "width" else design.replace(depths=(first, second, value, last))

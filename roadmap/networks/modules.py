@@ -1,16 +1,7 @@
 """Modules that torch lacks."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-
-
-class LayerNorm2d(nn.LayerNorm):
-    """LayerNorm over the channels of each pixel, (N, C, H, W) -> (N, C, H, W); copies nothing in channels_last."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = F.layer_norm(x.permute(0, 2, 3, 1), self.normalized_shape, self.weight, self.bias, self.eps)
-        return x.permute(0, 3, 1, 2)
 
 
 class LayerScale(nn.Module):

@@ -92,7 +92,7 @@ class Network(nn.Module):
         self.downsampling, self.stages = nn.ModuleList(), nn.ModuleList()
         for stage in rows.stages:
             self.downsampling.append(sequence(design, stage.downsampling))
-            self.stages.append(nn.Sequential(*(Block(design, block, recipe, next(drops)) for block in stage.blocks())))
+            self.stages.append(nn.Sequential(*(Block(design, block, recipe, next(drops)) for block in stage.blocks)))
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.norm = rows.norm.module(design) if rows.norm else nn.Identity()
         self.head = nn.Linear(rows.features, num_classes)

@@ -1,6 +1,5 @@
 """A design as rows of layers. Costs need no torch; it is imported when a row becomes a module."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
@@ -14,15 +13,27 @@ PATCH = 16  # patch size of isotropic networks, in pixels
 EXPANSION = 4  # ratio of a bottleneck's wide and narrow sides, in ResNet and ConvNeXt
 
 
-class LayerCost(NamedTuple):
-    """The cost of a layer for one image: multiply-accumulates, trainable parameters and output elements.
+class Cost(NamedTuple):
+    """The cost of a layer or network for one image.
 
-    Output elements are those of convolutions and linear layers, as in pycls (arXiv:2003.13678).
+    ``macs``: multiply-accumulates of convolutions and matrix products, which the paper calls FLOPs.
+    ``params``: trainable parameters.
+    ``activations``: output elements of convolutions and linear layers, as in pycls (arXiv:2003.13678).
     """
 
     macs: int = 0
     params: int = 0
     activations: int = 0
+
+    @property
+    def gmacs(self) -> float:
+        """MACs ×10⁹, the "GFLOPs" of the paper's tables."""
+        return self.macs / 1e9
+
+    @property
+    def params_m(self) -> float:
+        """Parameters ×10⁶."""
+        return self.params / 1e6
 
 
 @dataclass(slots=True)
@@ -38,9 +49,9 @@ class Layer:
         """Return the output resolution in pixels for an input resolution."""
         return resolution
 
-    def cost(self, resolution: int) -> LayerCost:
+    def cost(self, resolution: int) -> Cost:
         """Return the cost at an input resolution in pixels."""
-        return LayerCost()
+        return Cost()
 
     def module(self, design: Design) -> "nn.Module":
         """Return the layer as a module of the design's network, (N, C, H, W) to (N, C', H', W')."""
@@ -60,15 +71,15 @@ class Conv(Layer):
 
     @property
     def padding(self) -> int:
-        return (self.kernel - 1) // 2 if self.kernel % 2 else 0
+        return self.kernel // 2 if self.kernel % 2 else 0
 
     def resized(self, resolution: int) -> int:
         return (resolution + 2 * self.padding - self.kernel) // self.stride + 1
 
-    def cost(self, resolution: int) -> LayerCost:
+    def cost(self, resolution: int) -> Cost:
         weights = self.out_channels * (self.in_channels // self.groups) * self.kernel**2
         pixels = self.resized(resolution) ** 2
-        return LayerCost(weights * pixels, weights + self.bias * self.out_channels, self.out_channels * pixels)
+        return Cost(weights * pixels, weights + self.bias * self.out_channels, self.out_channels * pixels)
 
     def module(self, design: Design) -> "nn.Module":
         from roadmap.networks.modules import ScalableConv2d
@@ -83,13 +94,12 @@ class Norm(Layer):
 
     channels: int
 
-    def cost(self, resolution: int) -> LayerCost:
-        return LayerCost(params=2 * self.channels)
+    def cost(self, resolution: int) -> Cost:
+        return Cost(params=2 * self.channels)
 
     def module(self, design: Design) -> "nn.Module":
         from torch.nn import BatchNorm2d
-
-        from roadmap.networks.modules import LayerNorm2d
+        from torchvision.models.convnext import LayerNorm2d
 
         return BatchNorm2d(self.channels) if design.norm == "batch" else LayerNorm2d(self.channels, eps=1e-6)
 
@@ -129,17 +139,10 @@ class BlockLayout(NamedTuple):
 
 
 class StageLayout(NamedTuple):
-    """Blocks of one width. The first may differ from the others, which are all ``other``."""
+    """The blocks of one width, after a downsampling of their own or none."""
 
     downsampling: Layers
-    first: BlockLayout
-    other: BlockLayout
-    depth: int
-
-    def blocks(self) -> Iterator[BlockLayout]:
-        """Yield each block in order."""
-        for index in range(self.depth):
-            yield self.other if index else self.first
+    blocks: tuple[BlockLayout, ...]
 
 
 class Layout(NamedTuple):
@@ -154,13 +157,9 @@ class Layout(NamedTuple):
 def layout(design: Design) -> Layout:
     """Return the rows of a design's network; ``roadmap.networks.network.Network`` explains the rules."""
     separate = design.downsampling == "separate"
-    if design.hierarchy == "isotropic":
-        stage = isotropic_stage(design)
-        features = stage.other.out_channels
-        return Layout(stem(design), (stage,), Norm("norm", features) if separate else None, features)
     stages: list[StageLayout] = []
     channels = design.width
-    for index, depth in enumerate(design.depths):
+    for index, depth in enumerate(design.depths if design.hierarchy == "pyramid" else [sum(design.depths)]):
         width = design.width * 2**index
         out_channels = block_out_channels(design, width)
         downsampling: Layers = ()
@@ -168,18 +167,10 @@ def layout(design: Design) -> Layout:
             downsampling = with_biases(design, [Norm("norm", channels), Conv("conv", channels, out_channels, 2, 2)])
             channels = out_channels
         first = block(design, channels, width, stride=1 if separate or not index else 2)
-        other = block(design, out_channels, width, stride=1) if depth > 1 else first
-        stages.append(StageLayout(downsampling, first, other, depth))
+        other = block(design, out_channels, width, stride=1)
+        stages.append(StageLayout(downsampling, (first, *[other] * (depth - 1))))
         channels = out_channels
     return Layout(stem(design), tuple(stages), Norm("norm", channels) if separate else None, channels)
-
-
-def isotropic_stage(design: Design) -> StageLayout:
-    """Return all blocks as one stage of one width and resolution."""
-    first = block(design, design.width, design.width, stride=1)
-    depth = sum(design.depths)
-    other = block(design, block_out_channels(design, design.width), design.width, stride=1) if depth > 1 else first
-    return StageLayout((), first, other, depth)
 
 
 def stem(design: Design) -> Layers:

@@ -1,7 +1,7 @@
 """Loading state dicts with the names of torchvision, timm or the official repositories."""
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,19 +23,38 @@ class Naming:
     block: dict[str, str]
 
 
-CONVNEXT_BLOCK = ("branch.spatial", "branch.norm", "branch.pw_in", "branch.pw_out", "scale.weight")
+def _convnext(
+    name: str, outside: str, downsampling: Callable[[int], str], stage: Callable[[int], str], block: str
+) -> Naming:
+    """``outside``: the names of the stem's conv and norm, of the norm and of the head; ``block``: those of a block."""
+    ours = ("stem.conv", "stem.norm", "norm", "head")
+    parts = ("branch.spatial", "branch.norm", "branch.pw_in", "branch.pw_out", "scale.weight")
+    between = {
+        f"{downsampling(i)}.{place}": f"downsampling.{i}.{part}"
+        for i in (1, 2, 3)
+        for place, part in enumerate(("norm", "conv"))
+    }
+    return Naming(
+        name,
+        dict(zip(outside.split(), ours, strict=True)) | between,
+        stage,
+        dict(zip(block.split(), parts, strict=True)),
+    )
+
+
+OFFICIAL_BLOCK = "dwconv norm pwconv1 pwconv2 gamma"
 NAMINGS = (
     Naming(
         "this package",
         {name: name for name in ("stem", "downsampling", "norm", "head")},
-        lambda stage: f"stages.{stage}",
+        lambda i: f"stages.{i}",
         {name: name for name in ("branch", "scale", "shortcut")},
     ),
     Naming(
         # torchvision, timm and the original code use the same names
         "torchvision's ResNet",
         {"conv1": "stem.conv", "bn1": "stem.norm", "fc": "head"},
-        lambda stage: f"layer{stage + 1}",
+        lambda i: f"layer{i + 1}",
         {
             "conv1": "branch.pw_in",
             "bn1": "branch.pw_in_norm",
@@ -47,35 +66,33 @@ NAMINGS = (
             "downsample.1": "shortcut.norm",
         },
     ),
-    Naming(
+    _convnext(
         "torchvision's ConvNeXt",
-        {"features.0.0": "stem.conv", "features.0.1": "stem.norm", "classifier.0": "norm", "classifier.2": "head"}
-        | {f"features.{2 * i}.0": f"downsampling.{i}.norm" for i in (1, 2, 3)}
-        | {f"features.{2 * i}.1": f"downsampling.{i}.conv" for i in (1, 2, 3)},
-        lambda stage: f"features.{2 * stage + 1}",
-        dict(zip(("block.0", "block.2", "block.3", "block.5", "layer_scale"), CONVNEXT_BLOCK, strict=True)),
+        "features.0.0 features.0.1 classifier.0 classifier.2",
+        lambda i: f"features.{2 * i}",
+        lambda i: f"features.{2 * i + 1}",
+        "block.0 block.2 block.3 block.5 layer_scale",
     ),
-    Naming(
+    _convnext(
         "timm's ConvNeXt",
-        {"stem.0": "stem.conv", "stem.1": "stem.norm", "head.norm": "norm", "head.fc": "head"}
-        | {f"stages.{i}.downsample.0": f"downsampling.{i}.norm" for i in (1, 2, 3)}
-        | {f"stages.{i}.downsample.1": f"downsampling.{i}.conv" for i in (1, 2, 3)},
-        lambda stage: f"stages.{stage}.blocks",
-        dict(zip(("conv_dw", "norm", "mlp.fc1", "mlp.fc2", "gamma"), CONVNEXT_BLOCK, strict=True)),
+        "stem.0 stem.1 head.norm head.fc",
+        lambda i: f"stages.{i}.downsample",
+        lambda i: f"stages.{i}.blocks",
+        "conv_dw norm mlp.fc1 mlp.fc2 gamma",
     ),
-    Naming(
+    _convnext(
         "the official ConvNeXt",
-        {"downsample_layers.0.0": "stem.conv", "downsample_layers.0.1": "stem.norm", "norm": "norm", "head": "head"}
-        | {f"downsample_layers.{i}.0": f"downsampling.{i}.norm" for i in (1, 2, 3)}
-        | {f"downsample_layers.{i}.1": f"downsampling.{i}.conv" for i in (1, 2, 3)},
-        lambda stage: f"stages.{stage}",
-        dict(zip(("dwconv", "norm", "pwconv1", "pwconv2", "gamma"), CONVNEXT_BLOCK, strict=True)),
+        "downsample_layers.0.0 downsample_layers.0.1 norm head",
+        lambda i: f"downsample_layers.{i}",
+        lambda i: f"stages.{i}",
+        OFFICIAL_BLOCK,
     ),
-    Naming(
+    _convnext(
         "the official isotropic ConvNeXt",
-        {"stem": "stem.conv", "norm": "norm", "head": "head"},
-        lambda stage: "blocks" if stage == 0 else "no such stage",
-        dict(zip(("dwconv", "norm", "pwconv1", "pwconv2", "gamma"), CONVNEXT_BLOCK, strict=True)),
+        "stem stem.norm norm head",
+        lambda i: f"downsample_layers.{i}",
+        lambda i: "blocks" if i == 0 else f"stages.{i}",
+        OFFICIAL_BLOCK,
     ),
 )
 
@@ -95,37 +112,35 @@ def load_weights(network: nn.Module, state_dict: Mapping[str, Any], *, new_head:
     """
     nested = state_dict.get("model")
     given = nested if isinstance(nested, Mapping) else state_dict
-    others = [str(key) for key, value in given.items() if not (isinstance(key, str) and isinstance(value, Tensor))]
-    if others or not given:
-        reason = f"values must be tensors (not so: {_some(others)})" if others else "it is empty"
-        raise RequestError(f"not a state dict: {reason}")
+    if not given or not all(isinstance(key, str) and isinstance(value, Tensor) for key, value in given.items()):
+        raise RequestError("not a state dict: it must map names to tensors")
     naming = _recognised(given) if isinstance(network, Network) else None
-    head = "head" if naming else head_name(network)
     mismatch = f"these weights (names of {naming.name if naming else 'its library'}) do not match the network"
 
     own = network.state_dict()
     placed: dict[str, tuple[str, Tensor]] = {}
-    unexpected: dict[str, str | None] = {}  # their name to ours
+    unexpected: list[str] = []
     for key, tensor in given.items():
-        ours = _our_name(key, naming) if naming else _without_prefix(key)
+        ours = _our_name(key, naming)
         if ours in own and ours not in placed:
             placed[ours] = (key, tensor)
         else:
-            unexpected[key] = ours
+            unexpected.append(key)
     # old checkpoints lack these counters
     missing = [key for key in own if key not in placed and not key.endswith("num_batches_tracked")]
     if missing or unexpected:
-        parts = [f"missing {_some(missing)}"] if missing else []
-        parts += [f"unexpected {_some(unexpected)}"] if unexpected else []
-        hint = _layer_scale_hint(missing, unexpected.values(), placed)
+        parts = [f"{word} {_some(keys)}" for word, keys in (("missing", missing), ("unexpected", unexpected)) if keys]
+        scales = all(re.search(r"(scale\.weight|layer_scale|gamma)$", key) for key in (*missing, *unexpected))
+        hint = "; layer scale is set by the recipe: original has none, enhanced has it" if scales else ""
         raise RequestError(f"{mismatch}: {'; '.join(parts)}{hint}")
+    head = "head" if naming else head_name(network)
     other_head = new_head and placed[f"{head}.weight"][1].shape[:1] != own[f"{head}.weight"].shape[:1]
     if other_head:
         placed = {ours: found for ours, found in placed.items() if not ours.startswith(f"{head}.")}
     misshapen = [
         f"{key} has shape {tuple(tensor.shape)}, expected {tuple(own[ours].shape)}"
         for ours, (key, tensor) in placed.items()
-        if _squeezed(tensor.shape) != _squeezed(own[ours].shape)
+        if tensor.squeeze().shape != own[ours].squeeze().shape
     ]
     if misshapen:
         raise RequestError(f"{mismatch}: {_some(misshapen)}")
@@ -137,52 +152,29 @@ def load_weights(network: nn.Module, state_dict: Mapping[str, Any], *, new_head:
 
 def _recognised(given: Mapping[str, Any]) -> Naming:
     """Return the naming that most keys follow."""
-
-    def followers(naming: Naming) -> int:
-        return sum(_our_name(key, naming) is not None for key in given)
-
-    naming = max(NAMINGS, key=followers)
-    if followers(naming) <= len(given) / 2:  # some names, such as head, are in every network
-        known = ", ".join(naming.name for naming in NAMINGS)
-        raise RequestError(f"unknown names {_some(given)} (known are those of {known})")
+    followers = {naming.name: sum(_our_name(key, naming) is not None for key in given) for naming in NAMINGS}
+    naming = max(NAMINGS, key=lambda naming: followers[naming.name])
+    if followers[naming.name] <= len(given) / 2:  # some names, such as head, are in every network
+        raise RequestError(f"unknown names {_some(list(given))} (known are those of {', '.join(followers)})")
     return naming
 
 
-def _our_name(key: str, naming: Naming) -> str | None:
-    key = _without_prefix(key)
+def _our_name(key: str, naming: Naming | None) -> str | None:
+    """Return our name of a tensor, or None if it is not one of the naming's."""
+    key = re.sub(r"^((module|_orig_mod)\.)+", "", key)
+    if naming is None:
+        return key
+    prefixes, before = naming.outside, ""
     for stage in range(4):
         if match := re.fullmatch(rf"{re.escape(naming.stage(stage))}\.(\d+)\.(.+)", key):
-            block, rest = match.groups()
-            return _replaced(rest, naming.block, f"stages.{stage}.{block}.")
-    return _replaced(key, naming.outside, "")
-
-
-def _without_prefix(key: str) -> str:
-    """Return a name without the prefixes of DDP and torch.compile."""
-    return re.sub(r"^((module|_orig_mod)\.)+", "", key)
-
-
-def _replaced(key: str, prefixes: Mapping[str, str], before: str) -> str | None:
+            prefixes, before, key = naming.block, f"stages.{stage}.{match[1]}.", match[2]
+            break
     for theirs, ours in prefixes.items():
         if key == theirs or key.startswith(f"{theirs}."):
             return before + ours + key.removeprefix(theirs)
     return None
 
 
-def _squeezed(shape: torch.Size) -> list[int]:
-    return [size for size in shape if size != 1]
-
-
-def _some(keys: Collection[str]) -> str:
-    first, rest = list(keys)[:3], len(keys) - 3
-    return ", ".join(first) + (f" and {rest} more" if rest > 0 else "")
-
-
-def _layer_scale_hint(missing: Collection[str], unexpected: Collection[str | None], placed: Collection[str]) -> str:
-    """Return a hint if layer scale is the only difference."""
-    if not all((key or "").endswith("scale.weight") for key in (*missing, *unexpected)):
-        return ""
-    if any(key.endswith("scale.weight") for key in placed):
-        return ""
-    recipe = "original" if missing else "enhanced"
-    return f"; recipe=enhanced has layer scale: build the network with recipe={recipe}"
+def _some(keys: list[str]) -> str:
+    more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
+    return ", ".join(keys[:3]) + more

@@ -2,9 +2,15 @@
 
 from pathlib import Path
 
-from roadmap.cli.arguments import folders_and_overrides, of_regime_and_data, override_parser, say_skipped
-from roadmap.errors import RequestError, WorkError
-from roadmap.runs.run_folder import write_whole
+from roadmap.cli.arguments import (
+    check_writable,
+    folders_and_overrides,
+    of_regime_and_data,
+    override_parser,
+    say_skipped,
+    write_text,
+)
+from roadmap.errors import RequestError
 
 
 def main(arguments: list[str]) -> int:
@@ -20,6 +26,7 @@ def main(arguments: list[str]) -> int:
     file = Path(options.output)
     if file.suffix.lower() not in (".html", ".htm"):
         raise RequestError(f"cannot write a report as '{file.suffix}'; choose .html")
+    from roadmap.bench.reading import load_bench
     from roadmap.report.build import page_context
     from roadmap.report.page import render
     from roadmap.runs.reading import read_history, read_runs
@@ -31,17 +38,9 @@ def main(arguments: list[str]) -> int:
     history, lost = read_history(runs)
     skipped += lost
     say_skipped(skipped)
-    benches = None
-    if options.bench:
-        from roadmap.bench.reading import load_bench
-
-        benches = load_bench(options.bench)
+    benches = load_bench(options.bench) if options.bench else None
     text = render(page_context(runs, history, folders, overrides, options.config_dir, skipped, benches))
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(file, text)
-    except (OSError, WorkError) as error:
-        cause = error if isinstance(error, OSError) else error.__cause__
-        raise RequestError(f"cannot write {file}: {getattr(cause, 'strerror', cause)}") from error
+    check_writable(file.parent, "choose another folder for -o")
+    write_text(str(file), text)
     print(f"report of {len(runs):,} run{'s' if len(runs) > 1 else ''}: {file}")
     return 0

@@ -58,13 +58,12 @@ const cell = (run, key) => rows[run][data.table.keys.indexOf(key)];
 const runName = (run) => `${cell(run, "variant")}, seed ${cell(run, "seed")}`;
 
 function curvePoints(chosen) {
-  const { epochs, metrics, runs } = data.curves;
   const groups = new Set(chosen.map((run) => cell(run, "variant")));
-  return chosen.filter((run) => runs[run]).flatMap((run) => {
-    const [grid, ...values] = runs[run];
+  return chosen.filter((run) => data.curves[run]).flatMap((run) => {
+    const { epoch, ...metrics } = data.curves[run];
     const names = { run: runName(run), group: groups.size > 1 ? cell(run, "variant") : runName(run) };
-    return epochs[grid].map((epoch, point) => ({
-      ...names, epoch, ...Object.fromEntries(metrics.map((metric, index) => [metric, values[index]?.[point] ?? null])),
+    return epoch.map((number, point) => ({
+      ...names, epoch: number, ...Object.fromEntries(Object.entries(metrics).map(([name, values]) => [name, values[point]])),
     }));
   });
 }
@@ -110,7 +109,6 @@ function showChosen() {
   document.getElementById("chosen").replaceChildren(...(chosen.length ? [
     make("h3", { textContent: `${all.length} chosen` + (all.length > MOST ? `, the first ${MOST} shown` : "") }),
     curvesChart(chosen),
-    ...(data.curves.thinned ? [make("p", { className: "fine", textContent: "Long curves are thinned; the last epoch is kept." })] : []),
     ...(chosen.length > 1 ? [make("h3", { textContent: "Differences" }), differences(chosen)] : []),
     make("h3", { textContent: "Commands" }), ...chosen.map(card),
   ] : []));

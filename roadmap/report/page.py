@@ -13,7 +13,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 
-from roadmap.report.summary_text import as_sentence
+from roadmap.report.build import as_sentence
 
 FOLDER = Path(__file__).parent
 # JSON's spelling of the characters of HTML; marks that turn the direction of text, and halves of a character.

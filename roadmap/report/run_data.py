@@ -12,7 +12,7 @@ import pandas as pd
 from roadmap.comparison.run_diff import CODE, ENVIRONMENT, RESULT
 from roadmap.formatting import flatten_dict
 
-METRICS = ("top1", "val_loss", "train_loss")
+METRICS = {"top1": "top-1 accuracy (%)", "val_loss": "validation loss", "train_loss": "training loss"}
 MAX_POINTS, MAX_ALL_POINTS, MIN_POINTS = 120, 150_000, 12  # of a curve, and of a metric in all curves
 # Field of a run -> header of its column, and the format of its numbers.
 COLUMNS = {
@@ -42,14 +42,12 @@ COLUMNS = {
 
 def json_value(value: Any) -> Any:
     """Return a value of a record for JSON: None if it is missing or not finite, lists and objects as text."""
-    value = value.item() if isinstance(value, np.generic) else value
-    if value is None or isinstance(value, str | bool | int):
-        return value
-    if isinstance(value, float):
-        return int(value) if value.is_integer() else float(f"{value:.8g}") if math.isfinite(value) else None
     if isinstance(value, dict | list | tuple):
         return json.dumps(value, ensure_ascii=False, default=str)
-    return None if value is pd.NaT else str(value)
+    if pd.isna(value) or value in (float("inf"), float("-inf")):
+        return None
+    value = value.item() if isinstance(value, np.generic) else value
+    return f"{value:.8g}" if isinstance(value, float) else value
 
 
 def run_table(runs: pd.DataFrame, folders: Sequence[str]) -> dict[str, Any]:
@@ -89,23 +87,20 @@ def _varying(records: Sequence[Mapping[Any, Any]]) -> dict[str, list[Any]]:
     return {name: values for name, values in columns.items() if len({(type(value), value) for value in values}) > 1}
 
 
-def curves(history: pd.DataFrame, runs: pd.DataFrame) -> dict[str, Any]:
-    """``runs``: for each of ``runs`` the number of its list in ``epochs`` and a list per metric, or None.
+def curves(history: pd.DataFrame, runs: pd.DataFrame) -> list[dict[str, list[float | None]] | None]:
+    """Return the learning curves of each of ``runs`` as lists of epochs and metrics; None if a run has none.
 
-    Long curves are thinned alike, so that those of equally long runs share their epochs; the last epoch always stays.
-    ``thinned`` is whether any curve was.
+    Long curves are thinned; the last epoch always stays.
     """
-    found: list[Any] = [None] * len(runs)
-    epochs: dict[tuple[int, ...], int] = {}
-    points = max(min(MAX_POINTS, MAX_ALL_POINTS // len(runs)), MIN_POINTS)
-    longest = int(history["epoch"].max()) if len(history) else 0
-    kept = _thinned(history, runs, points) if len(history) else history
-    numbers = [_rounded(kept[metric]) if metric in kept else None for metric in METRICS]
-    places = {run_id: place for place, run_id in enumerate(runs["run_id"])}
-    for run_id, rows in kept.groupby("run_id", sort=False).indices.items() if len(kept) else ():
-        grid = epochs.setdefault(tuple(kept["epoch"].to_numpy()[rows].tolist()), len(epochs))
-        found[places[run_id]] = [grid, *(values and [values[row] for row in rows] for values in numbers)]
-    return {"epochs": [*map(list, epochs)], "metrics": METRICS, "runs": found, "thinned": points < longest}
+    found = {}
+    if len(history):
+        points = max(min(MAX_POINTS, MAX_ALL_POINTS // len(runs)), MIN_POINTS)
+        kept = _thinned(history, runs, points)
+        columns = {"epoch": kept["epoch"].tolist()}
+        columns |= {metric: [_rounded(value) for value in kept[metric]] for metric in METRICS if metric in kept}
+        for run_id, rows in kept.groupby("run_id", sort=False).indices.items():
+            found[run_id] = {name: [values[row] for row in rows] for name, values in columns.items()}
+    return [found.get(run_id) for run_id in runs["run_id"]]
 
 
 def _thinned(history: pd.DataFrame, runs: pd.DataFrame, points: int) -> pd.DataFrame:
@@ -118,6 +113,5 @@ def _thinned(history: pd.DataFrame, runs: pd.DataFrame, points: int) -> pd.DataF
     return history.assign(epoch=epoch)[((epoch - 1) % stride == 0) | (epoch == last)]
 
 
-def _rounded(values: pd.Series) -> list[float | None]:
-    numbers = pd.to_numeric(values, errors="coerce").to_numpy(dtype=float, na_value=np.nan)
-    return [float(f"{number:.5g}") if math.isfinite(number) else None for number in numbers]
+def _rounded(value: float) -> float | None:
+    return float(f"{value:.5g}") if math.isfinite(value) else None

@@ -1,15 +1,14 @@
 """The sections of a report: which runs may share a chart, and the commands that reproduce them."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Any
 
 import pandas as pd
 
 from roadmap.comparison.groups import OwnPath, PaperPath
-from roadmap.comparison.step_table import on_path, runs_of_steps
+from roadmap.comparison.step_table import on_path
 from roadmap.config.overrides import key_of
 from roadmap.errors import RequestError
 from roadmap.formatting import flatten_dict
@@ -43,55 +42,47 @@ class Section:
 def sections(runs: pd.DataFrame, overrides: Sequence[str], config_dirs: Sequence[str]) -> list[Section]:
     """Split ``runs`` into sections. Raises RequestError if ``path=`` names an unknown path."""
     found: list[Section] = []
-    for _, here in runs.groupby([runs["regime"].astype(str), runs["data"].astype(str)], sort=False):
-        charts = [section for part in _grouped(here, SHARED) for section in _same_images(part, overrides, config_dirs)]
-        names = _condition_names([chart.runs for chart in charts])
-        found += [replace(chart, conditions=name) for chart, name in zip(charts, names, strict=True)]
+    for (regime, data), here in runs.groupby([runs["regime"].astype(str), runs["data"].astype(str)], sort=False):
+        steps, notes = _compose({"regime": regime, "data": data}, overrides, config_dirs)
+        parts = [section for part in _grouped(here, SHARED) for section in _same_images(part, steps)]
+        names = _condition_names([part.runs for part in parts])
+        found += [
+            replace(part, conditions=name, notes=(*notes, *_inequalities(part)))
+            for part, name in zip(parts, names, strict=True)
+        ]
     return found
 
 
-def _same_images(runs: pd.DataFrame, overrides: Sequence[str], config_dirs: Sequence[str]) -> list[Section]:
-    """The sections of runs on the same images: roadmaps first, then the remaining runs by budget."""
-    steps, notes = _compose(runs, overrides, config_dirs)
-    drawable = pd.Series(on_path(runs, steps) if steps else False, index=runs.index)
-    roadmaps = _roadmaps(comparable_parts(runs[drawable]), steps or [])
-    drawn = {index for part in roadmaps for index in part.index}
-    rest = runs[[index not in drawn for index in runs.index]]
-    found = [Section(part, steps) for part in roadmaps]
-    found += [Section(part) for part in _grouped(rest, BUDGET)]
-    return [replace(section, notes=(*notes, *_inequalities(section))) for section in found]
-
-
 def _compose(
-    runs: pd.DataFrame, overrides: Sequence[str], config_dirs: Sequence[str]
-) -> tuple[list[Step] | None, tuple[str, ...]]:
-    """The steps of the path for the regime and data of these runs, or a note saying why there are none."""
-    given = dict(override.split("=", 1) for override in overrides)
-    given |= {key: str(runs[key].iloc[0]) for key in ("regime", "data")}
+    given: Mapping[str, str], overrides: Sequence[str], config_dirs: Sequence[str]
+) -> tuple[list[Step], list[str]]:
+    """Return the steps of the path for a regime and data, or a note saying why there are none."""
+    given = dict(override.split("=", 1) for override in overrides) | given
     try:
-        return composed_path(tuple(f"{key}={value}" for key, value in given.items()), tuple(config_dirs)), ()
+        return compose_path([f"{key}={value}" for key, value in given.items()], config_dirs), []
     except RequestError as error:
         if overrides:
             raise
-        return None, (f"Shown without a roadmap, because the path of these runs cannot be composed here: {error}.",)
+        return [], [f"Shown without a roadmap, because the path of these runs cannot be composed here: {error}."]
+
+
+def _same_images(runs: pd.DataFrame, steps: list[Step]) -> list[Section]:
+    """Return the sections of runs on the same images: roadmaps first, then the remaining runs by budget."""
+    drawable = pd.Series(on_path(runs, steps) if steps else False, index=runs.index)
+    roadmaps = [part for part in comparable_parts(runs[drawable]) if part["variant"].nunique() > 1]
+    roadmaps = roadmaps if len(roadmaps) <= MAX_ROADMAPS else []
+    rest = runs.drop(index={index for part in roadmaps for index in part.index})
+    return [*(Section(part, steps) for part in roadmaps), *(Section(part) for part in _grouped(rest, BUDGET))]
 
 
 def _inequalities(section: Section) -> list[str]:
-    """A note on each condition in which the finished runs of a section differ."""
+    """Return a note on each condition in which the finished runs of a section differ."""
     found = unequal_conditions(section.runs, section.path)
     return [f"These runs differ in {each}, which may explain a gap between two of them." for each in found]
 
 
-def _roadmaps(parts: list[pd.DataFrame], steps: Sequence[Step]) -> list[pd.DataFrame]:
-    """The parts with at least two steps and half as many as the best part; none if they are too many."""
-    covered = [sum(bool(mine) for mine in runs_of_steps(part, steps).values()) for part in parts]
-    least = max(max(covered, default=0) / 2, 2)
-    roadmaps = [part for part, count in zip(parts, covered, strict=True) if count >= least]
-    return roadmaps if len(roadmaps) <= MAX_ROADMAPS else []
-
-
 def comparable_parts(runs: pd.DataFrame) -> list[pd.DataFrame]:
-    """``runs`` in parts that differ in design, recipe and seed only, the largest first.
+    """Return ``runs`` in parts that differ in design, recipe and seed only, the largest first.
 
     A recipe that was run in one way only belongs to every part, unless another recipe varies in that way too.
     """
@@ -110,76 +101,41 @@ def _split(runs: pd.DataFrame, keys: Sequence[str]) -> list[pd.DataFrame]:
 
 
 def _grouped(runs: pd.DataFrame, names: Sequence[str]) -> list[pd.DataFrame]:
-    """``runs`` in groups whose definitions are equal in ``names``."""
+    """Return ``runs`` in groups whose definitions are equal in ``names``."""
     keys = pd.Series(field_keys(runs["definition"], names), index=runs.index, dtype=object)
     return [group for _, group in runs.groupby(keys, sort=False)]
 
 
 def _condition_names(parts: Sequence[pd.DataFrame]) -> list[str]:
-    """What sets each part apart, such as ``epochs 30, recipe.optimizer.lr 0.004``."""
-    if len(parts) < 2:
-        return [""] * len(parts)
-    own = [_shared([flatten_dict(defined) for defined in part["definition"]]) for part in parts]
+    """Return what distinguishes each part, such as ``epochs 30, recipe.optimizer.lr 0.004``."""
+    own: list[dict[str, Any]] = []
+    for part in parts:
+        first, *others = [flatten_dict(definition) for definition in part["definition"]]
+        own.append({key: value for key, value in first.items() if all(row.get(key) == value for row in others)})
     keys = [key for key in own[0] if all(key in values for values in own) and not key.startswith("design.")]
     differing = [key for key in keys if len({repr(values[key]) for values in own}) > 1]
     return [", ".join(f"{key} {values[key]}" for key in differing)[:120] for values in own]
 
 
-def _shared(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    return {key: value for key, value in rows[0].items() if all(row.get(key) == value for row in rows)}
-
-
 def train_command(overrides: Sequence[str], config_dirs: Sequence[str]) -> str:
-    """``roadmap train …`` for one run, quoted for a shell; ``seeds=`` belongs to `roadmap run`."""
+    """Return ``roadmap train …`` for one run, quoted for a shell; ``seeds=`` belongs to `roadmap run`."""
     return _line("train", [word for word in overrides if key_of(word) != "seeds"], config_dirs)
 
 
-def run_command(
-    logged: Sequence[Sequence[str]],
-    seeds: Sequence[int],
-    steps: Sequence[Step],
-    run_ids: set[str],
-    config_dirs: Sequence[str],
-) -> tuple[str, bool]:
-    """``roadmap run …`` for the runs of a path, started with ``logged`` overrides, and whether it makes them all."""
-    words = _shared_overrides(logged, steps)
-    line = _line("run", [*words, f"seeds=[{','.join(map(str, seeds))}]"], config_dirs)
-    return line, makes(words, config_dirs, seeds, run_ids)
-
-
-def _shared_overrides(logged: Sequence[Sequence[str]], steps: Sequence[Step]) -> list[str]:
-    """The overrides that all runs were started with, and those that choose regime, data and path."""
-    composed = steps[0].composed
-    first = steps[0].change  # in every run, without having been given
-    shared = [word for word in logged[0] if all(word in other for other in logged)]
-    shared = [word for word in shared if word not in first and key_of(word) not in ("step", "seed", "seeds")]
-    kept = {key_of(word): word for word in shared}
-    for key, name in (("regime", composed.regime.name), ("data", composed.data_name)):
-        kept.setdefault(key, f"{key}={name}")
-    if "path" not in kept and composed.path_name != "paper":
+def run_command(section: Section, logged: Sequence[Sequence[str] | None], config_dirs: Sequence[str]) -> str | None:
+    """Return ``roadmap run …`` with the ``logged`` overrides that all runs of a roadmap share, if there are any."""
+    known = [words for words in (logged[index] for index in section.runs.index) if words is not None]
+    if not known or not section.steps:
+        return None
+    composed, first = section.steps[0].composed, section.steps[0].change  # first: in every run, without being given
+    kept = {"regime": f"regime={composed.regime.name}", "data": f"data={composed.data_name}"}
+    if composed.path_name != "paper":
         kept["path"] = f"path={composed.choices['path']}"
-    return list(kept.values())
-
-
-def makes(overrides: Sequence[str], config_dirs: Sequence[str], seeds: Sequence[int], run_ids: set[str]) -> bool:
-    """Whether the path composed with ``overrides`` contains all these runs.
-
-    Overrides with interpolations are not composed, because those of third-party runs must not be resolved here.
-    """
-    if any("${" in word for word in overrides):
-        return False
-    try:
-        steps = composed_path(tuple(overrides), tuple(config_dirs))
-        made = {step.composed.with_seed(seed).experiment().run_id for step in steps for seed in seeds}
-    except RequestError:
-        return False
-    return run_ids <= made
-
-
-@lru_cache(maxsize=16)
-def composed_path(overrides: tuple[str, ...], config_dirs: tuple[str, ...]) -> list[Step]:
-    """The steps of a path; composing takes seconds, and several sections may have the same path."""
-    return compose_path(overrides, config_dirs)
+    for word in known[0]:
+        if key_of(word) not in ("step", "seed", "seeds") and word not in first and all(word in each for each in known):
+            kept[key_of(word)] = word
+    seeds = sorted({int(seed) for seed in section.runs["seed"].dropna()})
+    return _line("run", [*kept.values(), f"seeds=[{','.join(map(str, seeds))}]"], config_dirs)
 
 
 def _line(command: str, words: Sequence[str], config_dirs: Sequence[str]) -> str:

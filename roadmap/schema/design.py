@@ -1,4 +1,4 @@
-"""The design record: one value for each axis of the network."""
+"""What a network is: our own Design with a value for each axis, or a BaselineModel; and the regimes."""
 
 from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin
 
@@ -6,7 +6,7 @@ import msgspec
 from msgspec import Meta
 
 from roadmap.errors import RequestError
-from roadmap.validation import Record
+from roadmap.validation import PositiveInt, Record
 
 # no machine has the memory for more
 Depth = Annotated[int, Meta(ge=1, le=1024)]
@@ -69,3 +69,46 @@ AXIS_OPTIONS: dict[str, tuple[str, ...]] = {
 }
 # Axis added after the paper's -> its default
 ADDED_AXES = {field.name: field.default for field in msgspec.structs.fields(Design) if not field.required}
+
+
+class BaselineModel(Record):
+    """A classifier of torchvision or timm; ``conf/networks.yaml`` has those of the paper.
+
+    ``options`` are the library's own arguments (``{depths: [1, 1, 3, 1]}``). The number of classes, image size and
+    stochastic depth come from the data and the recipe. A config has either a baseline model or a Design.
+    """
+
+    place: ClassVar[str] = "model"
+    # arguments with which a library would load weights or configs by itself
+    elsewhere: ClassVar[tuple[str, ...]] = (
+        *("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir", "weights"),
+    )
+
+    library: Literal["torchvision", "timm"]
+    name: str
+    options: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        if loaders := [key for key in self.options if key in self.elsewhere]:
+            raise RequestError(f"model.options.{loaders[0]} would load weights without our checks; use pretrained=FILE")
+
+    def __hash__(self) -> int:
+        return hash((self.library, self.name))  # options are a dict
+
+
+class Regime(Record):
+    """The two networks at the ends of a roadmap: ``baseline`` and ``result`` name them in figures.
+
+    Recipes look up size-dependent rates by ``size``. ``depths`` and ``widths`` map the options of their axes to values.
+    """
+
+    place: ClassVar[str] = "regime"
+
+    name: str
+    baseline: str
+    result: str
+    size: str
+    image_size: PositiveInt
+    num_classes: PositiveInt
+    depths: dict[str, Any]
+    widths: dict[str, Any]

@@ -3,16 +3,16 @@
 import hashlib
 import json
 import os
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from msgspec import Meta
 
 from roadmap.errors import RequestError
-from roadmap.schema.baseline_model import BaselineModel
 from roadmap.schema.corruptions import Severity
-from roadmap.schema.design import Design
+from roadmap.schema.design import BaselineModel, Design
 from roadmap.schema.recipe import Recipe
-from roadmap.schema.weights_file import file_digest, weights_file
 from roadmap.validation import BelowOne, Fraction, NonNegativeInt, PositiveFloat, PositiveInt, Record
 
 TOTAL_STRIDE = 32  # of every design: a smaller image would have no pixel left in the last stage
@@ -83,7 +83,7 @@ class Settings(Record):
 
     runs_dir: str
     device: str
-    micro_batch_size: int | None
+    micro_batch_size: PositiveInt | None
     num_workers: NonNegativeInt
     channels_last: bool
     compile: bool
@@ -133,20 +133,13 @@ class Experiment(Record):
 
     def micro_batch_size(self, processes: int) -> int:
         """Return the images per forward pass of each process. Raises RequestError if the batch does not divide."""
-        micro = self.settings.micro_batch_size
-        if self.batch_size % processes:
+        micro = self.settings.micro_batch_size or 1
+        if self.batch_size % (processes * micro):
             raise RequestError(
-                f"batch_size={self.batch_size} does not divide among {processes} processes; "
-                f"choose a multiple of {processes}"
+                f"batch_size={self.batch_size} must be a multiple of processes × micro_batch_size = "
+                f"{processes} × {micro}"
             )
-        share = self.batch_size // processes
-        if micro is not None and (micro < 1 or share % micro):
-            among = f" / {processes} processes" if processes > 1 else ""
-            raise RequestError(
-                f"micro_batch_size={micro} does not divide batch_size={self.batch_size}{among}; "
-                f"choose a divisor of {share}"
-            )
-        return micro or share
+        return self.settings.micro_batch_size or self.batch_size // processes
 
     @property
     def definition(self) -> dict[str, Any]:
@@ -175,7 +168,7 @@ class Experiment(Record):
         if self.data.classes is not None:
             definition["data"]["classes"] = self.data.classes
         if self.pretrained is not None:
-            definition["pretrained"] = file_digest(weights_file(self.pretrained))
+            definition["pretrained"] = file_digest(weights_file(self.pretrained).resolve())
         return definition
 
     def _recipe_definition(self) -> dict[str, Any]:
@@ -194,3 +187,42 @@ class Experiment(Record):
         """Return ten hexadecimal digits of the definition's SHA-256."""
         text = json.dumps(self.definition, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+class EvalTransform(Record):
+    """How images are preprocessed for evaluation: resize, centre crop, normalization of values scaled to 0..1."""
+
+    image_size: int
+    crop_ratio: float
+    interpolation: str
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+class EvalSettings(EvalTransform):
+    """The transform with the settings of an evaluation; ``batch_size`` is per process."""
+
+    precision: str
+    channels_last: bool
+    num_workers: int
+    batch_size: int
+
+
+def weights_file(pretrained: str) -> Path:
+    """Return the file, or the last checkpoint of a run folder. Raises RequestError if there is none."""
+    path = Path(pretrained)
+    file = path / "checkpoints" / "last.pt" if path.is_dir() else path
+    if not file.is_file():
+        hint = "a run folder has its checkpoint there" if path.is_dir() else "choose a weights file or a run folder"
+        raise RequestError(f"pretrained={pretrained}: no file {file}; {hint}")
+    return file
+
+
+@cache
+def file_digest(file: Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal; cached. Raises RequestError if the file cannot be read."""
+    try:
+        with open(file, "rb") as opened:
+            return hashlib.file_digest(opened, "sha256").hexdigest()
+    except OSError as error:
+        raise RequestError(f"cannot read {file}: {error.strerror}") from error

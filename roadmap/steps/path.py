@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from roadmap.config.compose import Composed, compose, options_of
 from roadmap.config.overrides import TOGGLES, is_baseline_model, is_network, key_of
 from roadmap.errors import RequestError
-from roadmap.schema.baseline_model import BaselineModel
-from roadmap.schema.design import AXES, Design
+from roadmap.schema.design import AXES, BaselineModel, Design
 from roadmap.steps.path_file import PathFile, PathRow, with_parents
 
 BASELINES = "baselines"  # the section of the baseline models after the last adopted step
@@ -28,9 +27,9 @@ class Step:
 
 
 def compose_path(overrides: Sequence[str], config_dirs: Sequence[str] = ()) -> list[Step]:
-    """Every step of the path that ``overrides`` choose, in order; the overrides win over each row.
+    """Return every step of the chosen path in order; ``overrides`` win over each row's.
 
-    Raises RequestError, naming the row, where one does not compose or asks for options that do not go together.
+    Raises RequestError, naming the row, if one is invalid.
     """
     path = PathFile.of(options_of(overrides, config_dirs).values["path"])
     rows = [

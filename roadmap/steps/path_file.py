@@ -1,4 +1,4 @@
-"""A path's file as rows: a trunk of adopted changes with branches that were tried, not adopted. Knows no Hydra."""
+"""A path's file as rows: a trunk of adopted changes with branches that were tried, not adopted; without Hydra."""
 
 from collections.abc import Iterable, Iterator
 from functools import cache
@@ -7,14 +7,11 @@ from typing import Any, ClassVar
 import yaml
 
 from roadmap.config import config_dir
-from roadmap.errors import RequestError
-from roadmap.validation import Record, shown
+from roadmap.validation import Record
 
 
 class PathRow(Record):
-    """One row of a path's file: overrides that come on top of the adopted rows above it."""
-
-    place: ClassVar[str] = "path.steps"
+    """One row of a path's file: overrides on top of those of the adopted rows above it."""
 
     change: tuple[str, ...]
     name: str | None = None  # None: the step's name, or the change itself
@@ -22,16 +19,9 @@ class PathRow(Record):
     section: str = ""
     adopted: bool = True
 
-    @classmethod
-    def from_entry(cls, entry: Any) -> "PathRow":
-        """An entry of the file: a mapping, or the change alone; one override needs no list."""
-        fields = entry if isinstance(entry, dict) else {"change": entry}
-        change = fields.get("change")
-        return cls.from_mapping(fields | ({"change": [change]} if isinstance(change, str) else {}))
-
     @property
     def title(self) -> str:
-        """What its step is called."""
+        """The name of its step."""
         return self.name or "+".join(change.removeprefix("step=") for change in self.change)
 
 
@@ -46,12 +36,16 @@ class PathFile(Record):
 
     @classmethod
     def of(cls, node: Any) -> "PathFile":
-        """The config's node ``path``. Raises RequestError where a part is missing, or no part of a path."""
-        if not isinstance(node, dict):
-            raise RequestError(f"path must have name and steps, as conf/path/paper.yaml has (got {shown(node)})")
-        steps = node.get("steps")
-        entries = [PathRow.from_entry(entry) for entry in steps] if isinstance(steps, list) else steps
-        return cls.from_mapping(node | ({"steps": entries} if "steps" in node else {}))
+        """Return the path of the config's node ``path``. A row may be its change alone, and a change one override."""
+        if isinstance(node, dict) and isinstance(node.get("steps"), list):
+            node = node | {"steps": [_full_row(entry) for entry in node["steps"]]}
+        return cls.from_mapping(node)
+
+
+def _full_row(entry: Any) -> dict[Any, Any]:
+    fields = entry if isinstance(entry, dict) else {"change": entry}
+    change = fields.get("change")
+    return fields | ({"change": [change]} if isinstance(change, str) else {})
 
 
 def with_parents(rows: Iterable[PathRow]) -> Iterator[tuple[PathRow, PathRow | None]]:

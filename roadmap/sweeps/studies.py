@@ -13,7 +13,7 @@ from roadmap.config.overrides import TOGGLES, is_toggle, key_of
 from roadmap.design_spaces.space import Space, sample
 from roadmap.errors import RequestError
 from roadmap.formatting import listed
-from roadmap.schema.baseline_model import BaselineModel
+from roadmap.schema.design import BaselineModel
 from roadmap.steps.path import compose_path
 from roadmap.validation import PositiveInt, Record
 

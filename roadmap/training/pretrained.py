@@ -10,7 +10,7 @@ from torch import nn
 from roadmap.errors import RequestError
 from roadmap.networks.models import head_name
 from roadmap.networks.weights import load_weights
-from roadmap.schema.weights_file import weights_file
+from roadmap.schema.experiment import weights_file
 from roadmap.training.checkpoint import DAMAGED, averaged_weights
 
 

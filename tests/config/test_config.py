@@ -115,7 +115,7 @@ def test_data_scales_the_recipe_and_the_command_line_has_the_last_word() -> None
         ("recipe.label_smoothing=1", "recipe.label_smoothing must be below 1 (got 1)"),
         ("recipe.augment.crop_scale=[0.1,3]", "recipe.augment.crop_scale[1] must be at most 1 (got 3)"),
         ("recipe.augment.crop_aspect=[2,1]", "recipe.augment.crop_aspect must be [least, most] (got [2, 1])"),
-        ("micro_batch_size=7", "micro_batch_size=7 does not divide batch_size=64"),
+        ("micro_batch_size=7", "batch_size=64 must be a multiple of processes × micro_batch_size = 1 × 7"),
         ("data=imagefolder", "data.root is not set (add data.root=…)"),
         ("model=timm", "name is not set (add name=…)"),
         (

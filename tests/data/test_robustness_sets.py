@@ -25,8 +25,7 @@ from roadmap.data.robustness_sets import Part, imagenet_classes
 from roadmap.errors import RequestError
 from roadmap.runtime.distributed import World
 from roadmap.schema.corruptions import CORRUPTIONS, Corruptions
-from roadmap.schema.eval_transform import EvalSettings
-from roadmap.schema.experiment import Data
+from roadmap.schema.experiment import Data, EvalSettings
 
 SETTINGS = EvalSettings(
     image_size=32,

@@ -27,7 +27,7 @@ from roadmap.evaluation.request import EvaluationRequest, evaluation_request
 from roadmap.evaluation.task import EvaluationTask, evaluation_task
 from roadmap.runs.evaluations import read_evaluation, read_predictions
 from roadmap.runtime.distributed import SINGLE_PROCESS
-from roadmap.schema.eval_transform import EvalSettings
+from roadmap.schema.experiment import EvalSettings
 from roadmap.training.build import build_trainer
 from roadmap.training.evaluator import Evaluator
 from roadmap.training.prediction_writer import GatheredPredictions, PredictionWriter
@@ -218,7 +218,6 @@ def test_library_weights_use_their_own_transform(
     plain: EvaluationRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path))
-    monkeypatch.setattr("roadmap.networks.library_weights.file_digest", lambda file: "f707e7126e")
     (tmp_path / "checkpoints").mkdir()
     network = torchvision.models.shufflenet_v2_x0_5()
     torch.save(network.state_dict(), tmp_path / "checkpoints" / "shufflenetv2_x0.5-f707e7126e.pth")

@@ -6,13 +6,12 @@ Run it only when they are meant to change.
 """
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 
 from roadmap.config.build import measured_cost, network_cost
 from roadmap.config.compose import compose, options_of
 from roadmap.config.groups import options_in
-from roadmap.paper.published_rows import network_rows
+from roadmap.paper.published import network_rows
 from roadmap.steps.path import compose_path
 
 FOLDER = Path(__file__).parent
@@ -21,13 +20,13 @@ Costs = dict[str, dict[str, int]]
 
 
 def steps(regime: str) -> Costs:
-    return {step.name: asdict(measured_cost(step.composed)) for step in compose_path([f"regime={regime}"])}
+    return {step.name: measured_cost(step.composed)._asdict() for step in compose_path([f"regime={regime}"])}
 
 
 def baseline_models() -> dict[str, Costs]:
     """Each row of conf/rows/paper.yaml by its title, and the other models at their own image size."""
     rows = [row for row, _ in network_rows(options_of(["rows=paper"]).values["rows"])]
-    used = {word for row in rows for word in row.change}
+    used = {word for row in rows for word in row.overrides}
     others = [name for name in sorted(options_in("networks.yaml")["model"]) if f"model={name}" not in used]
     return {
         "rows": {row.title: cost_of(*row.overrides) for row in rows},
@@ -36,7 +35,7 @@ def baseline_models() -> dict[str, Costs]:
 
 
 def cost_of(*overrides: str) -> dict[str, int]:
-    return asdict(network_cost(compose(overrides)))
+    return network_cost(compose(overrides))._asdict()
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
-"""Baseline models: what torchvision and timm make, under our recipe, in our trainer; and what they cannot do."""
+"""Baseline models: what torchvision and timm make, under our recipe, in our trainer; and their pretrained weights."""
 
+import hashlib
 import sys
 from pathlib import Path
 
@@ -7,17 +8,17 @@ import pytest
 import timm
 import torch
 import torchvision
+from huggingface_hub import constants
+from safetensors.torch import save_file
 from torchvision.ops import StochasticDepth
 
 from roadmap.config.build import build, network_cost
 from roadmap.config.compose import Composed, compose
 from roadmap.errors import RequestError
-from roadmap.networks.models import undecayed
+from roadmap.networks.models import library_weights, undecayed
+from roadmap.schema.design import BaselineModel
 from roadmap.steps.path import compose_path
 from roadmap.training.optim import build_optimizer
-from roadmap.training.run import run_experiment
-from tests.faults.kill_and_resume import differences
-from tests.training.interrupted import interrupt
 
 
 @pytest.fixture(scope="module")
@@ -106,13 +107,11 @@ def test_what_a_baseline_model_is_called_and_costs(swin: Composed) -> None:
         (["model=torchvision", "name=swin"], "torchvision has no classifier 'swin'; did you mean"),
         (["model=nano_swin", "step=gelu"], "step=gelu does not go with model=: it changes our own network"),
         (["model=nano_swin", "design.width=3"], "design.width=3 does not go with model="),
-        (["model=nano_swin", "match_gmacs=1"], "match_gmacs=1 does not go with model="),
         (["model=timm", "name=resnet10t", "+model.options.depht=3"], "timm cannot make resnet10t with these options: "),
         (
             ["model=torchvision", "name=resnet18", "recipe.network.stochastic_depth=0.1"],
             "recipe.network.stochastic_depth=0.1 does not go with torchvision's resnet18, which has none",
         ),
-        (["model=nano_swim"], "unknown model 'nano_swim' (choose"),
         (["name=resnet18"], "unknown setting 'name'"),
     ],
 )
@@ -142,18 +141,55 @@ def test_baseline_models_on_a_path(tmp_path: Path) -> None:
     assert (steps[3].label, steps[3].parent, steps[3].adopted) == ("nano ViT", "downsampling=separate", False)
 
 
-def test_a_baseline_model_is_resumed_to_the_bit(tmp_path: Path) -> None:
-    overrides = ["model=nano_swin", "epochs=2", "recipe.network.stochastic_depth=0.2", "recipe.ema_decay=0.9"]
-    whole = run_experiment(compose([*overrides, f"runs_dir={tmp_path / 'whole'}"]))[1].path
-    request = [*overrides, f"runs_dir={tmp_path / 'parts'}"]
-    interrupt(request, after=7)
-    summary, folder = run_experiment(compose(request))
-    assert summary["status"] == "finished"
-    assert differences(whole, folder.path) == []
-
-
 def test_without_timm_one_sentence_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(RequestError) as error:
         build("model=nano_vit")
     assert str(error.value) == "model.library=timm is not installed; pip install 'convnext-roadmap[timm]'"
+
+
+SMALL = BaselineModel(library="torchvision", name="shufflenet_v2_x0_5", options={})
+TINY_VIT = BaselineModel(library="timm", name="test_vit", options={})
+
+
+def test_torchvisions_weights_are_those_in_its_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path))
+    (tmp_path / "checkpoints").mkdir()
+    with pytest.raises(RequestError, match=r"shufflenetv2_x0\.5-f707e7126e\.pth does not exist; download it"):
+        library_weights(SMALL)
+    network = torchvision.models.shufflenet_v2_x0_5()
+    file = tmp_path / "checkpoints" / "shufflenetv2_x0.5-f707e7126e.pth"
+    torch.save(network.state_dict(), file)
+    weights = library_weights(SMALL)
+    images = torch.rand(2, 3, 64, 64)
+    assert torch.equal(weights.make(64).eval()(images), network.eval()(images))
+    assert (weights.name, weights.transform.image_size, weights.transform.crop_ratio) == ("IMAGENET1K_V1", 224, 0.875)
+    assert (weights.transform.interpolation, weights.num_classes) == ("bilinear", 1000)
+    assert weights.transform.mean == (0.485, 0.456, 0.406)
+    with pytest.raises(RequestError, match=r"no weights 'V3' of resnet50 \(choose IMAGENET1K_V1, IMAGENET1K_V2"):
+        library_weights(BaselineModel(library="torchvision", name="resnet50", options={}), "V3")
+
+
+def test_timms_weights_are_those_in_the_hubs_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(RequestError, match=r"models--timm--test_vit\.r160_in1k does not exist; download it"):
+        library_weights(TINY_VIT)
+    network = timm.create_model("test_vit")
+    folder = tmp_path / "models--timm--test_vit.r160_in1k"
+    commit = hashlib.sha1(b"").hexdigest()
+    (folder / "snapshots" / commit).mkdir(parents=True)
+    (folder / "refs").mkdir()
+    (folder / "refs" / "main").write_text(commit)
+    save_file(network.state_dict(), folder / "snapshots" / commit / "model.safetensors")
+    weights = library_weights(TINY_VIT)
+    config = timm.data.resolve_model_data_config(network, use_test_size=True)
+    assert (weights.transform.image_size, weights.transform.mean) == (config["input_size"][-1], config["mean"])
+    resized = timm.data.create_transform(**config).transforms[0].size
+    assert round(weights.transform.image_size / weights.transform.crop_ratio) == resized, (
+        "the same side before the crop"
+    )
+    images = torch.rand(2, 3, 160, 160)
+    assert torch.equal(weights.make(160).eval()(images), network.eval()(images))
+    assert weights.make(192).eval()(torch.rand(1, 3, 192, 192)).shape == (1, 1000), "positions between the trained ones"
+    with pytest.raises(RequestError, match=r"timm has no weights of 'test_vit\.other'"):
+        library_weights(TINY_VIT, "other")

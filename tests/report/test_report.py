@@ -1,4 +1,4 @@
-"""``roadmap report``: what it writes and what it refuses; how the page behaves is in tests/browser."""
+"""``roadmap report``: what it writes and what it refuses."""
 
 import html
 import json
@@ -15,7 +15,7 @@ from roadmap.config.compose import compose
 from roadmap.report.page import inert, render
 from roadmap.report.run_data import curves
 from roadmap.report.sections import comparable_parts, sections
-from roadmap.runs.reading import load_history, load_runs
+from roadmap.runs.reading import load_runs
 from roadmap.steps.path import compose_path
 from roadmap.training.run_command import unique_runs
 from tests.records import EXAMPLES, make_run
@@ -57,11 +57,8 @@ def test_the_numbers_are_what_pandas_makes_of_the_runs(nano: tuple[Path, Page]) 
     assert page.cells("run_id") == [*runs["run_id"]]
     assert page.cells("top1") == [f"{top1:.2f}" for top1 in runs["top1"]]
     assert str(EXAMPLES.parent) not in page.html
-
-
-def test_the_same_runs_give_the_same_bytes(nano: tuple[Path, Page], tmp_path: Path) -> None:
-    Page(str(EXAMPLES), "-o", str(tmp_path / "again.html"))
-    assert (tmp_path / "again.html").read_bytes() == nano[0].read_bytes()
+    Page(str(EXAMPLES), "-o", str(file.parent / "again.html"))
+    assert (file.parent / "again.html").read_bytes() == file.read_bytes()
 
 
 def test_the_page_asks_for_nothing(nano: tuple[Path, Page]) -> None:
@@ -75,7 +72,6 @@ def test_the_page_asks_for_nothing(nano: tuple[Path, Page]) -> None:
 @pytest.mark.slow
 def test_the_commands_make_the_same_runs(nano: tuple[Path, Page]) -> None:
     page = nano[1]
-    assert "does not make exactly these runs" not in page.sections[0]
     program, command, *words = shlex.split(page.commands[0])
     assert (program, command) == ("roadmap", "run")
     ids = {request.experiment().run_id for request in unique_runs(compose_path(words))}
@@ -102,7 +98,7 @@ def test_the_command_names_a_path_of_ones_own(tmp_path: Path) -> None:
         (folder / ".hydra" / "overrides.yaml").write_text(json.dumps(composed.overrides))
     page = Page(str(tmp_path / "runs"), "path=short", "--config-dir", str(conf.parent), "-o", str(tmp_path / "r.html"))
     assert page.commands == [
-        f"roadmap run path=short regime=nano data=digits epochs=2 'seeds=[7]' --config-dir '{conf.parent}'"
+        f"roadmap run regime=nano data=digits path=short epochs=2 'seeds=[7]' --config-dir '{conf.parent}'"
     ]
     assert '"back"' in page.html
 
@@ -124,23 +120,10 @@ def test_runs_that_cannot_be_compared_are_in_sections_of_their_own(tmp_path: Pat
     assert [len(section.runs) for section in found] == [2, 2, 1, 2, 2]
     page = Page(str(tmp_path / "runs"), "-o", str(tmp_path / "r.html"))
     assert len(page.sections) == 5
-    # the epochs of these runs were not in the overrides that their folders hold
-    assert "does not make exactly these runs" in page.sections[1]
     assert "Do not compare accuracies across sections" in page.header
     only = Page(str(tmp_path / "runs"), "data=cifar10", "-o", str(tmp_path / "c.html"))
     assert len(only.sections) == 1
     assert only.cells("data") == ["cifar10"] * 2
-
-
-def test_a_baseline_model_beside_two_recipes_has_no_conditions(tmp_path: Path) -> None:
-    for seed in (0, 1):
-        for step in ("resnet50", "enhanced_recipe", "gelu"):
-            make_run(tmp_path / f"{step}-s{seed}", step, seed)
-        baseline = {"library": "timm", "name": "swin", "options": {}}
-        make_run(tmp_path / f"swin-s{seed}", "gelu", seed, variant="model=nano_swin", design=baseline)
-    path, rest = sections(load_runs(tmp_path), [], [])
-    assert [path.conditions, rest.conditions] == ["", ""]
-    assert set(rest.runs["variant"]) == {"model=nano_swin"}
 
 
 def test_parts_share_a_recipe_that_was_run_in_one_way() -> None:
@@ -165,26 +148,14 @@ def test_curves_keep_few_points_and_the_last_epoch() -> None:
         for epoch in range(1, last + 1)
     ]
     # a row of an epoch that was run again
-    found = curves(pd.DataFrame([*rows, {"run_id": "a", "epoch": 300, "top1": 99.0}]), runs)
-    (grid, top1, val_loss, train_loss), (other, *_), missing = found["runs"]
+    a, b, missing = curves(pd.DataFrame([*rows, {"run_id": "a", "epoch": 300, "top1": 99.0}]), runs)
     assert missing is None
-    epochs = found["epochs"][grid]
-    assert 60 < len(epochs) == len(top1) <= 121
-    assert [epochs[0], epochs[-1], top1[-1]] == [1, 300, 99.0]
-    assert set(val_loss) == {None}
-    assert train_loss is None
+    assert 60 < len(a["epoch"]) == len(a["top1"]) <= 121
+    assert [a["epoch"][0], a["epoch"][-1], a["top1"][-1]] == [1, 300, 99.0]
+    assert set(a["val_loss"]) == {None}
     # the points of the shorter run are those of the longer one, and its own last epoch
-    assert found["epochs"][other][-1] == 131
-    assert set(found["epochs"][other][:-1]) <= set(epochs)
-    assert found["thinned"]
-
-
-def test_a_thousand_runs_of_300_epochs_are_a_few_megabytes() -> None:
-    history = load_history(EXAMPLES)
-    history = history[history["run_id"] == history["run_id"].iloc[0]].drop(columns="run_id").iloc[[*range(30)] * 10]
-    history = history.assign(epoch=range(1, 301))
-    runs = pd.DataFrame({"run_id": [f"{number:010}" for number in range(1000)], "epochs": 300})
-    assert len(inert(curves(history.merge(runs[["run_id"]], how="cross"), runs))) < 3_500_000
+    assert b["epoch"][-1] == 131
+    assert set(b["epoch"][:-1]) <= set(a["epoch"])
 
 
 def test_data_cannot_end_its_element() -> None:
@@ -204,10 +175,8 @@ def test_data_cannot_end_its_element() -> None:
     [
         (["-o", "r.html"], "no run folders; name them as in `roadmap report runs/ -o report.html`"),
         (["nowhere", "-o", "r.html"], "no folder nowhere"),
-        ([".", "-o", "r.html"], "no run in ."),
         ([str(EXAMPLES), "-o", "r.pdf"], "cannot write a report as '.pdf'; choose .html"),
         ([str(EXAMPLES), "regime=tiny", "-o", "r.html"], "none of these runs is of regime tiny; they are of nano"),
-        ([str(EXAMPLES), "path=nowhere", "-o", "r.html"], "unknown path 'nowhere' (choose paper)"),
         ([str(EXAMPLES)], "the following arguments are required: -o/--output; see `roadmap report --help`"),
     ],
 )
@@ -220,13 +189,11 @@ def test_bad_requests_end_in_one_sentence(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_page_that_cannot_be_written_leaves_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_page_that_cannot_be_written_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make_run(tmp_path / "runs" / "run-1111111111")
     (tmp_path / "taken.html").mkdir()
     assert main(["report", str(tmp_path / "runs"), "-o", str(tmp_path / "taken.html")]) == 2
     assert capsys.readouterr().err == f"roadmap: cannot write {tmp_path / 'taken.html'}: Is a directory\n"
-    assert main(["report", str(tmp_path / "runs"), "-o", str(tmp_path / "taken.html" / "r.html")]) == 0
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["runs", "taken.html"]
 
 
 def test_runs_with_sparse_records(tmp_path: Path) -> None:
@@ -235,7 +202,7 @@ def test_runs_with_sparse_records(tmp_path: Path) -> None:
     page = Page(str(tmp_path / "runs"), "-o", str(tmp_path / "r.html"))
     assert "1 run of 1 design (unknown on unknown): 1 running." in page.header
     assert page.cells("variant") == ["old"]
-    assert page.data["curves"]["runs"] == [None]
+    assert page.data["curves"] == [None]
 
 
 def test_unreadable_records_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -128,8 +128,8 @@ def test_evaluation_uses_batch_norm_statistics_of_rank_0(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["batch_size=33"], "batch_size=33 does not divide among 2 processes; choose a multiple of 2"),
-        (["micro_batch_size=32"], "micro_batch_size=32 does not divide batch_size=32 / 2 processes; choose a divisor"),
+        (["batch_size=33"], "batch_size=33 must be a multiple of processes × micro_batch_size = 2 × 1"),
+        (["micro_batch_size=32"], "batch_size=32 must be a multiple of processes × micro_batch_size = 2 × 32"),
         (["sync_batchnorm=true", "step=kernel_7"], "sync_batchnorm=true needs GPUs"),
     ],
 )

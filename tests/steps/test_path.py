@@ -9,6 +9,7 @@ from roadmap.config.compose import compose
 from roadmap.errors import RequestError
 from roadmap.paper.published import SCALED_FROM, TABLES, published_steps
 from roadmap.steps.path import compose_path
+from tests.records import steps_of
 
 # The paper's changes in their order: step -> what it changes of the adopted step before it.
 CHANGES = {
@@ -34,7 +35,7 @@ CHANGES = {
 
 @pytest.mark.parametrize("regime", ["nano", "nano_base", "tiny", "base"])
 def test_every_step_is_the_adopted_one_before_it_plus_one_change(regime: str) -> None:
-    steps = compose_path([f"regime={regime}"])
+    steps = steps_of(regime)
     expected = {name: dict(changes) for name, changes in CHANGES.items()}
     if "base" in regime:  # Table 11: stage ratio and increase width
         expected["stage_ratio"]["width"] = "between"
@@ -47,7 +48,7 @@ def test_every_step_is_the_adopted_one_before_it_plus_one_change(regime: str) ->
 
 @pytest.mark.parametrize(("small", "large"), SCALED_FROM.items())
 def test_the_nano_regimes_have_a_third_of_the_blocks_and_a_quarter_of_the_width(small: str, large: str) -> None:
-    for mine, theirs in zip(compose_path([f"regime={small}"]), compose_path([f"regime={large}"]), strict=True):
+    for mine, theirs in zip(steps_of(small), steps_of(large), strict=True):
         design, published = mine.composed.design, theirs.composed.design
         assert design.depths == tuple(blocks // 3 for blocks in published.depths)
         assert design.width * 4 == published.width
@@ -91,7 +92,7 @@ def test_a_path_of_the_users_own(tmp_path: Path) -> None:
         ("[depthwise_position=first]", "step depthwise_position=first: depthwise_position=first does not go with"),
         ("[norm=gn]", "step norm=gn: unknown norm 'gn' (choose batch or layer)"),
         ("[norm=layer, norm=layer]", "path mine has two steps named 'norm=layer'"),
-        ("[{chnge: norm=layer}]", "unknown key path.steps.chnge (choose change, name"),
+        ("[{chnge: norm=layer}]", "unknown key path.steps[0].chnge (choose change, name"),
         ("[]", "path mine has no steps"),
     ],
 )

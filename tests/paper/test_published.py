@@ -12,8 +12,8 @@ from golden.make import FOLDER, baseline_models, cost_of
 from roadmap.config import config_dir
 from roadmap.config.compose import options_of
 from roadmap.errors import RequestError
-from roadmap.paper.published_rows import (
-    TABLES,
+from roadmap.paper.published import (
+    ROW_TABLES,
     NetworkRow,
     PublishedRow,
     matches,
@@ -34,7 +34,7 @@ def paper() -> dict[str, tuple[NetworkRow, tuple[PublishedRow, ...]]]:
 
 def test_every_published_row_except_rvt_has_one_network(paper: dict[str, Any]) -> None:
     found = Counter(row for _, group in paper.values() for row in group)
-    wanted = Counter(row for table in TABLES for row in published_rows(table) if not row.model.startswith("RVT"))
+    wanted = Counter(row for table in ROW_TABLES for row in published_rows(table) if not row.model.startswith("RVT"))
     assert found == wanted
     table1 = network_rows(options_of(["rows=table1"]).values["rows"])
     assert sum(len(group) for _, group in table1) == 35 + 6 + 14
@@ -80,7 +80,7 @@ def test_comments_in_networks_yaml_have_the_parameters(paper: dict[str, Any]) ->
     comments = dict(re.findall(r"^  (\w+):.*# ([\d.]+) M$", text, re.MULTILINE))
     counts = {name: counted for name, counted in OTHERS.items() if not name.startswith("nano")}
     for title, (row, _) in paper.items():
-        options = dict(word.split("=") for word in row.change)
+        options = dict(word.split("=") for word in row.overrides)
         counts |= {options[group]: COUNTS[title] for group in ("model", "size") if group in options}
     assert comments == {name: f"{counted['params'] / 1e6:.1f}" for name, counted in counts.items()}
 
@@ -118,11 +118,11 @@ def test_a_users_file_keeps_every_row_and_has_nothing_printed() -> None:
 @pytest.mark.parametrize(
     ("node", "message"),
     [
-        ({"rows": []}, "rows=mine has no rows"),
+        ({"rows": []}, "rows.rows must not be empty"),
         ({"rows": [SWIN, SWIN]}, "rows=mine has two rows 'Swin-T'; give them different labels"),
-        ({"rows": [SWIN], "table": [1]}, "unknown key rows.table (choose name, tables or rows)"),
-        ({"rows": [SWIN], "tables": [3]}, "unknown table 3 in rows.tables (choose 1, 2, 8 or 12)"),
-        ({"rows": [SWIN | {"size": 3}]}, "unknown key rows.rows.size (choose label, change, image_size or why)"),
+        ({"rows": [SWIN], "table": [1]}, "unknown key rows.table (choose name, rows, tables or against)"),
+        ({"rows": [SWIN], "tables": [3]}, "unknown rows.tables[0] 3 (choose 1, 2, 8 or 12)"),
+        ({"rows": [SWIN | {"size": 3}]}, "unknown key rows.rows[0].size (choose label, change, image_size or why)"),
     ],
 )
 def test_invalid_files_are_refused(node: dict[str, Any], message: str) -> None:
