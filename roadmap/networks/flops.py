@@ -66,7 +66,7 @@ def cost(network: "nn.Module", image_size: int = 224) -> Cost:
             module.register_forward_hook(add_outputs)
         # they keep the shape and have no MACs, but their meta kernels take three quarters of the time
         if isinstance(module, nn.BatchNorm2d | nn.LayerNorm | nn.ReLU | nn.GELU):
-            module.forward = lambda x: x  # type: ignore[method-assign]
+            module.forward = lambda x: x  # type: ignore[method-assign, assignment]
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         network(torch.empty(1, 3, image_size, image_size, device="meta"))
     # torch counts a multiply-accumulate as two

@@ -41,10 +41,10 @@ class Published(FileRecord):
     """One row of Table 10 or 11: top-1 in percent (mean, and std over 3 seeds where given), FLOPs in GMACs."""
 
     step: str
+    label: str
+    gflops: str  # as printed
     top1: float
     top1_std: float | None = None
-    gflops: str  # as printed
-    label: str
 
 
 @cache
@@ -61,11 +61,11 @@ class PublishedRow(FileRecord):
     ``top1`` belongs to ``pretraining``; Table 12 has both values of a network in one row.
     """
 
-    table: int = 0
     model: str
+    gflops: str  # MACs x10⁹
+    table: int = 0
     image_size: int = IMAGE_SIZE
     pretraining: str | None = None  # 1k, 22k; None: both, Table 12
-    gflops: str  # MACs x10⁹
     params_m: str | None = None
     v100: float | None = None  # images per second, inference
     a100: float | None = None
@@ -139,7 +139,7 @@ def published_rows(table: int) -> tuple[PublishedRow, ...]:
 def _read(file_name: str, kind: type[AnyRecord]) -> list[AnyRecord]:
     with open(PAPER / file_name, newline="", encoding="utf-8") as file:
         rows = [{name: cell for name, cell in row.items() if cell} for row in csv.DictReader(file)]
-    return msgspec.convert(rows, list[kind], strict=False)
+    return [msgspec.convert(row, kind, strict=False) for row in rows]
 
 
 def printed(rows: Sequence[PublishedRow], field: str) -> str | None:

@@ -1,7 +1,7 @@
 """The sections of a report: which runs may share a chart, and the commands that reproduce them."""
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -43,18 +43,18 @@ def sections(runs: pd.DataFrame, overrides: Sequence[str], config_dirs: Sequence
     """Split ``runs`` into sections. Raises RequestError if ``path=`` names an unknown path."""
     found: list[Section] = []
     for (regime, data), here in runs.groupby([runs["regime"].astype(str), runs["data"].astype(str)], sort=False):
-        steps, notes = _compose({"regime": regime, "data": data}, overrides, config_dirs)
+        steps, notes = _compose({"regime": str(regime), "data": str(data)}, overrides, config_dirs)
         parts = [section for part in _grouped(here, SHARED) for section in _same_images(part, steps)]
         names = _condition_names([part.runs for part in parts])
-        found += [
-            replace(part, conditions=name, notes=(*notes, *_inequalities(part)))
-            for part, name in zip(parts, names, strict=True)
-        ]
+        for part, name in zip(parts, names, strict=True):
+            unequal = unequal_conditions(part.runs, part.path)
+            caveats = [f"These runs differ in {each}, which may explain a gap between two of them." for each in unequal]
+            found.append(replace(part, conditions=name, notes=(*notes, *caveats)))
     return found
 
 
 def _compose(
-    given: Mapping[str, str], overrides: Sequence[str], config_dirs: Sequence[str]
+    given: dict[str, str], overrides: Sequence[str], config_dirs: Sequence[str]
 ) -> tuple[list[Step], list[str]]:
     """Return the steps of the path for a regime and data, or a note saying why there are none."""
     given = dict(override.split("=", 1) for override in overrides) | given
@@ -71,14 +71,8 @@ def _same_images(runs: pd.DataFrame, steps: list[Step]) -> list[Section]:
     drawable = pd.Series(on_path(runs, steps) if steps else False, index=runs.index)
     roadmaps = [part for part in comparable_parts(runs[drawable]) if part["variant"].nunique() > 1]
     roadmaps = roadmaps if len(roadmaps) <= MAX_ROADMAPS else []
-    rest = runs.drop(index={index for part in roadmaps for index in part.index})
+    rest = runs.drop(index=list({index for part in roadmaps for index in part.index}))
     return [*(Section(part, steps) for part in roadmaps), *(Section(part) for part in _grouped(rest, BUDGET))]
-
-
-def _inequalities(section: Section) -> list[str]:
-    """Return a note on each condition in which the finished runs of a section differ."""
-    found = unequal_conditions(section.runs, section.path)
-    return [f"These runs differ in {each}, which may explain a gap between two of them." for each in found]
 
 
 def comparable_parts(runs: pd.DataFrame) -> list[pd.DataFrame]:

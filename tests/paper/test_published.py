@@ -118,7 +118,7 @@ def test_a_users_file_keeps_every_row_and_has_nothing_printed() -> None:
 @pytest.mark.parametrize(
     ("node", "message"),
     [
-        ({"rows": []}, "rows.rows must not be empty"),
+        ({"rows": []}, "rows.rows must be a list of length at least 1 (got [])"),
         ({"rows": [SWIN, SWIN]}, "rows=mine has two rows 'Swin-T'; give them different labels"),
         ({"rows": [SWIN], "table": [1]}, "unknown key rows.table (choose name, rows, tables or against)"),
         ({"rows": [SWIN], "tables": [3]}, "unknown rows.tables[0] 3 (choose 1, 2, 8 or 12)"),

@@ -121,9 +121,6 @@ def test_runs_that_cannot_be_compared_are_in_sections_of_their_own(tmp_path: Pat
     page = Page(str(tmp_path / "runs"), "-o", str(tmp_path / "r.html"))
     assert len(page.sections) == 5
     assert "Do not compare accuracies across sections" in page.header
-    only = Page(str(tmp_path / "runs"), "data=cifar10", "-o", str(tmp_path / "c.html"))
-    assert len(only.sections) == 1
-    assert only.cells("data") == ["cifar10"] * 2
 
 
 def test_parts_share_a_recipe_that_was_run_in_one_way() -> None:
