@@ -100,17 +100,13 @@ class NetworkRow(Record):
 
 
 class NetworkRows(Record):
-    """A file in ``conf/rows/``. With ``tables``, it is restricted to the networks of these tables.
-
-    ``against`` maps titles to titles of the networks to compare with.
-    """
+    """A file in ``conf/rows/``. With ``tables``, it is restricted to the networks of these tables."""
 
     place: ClassVar[str] = "rows"
 
     name: str
     rows: Annotated[tuple[NetworkRow, ...], Meta(min_length=1)]
     tables: tuple[Literal[1, 2, 8, 12], ...] | None = None
-    against: dict[str, str] | None = None
 
     def __post_init__(self) -> None:
         titles = [row.title for row in self.rows]

@@ -120,7 +120,7 @@ def test_a_users_file_keeps_every_row_and_has_nothing_printed() -> None:
     [
         ({"rows": []}, "rows.rows must be a list of length at least 1 (got [])"),
         ({"rows": [SWIN, SWIN]}, "rows=mine has two rows 'Swin-T'; give them different labels"),
-        ({"rows": [SWIN], "table": [1]}, "unknown key rows.table (choose name, rows, tables or against)"),
+        ({"rows": [SWIN], "table": [1]}, "unknown key rows.table (choose name, rows or tables)"),
         ({"rows": [SWIN], "tables": [3]}, "unknown rows.tables[0] 3 (choose 1, 2, 8 or 12)"),
         ({"rows": [SWIN | {"size": 3}]}, "unknown key rows.rows[0].size (choose label, change, image_size or why)"),
     ],
