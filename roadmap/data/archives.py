@@ -57,7 +57,8 @@ def read_parquet(data: Data) -> Split:
         tables = datasets.load_dataset("parquet", data_files=files)
     except (datasets.exceptions.DatasetsError, OSError, ValueError) as error:
         raise RequestError(f"cannot read the parquet files of {data.root}: {' '.join(str(error).split())}") from error
-    return _split(*(ParquetSamples(tables[field], data) for field in files), data)
+    train, val = (ParquetSamples(tables[field], data) for field in files)
+    return _split(train, val, data)
 
 
 @dataclass
@@ -84,7 +85,8 @@ def read_shards(data: Data) -> Split:
 
     Raises RequestError for missing shards, an image without a label, and labels beyond the number of classes.
     """
-    return _split(*(_index(_matching_files(data, field)) for field in ("train_files", "val_files")), data)
+    train, val = (_index(_matching_files(data, field)) for field in ("train_files", "val_files"))
+    return _split(train, val, data)
 
 
 def _index(shards: list[Path]) -> TarSamples:

@@ -1,5 +1,6 @@
 """ImageNet-C's corruptions by name, and those of the weather: snow, frost and fog."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -41,7 +42,8 @@ def corrupt(pixels: Pixels, name: str, severity: int, random: Random, frost: str
         scale = 1.0 if filters.uses_imagenet_constants(pixels) else CIFAR_FROST
         pictures = frost_pictures(frost if name == "frost" else None, scale)
         return overlay_frost(pixels, random, pictures, *constants("frost", severity, pixels))
-    function = {"snow": snow, "fog": fog}.get(name) or getattr(filters, name)
+    weather: dict[str, Callable[..., Pixels]] = {"snow": snow, "fog": fog}
+    function = weather.get(name) or getattr(filters, name)
     return function(pixels, random, *constants(name, severity, pixels))
 
 

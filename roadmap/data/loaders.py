@@ -166,6 +166,7 @@ def open_loaders(experiment: Experiment, device: torch.device, world: World = SI
     data, recipe, size = experiment.data, experiment.recipe, experiment.image_size
     corrupt = UnreadableImages(data.max_corrupt)
     source: BatchSource
+    augment: Callable[[Tensor], Tensor]
     train: Images | Samples
     val: Images | Samples
     if data.source in MEMORY_SOURCES:

@@ -47,17 +47,18 @@ def read_folder(data: Data, train: str = "train") -> Split:
 
     Raises RequestError for a missing folder, a class without images, and classes in only one of the two.
     """
-    folders = [_class_folders(Path(data.root or "") / name) for name in (train, train if data.holdout else "val")]
-    classes, others = (folder.classes for folder in folders)
-    if odd := sorted({*classes} ^ {*others}):
-        only = folders[odd[0] in others].root
+    names = (train, train if data.holdout else "val")
+    first, second = (_class_folders(Path(data.root or "") / name) for name in names)
+    classes = first.classes
+    if odd := sorted({*classes} ^ {*second.classes}):
+        only = first.root if odd[0] in classes else second.root
         raise RequestError(f"train/ and val/ must contain the same class folders; '{odd[0]}' exists only in {only}")
     if data.num_classes not in (None, len(classes)):
         raise RequestError(
-            f"{folders[0].root} has {len(classes)} class folders, but data={data.name} requires {data.num_classes}; "
+            f"{first.root} has {len(classes)} class folders, but data={data.name} requires {data.num_classes}; "
             "data=imagefolder accepts any number"
         )
-    return Split(*(FileSamples(folder.samples) for folder in folders), len(classes))
+    return Split(FileSamples(first.samples), FileSamples(second.samples), len(classes))
 
 
 def _class_folders(folder: Path) -> ImageFolder:

@@ -106,7 +106,7 @@ def _real_labels(data: Data, root: Path, num_classes: int) -> list[Part]:
     _check_count(data, root / "val", len(samples.labels))
     label = Annotated[int, msgspec.Meta(ge=0, lt=num_classes)]
     try:
-        real = msgspec.json.decode(file.read_bytes(), type=list[list[label]])  # type: ignore[valid-type]
+        real = msgspec.json.decode(file.read_bytes(), type=list[list[label]])
         numbers = [int(os.fsdecode(name)[-13:-5]) for name in samples.files]  # of ILSVRC2012_val_00000293.JPEG
         accepted = [frozenset(real[number - 1]) for number in numbers]
     except (OSError, msgspec.DecodeError, RecursionError, ValueError, IndexError) as error:
