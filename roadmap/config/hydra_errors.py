@@ -70,8 +70,9 @@ def hydra_errors(overrides: Sequence[str], config_dirs: Sequence[str] = ()) -> I
             yield
     except (HydraException, OmegaConfBaseException, YAMLError, ValueError, TypeError, RecursionError) as error:
         *_, (frame, _) = walk_tb(error.__traceback__)
-        theirs = frame.f_globals["__name__"].startswith(("hydra", "omegaconf", "yaml", "codecs"))
-        if isinstance(error, RoadmapError) or not (theirs or isinstance(error, RecursionError)):
+        theirs = isinstance(error, HydraException | OmegaConfBaseException | YAMLError | RecursionError)
+        theirs = theirs or frame.f_globals["__name__"].startswith(("hydra", "omegaconf", "codecs"))
+        if isinstance(error, RoadmapError) or not theirs:
             raise
         raise RequestError(_unknown_option(error, overrides, config_dirs) or one_sentence(error)) from error
 
@@ -86,7 +87,8 @@ def _unknown_option(error: Exception, overrides: Sequence[str], config_dirs: Seq
         for word in overrides:
             if chosen := re.fullmatch(r"\+?([\w/]+)=([\w-]+)", word):
                 options = loader.get_group_options(chosen[1], config_name="config", overrides=searchpath(config_dirs))
-                options.sort(key=lambda name: (len(re.sub(r"\D", "", name)), name))  # k9 before k11
+                # k9 before k11
+                options.sort(key=lambda name: re.sub(r"\d+", lambda digits: digits[0].zfill(9), name))
                 if options and chosen[2] not in (*options, "null"):
                     return f"unknown {chosen[1]} '{chosen[2]}' (choose {listed(options)})"
     return None
