@@ -76,7 +76,7 @@ def test_a_scatter_of_all_designs(folder: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("request_", "sentence"),
     [
-        ("--kind edf", "no run folders; name them as in `roadmap figure runs/ --kind edf -o edf.png`"),
+        ("--kind edf", "no run folders; name them as in"),
         ("--kind edf FOLDER/both --by sweeps", "--by: unknown field 'sweeps' (choose"),
         ("--kind edf FOLDER/k3 kernel=k3", "kernel=k3 does not go with --kind edf; select runs with --where"),
         ("--kind edf FOLDER/both --where kernel>9", 'none of these 44 runs match --where "kernel>9"'),
