@@ -1,4 +1,4 @@
-"""Runs in one file, which is read like a folder of runs. docs/export.md describes the format."""
+"""Runs in one file, which is read like a folder of runs. docs/runs.md describes the format."""
 
 import base64
 import errno
