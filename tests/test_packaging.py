@@ -42,11 +42,3 @@ def test_make_help_lists_every_target() -> None:
     told = subprocess.run(["make", "-s", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     (phony,) = re.findall(r"^\.PHONY: (.+)$", text, flags=re.MULTILINE)
     assert re.findall(r"^make (\S+)", told, flags=re.MULTILINE) == phony.split()
-
-
-def test_an_unknown_part_of_ci_is_refused() -> None:
-    done = subprocess.run([ROOT / ".ci" / "run", "tests"], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (
-        2,
-        "unknown part 'tests' (choose lint, types, docs, test, slow or slurm)\n",
-    )

@@ -11,16 +11,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from roadmap import load_history, load_runs
 from roadmap.__main__ import main
-from roadmap.errors import RequestError, WorkError
+from roadmap.errors import RequestError
 from roadmap.schema.design import AXES, Design
 from roadmap.steps.path_file import PathFile, with_parents
-from roadmap.training.checkpoint import Checkpoints
 from tests.records import example, make_sweep, summary_of
 
 few = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
@@ -88,22 +86,6 @@ def test_a_damaged_record_does_not_affect_other_runs(how: tuple[str, Any], name:
     assert 1 in set(runs["seed"])
     whole = load_history(example("gelu", 1))
     assert len(history[history["run_id"] == whole["run_id"].iloc[0]]) == len(whole)
-
-
-@few
-@given(damage)
-def test_a_damaged_checkpoint_loads_or_is_one_error_line(how: tuple[str, Any]) -> None:
-    with tempfile.TemporaryDirectory() as place:
-        checkpoints = Checkpoints(Path(place), "x")
-        torch.save({"run_id": "x", "epoch": 3, "network": {"w": torch.arange(64.0)}}, checkpoints.last)
-        checkpoints.last.write_bytes(damaged(checkpoints.last.read_bytes(), how))
-        try:
-            state = checkpoints.load(torch.device("cpu"))
-        except (RequestError, WorkError) as error:
-            one_line(error)
-        else:
-            assert state is not None
-            assert state["run_id"] == "x"
 
 
 def places_in(record: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:

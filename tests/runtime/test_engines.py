@@ -117,7 +117,7 @@ def test_workers_share_gpus_round_robin(
 
 @pytest.mark.parametrize(
     ("asked", "extra"),
-    [("hydra/launcher=joblib", "joblib"), ("engine=slurm_4x8", "slurm"), ("engine=ray_local", "ray")],
+    [("hydra/launcher=joblib", "joblib"), ("engine=slurm_4x8", "slurm")],
 )
 def test_launcher_that_is_not_installed_is_named(asked: str, extra: str) -> None:
     code = (
