@@ -17,7 +17,8 @@ import roadmap
 from roadmap.__main__ import COMMANDS, main
 from roadmap.cli.arguments import Parser
 from roadmap.config.compose import compose, options_of
-from roadmap.evaluation.request import evaluation_request, is_evaluation_only
+from roadmap.config.overrides import key_of
+from roadmap.evaluation.task import EVALUATION_ONLY, evaluation_request
 from tests.records import EXAMPLES
 
 ROOT = Path(__file__).parent.parent
@@ -145,9 +146,10 @@ def test_documented_commands_parse_and_compose(command: Command, monkeypatch: py
     given = options.get("overrides") or options.get("runs") or []
     overrides = [word for word in given if "=" in word and "://" not in word and word not in NOT_INSTALLED]
     folders = [my_conf() if folder == "my_conf" else folder for folder in _listed(options.get("config_dir"))]
-    if ours[0] == "evaluate":
-        evaluation_request([word for word in overrides if is_evaluation_only(word) or word.startswith("data")])
-        overrides = [word for word in overrides if not is_evaluation_only(word)]
+    if ours[0] == "evaluate" and "pretrained" not in command.line:
+        evaluation_request(overrides)
+        return
+    overrides = [word for word in overrides if key_of(word) not in EVALUATION_ONLY]
     if "pretrained" in command.line:
         overrides = [word for word in overrides if not word.startswith("pretrained=")]
     for some in alternatives(overrides):

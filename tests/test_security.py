@@ -26,8 +26,7 @@ from roadmap.networks.models import library_weights, make_model
 from roadmap.runs.evaluations import read_predictions
 from roadmap.runs.sweep_plan import folder_of, sweep_name
 from roadmap.schema.design import BaselineModel
-from roadmap.training.checkpoint import Checkpoints
-from roadmap.training.pretrained import read_weights
+from roadmap.training.checkpoint import Checkpoints, read_weights_file
 from tests.records import make_run, make_sweep
 
 Capture = pytest.CaptureFixture[str]
@@ -151,7 +150,7 @@ def test_the_payload_runs_when_unpickled(ran: Path) -> None:
 
 def test_pretrained_weights_are_never_executed(weights: Path, ran: Path) -> None:
     with pytest.raises(RequestError, match="is not a weights file, or is damaged"):
-        read_weights(str(weights))
+        read_weights_file(weights)
     assert not ran.exists()
 
 
@@ -162,10 +161,10 @@ def test_checkpoints_are_never_executed(weights: Path, ran: Path) -> None:
     (run / ".hydra" / "config.yaml").write_text(yaml.safe_dump(values))
     (run / "checkpoints").mkdir()
     weights.rename(run / "checkpoints" / "last.pt")
-    with pytest.raises(RequestError, match="cannot read checkpoint"):
+    with pytest.raises(RequestError, match="is not a weights file, or is damaged"):
         load_run(run)
     with pytest.raises(WorkError, match="cannot read checkpoint"):
-        Checkpoints(run / "checkpoints", "0123456789").repair()
+        Checkpoints(run / "checkpoints", "0123456789").load(torch.device("cpu"))
     with pytest.raises(WorkError, match="cannot read checkpoint"):
         Checkpoints(run / "checkpoints", "0123456789").load(torch.device("cpu"))
     assert not ran.exists()

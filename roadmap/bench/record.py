@@ -18,9 +18,8 @@ from roadmap.bench.models import Bench, BenchEntry
 from roadmap.bench.timing import Mode, NetworkTimer, time_interleaved
 from roadmap.config.build import network_cost
 from roadmap.runs.run_folder import now, one_name, write_whole
-from roadmap.training.summary import git_commit
 from roadmap.validation import SCHEMA
-from roadmap.versions import package_versions
+from roadmap.versions import git_commit, package_versions
 
 Record = dict[str, Any]
 

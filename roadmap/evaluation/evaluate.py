@@ -1,9 +1,7 @@
 """Evaluation of trained networks; networks that take the same images share one pass over them."""
 
 import logging
-import sys
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +13,10 @@ from tqdm import tqdm
 from roadmap.data.eval_splits import eval_parts, open_part
 from roadmap.data.robustness_sets import Part
 from roadmap.errors import RequestError
-from roadmap.evaluation.calibration import BINS, calibration_error, class_accuracies
 from roadmap.evaluation.task import EvaluationTask
 from roadmap.runs.evaluations import (
     EvaluatedImages,
     EvaluationRecord,
-    Predictions,
     make_folder,
     write_evaluation,
     write_predictions,
@@ -28,14 +24,13 @@ from roadmap.runs.evaluations import (
 from roadmap.runs.run_folder import now
 from roadmap.runtime.device import autocast, within_memory
 from roadmap.runtime.distributed import World
-from roadmap.runtime.progress import QUIET_SECONDS
-from roadmap.training.evaluator import Evaluator, Record
-from roadmap.training.prediction_writer import GatheredPredictions, PredictionWriter
-from roadmap.training.summary import git_commit
+from roadmap.training.evaluator import PredictionCollector, evaluate_networks
 from roadmap.validation import SCHEMA
-from roadmap.versions import package_versions
+from roadmap.versions import git_commit, package_versions
 
 logger = logging.getLogger(__name__)
+
+CALIBRATION_BINS = 15
 
 
 def evaluate_tasks(
@@ -60,18 +55,17 @@ def evaluate_tasks(
 
 def _evaluate_group(tasks: Sequence[EvaluationTask], device: torch.device, world: World) -> list[EvaluationRecord]:
     """Evaluate tasks that differ only in their networks."""
-    first, started = tasks[0], now()
+    first = tasks[0]
     with world.collective_errors():
         parts = eval_parts(first.data, first.settings.image_size, first.corruptions)
         networks = [_build_network(task, parts[0].num_classes, device) for task in tasks]
-    evaluator = Evaluator(autocast(device, first.settings.precision), device, world)
-    records = [_new_record(task, parts[0].num_classes, device, world, started) for task in tasks]
+    records = [_new_record(task, parts[0].num_classes, device, world) for task in tasks]
     label = first.model.label if len(tasks) == 1 else f"{len(tasks)} networks"
-    for part in _with_progress(parts, label, shown=world.is_main and len(parts) > 1):
+    shown = world.is_main and len(parts) > 1 and logger.isEnabledFor(logging.WARNING)
+    # None: only in a terminal
+    for part in tqdm(parts, desc=label, leave=False, disable=None if shown else True):
         with within_memory("choose a smaller batch_size, or fewer runs at once"):
-            rows = _evaluate_part(part, networks, evaluator, tasks, records)
-        for record, row in zip(records, rows, strict=True):
-            record["parts"].append(row)
+            _evaluate_part(part, networks, tasks, records, device, world)
     with world.collective_errors():
         for task, record in zip(tasks, records, strict=True):
             record["ended"] = now()
@@ -83,40 +77,62 @@ def _evaluate_group(tasks: Sequence[EvaluationTask], device: torch.device, world
 def _evaluate_part(
     part: Part,
     networks: Sequence[nn.Module],
-    evaluator: Evaluator,
     tasks: Sequence[EvaluationTask],
     records: list[EvaluationRecord],
-) -> list[Record]:
-    """Return each network's row for a part; also write predictions, and a whole set's class accuracies."""
-    world = evaluator.world
+    device: torch.device,
+    world: World,
+) -> None:
+    """Add each network's results on a part to its record; write its predictions."""
+    data, settings = tasks[0].data, tasks[0].settings
     with world.collective_errors():
-        loader = open_part(part, tasks[0].settings, tasks[0].data.max_corrupt, world, evaluator.device)
+        loader = open_part(part, settings, data.max_corrupt, world, device)
     if part.classes is not None:
         networks = [MaskedLogits(network, part.classes) for network in networks]
-    writers = [PredictionWriter() for _ in tasks]
-    means = evaluator.run(networks, loader, writers)
+    collectors = [PredictionCollector() for _ in tasks]
+    in_precision = autocast(device, settings.precision)
+    means = evaluate_networks(networks, loader, collectors, in_precision, device, world)
     digest = loader.source.digest() if world.is_main else ""
-    rows = []
+    name = f"{data.name}/{part.name}".rstrip("/")
+    images = EvaluatedImages(name, digest, settings.image_size, settings.crop_ratio, ())
     with world.collective_errors():
-        for task, record, mean, writer in zip(tasks, records, means, writers, strict=True):
-            answered = writer.gathered(world)
-            correct = answered.correct(part.accepted)
-            row = {"part": part.name, "images": len(correct), "left_out": len(answered.left_out), "digest": digest}
-            rows.append(row | _metrics(answered, correct, mean, part))
+        for task, record, mean, collector in zip(tasks, records, means, collectors, strict=True):
+            predictions = collector.gathered(images, world)
+            correct, top5, loss, ece = predictions.right, mean["top5"], mean["val_loss"], None
+            if part.accepted is None:
+                ece = calibration_error(predictions.confidence, correct)
+            else:  # several correct classes per image: only top-1 is defined
+                pairs = zip(predictions.predicted.tolist(), part.accepted, strict=True)
+                correct, top5, loss = np.array([one in classes for one, classes in pairs]), None, None
+            row = {"part": part.name, "images": len(correct), "left_out": len(predictions.images.left_out)}
+            row |= {"digest": digest, "top1": 100 * int(correct.sum()) / len(correct)}
+            record["parts"].append(row | {"top5": top5, "loss": loss, "ece": ece})
             if not part.name:
-                counts, accuracies = class_accuracies(answered.labels, correct, part.num_classes)
+                counts, accuracies = class_accuracies(predictions.labels, correct, part.num_classes)
                 record |= {"class_images": counts, "class_top1": accuracies}
             if world.is_main and (not part.name or task.save_predictions):
-                _save_predictions(task, part, answered, digest)
-    return rows
+                file = task.predictions_file(part.name)
+                make_folder(file.parent)
+                write_predictions(file, predictions)
 
 
-def _metrics(answered: GatheredPredictions, correct: np.ndarray, mean: Record, part: Part) -> Record:
-    """``top1``, ``top5`` and ``ece`` in percent and the mean ``loss``; only ``top1`` with several accepted labels."""
-    if part.accepted is not None:
-        return {"top1": 100 * int(correct.sum()) / len(correct), "top5": None, "loss": None, "ece": None}
-    ece = calibration_error(answered.confidence, correct)
-    return {"top1": mean["top1"], "top5": mean["top5"], "loss": mean["val_loss"], "ece": ece}
+def calibration_error(confidence: np.ndarray, correct: np.ndarray, bins: int = CALIBRATION_BINS) -> float:
+    """Return the expected calibration error in percent (Guo et al., arXiv:1706.04599, equations 1 to 3).
+
+    ``confidence`` (n,) is in 0..1 and ``correct`` (n,) is bool. The ``bins`` have equal width and are open below and
+    closed above.
+    """
+    confidence = np.asarray(confidence, np.float64)
+    index = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    # a bin's size / n times the difference of its means is the difference of its sums / n
+    gaps = np.bincount(index, confidence, bins) - np.bincount(index, correct, bins)
+    return float(100 * np.abs(gaps).sum() / len(confidence))
+
+
+def class_accuracies(labels: np.ndarray, correct: np.ndarray, num_classes: int) -> tuple[list[int], list[float | None]]:
+    """Return the number of images and the accuracy in percent of each class; None for a class without images."""
+    images = np.bincount(labels, minlength=num_classes).tolist()
+    hits = np.bincount(labels, correct, num_classes).tolist()
+    return images, [100 * hit / count if count else None for hit, count in zip(hits, images, strict=True)]
 
 
 class MaskedLogits(nn.Module):
@@ -134,7 +150,7 @@ class MaskedLogits(nn.Module):
 
 
 def _build_network(task: EvaluationTask, num_classes: int, device: torch.device) -> nn.Module:
-    """The network on the device. Raises RequestError if its classes differ from the data's or the size is too small."""
+    """Return the network on the device. Raises RequestError if its classes or image size differ from the data's."""
     model, size = task.model, task.settings.image_size
     if model.num_classes not in (None, num_classes):
         raise RequestError(
@@ -154,11 +170,10 @@ def _build_network(task: EvaluationTask, num_classes: int, device: torch.device)
     return network
 
 
-def _new_record(
-    task: EvaluationTask, num_classes: int, device: torch.device, world: World, started: str
-) -> EvaluationRecord:
-    """A record without results."""
+def _new_record(task: EvaluationTask, num_classes: int, device: torch.device, world: World) -> EvaluationRecord:
+    """Return a record without results."""
     model, settings = task.model, task.settings
+    same_name = ("image_size", "crop_ratio", "interpolation", "precision", "channels_last", "batch_size")
     return {
         "schema": SCHEMA,
         "key": task.key,
@@ -169,43 +184,17 @@ def _new_record(
         # selected on these images, so its accuracy on them is optimistic
         "chosen_on_these_images": Path(model.checkpoint["file"]).name == "best.pt" and task.data == model.data,
         "data": task.data.name,
-        "image_size": settings.image_size,
-        "crop_ratio": settings.crop_ratio,
-        "interpolation": settings.interpolation,
-        "precision": settings.precision,
+        **{name: getattr(settings, name) for name in same_name},
         "corruptions": task.corruptions and task.corruptions.to_dict(),
         "num_classes": num_classes,
-        "calibration_bins": BINS,
+        "calibration_bins": CALIBRATION_BINS,
         "definition": task.definition,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        "channels_last": settings.channels_last,
-        "batch_size": settings.batch_size,
         "processes": world.size,
         "git_commit": git_commit(),
         "versions": package_versions(),
-        "started": started,
-        "ended": None,
+        "started": now(),
         "class_images": None,
         "class_top1": None,
         "parts": [],
     }
-
-
-def _save_predictions(task: EvaluationTask, part: Part, answered: GatheredPredictions, digest: str) -> None:
-    name = f"{task.data.name}/{part.name}".rstrip("/")
-    settings = task.settings
-    images = EvaluatedImages(name, digest, settings.image_size, settings.crop_ratio, tuple(answered.left_out))
-    file = task.predictions_file(part.name)
-    make_folder(file.parent)
-    write_predictions(file, Predictions(images, answered.labels, answered.predicted, answered.confidence))
-
-
-def _with_progress(parts: Sequence[Part], label: str, shown: bool) -> Iterator[Part]:
-    """Yield each part, with a progress bar in a terminal and occasional log messages elsewhere."""
-    last = time.monotonic()
-    disable = None if shown and logger.isEnabledFor(logging.WARNING) else True  # None: only in a terminal
-    for number, part in enumerate(tqdm(parts, desc=label, leave=False, disable=disable), start=1):
-        if shown and not sys.stderr.isatty() and time.monotonic() - last > QUIET_SECONDS:
-            logger.info(f"{label}: part {number} of {len(parts)}, {part.name}")
-            last = time.monotonic()
-        yield part

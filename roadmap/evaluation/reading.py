@@ -15,7 +15,6 @@ from roadmap.runs.reading import Folders
 from roadmap.runs.records import files_below, is_file, is_place
 from roadmap.untrusted_io import reason
 
-Folder = str | os.PathLike[str]
 # fields of a record that each of its rows repeats
 SHARED = (
     *("key", "conditions", "label", "run_id", "regime", "step", "variant", "recipe", "seed", "epochs"),
@@ -26,7 +25,7 @@ COLUMNS = (*SHARED, "checkpoint", "epoch", "weights", "part", "corruption", "sev
 
 
 def load_evaluations(folders: Folders) -> pd.DataFrame:
-    """One row per part of each evaluation in ``folders``, searched recursively, or in files written with ``-o``.
+    """Return one row per part of each evaluation in ``folders``, searched recursively, or in files written with ``-o``.
 
     ``part`` is empty for a whole data set, otherwise such as "gaussian_noise/3"; ``corruption`` and ``severity`` split
     it. ``top1``, ``top5`` and ``ece`` are in percent, and ``loss`` is the mean over ``images``. ``conditions`` is equal
@@ -41,21 +40,22 @@ def load_evaluations(folders: Folders) -> pd.DataFrame:
 
 
 def read_evaluations(folders: Folders) -> tuple[pd.DataFrame, list[str]]:
-    """The table of ``load_evaluations``, and why records were skipped."""
+    """Return the table of ``load_evaluations``, and why records were skipped."""
     rows: list[dict[str, Any]] = []
     skipped: list[str] = []
-    for file in _files([folders] if isinstance(folders, str | os.PathLike) else folders, skipped):
-        try:
-            record = read_evaluation(file)
-        except (OSError, ValueError) as error:
-            skipped.append(f"{file}: {reason(error)}")
-            continue
-        rows += [row | {"path": str(file)} for row in evaluation_rows(record)]
+    for folder in [folders] if isinstance(folders, str | os.PathLike) else folders:
+        for file in _files(Path(folder), skipped):
+            try:
+                record = read_evaluation(file)
+            except (OSError, ValueError) as error:
+                skipped.append(f"{file}: {reason(error)}")
+            else:
+                rows += [row | {"path": str(file)} for row in evaluation_rows(record)]
     return pd.DataFrame(rows, columns=[*COLUMNS]), skipped
 
 
 def evaluation_rows(record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """One row per part of a record, without ``path``."""
+    """Yield one row per part of a record, without ``path``."""
     shared = {name: record.get(name) for name in SHARED}
     checkpoint = record.get("checkpoint") or {}
     shared |= {"checkpoint": checkpoint.get("file")} | {key: checkpoint.get(key) for key in ("epoch", "weights")}
@@ -65,36 +65,32 @@ def evaluation_rows(record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         yield shared | {"part": part["part"]} | split | {name: part.get(name) for name in PART}
 
 
-def paired_files(first: Folder, second: Folder) -> Iterator[tuple[str, Path, Path]]:
-    """Pairs of prediction files from two runs' evaluations under the same conditions, each with a description."""
-    ours, theirs = (_predictions(folder) for folder in (first, second))
+def paired_files(first: str, second: str) -> Iterator[tuple[str, Path, Path]]:
+    """Yield pairs of prediction files of two runs' evaluations under the same conditions, each with a description."""
+    ours, theirs = (_predictions(Path(run)) for run in (first, second))
     for key, (description, file) in ours.items():
         if key in theirs:
             yield description, file, theirs[key][1]
 
 
-def _predictions(folder: Folder) -> dict[tuple[Any, ...], tuple[str, Path]]:
-    """Description and file of a run's predictions, by conditions and checkpoint."""
+def _predictions(run: Path) -> dict[tuple[str, str, str], tuple[str, Path]]:
+    """Return description and file of a run's predictions, by conditions and checkpoint."""
     found = {}
-    for file in _files([folder], []):
+    for file in _files(run, []):
         with suppress(OSError, ValueError):
             record, predictions = read_evaluation(file), file.with_suffix(".npz")
-            if not is_file(predictions):
-                continue
-            checkpoint = record["checkpoint"]
-            description = (
-                f"{record['data']} at {record['image_size']} pixels, {checkpoint['weights']} of {checkpoint['file']}"
-            )
-            found[record["conditions"], checkpoint["file"], checkpoint["weights"]] = description, predictions
+            if is_file(predictions):
+                which, weights = record["checkpoint"]["file"], record["checkpoint"]["weights"]
+                description = f"{record['data']} at {record['image_size']} pixels, {weights} of {which}"
+                found[record["conditions"], which, weights] = description, predictions
     return found
 
 
-def _files(folders: Any, skipped: list[str]) -> Iterator[Path]:
-    for folder in folders:
-        place = Path(folder)
-        if is_file(place):
-            yield place
-        elif is_place(place):
-            yield from files_below(place, "evaluations/*.json", skipped)
-        else:
-            raise RequestError(f"no folder {place}")
+def _files(place: Path, skipped: list[str]) -> Iterator[Path]:
+    """Yield a file itself, or the records in a folder."""
+    if is_file(place):
+        yield place
+    elif is_place(place):
+        yield from files_below(place, "evaluations/*.json", skipped)
+    else:
+        raise RequestError(f"no folder {place}")

@@ -1,26 +1,84 @@
-"""One evaluation: a network, the data and how images are transformed, with the key that identifies its record."""
+"""One evaluation: the settings asked for, and the network, data and transform that they lead to."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
+from roadmap.config.compose import evaluation_values
+from roadmap.config.overrides import key_of as override_key
 from roadmap.errors import RequestError
 from roadmap.evaluation.load_trained import TrainedModel
-from roadmap.evaluation.request import EvaluationRequest, data_fields
+from roadmap.formatting import listed
 from roadmap.runs.evaluations import EvaluationRecord, key_of, read_evaluation
-from roadmap.schema.corruptions import Corruptions
+from roadmap.schema.corruptions import CORRUPTIONS, SYNTHETIC_FROST, WITHOUT_PHOTOGRAPHS, Corruptions
 from roadmap.schema.experiment import MEMORY_SOURCES, Data, EvalSettings
+from roadmap.validation import Fraction, NonNegativeInt, PositiveInt, Record
 
-# defaults of a data set's optional fields, as plain values
-DATA_DEFAULTS = {
-    entry.name: list(entry.default) if isinstance(entry.default, tuple) else entry.default
-    for entry in msgspec.structs.fields(Data)
-    if not entry.required
-}
+
+class EvaluationRequest(Record):
+    """The settings of ``conf/evaluate.yaml``; None keeps the network's own.
+
+    ``data`` holds changed fields of the network's data, or all fields of another data set. ``corruptions`` names
+    corruptions to evaluate on as well.
+    """
+
+    checkpoint: Literal["last", "best"]
+    weights: Literal["network", "averaged"]
+    image_size: PositiveInt | None
+    crop_ratio: Fraction | None
+    interpolation: Literal["bilinear", "bicubic"] | None
+    precision: Literal["fp32", "bf16", "fp16"] | None
+    device: str
+    channels_last: bool | None
+    num_workers: NonNegativeInt | None
+    batch_size: PositiveInt | None
+    corruptions: str | tuple[str, ...] | None
+    severities: tuple[int, ...]
+    frost: str | None
+    save_predictions: bool
+    data: dict[str, Any] | None = None
+
+    @property
+    def corrupted(self) -> Corruptions | None:
+        """The corruptions to evaluate on as well. Raises RequestError for an unknown one."""
+        if self.corruptions is None:
+            return None
+        names = {self.corruptions} if isinstance(self.corruptions, str) else set(self.corruptions)
+        if "all" in names:
+            names = set(CORRUPTIONS if self.frost else WITHOUT_PHOTOGRAPHS)
+        # in a fixed order, so that the same corruptions have the same key
+        order = [name for one in CORRUPTIONS for name in ((one, SYNTHETIC_FROST) if one == "frost" else (one,))]
+        known = [name for name in order if name in names]
+        frost = self.frost and os.path.realpath(self.frost)
+        return Corruptions.from_mapping(
+            {"names": [*known, *sorted(names - {*known})], "severities": sorted({*self.severities}), "frost": frost}
+        )
+
+
+SETTINGS = tuple(name for name in EvaluationRequest.__struct_fields__ if name != "data")
+# settings of weights without a run that conf/config.yaml does not have
+EVALUATION_ONLY = ("crop_ratio", "interpolation", "corruptions", "severities", "frost", "save_predictions")
+
+
+def evaluation_request(overrides: Sequence[str], config_dirs: Sequence[str] = ()) -> EvaluationRequest:
+    """Return the request that overrides make. Raises RequestError for an unknown setting or a value out of range."""
+    keys = [override_key(word) for word in overrides]
+    for key in keys:
+        if key in ("data.mean", "data.std"):
+            raise RequestError(f"{key} cannot be changed: images are normalised as in the network's training")
+        if key not in SETTINGS and key.split(".")[0] != "data":
+            raise RequestError(f"{key}= is not a setting of an evaluation (choose {listed((*SETTINGS, 'data'))})")
+    if lone := [key for key in ("severities", "frost") if key in keys and "corruptions" not in keys]:
+        raise RequestError(f"{lone[0]}= requires corruptions=…; use data.severities=… for a published set")
+    if "data" not in keys:
+        # changes to the network's own data
+        overrides = [f"+{word}" if word.startswith("data.") else word for word in overrides]
+    return EvaluationRequest.from_mapping(evaluation_values(overrides, config_dirs))
 
 
 @dataclass(frozen=True)
@@ -38,23 +96,21 @@ class EvaluationTask:
     def definition(self) -> dict[str, Any]:
         """Everything that defines the result: weights, images by their location, and the transform."""
         # defaults are omitted, so that a new setting does not change the keys of old records
-        data = {name: value for name, value in self.data.to_dict().items() if value != DATA_DEFAULTS.get(name, ...)}
-        for name in ("mean", "std"):
-            del data[name]
-        data.pop("max_corrupt", None)
+        defaults = {entry.name: entry.default for entry in msgspec.structs.fields(Data)}
+        unset = {name for name, default in defaults.items() if getattr(self.data, name) == default}
+        omitted = {*unset, "mean", "std", "max_corrupt"}
+        data = {name: value for name, value in self.data.to_dict().items() if name not in omitted}
         in_memory = self.data.source in MEMORY_SOURCES
         data["root"] = None if in_memory or not self.data.root else os.path.realpath(self.data.root)
         settings = self.settings.to_dict()
+        transform = ("image_size", "crop_ratio", "interpolation", "mean", "std", "precision")
         return {
             "weights": self.model.digest,
             # best.pt and last.pt may hold the same weights and still need a record each
             "checkpoint": self.model.checkpoint["file"] if self.model.folder else None,
             "data": data,
             "corruptions": self.corruptions and self.corruptions.to_dict(),
-            **{
-                name: settings[name]
-                for name in ("image_size", "crop_ratio", "interpolation", "mean", "std", "precision")
-            },
+            **{name: settings[name] for name in transform},
         }
 
     @cached_property
@@ -81,7 +137,7 @@ class EvaluationTask:
         return stem / f"{part.replace('/', '-')}.npz" if part else stem.with_suffix(".npz")
 
     def existing_record(self) -> EvaluationRecord | None:
-        """The record on disk, or None if it, or a file of predictions to be saved, is missing."""
+        """Return the record on disk, or None if it, or a file of predictions to be saved, is missing."""
         try:
             record = read_evaluation(self.file)
         except (OSError, ValueError):
@@ -94,15 +150,16 @@ class EvaluationTask:
 
 
 def evaluation_task(model: TrainedModel, request: EvaluationRequest, output: Path | None = None) -> EvaluationTask:
-    """The task that evaluates a network with its own transform, as changed by the request."""
+    """Return the task that evaluates a network with its own transform, as changed by the request."""
     names = ("image_size", "crop_ratio", "interpolation", "precision", "channels_last", "num_workers", "batch_size")
     changes = {name: value for name in names if (value := getattr(request, name)) is not None}
-    data = Data.from_mapping(data_fields(model.data.to_dict() if model.data is not None else None, request.data))
+    given = request.data or {}
+    own = {} if "source" in given or model.data is None else model.data.to_dict()
+    data = Data.from_mapping(own | given)
     if data.eval_crop_ratio is not None:
         if request.crop_ratio not in (None, data.eval_crop_ratio):
             raise RequestError(
-                f"crop_ratio={request.crop_ratio} conflicts with data={data.name}, whose images are published cropped: "
-                f"leave out crop_ratio (data.eval_crop_ratio={data.eval_crop_ratio})"
+                f"crop_ratio={request.crop_ratio} conflicts with data={data.name}, whose images are published cropped"
             )
         changes["crop_ratio"] = data.eval_crop_ratio
     settings = model.settings.replace(**changes)

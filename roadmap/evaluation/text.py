@@ -1,35 +1,33 @@
 """Tables of evaluation records for a terminal."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from roadmap.evaluation.mce import by_severity, mce, missing
 from roadmap.evaluation.reading import evaluation_rows
-from roadmap.formatting import aligned
-from roadmap.schema.corruptions import GROUPS, SYNTHETIC_FROST
+from roadmap.formatting import aligned, number
+from roadmap.schema.corruptions import CORRUPTIONS, GROUPS, SEVERITIES, SYNTHETIC_FROST
 
 Record = dict[str, Any]
-Columns = dict[str, list[str]]
 LOWEST = 3  # classes shown
 CONDITIONS = ("data", "image_size", "crop_ratio", "interpolation", "precision")
+ALEXNET_ERRORS = Path(__file__).parent.parent / "paper" / "alexnet_corruption_errors.csv"
 
 
 def text(records: Sequence[Record]) -> str:
-    """A table with one row per network, then corruptions, then notes."""
-    shared = [name for name in CONDITIONS if len({record[name] for record in records}) == 1]
-    lines = [", ".join(f"{name} {records[0][name]}" for name in shared)] if shared else []
-    whole = pd.DataFrame([row for record in records for row in evaluation_rows(record) if not row["part"]])
+    """Return a table with one row per network, then corruptions, then notes."""
+    rows = pd.DataFrame([row | {"record": i} for i, record in enumerate(records) for row in evaluation_rows(record)])
+    shared = [name for name in CONDITIONS if rows[name].nunique() == 1]
+    lines = [", ".join(f"{name} {rows[name].iloc[0]}" for name in shared)] if shared else []
+    whole, corrupted = rows[rows["part"] == ""], rows[rows["corruption"].notna()]
     if len(whole):
-        lines.append(_table(_whole_columns(whole, [name for name in CONDITIONS if name not in shared])))
+        lines.append(_whole_table(whole, [name for name in CONDITIONS if name not in shared]))
     if len(records) == len(whole) == 1:
         lines.append(_lowest_classes(records[0]))
-    corrupted = [record for record in records if any("/" in part["part"] for part in record["parts"])]
-    if len(corrupted) == 1:
-        lines += ["", *_by_severity(corrupted[0])]
-    elif corrupted:
-        lines += ["", *_by_group(corrupted)]
+    if len(corrupted):
+        lines += ["", *(_by_severity(corrupted) if len(records) == 1 else _by_group(corrupted))]
     lines += [
         f"caution: {record['label']}: this checkpoint was selected on these images, so its accuracy is optimistic"
         for record in records
@@ -38,26 +36,15 @@ def text(records: Sequence[Record]) -> str:
     return "\n".join(lines)
 
 
-def _table(columns: Columns) -> str:
-    return aligned(list(columns), [list(row) for row in zip(*columns.values(), strict=True)])
-
-
-def _whole_columns(rows: pd.DataFrame, differing: Sequence[str]) -> Columns:
-    columns = {"network": list(rows["label"])}
-    for name in differing:
-        columns[name] = [str(value) for value in rows[name]]
-    weights = zip(rows["checkpoint"], rows["epoch"], rows["weights"], strict=True)
-    columns["weights"] = [_weights(*which) for which in weights]
-    columns["images"] = [str(images) for images in rows["images"]]
-    figures = {"top1": "top-1 (%)", "top5": "top-5 (%)", "loss": "loss", "ece": "ECE (%)"}
-    for name, header in figures.items():
-        columns[header] = [_number(value, ".4f" if name == "loss" else ".2f") for value in rows[name]]
-    return columns
-
-
-def _weights(file: str, epoch: float, weights: str) -> str:
-    averaged = ", averaged" if weights == "averaged" else ""
-    return f"{file}{'' if pd.isna(epoch) else f', epoch {int(epoch)}'}{averaged}"
+def _whole_table(rows: pd.DataFrame, differing: Sequence[str]) -> str:
+    columns = {"network": list(rows["label"]), **{name: list(rows[name].astype(str)) for name in differing}}
+    epochs = ["" if pd.isna(epoch) else f", epoch {int(epoch)}" for epoch in rows["epoch"]]
+    averaged = [", averaged" if weights == "averaged" else "" for weights in rows["weights"]]
+    columns["weights"] = list(rows["checkpoint"] + epochs + averaged)
+    columns["images"] = list(rows["images"].astype(str))
+    for name, header in {"top1": "top-1 (%)", "top5": "top-5 (%)", "loss": "loss", "ece": "ECE (%)"}.items():
+        columns[header] = [number(value, ".4f" if name == "loss" else ".2f") for value in rows[name]]
+    return aligned(list(columns), list(zip(*columns.values(), strict=True)))
 
 
 def _lowest_classes(record: Record) -> str:
@@ -66,67 +53,56 @@ def _lowest_classes(record: Record) -> str:
     return f"lowest accuracies of {len(accuracies)} classes: {lowest}"
 
 
-def _errors(record: Record) -> dict[str, dict[int, float]]:
-    return by_severity({part["part"]: part["top1"] for part in record["parts"] if "/" in part["part"]})
+def _by_severity(rows: pd.DataFrame) -> list[str]:
+    """Return one network's accuracy on each corruption at each severity, with means."""
+    top1 = accuracies(rows)
+    table = top1.assign(mean=top1.mean(axis=1))
+    cells = [[name, *map(number, values)] for name, values in zip(table.index, table.to_numpy(), strict=True)]
+    error = 100 - float(table["mean"].mean())
+    lines = [
+        aligned(["top-1 (%) at severity", *map(str, table.columns)], cells),
+        f"mean corruption error {_over(top1)}: {error:.2f} %, not normalised (no mCE)",
+    ]
+    relative = mce(rows)
+    return lines if relative is None else [*lines, f"mCE, normalised by AlexNet's errors: {relative:.1f}"]
 
 
-def _by_severity(record: Record) -> list[str]:
-    """One network's accuracy on each corruption at each severity, with means."""
-    errors = _errors(record)
-    severities = sorted({severity for values in errors.values() for severity in values})
-    columns = {"top-1 (%) at severity": list(errors)}
-    for severity in severities:
-        columns[str(severity)] = [_number(_accuracy(values.get(severity))) for values in errors.values()]
-    columns["mean"] = [_number(_accuracy(_mean(values))) for values in errors.values()]
-    return [_table(columns), *_mean_notes([record])]
-
-
-def _by_group(records: Sequence[Record]) -> list[str]:
-    """The accuracies of several networks on groups of corruptions, with means."""
-    columns: Columns = {"network": [record["label"] for record in records]}
-    errors = [{name: _mean(values) for name, values in _errors(record).items()} for record in records]
-    columns["corrupted (%)"] = [_number(_accuracy(_mean(own))) for own in errors]
+def _by_group(rows: pd.DataFrame) -> list[str]:
+    """Return the accuracies of several networks on groups of corruptions, with means."""
+    networks = [own for _, own in rows.groupby("record")]
+    means = [accuracies(own).mean(axis=1) for own in networks]
+    table = {"network": [own["label"].iloc[0] for own in networks], "corrupted (%)": [one.mean() for one in means]}
     for group, names in GROUPS.items():
-        own_names = {*names, SYNTHETIC_FROST} if "frost" in names else {*names}
-        inside = [{name: error for name, error in own.items() if name in own_names} for own in errors]
-        if all(inside):
-            columns[f"{group} (%)"] = [_number(_accuracy(_mean(own))) for own in inside]
-    if all(map(_is_imagenet_c, records)):
-        columns["mCE"] = [_number(mce(_errors(record))) for record in records]
-    return [_table(columns), *_mean_notes(records)]
+        inside = {*names, SYNTHETIC_FROST} if "frost" in names else {*names}
+        table[f"{group} (%)"] = [one[one.index.isin(inside)].mean() for one in means]
+    table["mCE"] = [mce(own) for own in networks]
+    columns = {name: values for name, values in table.items() if pd.notna(values).any()}
+    cells = [[label, *map(number, values)] for label, *values in zip(*columns.values(), strict=True)]
+    return [aligned(list(columns), cells), f"corrupted: the mean {_over(accuracies(networks[0]))}, not normalised"]
 
 
-def _mean_notes(records: Sequence[Record]) -> list[str]:
-    """What the means are over, with their values for a single network."""
-    first = _errors(records[0])
-    severities = sorted({severity for values in first.values() for severity in values})
-    count = f"{len(first)} corruption{'s' * (len(first) > 1)}"
-    over = f"over {count} at severities {', '.join(map(str, severities))}"
-    lines = []
-    if len(records) == 1:
-        error = _mean({name: _mean(values) for name, values in first.items()})
-        lines.append(f"mean corruption error {over}: {error:.2f} %, not normalised (no mCE)")
-        if _is_imagenet_c(records[0]):
-            lines.append(f"mCE, normalised by AlexNet's errors: {mce(first):.1f}")
-    else:
-        lines.append(f"corrupted: the mean {over}, not normalised")
-    if SYNTHETIC_FROST in first:
-        lines.append(f"{SYNTHETIC_FROST} is generated; the published frost requires photographs: frost=FOLDER")
-    return lines
+def _over(top1: pd.DataFrame) -> str:
+    count = f"{len(top1)} corruption{'s' * (len(top1) > 1)}"
+    return f"over {count} at severities {', '.join(map(str, top1.columns))}"
 
 
-def _is_imagenet_c(record: Record) -> bool:
-    """Whether mCE is defined: all corruptions of the published images, as for AlexNet."""
-    return record["data"] == "imagenet_c" and not missing(_errors(record))
+def accuracies(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return one network's accuracies in percent, by corruption and severity."""
+    table = rows.pivot(index="corruption", columns="severity", values="top1")
+    return table.loc[list(dict.fromkeys(rows["corruption"]))].rename(columns=int)
 
 
-def _mean(values: Mapping[Any, float]) -> float:
-    return sum(values.values()) / len(values)
+def corruption_errors(top1: pd.DataFrame) -> pd.Series:
+    """Return each corruption's mean error over severities relative to AlexNet's, in percent; ``top1`` as above."""
+    alexnet = pd.read_csv(ALEXNET_ERRORS, index_col="corruption")["top1_error"]
+    return (100 - top1.mean(axis=1)) / alexnet[top1.index]
 
 
-def _accuracy(error: float | None) -> float | None:
-    return None if error is None else 100 - error
+def mce(rows: pd.DataFrame) -> float | None:
+    """Return the mean corruption error (Hendrycks & Dietterich, arXiv:1903.12261, section 4) in percent.
 
-
-def _number(value: float | None, form: str = ".2f") -> str:
-    return "-" if value is None or pd.isna(value) else format(value, form)
+    It is None unless the rows hold all corruptions at all severities of the published images.
+    """
+    top1 = accuracies(rows).reindex(index=CORRUPTIONS, columns=SEVERITIES)
+    complete = set(rows["data"]) == {"imagenet_c"} and top1.notna().all(axis=None)
+    return float(corruption_errors(top1).mean()) if complete else None

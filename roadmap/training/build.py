@@ -13,57 +13,41 @@ from roadmap.data import Loaders
 from roadmap.data.augment import mixer
 from roadmap.errors import RequestError
 from roadmap.networks.models import make_model
+from roadmap.networks.weights import load_weights
 from roadmap.runtime.device import autocast
 from roadmap.runtime.distributed import SINGLE_PROCESS, World
-from roadmap.schema.experiment import Experiment
+from roadmap.schema.experiment import Experiment, weights_file
 from roadmap.seeds import derived_seed
+from roadmap.training.checkpoint import read_weights_file, weights_of
 from roadmap.training.optim import build_optimizer, build_schedule
-from roadmap.training.pretrained import load_pretrained
 from roadmap.training.trainer import Trainer, TrainerSettings, TrainingParts
 
 logger = logging.getLogger(__name__)
 
 Tensors = tuple[Tensor, ...] | list[Tensor]
-Forward = tuple[Callable[[Tensor], Tensor], Callable[[], AbstractContextManager[None]]]
 
 
-def build_trainer(experiment: Experiment, loaders: Loaders, device: torch.device) -> Trainer:
-    """Return the trainer of an experiment, for this process alone and without callbacks."""
-    return Trainer(build_parts(experiment, loaders, device), loaders, trainer_settings(experiment), device)
-
-
-def trainer_settings(experiment: Experiment) -> TrainerSettings:
-    """Return how long an experiment trains and how often it saves checkpoints."""
-    settings = experiment.settings
-    return TrainerSettings(
-        experiment.epochs, settings.checkpoint_epochs, settings.checkpoint_minutes * 60, settings.max_skipped_updates
-    )
-
-
-def build_parts(
+def build_trainer(
     experiment: Experiment, loaders: Loaders, device: torch.device, world: World = SINGLE_PROCESS
-) -> TrainingParts:
-    """Return the network, optimizer, schedule, loss and EMA of an experiment.
+) -> Trainer:
+    """Return the trainer of an experiment, without callbacks.
 
     Raises RequestError if its settings do not fit each other, the device or its pretrained weights.
     """
     recipe, settings = experiment.recipe, experiment.settings
-    network = seeded_network(experiment, loaders.num_classes, device)
-    if experiment.pretrained is not None:
-        for message in load_pretrained(network, experiment.pretrained):
-            if world.is_main:
-                logger.info(message)
-    if settings.sync_batchnorm and world.size > 1:
-        if device.type != "cuda":
-            raise RequestError("sync_batchnorm=true needs GPUs; choose sync_batchnorm=false")
-        network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+    network = initial_network(experiment, loaders.num_classes, device, world)
     optimizer = build_optimizer(network, recipe.optimizer)
+    updates = loaders.train.share.updates * experiment.epochs
     ema = None
     if recipe.ema_decay is not None:
         ema = AveragedModel(network, multi_avg_fn=moving_average(recipe.ema_decay), use_buffers=True)
-    forward, no_sync = _distributed(network, device, world)
-    updates = loaders.train.share.updates * experiment.epochs
-    return TrainingParts(
+    forward: nn.Module = network
+    no_sync: Callable[[], AbstractContextManager[None]] = nullcontext
+    if world.size > 1:
+        device_ids = [device.index] if device.type == "cuda" else None
+        forward = DistributedDataParallel(network, device_ids=device_ids, gradient_as_bucket_view=True)
+        no_sync = forward.no_sync
+    parts = TrainingParts(
         network=network,
         forward=torch.compile(forward) if settings.compile else forward,
         optimizer=optimizer,
@@ -75,14 +59,47 @@ def build_parts(
         no_sync=no_sync,
         ema=ema,
     )
+    save_seconds = settings.checkpoint_minutes * 60
+    trainer_settings = TrainerSettings(
+        experiment.epochs, settings.checkpoint_epochs, save_seconds, settings.max_skipped_updates
+    )
+    return Trainer(parts, loaders, trainer_settings, device, world)
 
 
-def seeded_network(experiment: Experiment, num_classes: int, device: torch.device) -> nn.Module:
-    """Return the experiment's network on the device, with the initial weights of its seed."""
+def initial_network(
+    experiment: Experiment, num_classes: int, device: torch.device, world: World = SINGLE_PROCESS
+) -> nn.Module:
+    """Return the experiment's network on the device, with the initial weights of its seed or pretrained ones."""
     torch.manual_seed(derived_seed(experiment.seed, "weights"))
     network = make_model(experiment.design, experiment.recipe.network, num_classes, experiment.image_size)
     memory_format = torch.channels_last if experiment.settings.channels_last else torch.contiguous_format
-    return network.to(device=device, memory_format=memory_format)  # type: ignore[call-overload]
+    network = network.to(device=device, memory_format=memory_format)  # type: ignore[call-overload]
+    if experiment.pretrained is not None:
+        loaded = load_pretrained(network, experiment.pretrained)
+        if world.is_main:
+            logger.info(loaded)
+    if experiment.settings.sync_batchnorm and world.size > 1:
+        if device.type != "cuda":
+            raise RequestError("sync_batchnorm=true needs GPUs; choose sync_batchnorm=false")
+        network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+    return network
+
+
+def load_pretrained(network: nn.Module, pretrained: str) -> str:
+    """Load a weights file, a checkpoint or a run's last checkpoint into the network; return a message for the user.
+
+    The names may be any that ``load_weights`` knows. A checkpoint's averaged weights are preferred. If the number of
+    classes differs, the network keeps its own head. Raises RequestError, with nothing loaded, if the file is missing or
+    does not match the network.
+    """
+    file = weights_file(pretrained)
+    weights, averaged = weights_of(read_weights_file(file))
+    try:
+        new_head = load_weights(network, weights, new_head=True)
+    except RequestError as error:
+        raise RequestError(f"pretrained={pretrained}: {error}") from error
+    head = "; the head is new, as the number of classes differs" if new_head else ""
+    return f"starting from the {'averaged ' if averaged else ''}weights of {file}{head}"
 
 
 def moving_average(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:
@@ -99,13 +116,3 @@ def moving_average(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], N
             torch._foreach_copy_(averaged, current)
 
     return update
-
-
-def _distributed(network: nn.Module, device: torch.device, world: World) -> Forward:
-    """Return the network wrapped for several processes, and the context in which gradients are not averaged."""
-    if world.size == 1:
-        return network, nullcontext
-    wrapped = DistributedDataParallel(
-        network, device_ids=[device.index] if device.type == "cuda" else None, gradient_as_bucket_view=True
-    )
-    return wrapped, wrapped.no_sync

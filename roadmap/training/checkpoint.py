@@ -1,4 +1,4 @@
-"""Checkpoints: written whole or not at all, loaded with ``weights_only=True``."""
+"""Checkpoints and weights files: written whole or not at all, loaded with ``weights_only=True``."""
 
 import logging
 import os
@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from roadmap.errors import WorkError
+from roadmap.errors import RequestError, WorkError
 
 logger = logging.getLogger(__name__)
 
@@ -19,11 +19,6 @@ DAMAGED = (
     *(OSError, EOFError, RuntimeError, ValueError, LookupError, TypeError, AttributeError, AssertionError),
     *(OverflowError, MemoryError, struct.error, pickle.UnpicklingError),
 )
-
-
-def averaged_weights(ema: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the weights in an EMA's state dict, under the names of the network."""
-    return {name.removeprefix("module."): tensor for name, tensor in ema.items() if name != "n_averaged"}
 
 
 class Checkpoints:
@@ -65,42 +60,61 @@ class Checkpoints:
     def repair(self) -> None:
         """Delete half-written files, and replace an unreadable ``last.pt`` by ``previous.pt``.
 
-        Only the main process calls this, before a run resumes. Raises WorkError if no checkpoint can be read.
+        Only the main process calls this, before a run resumes.
         """
         for partial in self.last.parent.glob(".*.pt.*"):
             partial.unlink(missing_ok=True)
-        unreadable = None
-        for file in filter(Path.exists, (self.last, self.previous)):
+        if self.previous.exists():
             try:
-                self._read(file, torch.device("cpu"))
+                torch.load(self.last, map_location="cpu", weights_only=True)
             except DAMAGED as error:
-                unreadable = error
-                logger.warning(f"cannot read checkpoint {file} ({_reason(error)}); trying the previous one")
-                continue
-            if file == self.previous:
+                logger.warning(f"cannot read checkpoint {self.last} ({_reason(error)}); using the previous one")
                 self.previous.replace(self.last)
-            return
-        if unreadable is not None:
-            raise self._unreadable() from unreadable
 
     def load(self, device: torch.device) -> dict[str, Any] | None:
-        """Return the last checkpoint, or None if there is none. Raises WorkError if it belongs to another run."""
+        """Return the last checkpoint, or None if there is none.
+
+        Raises WorkError if it cannot be read or belongs to another run.
+        """
         if not self.last.exists():
             return None
         try:
-            state = self._read(self.last, device)
+            state: dict[str, Any] = torch.load(self.last, map_location=device, weights_only=True)
         except DAMAGED as error:
-            raise self._unreadable() from error
+            raise WorkError(
+                f"cannot read checkpoints in {self.last.parent}; delete them to train this run again"
+            ) from error
         if state.get("run_id") != self.run_id:
             raise WorkError(f"checkpoint {self.last} belongs to run {state.get('run_id')}, not {self.run_id}")
         return state
 
-    def _unreadable(self) -> WorkError:
-        return WorkError(f"cannot read checkpoints in {self.last.parent}; delete them to train this run again")
 
-    @staticmethod
-    def _read(file: Path, device: torch.device) -> dict[str, Any]:
-        return torch.load(file, map_location=device, weights_only=True)
+def read_weights_file(file: Path) -> Mapping[str, Any]:
+    """Return the content of a checkpoint or a state dict's file, on the CPU.
+
+    Raises RequestError if the file is damaged or contains something else.
+    """
+    try:
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    except DAMAGED as error:
+        raise RequestError(f"{file} is not a weights file, or is damaged") from error
+    if not isinstance(content, Mapping):
+        raise RequestError(f"{file} must contain a state dict (found a {type(content).__name__})")
+    return content
+
+
+def weights_of(content: Mapping[str, Any]) -> tuple[Mapping[str, Any], bool]:
+    """Return the weights in a file's content, and whether they are averaged, which is preferred in a checkpoint."""
+    if "network" not in content:
+        return content, False
+    averaged = averaged_weights(content)
+    return (content["network"], False) if averaged is None else (averaged, True)
+
+
+def averaged_weights(checkpoint: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return a checkpoint's EMA weights under the names of the network, or None if it has none."""
+    ema = checkpoint.get("ema")
+    return ema and {name.removeprefix("module."): tensor for name, tensor in ema.items() if name != "n_averaged"}
 
 
 def _reason(error: BaseException) -> str:

@@ -4,6 +4,7 @@ import os
 import sys
 
 import hydra
+from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
@@ -19,7 +20,9 @@ from roadmap.runtime.launcher import launcher_job
 
 def main(arguments: list[str]) -> int:
     failures: list[RoadmapError] = []
-    folders, here, level = _config_dirs(arguments), os.getcwd(), console_level()
+    words, here, level = overrides_first(arguments), os.getcwd(), console_level()
+    option = get_args_parser().parse_known_args(words)[0].config_dir
+    folders = [option] if option else []
 
     @hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="config")
     def job(config: DictConfig) -> None:
@@ -40,7 +43,6 @@ def main(arguments: list[str]) -> int:
 
     # otherwise Hydra prints errors itself and always exits with 1
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
-    words = overrides_first(arguments)
     check_words([word for word in words if "=" in word or word.startswith("~")], folders)
     sys.argv = ["roadmap train", *words]
     try:
@@ -71,12 +73,3 @@ def train(config: DictConfig, overrides: list[str], choices: dict[str, str], con
             f"{summary['variant']} seed {summary['seed']}: top-1 {summary['top1']:.2f} % after {summary['epochs']} "
             f"epochs, {summary['gmacs']:.4g} GMACs, {summary['params_m']:.2f} M parameters; {folder.path}"
         )
-
-
-def _config_dirs(arguments: list[str]) -> list[str]:
-    """Return the value of Hydra's option --config-dir (-cd)."""
-    for index, word in enumerate(arguments):
-        flag, _, value = word.partition("=")
-        if flag in ("--config-dir", "-cd"):
-            return [value] if value else arguments[index + 1 : index + 2]
-    return []

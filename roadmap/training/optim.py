@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -48,31 +48,29 @@ def build_optimizer(network: nn.Module, recipe: OptimizerRecipe) -> torch.optim.
 
 
 def _layers(network: nn.Module, recipe: OptimizerRecipe) -> tuple[Callable[[str], int], int]:
-    """Return a function from a parameter's name to its layer, and the number of layers (1 without ``layer_decay``)."""
+    """Return a function from a parameter's name to its layer, and the number of layers (1 without ``layer_decay``).
+
+    Layer 0 is the stem; then there is one for each ``layer_group`` blocks of a stage, with the downsampling layer
+    before them; the last one is the final norm and the head. For the depths (3, 3, 27, 3) these are the twelve groups
+    of the official code (``optim_factory.py``).
+    """
     if recipe.layer_decay is None:
         return lambda name: 0, 1
     if not isinstance(network, Network):
         raise RequestError("recipe.optimizer.layer_decay cannot be used with model= (only null)")
     depths = [len(list(stage.children())) for stage in network.get_submodule("stages").children()]
+    # the layer of each stage's first block, and the head's
     first = [1 + sum(-(-depth // recipe.layer_group) for depth in depths[:stage]) for stage in range(len(depths) + 1)]
-    return lambda name: layer_of(name, first, recipe.layer_group), first[-1] + 1
 
+    def layer_of(name: str) -> int:
+        part, *numbers = name.split(".")
+        if part == "stem":
+            return 0
+        if part == "downsampling":
+            return first[int(numbers[0])]
+        return first[int(numbers[0])] + int(numbers[1]) // recipe.layer_group if part == "stages" else first[-1]
 
-def layer_of(name: str, first: Sequence[int], group: int) -> int:
-    """Return the layer of a parameter: 0 for the stem, then one per ``group`` blocks of a stage, last the head.
-
-    ``first`` has the layer of each stage's first block, and the head's. A downsampling layer belongs to the blocks
-    after it, the final norm to the head. For the depths (3, 3, 27, 3) these are the twelve groups of the official code
-    (``optim_factory.py``).
-    """
-    part, *numbers = name.split(".")
-    if part == "stem":
-        return 0
-    if part == "downsampling":
-        return first[int(numbers[0])]
-    if part == "stages":
-        return first[int(numbers[0])] + int(numbers[1]) // group
-    return first[-1]
+    return layer_of, first[-1] + 1
 
 
 def learning_rate(update: int, updates: int, lr: float, recipe: ScheduleRecipe) -> float:

@@ -4,15 +4,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+import torch
+from torch.nn.modules.batchnorm import _BatchNorm
+
 from roadmap.errors import PrunedError, RoadmapError, StoppedError, WorkError, first_line
+from roadmap.networks.flops import cost
 from roadmap.runs.run_folder import RunFolder, now
-from roadmap.runtime.device import is_out_of_memory
-from roadmap.runtime.distributed import World
+from roadmap.runtime.device import peak_memory_gb, within_memory
 from roadmap.runtime.progress import ProgressBar
-from roadmap.schema.experiment import Logger
+from roadmap.schema.experiment import Experiment, Logger
 from roadmap.tracking.loggers import MetricsLogger, open_logger
-from roadmap.training.evaluator import Record
-from roadmap.training.summary import Summary
+from roadmap.training.trainer import Record, Trainer
+from roadmap.validation import SCHEMA
+from roadmap.versions import git_commit, package_versions
+
+Summary = dict[str, Any]
 
 
 class Recorder:
@@ -47,36 +53,86 @@ class Recorder:
         self.logger.close(summary)
         return summary
 
-    def abort(self, status: str, **changes: Any) -> None:
+    def abort(self, status: str, error: str | None = None) -> None:
         """Write that the run was interrupted or failed, if possible: the error being raised matters more."""
-        summary = (self.folder.read_summary() or {}) | {"status": status, "ended": now()} | changes
+        summary = (self.folder.read_summary() or {}) | {"status": status, "ended": now(), "error": error}
         with suppress(WorkError):
             self.folder.write_summary(summary)
         self.logger.close(summary)
 
 
 @contextmanager
-def recorded_errors(recorder: Recorder, world: World) -> Iterator[None]:
+def recorded_errors(recorder: Recorder, is_main: bool) -> Iterator[None]:
     """Record how a run ended if it did not finish. Raises an unexpected error as a WorkError."""
 
-    def abort(status: str, **changes: Any) -> None:
-        if world.is_main:
-            recorder.abort(status, **changes)
+    def abort(status: str, error: str | None = None) -> None:
+        if is_main:
+            recorder.abort(status, error)
 
     try:
-        yield
-    except (KeyboardInterrupt, StoppedError):
+        with within_memory("choose a smaller micro_batch_size"):
+            yield
+    except KeyboardInterrupt:
         abort("interrupted")
         raise
-    except PrunedError as pruned:
-        abort("interrupted", error=str(pruned))
-        raise
     except RoadmapError as error:
-        abort("failed", error=str(error))
+        abort("interrupted" if isinstance(error, StoppedError | PrunedError) else "failed", str(error))
         raise
     except Exception as error:
         message = f"{type(error).__name__}: {first_line(error)}"
-        if is_out_of_memory(error):
-            message = "the device ran out of memory; choose a smaller micro_batch_size"
-        abort("failed", error=message)
+        abort("failed", message)
         raise WorkError(message) from error
+
+
+def initial_summary(experiment: Experiment, trainer: Trainer) -> Summary:
+    """Return the summary of a run that starts or resumes."""
+    loaders, device, network = trainer.loaders, trainer.device, trainer.parts.network
+    share, network_cost = loaders.train.share, cost(network, experiment.image_size)
+    # BN normalises over these in training
+    batch_norm_images = share.micro_batch_size * (share.processes if experiment.settings.sync_batchnorm else 1)
+    has_batch_norm = any(isinstance(module, _BatchNorm) for module in network.modules())
+    same_name = ("run_id", "regime", "step", "variant", "seed", "pretrained", "epochs", "batch_size", "image_size")
+    results = ("top1", "top5", "best_top1", "train_seconds", "images_per_second", "peak_memory_gb", "ended", "error")
+    return {
+        "schema": SCHEMA,
+        "status": "running",
+        **{name: getattr(experiment, name) for name in (*same_name, "precision", "definition")},
+        "design": experiment.design.to_dict(),
+        "data": experiment.data.name,
+        "recipe": experiment.recipe.name,
+        "micro_batch_size": share.micro_batch_size,
+        "accumulation": share.accumulation,
+        "processes": share.processes,
+        "batch_norm_images": batch_norm_images if has_batch_norm else None,
+        "train_images": loaders.train_images,
+        "val_images": loaders.val_images,
+        "num_classes": loaders.num_classes,
+        "gmacs": network_cost.gmacs,
+        "params_m": network_cost.params_m,
+        "activations_m": network_cost.activations / 1e6,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "git_commit": git_commit(),
+        "versions": package_versions(),
+        "started": now(),
+        **dict.fromkeys(results),
+    }
+
+
+def final_results(rows: list[Record], trainer: Trainer) -> Record:
+    """Return the results of a finished run, from the rows of all its epochs; accuracies are the last epoch's."""
+    last = rows[-1]
+    trained = sum(row["train_seconds"] for row in rows)
+    return {
+        "status": "finished",
+        **{name: last[name] for name in ("top1", "top5", "ema_top1") if name in last},
+        "best_top1": max(row["top1"] for row in rows),
+        "train_seconds": sum(row["seconds"] for row in rows),
+        "images_per_second": trainer.loaders.train.images * len(rows) / trained,
+        "data_wait": sum(row["data_wait"] * row["train_seconds"] for row in rows) / trained,
+        "peak_memory_gb": peak_memory_gb(trainer.device),
+        "skipped_updates": trainer.state.skipped,
+        "corrupt_images": len(trainer.loaders.corrupt.found),
+        "corrupt_files": sorted(trainer.loaders.corrupt.found),
+        "ended": now(),
+        "error": None,
+    }

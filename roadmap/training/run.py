@@ -1,39 +1,40 @@
-"""Trains one run, from its config to its summary, in one or more processes.
+"""Trains runs, from their configs to their summaries: one, or many in turn while other processes train others.
 
-finished already: return its summary
-lock the run; load data, build network and optimizer; open the run's folder
+for each run that is not finished: lock it, or come back to it after the others
+load data, build network and optimizer; open the run's folder
 repair and load the last checkpoint; train with everything recorded; write predictions and the final summary
 """
 
 import logging
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any
 
 import torch
 
 from roadmap.config.compose import Composed
-from roadmap.data import Loaders, open_loaders
-from roadmap.errors import RequestError, WorkError
-from roadmap.runs.run_folder import RunFolder, RunLock
+from roadmap.data import open_loaders
+from roadmap.errors import RequestError, RoadmapError, StoppedError, WorkError
+from roadmap.runs.evaluations import PREDICTIONS, EvaluatedImages, write_predictions
+from roadmap.runs.run_folder import RunFolder, RunLock, RunLockedError, now, run_folders
 from roadmap.runtime.device import choose_device, within_memory
 from roadmap.runtime.distributed import World, init_processes, local_device, lost_process_errors
 from roadmap.runtime.progress import ProgressBar
 from roadmap.runtime.stopping import StopRequest
 from roadmap.schema.experiment import Experiment
-from roadmap.training.build import build_parts, trainer_settings
+from roadmap.training.build import build_trainer
 from roadmap.training.checkpoint import Checkpoints
-from roadmap.training.prediction_writer import PredictionWriter, predict_finished_run
-from roadmap.training.recorder import Recorder, recorded_errors
-from roadmap.training.summary import Summary, final_results, initial_summary
-from roadmap.training.trainer import Callbacks, Record, Trainer, TrainingParts
+from roadmap.training.evaluator import PredictionCollector
+from roadmap.training.recorder import Recorder, Summary, final_results, initial_summary, recorded_errors
+from roadmap.training.trainer import Callbacks, Record, Trainer
 
 logger = logging.getLogger(__name__)
 
+POLL_SECONDS = 2.0  # between two attempts to lock the runs of other processes
 Pruner = Callable[[list[Record]], None]
-Finished = tuple[Summary, RunFolder]
+Failures = list[tuple[str, RoadmapError]]  # label of the run, error
 
 
 @dataclass(frozen=True)
@@ -58,96 +59,107 @@ class Job:
         return f"{self.experiment.regime} {self.experiment.variant} seed {self.experiment.seed}"
 
 
-def run_experiment(composed: Composed, stop: StopRequest | None = None, pruner: Pruner | None = None) -> Finished:
+def run_experiment(composed: Composed) -> tuple[Summary, RunFolder]:
     """Train a config, or what remains of it; return the final summary and the run's folder.
 
-    ``stop`` is checked between updates; None: a new one, which catches signals. ``pruner`` is called before each epoch
-    but the first, with the rows of all epochs so far, and raises PrunedError to end the run. With torchrun every
-    process calls this function. Raises RequestError, with nothing written, if the config is not valid; RunLockedError
-    if another process is training this run; WorkError, StoppedError, PrunedError or KeyboardInterrupt after recording
-    it in the summary: the same call then resumes from the last checkpoint.
+    With torchrun every process calls this function. Raises RequestError, with nothing written, if the config is not
+    valid; RunLockedError if another process is training this run; WorkError, StoppedError or KeyboardInterrupt after
+    recording it in the summary: the same call then resumes from the last checkpoint.
     """
     job = Job.of(composed)
-    if (finished := finished_run(job)) is not None:
-        return finished
+    with locked(job), StopRequest() as stop:
+        return train_run(job, stop)
+
+
+def run_all(
+    requests: Sequence[Composed], retries: int = 0, since: str | None = None, pruner: Pruner | None = None
+) -> tuple[list[Summary], Failures]:
+    """Train all runs; return the summaries of finished runs, old and new, and the errors of failed ones.
+
+    A failed run is tried again ``retries`` times. A run that another process is training is looked at again after all
+    others: if it failed there after ``since`` (ISO 8601; None: now), it counts as failed; if its process died, it is
+    resumed here. ``pruner`` is called before each epoch but the first, with the rows of all epochs so far, and raises
+    PrunedError to end the run. Raises PrunedError, and StoppedError as ``run_experiment`` does.
+    """
+    since = since or now()
+    jobs = [Job.of(request) for request in requests]
+    world, total = jobs[0].world, len(jobs)
+    finished = world.broadcast(finished_runs(jobs) if world.is_main else None)
+    summaries: list[Summary] = [summary for summary, _ in finished.values()]
+    failures: Failures = []
+    waiting = [job for job in jobs if job.experiment.run_id not in finished]
+    if world.is_main and finished and waiting:
+        logger.info(f"{len(finished)} of {total} runs are already finished")
+    with StopRequest() as stop:
+        while waiting:
+            locked_elsewhere = []
+            for job in waiting:
+                done = len(summaries) + len(failures)
+                if signal := world.first_set(stop.signal):
+                    raise StoppedError(signal, f"{done} of {total} runs")
+                began = time.perf_counter()
+                try:
+                    summary = _train_with_retries(job, retries, since, stop, pruner)
+                except RunLockedError:
+                    locked_elsewhere.append(job)
+                    continue
+                except (WorkError, RequestError) as error:
+                    # a wrong setting fails the first run already, and would fail all others too
+                    if _of_this_rank_only(error, job) or (isinstance(error, RequestError) and done == 0):
+                        raise
+                    failures.append((job.label, error))
+                    outcome = "failed"
+                else:
+                    summaries.append(summary)
+                    outcome = f"top-1 {summary['top1']:.2f} %, {time.perf_counter() - began:.1f} s"
+                if world.is_main:
+                    logger.info(f"[{done + 1}/{total}] {job.label}: {outcome}")
+            if len(locked_elsewhere) == len(waiting):
+                time.sleep(POLL_SECONDS)
+            waiting = locked_elsewhere
+    return summaries, failures
+
+
+def _train_with_retries(job: Job, retries: int, since: str, stop: StopRequest, pruner: Pruner | None) -> Summary:
+    """Train a run, up to ``retries`` times more if it fails, and not at all if it failed after ``since``."""
+    # one lock for all attempts, so that no other process starts attempts of its own in between
     with locked(job):
-        return run_locked(job, stop, pruner)
+        if failure := job.world.broadcast(_failure(job.experiment, since) if job.world.is_main else None):
+            raise WorkError(failure)
+        while True:
+            try:
+                return train_run(job, stop, pruner)[0]
+            except WorkError as error:
+                if retries == 0 or _of_this_rank_only(error, job):
+                    raise
+                retries -= 1
+                if job.world.is_main:
+                    logger.warning(f"{job.label} failed; trying again: {error}")
 
 
-def run_locked(job: Job, stop: StopRequest | None = None, pruner: Pruner | None = None) -> Finished:
-    """Train a run inside ``locked``, as ``run_experiment`` does."""
-    # another process may have finished it before this one got the lock
-    if (finished := finished_run(job)) is not None:
-        return finished
-    experiment, world = job.experiment, job.world
-    with stop or StopRequest() as stop:
-        with world.collective_errors():
-            loaders = open_loaders(experiment, job.device, world)
-            with within_memory("choose a smaller network"):
-                parts = build_parts(experiment, loaders, job.device, world)
-        folder = None
-        with world.collective_errors():
-            if world.is_main:
-                folder = RunFolder.open(experiment, job.composed.logged_values, job.composed.overrides)
-        folder = world.broadcast(folder)
-        if world.is_main:
-            logger.debug(f"training on {job.device}, run folder {folder.path}")
-            _log_once(_batch_size(loaders))
-        return _train(job, loaders, parts, folder, stop, pruner), folder
+def _of_this_rank_only(error: RoadmapError, job: Job) -> bool:
+    """Return whether the other processes do not know of the error, so that they cannot go on together."""
+    return job.world.size > 1 and not error.on_all_ranks
 
 
-def _train(
-    job: Job, loaders: Loaders, parts: TrainingParts, folder: RunFolder, stop: StopRequest, pruner: Pruner | None
-) -> Summary:
-    experiment, world = job.experiment, job.world
-    checkpoints = Checkpoints(folder.checkpoints, experiment.run_id)
-    progress = ProgressBar(job.label, experiment.epochs, shown=world.is_main)
-    recorder = Recorder(folder, progress)
-    writer = PredictionWriter() if experiment.settings.save_predictions else None
-    callbacks = Callbacks(eval_observer=writer)
-    if world.is_main:
-        callbacks = Callbacks(
-            record=recorder.record,
-            save=checkpoints.save,
-            pruner=lambda: pruner(recorder.rows) if pruner else None,
-            on_step=progress.on_step,
-            eval_observer=writer,
-        )
-    trainer = Trainer(parts, loaders, trainer_settings(experiment), job.device, world, stop, callbacks)
-    with recorded_errors(recorder, world), lost_process_errors(), progress:
-        with world.collective_errors():
-            if world.is_main:
-                checkpoints.repair()
-                recorder.start(initial_summary(experiment, loaders, parts.network, job.device))
-        with world.collective_errors():
-            _resume(trainer, checkpoints)
-            if world.is_main:
-                recorder.resume(trainer.state.epoch, experiment.logger)
-                progress.start(trainer.state.epoch, trainer.state.updates)
-        if writer and trainer.state.epoch == experiment.epochs:  # stopped after the last evaluation
-            trainer.evaluate(parts.network, writer)
-        trainer.fit()
-        if writer:
-            top1 = world.broadcast(recorder.rows[-1]["top1"] if world.is_main else None)
-            writer.save(experiment, loaders.val, folder, world, top1)
-        summary = None
-        with world.collective_errors():
-            if world.is_main:
-                summary = recorder.finish(final_results(recorder.rows, trainer))
-        return world.broadcast(summary)
+def _failure(experiment: Experiment, since: str) -> str | None:
+    """Return the error of a run that failed after ``since``."""
+    folder = RunFolder.find(experiment)
+    summary = (folder.read_summary() if folder else None) or {}
+    if summary.get("status") != "failed" or (summary.get("ended") or "") < since:
+        return None
+    return summary.get("error") or "failed without an error message"
 
 
-def _resume(trainer: Trainer, checkpoints: Checkpoints) -> None:
-    """Load the last checkpoint, if there is one. Raises WorkError if the processes read different ones."""
-    state = checkpoints.load(trainer.device)
-    if state is not None:
-        trainer.load_state_dict(state)
-    place = (trainer.state.epoch, trainer.state.updates)
-    if trainer.world.broadcast(place) != place:
-        raise WorkError(
-            f"rank {trainer.world.rank} does not see the checkpoint that rank 0 sees; "
-            "choose a runs_dir on a disk that all machines share"
-        )
+def finished_runs(jobs: Sequence[Job]) -> dict[str, tuple[Summary, RunFolder]]:
+    """Return the summaries and folders of the runs that are finished, by run_id; lists ``runs_dir`` once."""
+    settings, finished = jobs[0].experiment.settings, {}
+    folders = run_folders(settings.runs_dir) if settings.resume == "auto" else {}
+    for run_id in [job.experiment.run_id for job in jobs]:
+        summary = (folders[run_id].read_summary() or {}) if run_id in folders else {}
+        if summary.get("status") == "finished":
+            finished[run_id] = summary, folders[run_id]
+    return finished
 
 
 @contextmanager
@@ -168,29 +180,92 @@ def locked(job: Job) -> Iterator[None]:
             release()
 
 
-def finished_run(job: Job) -> Finished | None:
-    """Return the summary and folder of a run that is finished, after writing missing predictions; else None."""
-    finished = job.world.broadcast(_finished(job.experiment) if job.world.is_main else None)
-    if finished is not None and job.experiment.settings.save_predictions:
-        summary, folder = finished
-        predict_finished_run(job.experiment, folder, summary["top1"], job.device, job.world)
-    return finished
+def train_run(job: Job, stop: StopRequest, pruner: Pruner | None = None) -> tuple[Summary, RunFolder]:
+    """Train a run whose lock is held, unless it is finished; return its final summary and its folder."""
+    experiment, world = job.experiment, job.world
+    found = world.broadcast(finished_runs([job]).get(experiment.run_id) if world.is_main else None)
+    if found is not None:
+        return found
+    with world.collective_errors():
+        loaders = open_loaders(experiment, job.device, world)
+        with within_memory("choose a smaller network"):
+            trainer = build_trainer(experiment, loaders, job.device, world)
+    folder = None
+    with world.collective_errors():
+        if world.is_main:
+            folder = RunFolder.open(experiment, job.composed.logged_values, job.composed.overrides)
+    folder = world.broadcast(folder)
+    if world.is_main:
+        share = loaders.train.share
+        logger.debug(f"training on {job.device}, run folder {folder.path}")
+        _log_once(
+            f"batch_size {share.batch_size} = {share.processes} processes x {share.accumulation} accumulation steps "
+            f"x micro_batch_size {share.micro_batch_size}"
+        )
+    return _fit(job, replace(trainer, stop=stop), folder, pruner), folder
 
 
-def _finished(experiment: Experiment) -> Finished | None:
-    folder = RunFolder.find(experiment)
-    if folder is None or experiment.settings.resume != "auto":
-        return None
-    summary: dict[str, Any] = folder.read_summary() or {}
-    return (summary, folder) if summary.get("status") == "finished" else None
+def _fit(job: Job, trainer: Trainer, folder: RunFolder, pruner: Pruner | None) -> Summary:
+    """Resume a run and train it to its end, with everything recorded in its folder."""
+    experiment, world = job.experiment, job.world
+    checkpoints = Checkpoints(folder.checkpoints, experiment.run_id)
+    progress = ProgressBar(job.label, experiment.epochs, shown=world.is_main)
+    recorder = Recorder(folder, progress)
+    predictions = PredictionCollector() if experiment.settings.save_predictions else None
+    trainer.callbacks = Callbacks(predictions=predictions)
+    if world.is_main:
+        trainer.callbacks = Callbacks(
+            record=recorder.record,
+            save=checkpoints.save,
+            pruner=lambda: pruner(recorder.rows) if pruner else None,
+            on_step=progress.on_step,
+            predictions=predictions,
+        )
+    with recorded_errors(recorder, world.is_main), lost_process_errors(), progress:
+        with world.collective_errors():
+            if world.is_main:
+                checkpoints.repair()
+                recorder.start(initial_summary(experiment, trainer))
+        with world.collective_errors():
+            _resume(trainer, checkpoints)
+            if world.is_main:
+                recorder.resume(trainer.state.epoch, experiment.logger)
+                progress.start(trainer.state.epoch, trainer.state.updates)
+        if predictions and trainer.state.epoch == experiment.epochs:  # stopped after the last evaluation
+            trainer.evaluate(trainer.parts.network, predictions)
+        trainer.fit()
+        if predictions:
+            _save_predictions(job, trainer, predictions, folder)
+        summary = None
+        with world.collective_errors():
+            if world.is_main:
+                summary = recorder.finish(final_results(recorder.rows, trainer))
+        return world.broadcast(summary)
 
 
-def _batch_size(loaders: Loaders) -> str:
-    share = loaders.train.share
-    return (
-        f"batch_size {share.batch_size} = {share.processes} processes x {share.accumulation} accumulation steps "
-        f"x micro_batch_size {share.micro_batch_size}"
-    )
+def _save_predictions(job: Job, trainer: Trainer, predictions: PredictionCollector, folder: RunFolder) -> None:
+    experiment, source = job.experiment, trainer.loaders.val.source
+    with job.world.collective_errors():
+        digest = source.digest() if job.world.is_main else ""
+    crop_ratio = experiment.recipe.eval_crop_ratio
+    images = EvaluatedImages(experiment.data.name, digest, experiment.image_size, crop_ratio, ())
+    gathered = predictions.gathered(images, job.world)
+    with job.world.collective_errors():
+        if job.world.is_main:
+            write_predictions(folder.path / PREDICTIONS, gathered)
+
+
+def _resume(trainer: Trainer, checkpoints: Checkpoints) -> None:
+    """Load the last checkpoint, if there is one. Raises WorkError if the processes read different ones."""
+    state = checkpoints.load(trainer.device)
+    if state is not None:
+        trainer.load_state_dict(state)
+    place = (trainer.state.epoch, trainer.state.updates)
+    if trainer.world.broadcast(place) != place:
+        raise WorkError(
+            f"rank {trainer.world.rank} does not see the checkpoint that rank 0 sees; "
+            "choose a runs_dir on a disk that all machines share"
+        )
 
 
 @cache

@@ -1,5 +1,6 @@
 """``roadmap run``: train every step of a path with every seed, then show the table and the figure."""
 
+import logging
 import time
 from pathlib import Path
 from typing import Any
@@ -7,9 +8,11 @@ from typing import Any
 from roadmap.cli.arguments import checked_overrides, override_parser, say_choices
 from roadmap.config.compose import Composed
 from roadmap.config.overrides import key_of
-from roadmap.errors import RequestError
+from roadmap.errors import RequestError, WorkError
 from roadmap.runs.run_folder import one_name
 from roadmap.steps.path import Step, compose_path
+
+logger = logging.getLogger(__name__)
 
 
 def main(arguments: list[str]) -> int:
@@ -25,7 +28,7 @@ def main(arguments: list[str]) -> int:
     requests = unique_runs(steps)
     started = time.perf_counter()
     from roadmap.runtime.distributed import world_from_env
-    from roadmap.training.run_queue import raise_failures, run_all
+    from roadmap.training.run import run_all
 
     is_main = world_from_env().is_main
     if is_main:
@@ -36,7 +39,12 @@ def main(arguments: list[str]) -> int:
             _report(steps, summaries)
         minutes = (time.perf_counter() - started) / 60
         print(f"{len(summaries)} runs finished; this call took {minutes:.1f} minutes")
-    raise_failures(failures, len(requests))
+        for label, failure in failures:
+            logger.error(f"failed: {label}: {failure}")
+    if failures:
+        error = WorkError(f"{len(failures)} of {len(requests)} runs failed; the same command tries them again")
+        error.on_all_ranks = True
+        raise error
     return 0
 
 

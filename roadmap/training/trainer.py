@@ -24,8 +24,7 @@ from roadmap.data.loaders import Loaders, Timed
 from roadmap.errors import StoppedError, WorkError
 from roadmap.runtime.distributed import SINGLE_PROCESS, World
 from roadmap.runtime.stopping import StopRequest
-from roadmap.training.evaluator import EvalObserver, Evaluator, Record
-from roadmap.training.loss_meter import LossMeter
+from roadmap.training.evaluator import PredictionCollector, Record, evaluate_networks
 
 
 @dataclass(frozen=True)
@@ -60,13 +59,13 @@ class TrainerSettings:
 
 @dataclass(frozen=True)
 class Callbacks:
-    """Where the trainer sends what it has; in all processes but the main one only ``eval_observer`` is used."""
+    """Where the trainer sends what it has; in all processes but the main one only ``predictions`` is used."""
 
     record: Callable[[Record], None] = lambda row: None  # the row of each finished epoch
     save: Callable[[Record, bool], None] = lambda state, best: None  # a checkpoint's content
     pruner: Callable[[], None] = lambda: None  # before each epoch but the first; raises PrunedError to end the run
     on_step: Callable[[int, int, int], None] = lambda epoch, update, updates: None
-    eval_observer: EvalObserver | None = None  # of the network's last evaluation
+    predictions: PredictionCollector | None = None  # of the network's last evaluation
 
 
 @dataclass
@@ -80,6 +79,46 @@ class TrainState:
     lr: float = 0.0  # of the last update
     skipped: int = 0  # updates, because of a non-finite loss
     best_top1: float = -math.inf
+
+
+class LossMeter:
+    """Sum and count of an epoch's losses; ``error`` describes the first one that is not finite.
+
+    Reading a loss makes the CPU wait for the GPU, so losses are read in batches of ``every``.
+    """
+
+    def __init__(self, every: int):
+        self.every = every
+        self.pending: list[tuple[Tensor, str, float]] = []  # loss, its update, learning rate
+        self.start(0.0, 0)
+
+    def start(self, total: float, count: int) -> None:
+        """Start an epoch, or resume in the middle of one."""
+        self.total, self.count = total, count
+        self.last_finite: float | None = None
+        self.error: WorkError | None = None
+
+    def add(self, losses: list[Tensor], update: str, lr: float) -> None:
+        """Add the losses of one update's micro batches."""
+        self.pending += [(loss, update, lr) for loss in losses]
+        if len(self.pending) >= self.every:
+            self.read()
+
+    def read(self) -> None:
+        """Read the pending losses from the device."""
+        if not self.pending:
+            return
+        values = torch.stack([loss for loss, _, _ in self.pending]).tolist()
+        for value, (_, update, lr) in zip(values, self.pending, strict=True):
+            if math.isfinite(value):
+                self.total, self.count, self.last_finite = self.total + value, self.count + 1, value
+            elif self.error is None:
+                before = "the first loss" if self.last_finite is None else f"{self.last_finite:.4g} before"
+                self.error = WorkError(
+                    f"the loss became {value} in {update} at learning rate {lr:.3g} ({before}); the last checkpoint is "
+                    "intact; try a lower recipe.optimizer.lr, precision=fp32 or a higher max_skipped_updates"
+                )
+        self.pending.clear()
 
 
 @dataclass
@@ -192,14 +231,15 @@ class Trainer:
     def evaluate_epoch(self) -> Record:
         """Evaluate the network, and its average if there is one."""
         last = self.state.epoch + 1 == self.settings.epochs
-        row = self.evaluate(self.parts.network, self.callbacks.eval_observer if last else None)
+        row = self.evaluate(self.parts.network, self.callbacks.predictions if last else None)
         if self.parts.ema is not None:
             row |= {f"ema_{name}": value for name, value in self.evaluate(self.parts.ema).items()}
         return row
 
-    def evaluate(self, network: nn.Module, observer: EvalObserver | None = None) -> Record:
+    def evaluate(self, network: nn.Module, predictions: PredictionCollector | None = None) -> Record:
         """Return top-1 and top-5 in percent and the mean loss over all validation images."""
-        return Evaluator(self.parts.autocast, self.device, self.world).run([network], self.loaders.val, [observer])[0]
+        autocast, val = self.parts.autocast, self.loaders.val
+        return evaluate_networks([network], val, [predictions], autocast, self.device, self.world)[0]
 
     def finish_epoch(self, row: Record) -> None:
         """Record an epoch; save a checkpoint if one is due or the epoch is the best so far."""

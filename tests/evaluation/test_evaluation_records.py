@@ -222,23 +222,18 @@ def test_figure_command_draws_robustness(
     assert "--conditions does not go with --kind roadmap" in capsys.readouterr().err
 
 
-def made_record(
-    data: str, names: Sequence[str], error: float, severities: Sequence[int] = range(1, 6)
-) -> dict[str, Any]:
-    parts = [{"part": f"{name}/{severity}", "top1": 100 - error} for name in names for severity in severities]
+def made_record(data: str, names: Sequence[str], error: float) -> dict[str, Any]:
+    parts = [{"part": f"{name}/{severity}", "top1": 100 - error} for name in names for severity in range(1, 6)]
     seen = {"data": data, "image_size": 224, "crop_ratio": 1.0, "interpolation": "bicubic", "precision": "fp32"}
     return {"key": data, "label": "a network", **seen, "chosen_on_these_images": False, "parts": parts}
 
 
-def test_mce_requires_all_of_imagenet_c() -> None:
+def test_tables_have_mce_for_imagenet_c_only() -> None:
     whole = text([made_record("imagenet_c", CORRUPTIONS, 40.0)])
     # 40 % over AlexNet's errors, averaged: 100 * mean(40 / (88.6428, 89.4468, …))
     assert "mCE, normalised by AlexNet's errors: 51.7" in whole
     assert "40.00 %, not normalised (no mCE)" in whole
-    for other in (
-        made_record("imagenet_c", CORRUPTIONS[:14], 40.0),
-        made_record("imagenet_c", CORRUPTIONS, 40.0, severities=[1, 3]),
-        made_record("digits", CORRUPTIONS, 40.0),
-    ):
-        assert "AlexNet" not in text([other])
-    assert "mCE" in text([made_record("imagenet_c", CORRUPTIONS, 40.0)] * 2).splitlines()[2]
+    assert "AlexNet" not in text([made_record("digits", CORRUPTIONS, 40.0)])
+    header, _, first, _ = text([made_record("imagenet_c", CORRUPTIONS, 40.0)] * 2).splitlines()[2:6]
+    assert header.split()[-1] == "mCE"
+    assert first.split()[-1] == "51.74"

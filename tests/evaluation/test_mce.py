@@ -1,36 +1,10 @@
 """Mean corruption errors compared with values computed by hand and with published ones."""
 
+import pandas as pd
 import pytest
 
-from roadmap.errors import RequestError
-from roadmap.evaluation.mce import alexnet_errors, by_severity, corruption_errors, mce, missing
+from roadmap.evaluation.text import accuracies, corruption_errors, mce
 from roadmap.schema.corruptions import CORRUPTIONS, WITHOUT_PHOTOGRAPHS
-
-# means 30 and 40, relative to 60 and 50
-ERRORS = {
-    "fog": {1: 10.0, 2: 20.0, 3: 30.0, 4: 40.0, 5: 50.0},
-    "snow": {1: 20.0, 2: 30.0, 3: 40.0, 4: 50.0, 5: 60.0},
-}
-BASELINE = {"fog": 60.0, "snow": 50.0}
-
-# AlexNet's errors in percent, from the code released with arXiv:1903.12261
-ALEXNET = {
-    "gaussian_noise": 88.6428,
-    "shot_noise": 89.4468,
-    "impulse_noise": 92.2640,
-    "defocus_blur": 81.9880,
-    "glass_blur": 82.6268,
-    "motion_blur": 78.5948,
-    "zoom_blur": 79.8360,
-    "snow": 86.6816,
-    "frost": 82.6572,
-    "fog": 81.9324,
-    "brightness": 56.4592,
-    "contrast": 85.3204,
-    "elastic_transform": 64.6056,
-    "pixelate": 71.7840,
-    "jpeg_compression": 60.6500,
-}
 
 # torchvision's ResNet-50 (76.13 % clean) as a public evaluation on ImageNet-C logged it: top-1, corruption error
 RESNET50 = {
@@ -46,40 +20,34 @@ RESNET50 = {
 }
 
 
-def test_mce_is_the_mean_of_ratios() -> None:
-    assert corruption_errors(ERRORS, BASELINE) == pytest.approx({"fog": 50.0, "snow": 80.0})
-    assert mce(ERRORS, BASELINE) == pytest.approx(65.0)
-
-
-def test_alexnet_errors_equal_the_released_ones() -> None:
-    assert alexnet_errors() == pytest.approx(ALEXNET, abs=1e-6)
-    assert tuple(alexnet_errors()) == CORRUPTIONS
+def rows(names: tuple[str, ...], top1: float = 60.0, data: str = "imagenet_c", severities: int = 5) -> pd.DataFrame:
+    grid = [(name, severity, top1 - severity) for name in names for severity in range(1, severities + 1)]
+    return pd.DataFrame(grid, columns=["corruption", "severity", "top1"]).assign(data=data)
 
 
 def test_resnet50_corruption_errors_equal_the_published_ones() -> None:
     """Nine of the fifteen: those published to two decimals."""
-    errors = {name: dict.fromkeys(range(1, 6), 100 - top1) for name, (top1, _) in RESNET50.items()}
-    ours = corruption_errors(errors, {name: ALEXNET[name] for name in RESNET50})
-    assert ours == pytest.approx({name: error for name, (_, error) in RESNET50.items()}, abs=0.012)
+    top1 = pd.DataFrame({severity: {name: top1 for name, (top1, _) in RESNET50.items()} for severity in range(1, 6)})
+    published = {name: error for name, (_, error) in RESNET50.items()}
+    assert corruption_errors(top1).to_dict() == pytest.approx(published, abs=0.012)
 
 
-def test_parts_become_errors_and_missing_ones_are_named() -> None:
-    top1 = {f"{name}/{severity}": 90.0 - severity for name in CORRUPTIONS for severity in range(1, 6)} | {"": 99.0}
-    errors = by_severity(top1)
-    assert errors["fog"] == {1: 11.0, 2: 12.0, 3: 13.0, 4: 14.0, 5: 15.0}
-    assert missing(errors) == []
-    del top1["fog/5"], top1["fog/2"]
-    partial = by_severity({part: value for part, value in top1.items() if not part.startswith("frost")})
-    assert missing(partial) == ["frost", "fog/2", "fog/5"]
-    with pytest.raises(RequestError, match=r"not evaluated: frost, fog/2, fog/5"):
-        mce(partial)
+def test_mce_is_the_mean_over_all_corruptions_and_severities() -> None:
+    # 43 % over AlexNet's errors, averaged: 100 * mean(43 / (88.6428, 89.4468, …))
+    assert mce(rows(CORRUPTIONS)) == pytest.approx(55.62, abs=0.01)
+    assert accuracies(rows(CORRUPTIONS)).loc["fog"].tolist() == [59, 58, 57, 56, 55]
 
 
-def test_synthetic_frost_does_not_replace_the_published_one() -> None:
-    errors = by_severity({f"{name}/{severity}": 50.0 for name in WITHOUT_PHOTOGRAPHS for severity in range(1, 6)})
-    assert missing(errors) == ["frost"]
-
-
-def test_corruptions_without_a_baseline_are_refused() -> None:
-    with pytest.raises(RequestError, match=r"corruption rain is not part of mCE \(choose fog or snow\)"):
-        mce(ERRORS | {"rain": dict.fromkeys(range(1, 6), 1.0)}, BASELINE)
+@pytest.mark.parametrize(
+    "incomplete",
+    [
+        rows(CORRUPTIONS[:14]),
+        rows(CORRUPTIONS, severities=4),
+        rows(CORRUPTIONS, data="digits"),
+        rows(WITHOUT_PHOTOGRAPHS),
+        rows(CORRUPTIONS).drop(index=7),
+    ],
+    ids=["a corruption", "a severity", "other images", "synthetic frost", "one part"],
+)
+def test_mce_is_undefined_without_any_of(incomplete: pd.DataFrame) -> None:
+    assert mce(incomplete) is None

@@ -23,9 +23,9 @@ sys.path.insert(0, str(ROOT))
 import torch  # noqa: E402
 
 from roadmap.config.compose import compose  # noqa: E402
-from roadmap.training import run, run_queue  # noqa: E402
+from roadmap.training import run  # noqa: E402
 
-HELD = {"trainer": "build_parts", "data": "open_loaders"}
+HELD = {"trainer": "build_trainer", "data": "open_loaders"}
 
 
 def look() -> dict[str, float]:
@@ -55,9 +55,9 @@ def train(count: int, held: str | None, runs_dir: str) -> None:
     kept: list[Any] = []
     if held:
         setattr(run, HELD[held], after(getattr(run, HELD[held]), kept.append))
-    run_queue.run_locked = after(run_queue.run_locked, lambda _: print(json.dumps(look()), flush=True))
+    run.train_run = after(run.train_run, lambda _: print(json.dumps(look()), flush=True))
     request = compose(["step=layer_norm", "epochs=1", "device=cpu", f"runs_dir={runs_dir}"])
-    _, failures = run_queue.run_all([request.with_seed(seed) for seed in range(count)])
+    _, failures = run.run_all([request.with_seed(seed) for seed in range(count)])
     assert not failures, failures
 
 

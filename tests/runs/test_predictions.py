@@ -84,21 +84,11 @@ def test_they_are_those_of_the_network_that_was_logged(saving: Path) -> None:
 def test_saving_changes_nothing_else(finished: dict[str, Path]) -> None:
     plain, saving = finished.values()
     assert plain.name == saving.name, "not part of the run's identity"
-    assert not (plain / "predictions.npz").exists()
+    with pytest.raises(RequestError, match=r"predictions\.npz does not exist; save predictions by training with save_"):
+        read_predictions(plain)
     assert timeless_metrics(plain / "metrics.jsonl") == timeless_metrics(saving / "metrics.jsonl")
     one, other = (torch.load(run / "checkpoints" / "last.pt", weights_only=True) for run in (plain, saving))
     assert all(torch.equal(one["network"][name], other["network"][name]) for name in one["network"])
-
-
-def test_a_finished_run_gives_them_later(copied: Path, saving: Path) -> None:
-    request = [*QUICK, SAVE, f"runs_dir={copied.parent}"]
-    summary = (copied / "summary.json").read_bytes()
-    run_experiment(compose(request))
-    assert (copied / "predictions.npz").read_bytes() == (saving / "predictions.npz").read_bytes()
-    assert (copied / "summary.json").read_bytes() == summary
-    before = (copied / "predictions.npz").stat().st_mtime_ns
-    run_experiment(compose(request))
-    assert (copied / "predictions.npz").stat().st_mtime_ns == before, "they are there"
 
 
 def test_a_run_killed_before_they_were_written_writes_them(copied: Path, saving: Path) -> None:
@@ -110,21 +100,8 @@ def test_a_run_killed_before_they_were_written_writes_them(copied: Path, saving:
     assert (copied / "predictions.npz").read_bytes() == (saving / "predictions.npz").read_bytes()
 
 
-def test_a_finished_run_that_cannot_give_them_says_so(copied: Path, caplog: pytest.LogCaptureFixture) -> None:
-    request = compose([*QUICK, SAVE, f"runs_dir={copied.parent}"])
-    summary = json.loads((copied / "summary.json").read_text())
-    (copied / "summary.json").write_text(json.dumps(summary | {"top1": 12.25}))
-    run_experiment(request)
-    assert f"top-1 {summary['top1']:.4f} %, but the run logged 12.2500 %" in caplog.text
-    (copied / "checkpoints" / "last.pt").write_bytes(b"")
-    run_experiment(request)
-    assert "is finished but has no readable last.pt; choose another runs_dir" in caplog.text
-    with pytest.raises(RequestError, match=r"predictions\.npz does not exist; save predictions by training with save_"):
-        read_predictions(copied)
-
-
 def test_processes_save_every_image_once_in_order(photo_folder: Path, tmp_path: Path) -> None:
-    """Ten images, one of them unreadable, among three processes; then again by two, from the finished run."""
+    """Ten images, one of them unreadable,, among three processes."""
     root = shutil.copytree(photo_folder, tmp_path / "images")
     (root / "val" / "flower" / "2.jpg").write_bytes(b"no image")
     request = photographs(root, "data.max_corrupt=1", f"runs_dir={tmp_path / 'runs'}")
@@ -135,11 +112,6 @@ def test_processes_save_every_image_once_in_order(photo_folder: Path, tmp_path: 
     assert predictions.labels.tolist() == [0] * 5 + [1] * 4
     assert predictions.predicted.tolist() == evaluated_anew(run, request)[0].tolist()
     assert predictions.top1 == top1(run)
-    (run / "predictions.npz").unlink()
-    assert train_in(2, [*request, "micro_batch_size=3"]) == [0, 0]
-    again = read_predictions(run)
-    assert again.images == predictions.images
-    assert again.predicted.tolist() == predictions.predicted.tolist()
 
 
 def test_a_file_of_imagenets_size_is_small_and_whole(tmp_path: Path) -> None:

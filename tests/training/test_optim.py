@@ -1,4 +1,4 @@
-"""Optimizer groups and learning rates against values calculated by hand."""
+"""Optimizer groups, learning rates and averaged weights against values calculated by hand."""
 
 import math
 
@@ -7,6 +7,9 @@ import torch
 
 from roadmap.config.build import build
 from roadmap.config.compose import compose
+from roadmap.data import open_loaders
+from roadmap.data.loaders import Timed
+from roadmap.training.build import build_trainer
 from roadmap.training.optim import build_optimizer, build_schedule, learning_rate
 
 ORIGINAL = compose(["recipe=original", "data=imagenet", "data.root=x"]).recipe
@@ -102,26 +105,26 @@ def test_schedule_sets_the_learning_rate_of_each_update() -> None:
     assert optimizer.param_groups[1]["lr"] == pytest.approx(1e-6)
 
 
-def test_published_recipes() -> None:
-    """Table 5 of arXiv:2201.03545; torchvision's reference recipe for ``original``."""
-    augment = ENHANCED.augment
-    assert (ENHANCED.batch_size, ENHANCED.schedule.epochs, ENHANCED.schedule.warmup_epochs) == (4096, 300, 20)
-    assert (augment.mixup, augment.cutmix, augment.random_erasing) == (0.8, 1.0, 0.25)
-    assert augment.randaugment is not None
-    assert augment.randaugment.to_dict() == {
-        "ops": 2,
-        "probability": 0.5,
-        "magnitude": 9.0,
-        "magnitude_std": 0.5,
-    }
-    assert (ENHANCED.label_smoothing, ENHANCED.ema_decay, ENHANCED.eval_crop_ratio) == (0.1, None, 0.875)
-    start = {"weight_init": "trunc_normal", "layer_scale": 1e-6, "stochastic_depth": 0.1, "head_init_scale": 1.0}
-    assert ENHANCED.network.to_dict() == start
-    assert augment.interpolation == "bicubic"
-    base = compose(["recipe=enhanced", "data=imagenet", "data.root=x", "regime=base"]).recipe
-    assert base.network.stochastic_depth == 0.5
-    assert (ORIGINAL.batch_size, ORIGINAL.schedule.epochs, ORIGINAL.label_smoothing) == (256, 90, 0.0)
-    start = {"weight_init": "kaiming", "layer_scale": None, "stochastic_depth": 0.0, "head_init_scale": 1.0}
-    assert ORIGINAL.network.to_dict() == start
-    assert (ORIGINAL.augment.randaugment, ORIGINAL.augment.mixup, ORIGINAL.augment.cutmix) == (None, None, None)
-    assert ORIGINAL.augment.interpolation == "bilinear"
+def test_running_statistics_are_averaged_like_weights_and_counters_copied() -> None:
+    device = torch.device("cpu")
+    experiment = compose(["step=fewer_norms", "batch_size=64", "recipe.ema_decay=0.9"]).experiment()
+    trainer = build_trainer(experiment, open_loaders(experiment, device), device)
+    assert trainer.parts.ema is not None
+    average: dict[str, torch.Tensor] = {}
+    batches = Timed(trainer.loaders.train.batches(0), device)
+    trainer.parts.network.train()
+    for _ in range(5):
+        trainer.train_step(batches)
+        state = {name: tensor.detach().double() for name, tensor in trainer.parts.network.state_dict().items()}
+        # the average starts with the weights after the first update
+        average = {name: 0.9 * average[name] + 0.1 * tensor if average else tensor for name, tensor in state.items()}
+    averaged = trainer.parts.ema.module.state_dict()
+    statistics = [name for name in averaged if "running_" in name]
+    counters = [name for name in averaged if name.endswith("num_batches_tracked")]
+    assert len(statistics) == 2 * len(counters) > 0
+    for name, tensor in averaged.items():
+        if name not in counters:
+            torch.testing.assert_close(tensor, average[name].float(), rtol=1e-5, atol=1e-7)
+    assert all(averaged[name] == 5 for name in counters), "a rounded average would stay at 1"
+    difference = averaged[statistics[0]] - trainer.parts.network.state_dict()[statistics[0]]
+    assert difference.abs().max() > 1e-4, "the average is not the last value"

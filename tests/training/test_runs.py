@@ -4,7 +4,6 @@ import json
 import multiprocessing
 import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -84,16 +83,15 @@ def test_only_equal_seeds_give_equal_runs(finished: Path, tmp_path: Path) -> Non
 
 
 def test_finished_run_is_not_trained_again(finished: Path) -> None:
+    """Also if the same design is asked for by other overrides."""
     before = (finished / "metrics.jsonl").stat().st_mtime_ns
-    summary, folder = run_experiment(compose([*QUICK, f"runs_dir={finished.parent}"]))
-    assert folder.path == finished
-    assert summary["status"] == "finished"
+    for words in (QUICK, [*QUICK, "norm=layer", "stem=patchify"]):
+        summary, folder = run_experiment(compose([*words, f"runs_dir={finished.parent}"]))
+        assert folder.path == finished
+        assert summary["status"] == "finished"
     assert (finished / "metrics.jsonl").stat().st_mtime_ns == before
-
-
-def test_equal_design_by_other_overrides_is_the_same_run(finished: Path) -> None:
-    _, folder = run_experiment(compose([*QUICK, "norm=layer", "stem=patchify", f"runs_dir={finished.parent}"]))
-    assert folder.path == finished
+    with pytest.raises(RequestError, match="exists already and resume=never"):
+        run_experiment(compose([*QUICK, f"runs_dir={finished.parent}", "resume=never"]))
 
 
 def train_and_signal(words: list[str], sent: signal.Signals) -> None:
@@ -114,7 +112,6 @@ def train_and_signal(words: list[str], sent: signal.Signals) -> None:
     [
         (signal.SIGKILL, -signal.SIGKILL, "running"),
         (signal.SIGTERM, 75, "interrupted"),
-        (signal.SIGINT, 1, "interrupted"),
     ],
 )
 def test_run_resumes_exactly_after_a_signal(
@@ -141,28 +138,11 @@ def test_run_resumes_exactly_after_a_signal(
     assert_same_run(finished, folder)
 
 
-def test_accumulation_equals_the_whole_batch(finished: Path, tmp_path: Path) -> None:
-    """Equal within rounding without BN and without augmentation of micro batches."""
-    plain = [*QUICK, "epochs=1", "recipe.augment.mixup=null", "recipe.augment.cutmix=null", "batch_size=32"]
-    plain += [
-        "recipe.augment.randaugment=null",
-        "recipe.augment.crop_scale=[1.0,1.0]",
-        "recipe.augment.random_erasing=0",
-    ]
-    plain += ["recipe.augment.crop_aspect=[1.0,1.0]"]
-    _, whole = run_experiment(compose([*plain, f"runs_dir={tmp_path / 'whole'}"]))
-    _, parts = run_experiment(compose([*plain, f"runs_dir={tmp_path / 'parts'}", "micro_batch_size=16"]))
-    for name, tensor in weights(whole.path).items():
-        torch.testing.assert_close(weights(parts.path)[name], tensor, rtol=1e-3, atol=1e-4)
-
-
-@pytest.mark.parametrize("precision", ["bf16", pytest.param("fp16", marks=pytest.mark.long)])
-def test_autocast_with_ema(tmp_path: Path, precision: str) -> None:
-    overrides = [*QUICK, "epochs=1", f"precision={precision}", "recipe.ema_decay=0.9", f"runs_dir={tmp_path}"]
+def test_autocast_with_ema(tmp_path: Path) -> None:
+    overrides = [*QUICK, "epochs=1", "precision=bf16", "recipe.ema_decay=0.9", f"runs_dir={tmp_path}"]
     summary, folder = run_experiment(compose(overrides))
-    assert "ema_top1" in rows(folder.path)[0]
     assert summary["ema_top1"] == rows(folder.path)[-1]["ema_top1"]
-    assert summary["precision"] == precision
+    assert summary["precision"] == "bf16"
 
 
 def test_image_files_at_224_pixels(photo_folder: Path, tmp_path: Path) -> None:
@@ -176,26 +156,11 @@ def test_image_files_at_224_pixels(photo_folder: Path, tmp_path: Path) -> None:
     assert summary["top5"] == 100.0
 
 
-def test_unreadable_image_is_named_and_recorded(photo_folder: Path, tmp_path: Path) -> None:
-    root = tmp_path / "images"
-    subprocess.run(["cp", "-r", str(photo_folder), str(root)], check=True)
-    bad = root / "train" / "china" / "3.jpg"
-    bad.write_bytes(bad.read_bytes()[:200])
-    request = ["data=imagefolder", f"data.root={root}", "epochs=1", "batch_size=8", "image_size=32"]
-    with pytest.raises(WorkError, match=r"cannot read image .*china/3\.jpg") as error:
-        run_experiment(compose([*request, f"runs_dir={tmp_path / 'runs'}"]))
-    assert "\n" not in str(error.value)
-    (folder,) = (tmp_path / "runs").glob("nano-*")
-    summary = json.loads((folder / "summary.json").read_text())
-    assert summary["status"] == "failed"
-    assert "3.jpg" in summary["error"]
-
-
 def test_nonfinite_loss_ends_the_run(tmp_path: Path) -> None:
     request = compose(["step=resnet50", "epochs=2", "recipe.optimizer.lr=1e30", f"runs_dir={tmp_path}"])
     with pytest.raises(
         WorkError,
-        match=r"the loss became (nan|inf) in update 2 of epoch 1 at learning rate 1e\+30 \(the loss before was 2\.\d",
+        match=r"the loss became (nan|inf) in update 2 of epoch 1 at learning rate 1e\+30 \(2\.\d+ before\)",
     ):
         run_experiment(request)
     (folder,) = tmp_path.glob("nano-*")
@@ -231,28 +196,14 @@ def test_unsuitable_class_folders_are_one_line(tmp_path: Path, classes: dict[str
 
 @pytest.mark.parametrize("text", ['{"run_id": "other"}', "{"])
 def test_folder_of_another_run_is_not_touched(text: str, tmp_path: Path) -> None:
-    experiment = compose([*QUICK, f"runs_dir={tmp_path}"]).experiment()
-    folder = tmp_path / f"nano-digits-separate_downsampling-s0-{experiment.run_id}"
-    folder.mkdir()
+    composed = compose([*QUICK, f"runs_dir={tmp_path}"])
+    folder = RunFolder.open(composed.experiment(), composed.logged_values, composed.overrides).path
+    (folder / ".summary.json.123").write_text('{"run_')  # killed before the first summary
+    assert RunFolder.open(composed.experiment(), composed.logged_values, composed.overrides).path == folder
     (folder / "summary.json").write_text(text)
     with pytest.raises(RequestError, match=r"summary\.json is not a readable record of run"):
-        run_experiment(compose([*QUICK, f"runs_dir={tmp_path}"]))
-    assert [file.name for file in folder.iterdir()] == ["summary.json"]
-
-
-@pytest.mark.slow
-def test_run_killed_before_its_first_summary_starts_again(tmp_path: Path) -> None:
-    composed = compose([*QUICK, f"runs_dir={tmp_path}"])
-    folder = RunFolder.open(composed.experiment(), composed.values, composed.overrides)
-    (folder.path / ".summary.json.123").write_text('{"run_')
-    summary, again = run_experiment(composed)
-    assert (summary["status"], again.path) == ("finished", folder.path)
-    assert not list(folder.path.glob(".*.123"))
-
-
-def test_resume_never_rejects_an_existing_run(finished: Path) -> None:
-    with pytest.raises(RequestError, match="exists already and resume=never"):
-        run_experiment(compose([*QUICK, f"runs_dir={finished.parent}", "resume=never"]))
+        run_experiment(composed)
+    assert {file.name for file in folder.iterdir()} == {".hydra", "checkpoints", "summary.json"}
 
 
 def test_runs_dir_that_cannot_be_written(tmp_path: Path) -> None:
@@ -262,33 +213,27 @@ def test_runs_dir_that_cannot_be_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("place", "sentence", "left"),
+    ("place", "error", "advice", "left"),
     [
-        ("build_parts", "the device ran out of memory; choose a smaller network", None),
-        ("Checkpoints.load", "the device ran out of memory; choose a smaller micro_batch_size", "failed"),
-    ],
-)
-@pytest.mark.parametrize(
-    "error",
-    [
-        torch.OutOfMemoryError("CUDA out of memory"),
-        RuntimeError(
-            "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tr"
+        ("build_trainer", torch.OutOfMemoryError("CUDA out of memory"), "network", []),
+        (
+            "Checkpoints.load",
+            RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: you tr"),
+            "micro_batch_size",
+            ["failed"],
         ),
     ],
 )
 def test_out_of_memory_is_one_line(
-    place: str, sentence: str, left: str | None, error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    place: str, error: Exception, advice: str, left: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def out_of_memory(*_: object, **__: object) -> None:
         raise error
 
     monkeypatch.setattr(f"roadmap.training.run.{place}", out_of_memory)
-    with pytest.raises(WorkError) as raised:
+    with pytest.raises(WorkError, match=f"^the device ran out of memory; choose a smaller {advice}$"):
         run_experiment(compose([*QUICK, f"runs_dir={tmp_path}"]))
-    assert str(raised.value) == sentence
-    summaries = [json.loads(file.read_text())["status"] for file in tmp_path.glob("*/summary.json")]
-    assert summaries == ([left] if left else [])
+    assert [json.loads(file.read_text())["status"] for file in tmp_path.glob("*/summary.json")] == left
 
 
 def test_missing_cifar_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -303,45 +248,30 @@ def test_missing_cifar_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert "cifar-10-python.tar.gz" in str(error.value)
 
 
-def test_run_folder_is_found_by_run_id(finished: Path) -> None:
-    folder = RunFolder.find(compose([*QUICK, f"runs_dir={finished.parent}"]).experiment())
-    assert folder is not None
-    assert folder.path == finished
-
-
 @pytest.mark.parametrize(
-    ("arguments", "status", "message"),
+    ("arguments", "message"),
     [
-        (["train", "norm=gn"], 2, "roadmap: unknown norm 'gn' (choose batch or layer)\n"),
-        (["train", "kernel=7"], 2, "roadmap: unknown kernel '7' (choose k3, k5, k7, k9 or k11)\n"),
-        (["train", "garbage"], 2, "roadmap: invalid override 'garbage' (must be group=option or setting=value)\n"),
-        (["train", "depthwise_position=first"], 2, "roadmap: depthwise_position=first does not go with conv=dense"),
-        (["train", "batch_size=359"], 2, "roadmap: batch_size=359 is larger than the 358 training images of digits"),
-        (
-            ["train", "device=cuda:99"],
-            2,
-            "roadmap: device=cuda:99 is not available on this machine (choose auto or cpu)\n",
-        ),
-        (["frobnicate"], 2, "roadmap: unknown command 'frobnicate' (choose steps, train"),
-        (["a\n\x1bb"], 2, "roadmap: unknown command 'a \\x1bb' (choose steps, train"),
-        (["steps", "regime=huge"], 2, "roadmap: unknown regime 'huge' (choose base, nano, nano_base or tiny)\n"),
-        (["run", "seed=1"], 2, "roadmap: seed= and step= belong to `roadmap train`"),
-        (["run", "seeds=3"], 2, "roadmap: seeds must be a list (got 3)"),
-        (["compare"], 2, "roadmap: no run folders; name them"),
-        (["compare", "nowhere"], 2, "roadmap: no folder nowhere\n"),
-        (["figure", "nowhere"], 2, "roadmap: the following arguments are required: -o/--output"),
+        (["train", "norm=gn"], "roadmap: unknown norm 'gn' (choose batch or layer)\n"),
+        (["train", "garbage"], "roadmap: invalid override 'garbage' (must be group=option or setting=value)\n"),
+        (["train", "depthwise_position=first"], "roadmap: depthwise_position=first does not go with conv=dense"),
+        (["train", "batch_size=359"], "roadmap: batch_size=359 is larger than the 358 training images of digits"),
+        (["train", "device=cuda:99"], "roadmap: device=cuda:99 is not available on this machine (choose auto or cpu)"),
+        (["a\n\x1bb"], "roadmap: unknown command 'a \\x1bb' (choose steps, train"),
+        (["run", "seed=1"], "roadmap: seed= and step= belong to `roadmap train`"),
+        (["run", "seeds=3"], "roadmap: seeds must be a list (got 3)"),
+        (["compare", "nowhere"], "roadmap: no folder nowhere\n"),
+        (["figure", "nowhere"], "roadmap: the following arguments are required: -o/--output"),
     ],
 )
 def test_exit_status_and_one_line_on_stderr(
     arguments: list[str],
-    status: int,
     message: str,
     capfd: pytest.CaptureFixture[str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert main(arguments) == status
+    assert main(arguments) == 2
     error = capfd.readouterr().err
     assert error.startswith(message)
     assert error.count("\n") == 1

@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from roadmap.__main__ import main
 from roadmap.config.compose import Composed, compose
-from roadmap.errors import RequestError, WorkError
+from roadmap.errors import RequestError
 from roadmap.runs.run_folder import RunFolder, RunLock, now
-from roadmap.training import run_queue
-from roadmap.training.run_queue import raise_failures, run_all
+from roadmap.training import run
+from roadmap.training.run import run_all
 
 
 def request(runs_dir: Path, *words: str) -> Composed:
@@ -28,18 +29,24 @@ def test_failed_run_is_retried_then_reported_while_others_finish(
     folder = RunFolder.find(bad.experiment())
     assert folder is not None
     assert (folder.read_summary() or {})["status"] == "failed"
-    with pytest.raises(WorkError, match="1 of 2 runs failed; the same command tries them again"):
-        raise_failures(failures, 2)
-    assert f"failed: {label}: {error}" in caplog.text
     # the next call tries only the failed run
     summaries_again, failures_again = run_all([bad, good])
     assert summaries_again == summaries
     assert len(failures_again) == 1
 
 
+def test_failures_are_listed_and_set_the_exit_status(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    words = ['path.steps=[{change: "step=resnet50"}]', "seeds=[0]", "recipe.optimizer.lr=1e30", f"runs_dir={tmp_path}"]
+    assert main(["run", *words]) == 1
+    *_, failure, last = capfd.readouterr().err.splitlines()
+    assert failure.startswith("roadmap: failed: nano resnet50 recipe.optimizer.lr=1e30 seed 0: the loss became")
+    assert last == "roadmap: 1 of 1 runs failed; the same command tries them again"
+
+
 def test_unusable_folder_fails_only_its_own_run(tmp_path: Path) -> None:
     good, bad = request(tmp_path), request(tmp_path, "step=gelu")
-    RunFolder.open(bad.experiment(), bad.values, bad.overrides).path.joinpath("summary.json").write_text("{")
+    folder = RunFolder.open(bad.experiment(), bad.logged_values, bad.overrides).path
+    (folder / "summary.json").write_text("{")
     summaries, ((label, error),) = run_all([good, bad])
     assert len(summaries) == 1
     assert label == "nano gelu seed 0"
@@ -50,7 +57,7 @@ def test_unusable_folder_fails_only_its_own_run(tmp_path: Path) -> None:
 
 def test_run_that_failed_in_another_worker_is_not_retried(tmp_path: Path) -> None:
     bad, started = request(tmp_path), now()
-    folder = RunFolder.open(bad.experiment(), bad.values, bad.overrides)
+    folder = RunFolder.open(bad.experiment(), bad.logged_values, bad.overrides)
     folder.write_summary({"run_id": bad.experiment().run_id, "status": "failed", "ended": now(), "error": "no luck"})
     summaries, ((_, error),) = run_all([bad], retries=5, since=started)
     assert not summaries
@@ -68,7 +75,7 @@ def test_locked_run_is_trained_after_the_others_once_unlocked(tmp_path: Path, mo
         if len(polls) == 2:
             lock.release()
 
-    monkeypatch.setattr(run_queue.time, "sleep", unlock_at_second_poll)
+    monkeypatch.setattr(run.time, "sleep", unlock_at_second_poll)
     summaries, failures = run_all([first, second])
     assert [summary["variant"] for summary in summaries] == ["gelu", "resnet50"]
     assert len(polls) == 2
