@@ -135,7 +135,7 @@ def test_run_id_depends_on_content_not_path(trained: Path, weights: Path, tmp_pa
         ("nowhere.pt", [], r"pretrained=\S+/nowhere\.pt: no file \S+/nowhere\.pt; choose a weights file or a run"),
         ("folder", [], r"pretrained=\S+/folder: no file \S+/last\.pt; a run folder has its checkpoint there"),
         ("list.pt", [], r"\S+/list\.pt must contain a state dict \(found a list\)"),
-        ("dict.pt", [], r"pretrained=\S+: not a state dict: values must be tensors \(not so: epoch"),
+        ("dict.pt", [], r"pretrained=\S+: not a state dict: it must map names to tensors"),
         ("digits.pt", ["norm=batch"], r"pretrained=\S+: these weights .* do not match the network: missing .*running"),
         ("digits.pt", ["kernel=k5"], r"pretrained=\S+: these weights .* has shape \(24, 1, 7, 7\), expected"),
     ],
