@@ -213,7 +213,6 @@ def text(found: Front) -> str:
         [
             row["point"],
             mean_and_std(row["top1"], row["top1_std"]),
-            "" if pd.isna(row["top1_low"]) else f"{row['top1_low']:.2f} to {row['top1_high']:.2f}",
             str(row["n"]),
             number(row["gmacs"] * factor),
             number(row["params_m"]),
@@ -221,5 +220,5 @@ def text(found: Front) -> str:
         ]
         for row in found.table[found.table["point"] != ""].to_dict("records")
     ]
-    header = ["", "top-1 (%)", "95 %", "n", unit, "params (M)", "variant"]
+    header = ["", "top-1 (%)", "n", unit, "params (M)", "variant"]
     return "\n".join([found.subtitle, aligned(header, rows), *found.notes])
