@@ -14,7 +14,7 @@ from roadmap.runs.records import is_place
 if TYPE_CHECKING:
     import pandas as pd
 
-    from roadmap.comparison.text import Cells
+    from roadmap.comparison.compare import Cells
     from roadmap.runs.identity import Difference, Parents
 
 logger = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ def main(arguments: list[str]) -> int:
     elif options.csv:
         write_text(options.csv, csv(table))
     elif options.markdown or options.latex:
-        from roadmap.comparison.text import markup
+        from roadmap.comparison.compare import markup
 
         kind = "github" if options.markdown else "latex_booktabs"
         write_text(options.markdown or options.latex, markup(*cells, kind))
@@ -84,8 +84,7 @@ def _parser() -> Parser:
 
 def _output(runs: "pd.DataFrame", options: argparse.Namespace) -> "tuple[pd.DataFrame, Cells, str]":
     """The table for other programs, its cells for documents, and the text for a terminal."""
-    from roadmap.comparison import text
-    from roadmap.comparison.compare import check_equal, compare
+    from roadmap.comparison.compare import accuracy_cells, check_equal, compare, grouped_cells, text
     from roadmap.runs.select import grouped, ordered
 
     def in_order(table: "pd.DataFrame") -> "pd.DataFrame":
@@ -95,14 +94,14 @@ def _output(runs: "pd.DataFrame", options: argparse.Namespace) -> "tuple[pd.Data
     if options.by:
         _warn(check_equal(runs, path, force=options.force))
         table = in_order(grouped(runs, options.by))
-        cells = text.grouped_cells(table)
+        cells = grouped_cells(table)
         return table, cells, aligned(*cells)
     if options.robustness is None:
         comparison = compare(runs, path, force=options.force)
         _warn(comparison.unequal)
         table = in_order(comparison.table)
-        terminal = text.text(replace(comparison, table=table))
-        return table.drop(columns=["design", "definition"]), text.accuracy_cells(table), terminal
+        terminal = text(replace(comparison, table=table))
+        return table.drop(columns=["design", "definition"]), accuracy_cells(table), terminal
     from roadmap.robustness import table as robustness
 
     robust, skipped = robustness.corrupted_runs(runs, options.robustness or None)

@@ -1,5 +1,6 @@
-"""Compare logged runs with each other and with the paper in one table; runs that are not comparable are refused."""
+"""Compare logged runs with each other and with the paper in one table, also as text."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,7 @@ import pandas as pd
 from roadmap.comparison.groups import Baseline, PaperPath, summarise
 from roadmap.comparison.statistics import ALPHA
 from roadmap.errors import RequestError
-from roadmap.formatting import listed
+from roadmap.formatting import aligned, listed, mean_and_std, number, printable, sides
 from roadmap.paper.published import SCALED_FROM, published_steps
 from roadmap.runs.identity import Difference, Parents, cautions, not_comparable, unequal_conditions
 from roadmap.runs.reading import Folders, load_runs
@@ -23,6 +24,11 @@ VERDICTS = {
     "no evidence of agreement": "does not order the steps as the paper does on ImageNet: its gaps say nothing about "
     "ImageNet",
 }
+# Fields that are printed once above the table if all groups share them, and as columns otherwise.
+SHARED = ("regime", "recipe", "data", "epochs", "batch_size", "image_size", "precision")
+LATEX = {"±": r"$\pm$", "Δ": r"$\Delta$", "→": r"$\to$", "×": r"$\times$", "–": "--", "−": "$-$"}
+
+Cells = tuple[list[str], list[list[str]]]
 
 
 @dataclass(frozen=True)
@@ -170,3 +176,126 @@ def agreements(table: pd.DataFrame) -> list[Agreement]:
             )
         )
     return found
+
+
+def text(comparison: Comparison) -> str:
+    """The whole comparison for a terminal."""
+    table = comparison.table
+    parts = [shared(table), aligned(*accuracy_cells(table)), *notes(comparison)]
+    if (table["paper_delta"].notna() & table["delta"].notna()).any():
+        parts += ["\nagainst the paper", aligned(*paper_cells(table))]
+    parts += [sentence for agreement in comparison.agreements for sentence in agreement.sentences()]
+    return "\n".join(part for part in parts if part)
+
+
+def markup(header: list[str], rows: list[list[str]], kind: str) -> str:
+    """The cells as a Markdown (``github``) or LaTeX (``latex_booktabs``) table."""
+    from tabulate import tabulate
+
+    if kind == "github":
+        # everything that Markdown takes for a column, HTML or a link
+        special = re.compile(r"([\\|`\[]|<(?=[A-Za-z/!?]))")
+        rows = [[special.sub(r"\\\1", " ".join(printable(cell).splitlines())) for cell in row] for row in rows]
+    written = tabulate(rows, header, tablefmt=kind, disable_numparse=True, colalign=sides(header, rows))
+    for letter, command in LATEX.items() if kind.startswith("latex") else ():
+        written = written.replace(letter, command)
+    return written + "\n"
+
+
+def shared(table: pd.DataFrame) -> str:
+    """One line with the fields that all groups share."""
+    return ", ".join(f"{name} {table[name].iloc[0]}" for name in SHARED if table[name].nunique(dropna=False) == 1)
+
+
+def accuracy_cells(table: pd.DataFrame) -> Cells:
+    """The table of accuracies and gaps, without empty columns."""
+    columns = {name: [*map(_field, table[name])] for name in SHARED if table[name].nunique(dropna=False) > 1}
+    columns["variant"] = list(table["variant"])
+    columns["n"] = [*map(str, table["n"])]
+    columns["top-1 (%)"] = [*map(mean_and_std, table["top1"], table["top1_std"])]
+    columns["95 %"] = _intervals(table, "top1", ".2f")
+    if table["delta"].notna().any():
+        if _other_parents(table):
+            columns["against"] = [number(parent, "") for parent in table["parent"]]
+        columns["Δ"] = _numbers(table["delta"], "+.2f")
+        columns["95 % of Δ"] = _intervals(table, "delta", "+.2f")
+        columns["p (Holm)"] = [
+            "" if pd.isna(p) else "< 0.001" if p < 0.001 else f"{p:.3f}" for p in table["delta_p_holm"]
+        ]
+        columns["more seeds"] = ["" if pd.isna(n) else f"{n:.0f}".replace("inf", "> 1000") for n in table["more_seeds"]]
+    columns["GMACs"] = _numbers(table["gmacs"], ".4g")
+    columns["params (M)"] = _numbers(table["params_m"])
+    columns["images/s"] = _numbers(table["images_per_second"], ".0f")
+    return _without_empty(columns)
+
+
+def _other_parents(table: pd.DataFrame) -> bool:
+    """Whether any variant is compared with another one than the step before it."""
+    paper = PaperPath()
+    pairs = zip(table["variant"], table["parent"], strict=True)
+    return any(not pd.isna(parent) and parent != paper.parent(variant, ()) for variant, parent in pairs)
+
+
+def paper_cells(table: pd.DataFrame) -> Cells:
+    """The gaps next to the paper's, with the verdict on each."""
+    table = table[table["paper_delta"].notna() & table["delta"].notna()]
+    columns = {
+        "regime": list(table["regime"]) if table["regime"].nunique() > 1 else [""] * len(table),
+        "variant": list(table["variant"]),
+        "Δ": _numbers(table["delta"], "+.2f"),
+        "paper Δ": _numbers(table["paper_delta"], "+.2f"),
+        "verdict": list(table["verdict"]),
+    }
+    return _without_empty(columns)
+
+
+def grouped_cells(table: pd.DataFrame) -> Cells:
+    """The table of ``select.grouped``."""
+    headers = {
+        "top1": "mean top-1 (%)",
+        "top1_std": "std of runs",
+        "top1_min": "lowest",
+        "top1_max": "highest",
+    }
+    columns = {str(name): [*map(_field, table[name])] for name in table if name not in headers}
+    return _without_empty(columns | {header: _numbers(table[name]) for name, header in headers.items()})
+
+
+def notes(comparison: Comparison) -> list[str]:
+    """How to read the table, and the cautions."""
+    table = comparison.table
+    lines = ["top-1: after the last epoch, mean over n seeds ± standard deviation, with the mean's 95 % interval"]
+    if (table["n"] <= 1).all():
+        lines = ["top-1: after the last epoch; one seed each, so there is no interval and no test: gaps may be noise"]
+    if (table["n"] == 0).all():
+        lines = ["no run has finished, so there is no accuracy yet"]
+    if table["delta"].notna().any():
+        against = "the variant named" if _other_parents(table) else "the step before"
+        tested = int(table["delta_p"].notna().sum())
+        lines.append(f"Δ: to {against}, paired by seed where seeds are shared")
+        if tested:
+            lines[-1] += f"; p: of {tested} t-tests, corrected by Holm's method"
+            lines[-1] += "; more seeds: to resolve this gap with power 0.8"
+    lines += [f"caution: {caution}" for caution in comparison.cautions]
+    if unfinished := int(table["unfinished"].sum()):
+        lines.append(f"caution: {unfinished} unfinished run{'s' * (unfinished != 1)} not included in the means")
+    return lines
+
+
+def _without_empty(columns: dict[str, list[str]]) -> Cells:
+    kept = {name: cells for name, cells in columns.items() if any(cell not in ("", "-") for cell in cells)}
+    return list(kept), [list(row) for row in zip(*kept.values(), strict=True)]
+
+
+def _intervals(table: pd.DataFrame, name: str, form: str) -> list[str]:
+    ends = zip(table[f"{name}_low"], table[f"{name}_high"], strict=True)
+    return ["" if pd.isna(low) else f"{low:{form}} to {high:{form}}" for low, high in ends]
+
+
+def _numbers(values: pd.Series, form: str = ".2f") -> list[str]:
+    return [number(value, form) for value in values]
+
+
+def _field(value: Any) -> str:
+    """A field as it was logged: pandas turns whole numbers into floats if some are missing."""
+    return "-" if pd.isna(value) else str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)

@@ -8,10 +8,9 @@ import altair as alt
 import pandas as pd
 
 from roadmap.bench.reading import with_speeds
-from roadmap.comparison.compare import Comparison, compare
+from roadmap.comparison.compare import Cells, Comparison, accuracy_cells, compare, notes, paper_cells
 from roadmap.comparison.roadmap_plot import deltas_chart, paper_regime, roadmap_chart
 from roadmap.comparison.step_table import mac_unit, step_table, title
-from roadmap.comparison.text import Cells, accuracy_cells, notes, paper_cells
 from roadmap.comparison.tradeoff_plot import COSTS, tradeoff_chart
 from roadmap.comparison.tradeoff_plot import SPEED as TRADEOFF_SPEED
 from roadmap.formatting import duration, sides

@@ -10,10 +10,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from roadmap.comparison.compare import Comparison, compare
+from roadmap.comparison.compare import Cells, Comparison, accuracy_cells, compare, notes
 from roadmap.comparison.groups import summarise
 from roadmap.comparison.step_table import step_table
-from roadmap.comparison.text import Cells, accuracy_cells, notes
 from roadmap.errors import RequestError
 from roadmap.evaluation.reading import read_evaluations
 from roadmap.formatting import listed, number
