@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from roadmap.comparison.groups import Baseline, PaperPath, summarise
@@ -156,9 +155,9 @@ def agreements(table: pd.DataFrame) -> list[Agreement]:
         if len(steps) < MIN_STEPS or not steps["variant"].is_unique or steps["top1"].nunique() == 1:
             continue
         spearman = stats.spearmanr(steps["top1"], steps["paper_top1"])
-        signs = np.sign(steps[["delta", "paper_delta"]])
-        gaps = steps[(signs.notna() & (signs != 0)).all(axis=1)]
-        same = signs.loc[gaps.index, "delta"] == signs.loc[gaps.index, "paper_delta"]
+        deltas = steps[["delta", "paper_delta"]]
+        gaps = steps[(deltas.notna() & (deltas != 0)).all(axis=1)]
+        same = (gaps["delta"] > 0) == (gaps["paper_delta"] > 0)
         significant = gaps["delta_p_holm"] < ALPHA
         last = steps.iloc[-1]
         found.append(

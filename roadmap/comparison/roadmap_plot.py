@@ -98,7 +98,11 @@ class RegimeRuns:
                 f"no finished run of regime {self.name} in these folders, and the paper has no values for this path; "
                 "name folders with runs of it"
             )
-        own = {"top1": table["paper_top1"], "top1_std": table["paper_top1_std"], "gmacs": table["paper_gflops"]}
+        own: dict[str, Any] = {
+            "top1": table["paper_top1"],
+            "top1_std": table["paper_top1_std"],
+            "gmacs": table["paper_gflops"],
+        }
         own |= {"n": np.where(table["paper_top1_std"].notna(), 3, 1), "source": f"the paper's {TABLE_NAMES[self.name]}"}
         return table.assign(**own, paper_top1=np.nan, paper_gflops=np.nan)
 
@@ -192,7 +196,7 @@ def _prepared(table: pd.DataFrame, lane: int, name: str) -> pd.DataFrame:
     spread = table["top1_std"].where((table["n"] > 1) & table["top1"].notna())
     # a reference without runs is drawn from the paper
     drawn = table["top1"].where(~reference | table["top1"].notna(), table["paper_top1"])
-    kind = pd.Series(np.where(adopted, ADOPTED, REJECTED)) + (f": {name}" if name else "")
+    kind = pd.Series([(ADOPTED if each else REJECTED) + (f": {name}" if name else "") for each in adopted])
     return table.assign(
         **{"reference": reference, "adopted": adopted, "top1_std": spread, "drawn": drawn},
         low=(drawn - spread).clip(lower=0),
