@@ -6,7 +6,10 @@ import pytest
 import torch
 
 from roadmap.runtime.device import tf32
-from tests.gpu.devices import GPU, SLOW_CPU
+
+# `make test-gpu` runs a test on a GPU, the slow tests on a CPU
+GPU = pytest.param("cuda", marks=pytest.mark.gpu)
+SLOW_CPU = pytest.param("cpu", marks=pytest.mark.slow)
 
 
 @pytest.fixture(params=[SLOW_CPU, GPU])

@@ -13,7 +13,7 @@ from roadmap.config.compose import compose
 from roadmap.runs.run_folder import read_metrics
 from roadmap.training.run import run_experiment
 from tests.faults.kill_and_resume import differences, run_folder
-from tests.gpu.devices import GPU, SLOW_CPU
+from tests.gpu.conftest import GPU, SLOW_CPU
 from tests.gpu.test_numerics import floats, joined
 from tests.photos import make_photos
 from tests.training.interrupted import interrupt

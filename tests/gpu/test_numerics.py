@@ -21,7 +21,7 @@ from roadmap.data import open_loaders
 from roadmap.data.loaders import Timed
 from roadmap.training.build import build_trainer
 from roadmap.training.trainer import Trainer
-from tests.gpu.devices import GPU
+from tests.gpu.conftest import GPU
 
 CPU = torch.device("cpu")
 RESNET, CONVNEXT = "step=resnet50", "step=separate_downsampling"
