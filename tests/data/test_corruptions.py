@@ -17,6 +17,7 @@ from roadmap.data.corruption_filters import constants, directional_blur, zoom_in
 from roadmap.data.corruptions import Corruption, corrupt, plasma
 from roadmap.errors import RequestError
 from roadmap.schema.corruptions import CORRUPTIONS, SYNTHETIC_FROST, Corruptions
+from tests.data.published_corruptions import CIFAR10_C, IMAGENET_C
 
 EVERY = (*CORRUPTIONS, SYNTHETIC_FROST)
 NOT_DRAWN = ("defocus_blur", "zoom_blur", "brightness", "contrast", "pixelate", "jpeg_compression")
@@ -64,6 +65,16 @@ def test_seed_determines_every_corruption_at_any_size(name: str, frost_folder: s
             drawn = not np.array_equal(one, other)
         assert not np.array_equal(one, image)
     assert drawn == (name not in NOT_DRAWN)
+
+
+@BOTH
+def test_constants_equal_the_published_ones(image: np.ndarray) -> None:
+    published = {224: IMAGENET_C, 32: CIFAR10_C}[len(image)]
+    for name in CORRUPTIONS:
+        lengths = len(image) if name == "elastic_transform" else 1
+        for severity in range(1, 6):
+            expected = np.atleast_1d(published[name][severity - 1])
+            assert lengths * np.array(constants(name, severity, image)) == pytest.approx(expected)
 
 
 def test_image_uses_the_constants_of_the_nearer_size() -> None:
