@@ -11,7 +11,6 @@ from roadmap.formatting import aligned, number
 from roadmap.schema.corruptions import CORRUPTIONS, GROUPS, SEVERITIES, SYNTHETIC_FROST
 
 Record = dict[str, Any]
-LOWEST = 3  # classes shown
 CONDITIONS = ("data", "image_size", "crop_ratio", "interpolation", "precision")
 ALEXNET_ERRORS = Path(__file__).parent.parent / "paper" / "alexnet_corruption_errors.csv"
 
@@ -24,8 +23,6 @@ def text(records: Sequence[Record]) -> str:
     whole, corrupted = rows[rows["part"] == ""], rows[rows["corruption"].notna()]
     if len(whole):
         lines.append(_whole_table(whole, [name for name in CONDITIONS if name not in shared]))
-    if len(records) == len(whole) == 1:
-        lines.append(_lowest_classes(records[0]))
     if len(corrupted):
         lines += ["", *(_by_severity(corrupted) if len(records) == 1 else _by_group(corrupted))]
     lines += [
@@ -45,12 +42,6 @@ def _whole_table(rows: pd.DataFrame, differing: Sequence[str]) -> str:
     for name, header in {"top1": "top-1 (%)", "top5": "top-5 (%)", "loss": "loss", "ece": "ECE (%)"}.items():
         columns[header] = [number(value, ".4f" if name == "loss" else ".2f") for value in rows[name]]
     return aligned(list(columns), list(zip(*columns.values(), strict=True)))
-
-
-def _lowest_classes(record: Record) -> str:
-    accuracies = [(top1, name) for name, top1 in enumerate(record["class_top1"]) if top1 is not None]
-    lowest = ", ".join(f"class {name} {top1:.2f} %" for top1, name in sorted(accuracies)[:LOWEST])
-    return f"lowest accuracies of {len(accuracies)} classes: {lowest}"
 
 
 def _by_severity(rows: pd.DataFrame) -> list[str]:

@@ -22,10 +22,10 @@ Summary = dict[str, Any]
 
 
 class Recorder:
-    """Writes a run's summary and metrics; used in the main process only."""
+    """Writes a run's summary and metrics; other processes than the main one only call ``abort``, which does nothing."""
 
-    def __init__(self, folder: RunFolder, progress: ProgressBar):
-        self.folder, self.progress = folder, progress
+    def __init__(self, folder: RunFolder, progress: ProgressBar, is_main: bool):
+        self.folder, self.progress, self.is_main = folder, progress, is_main
         self.rows: list[Record] = []  # one per finished epoch
         self.logger = MetricsLogger()
 
@@ -55,6 +55,8 @@ class Recorder:
 
     def abort(self, status: str, error: str | None = None) -> None:
         """Write that the run was interrupted or failed, if possible: the error being raised matters more."""
+        if not self.is_main:
+            return
         summary = (self.folder.read_summary() or {}) | {"status": status, "ended": now(), "error": error}
         with suppress(WorkError):
             self.folder.write_summary(summary)
@@ -62,25 +64,20 @@ class Recorder:
 
 
 @contextmanager
-def recorded_errors(recorder: Recorder, is_main: bool) -> Iterator[None]:
+def recorded_errors(recorder: Recorder) -> Iterator[None]:
     """Record how a run ended if it did not finish. Raises an unexpected error as a WorkError."""
-
-    def abort(status: str, error: str | None = None) -> None:
-        if is_main:
-            recorder.abort(status, error)
-
     try:
         with within_memory("choose a smaller micro_batch_size"):
             yield
     except KeyboardInterrupt:
-        abort("interrupted")
+        recorder.abort("interrupted")
         raise
     except RoadmapError as error:
-        abort("interrupted" if isinstance(error, StoppedError | PrunedError) else "failed", str(error))
+        recorder.abort("interrupted" if isinstance(error, StoppedError | PrunedError) else "failed", str(error))
         raise
     except Exception as error:
         message = f"{type(error).__name__}: {first_line(error)}"
-        abort("failed", message)
+        recorder.abort("failed", message)
         raise WorkError(message) from error
 
 

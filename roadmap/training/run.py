@@ -210,7 +210,7 @@ def _fit(job: Job, trainer: Trainer, folder: RunFolder, pruner: Pruner | None) -
     experiment, world = job.experiment, job.world
     checkpoints = Checkpoints(folder.checkpoints, experiment.run_id)
     progress = ProgressBar(job.label, experiment.epochs, shown=world.is_main)
-    recorder = Recorder(folder, progress)
+    recorder = Recorder(folder, progress, world.is_main)
     predictions = PredictionCollector() if experiment.settings.save_predictions else None
     trainer.callbacks = Callbacks(predictions=predictions)
     if world.is_main:
@@ -221,7 +221,7 @@ def _fit(job: Job, trainer: Trainer, folder: RunFolder, pruner: Pruner | None) -
             on_step=progress.on_step,
             predictions=predictions,
         )
-    with recorded_errors(recorder, world.is_main), lost_process_errors(), progress:
+    with recorded_errors(recorder), lost_process_errors(), progress:
         with world.collective_errors():
             if world.is_main:
                 checkpoints.repair()

@@ -111,16 +111,6 @@ def test_one_row_per_part(runs_dir: Path) -> None:
     assert len(load_runs(runs_dir)) == 12, "no run is found in the records"
 
 
-def test_excluded_folders_are_read_when_named(tmp_path: Path) -> None:
-    run = record("stage_ratio", 0, 91.0)
-    write(tmp_path / "apart", run)
-    evaluate(run, folder_of(tmp_path / "apart", run))
-    assert len(roadmap.load_evaluations(tmp_path)) == 7
-    (tmp_path / "apart" / ".exclude").touch()
-    assert len(roadmap.load_evaluations(tmp_path)) == 0
-    assert len(roadmap.load_evaluations(tmp_path / "apart")) == 7
-
-
 def test_unreadable_records_are_named(runs_dir: Path) -> None:
     file = next(runs_dir.glob("*/evaluations/*.json"))
     file.write_text(file.read_text()[:50])

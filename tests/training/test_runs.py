@@ -51,7 +51,8 @@ def test_run_folder_content(finished: Path) -> None:
     summary = json.loads((finished / "summary.json").read_text())
     metrics = read_metrics(finished / "metrics.jsonl")
     assert [row["epoch"] for row in metrics] == [1, 2, 3]
-    assert summary["top1"] == metrics[-1]["top1"]
+    assert summary["top1"] == metrics[-1]["top1"] > 20, "of ten classes"
+    assert metrics[-1]["train_loss"] < metrics[0]["train_loss"]
     assert summary["best_top1"] == max(row["top1"] for row in metrics)
     assert {"train_loss", "lr", "top5", "val_loss", "images_per_second", "seconds"} <= set(metrics[0])
     assert (summary["regime"], summary["step"], summary["data"], summary["recipe"]) == (
@@ -65,12 +66,6 @@ def test_run_folder_content(finished: Path) -> None:
     assert (finished / ".hydra" / "config.yaml").exists()
     assert "step=separate_downsampling" in (finished / ".hydra" / "overrides.yaml").read_text()
     assert {file.name for file in (finished / "checkpoints").iterdir()} == {"last.pt", "previous.pt", "best.pt"}
-
-
-def test_training_learns(finished: Path) -> None:
-    first, *_, last = read_metrics(finished / "metrics.jsonl")
-    assert last["train_loss"] < first["train_loss"]
-    assert last["top1"] > 20  # of ten classes
 
 
 def test_only_equal_seeds_give_equal_runs(finished: Path, tmp_path: Path) -> None:
