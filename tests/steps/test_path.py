@@ -66,7 +66,7 @@ def test_every_step_file_is_on_the_path() -> None:
 def test_toggles_win_on_every_row() -> None:
     steps = compose_path(["norm=layer", 'path.steps=[{change: "step=gelu"},{change: "step=layer_norm"}]'])
     assert {step.composed.design.norm for step in steps} == {"layer"}
-    assert next(step for step in steps if step.name == "layer_norm").changes == {}
+    assert steps[1].changes == {"activations": "one_per_block", "norms": "one_per_block"}
 
 
 def test_a_path_of_the_users_own(tmp_path: Path) -> None:
