@@ -20,7 +20,7 @@ from roadmap.config.compose import Composed, compose
 from roadmap.errors import PrunedError, RequestError
 from roadmap.sweeps.search_space import Prune, SearchSpace, distribution
 from roadmap.sweeps.trials import SearchTrials, check_median, peers
-from roadmap.training.run import run_experiment
+from roadmap.training.run import run_all, run_experiment
 from tests.records import EXAMPLES, timeless_metrics
 
 # every axis but kernel and downsampling
@@ -243,7 +243,7 @@ def test_a_pruned_run_has_no_result_and_can_be_resumed(tmp_path: Path) -> None:
             raise PrunedError("pruned after epoch 1: for a test")
 
     with pytest.raises(PrunedError):
-        run_experiment(composed, pruner=prune)
+        run_all([composed], pruner=prune)
     (run,) = load_runs(tmp_path / "pruned").to_dict("records")
     assert (run["status"], run["error"]) == ("interrupted", "pruned after epoch 1: for a test")
     assert np.isnan(run["top1"])
