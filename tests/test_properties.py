@@ -5,12 +5,15 @@ import copy
 import io
 import json
 import shutil
+import subprocess
+import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -21,6 +24,7 @@ from roadmap.schema.design import AXES, Design
 from roadmap.steps.path_file import PathFile, with_parents
 from tests.records import example, make_sweep, summary_of
 
+ROOT = Path(__file__).parent.parent
 few = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 anything = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
@@ -160,3 +164,13 @@ def test_any_path_is_rows_or_one_error_line(node: Any) -> None:
     rows = list(with_parents(path.steps))
     assert [row for row, _ in rows] == list(path.steps)
     assert all(parent is None or parent.adopted for _, parent in rows)
+
+
+@pytest.mark.parametrize(("lines", "training_seconds"), [(12, 240), pytest.param(200, 12, marks=pytest.mark.long)])
+def test_random_command_lines_end_well(lines: int, training_seconds: int) -> None:
+    """In a process of its own, which is forked for each line; 12 lines have no training that has to be stopped."""
+    command = [sys.executable, "tests/faults/fuzz_commands.py", "--seed", "1", "--jobs", "1"]
+    command += ["--lines", str(lines), "--training-seconds", str(training_seconds)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{lines} lines, 0 with faults" in done.stdout

@@ -3,6 +3,7 @@
 import fcntl
 import html
 import json
+import math
 import os
 import pickle
 import re
@@ -27,6 +28,7 @@ from roadmap.runs.evaluations import read_predictions
 from roadmap.runs.sweep_plan import folder_of, sweep_name
 from roadmap.schema.design import BaselineModel
 from roadmap.training.checkpoint import Checkpoints, read_weights_file
+from roadmap.untrusted_io import parse_json, parse_yaml
 from tests.records import make_run, make_sweep
 
 Capture = pytest.CaptureFixture[str]
@@ -315,3 +317,24 @@ def test_tables_escape_formulas_and_markup(ran: Path, capsys: Capture) -> None:
     rows = Path("table.markdown").read_text().splitlines()
     assert len({len(re.findall(r"(?<!\\)\|", row)) for row in rows}) == 1
     assert "a\\|b \\<b>\\[x](javascript:1)\\`" in "\n".join(rows)
+
+
+def test_too_deep_nesting_is_refused() -> None:
+    for parse in (parse_json, parse_yaml):
+        assert parse("[[[1]]]") == [[[1]]]  # type: ignore[operator]
+        with pytest.raises(ValueError, match=r"too deep|maximum nesting depth"):
+            parse("[" * 100_000 + "]" * 100_000)  # type: ignore[operator]
+
+
+def test_yaml_aliases_and_tags_are_refused() -> None:
+    assert parse_yaml("a: [1, x]\nb: null\n") == {"a": [1, "x"], "b": None}
+    for text in ("a: &a [*a]\n", "a: &a [1]\nb: *a\n", "a: !!python/object/apply:os.getcwd []\n", "a: [\n"):
+        with pytest.raises(ValueError, match=r"^[^\n]+$"):
+            parse_yaml(text)
+
+
+def test_json_accepts_nan_but_no_infinity_or_lone_surrogates() -> None:
+    assert math.isnan(parse_json('{"loss": NaN}')["loss"])
+    for text in ("[Infinity]", "[-Infinity]", "[1e999]", '["\\ud800"]', b'["\xff"]', "", "{"):
+        with pytest.raises(ValueError, match=r"^[^\n]+$"):
+            parse_json(text)

@@ -260,12 +260,3 @@ def in_words(done: RunProgress | None, epochs: float) -> str:
         return f"in epoch 1 of {epochs:g}"
     left = duration((done.epochs - done.epoch) * done.seconds)
     return f"epoch {done.epoch} of {done.epochs:g}, top-1 {done.top1:.2f} %, {left} left"
-
-
-def running_lines(runs: pd.DataFrame) -> list[str]:
-    """Return a line for each run recorded as running: epoch, accuracy and time left."""
-    return [
-        f"running: {run['regime']} {run['variant']} seed {run['seed']:g}: "
-        f"{in_words(progress(run['path'], run['epochs']), run['epochs'])}"
-        for run in runs[runs["status"] == "running"].to_dict("records")
-    ]
