@@ -1,12 +1,23 @@
-"""Runs a function in several processes with torchrun's environment, by fork: faster than torchrun itself."""
+"""Runs functions in several processes with torchrun's environment, and stops runs as a signal would."""
 
 import logging
 import multiprocessing
 import os
+import signal
 import socket
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from roadmap.config.compose import compose
+from roadmap.data.loaders import Timed
+from roadmap.errors import StoppedError
+from roadmap.runs.run_folder import RunFolder
+from roadmap.training.run import run_experiment
+from roadmap.training.trainer import Trainer
 
 TIMEOUT = 600  # seconds
 
@@ -63,3 +74,24 @@ def train_in(size: int, overrides: Sequence[str]) -> list[int]:
         run_experiment(compose(overrides))
 
     return in_processes(size, train)
+
+
+def interrupt(overrides: list[str], after: int) -> Path:
+    """Train ``after`` updates, then send this process a signal; return the run's folder."""
+    train_step, updates = Trainer.train_step, 0
+
+    def train_step_and_signal(self: Trainer, batches: Timed) -> None:
+        nonlocal updates
+        train_step(self, batches)
+        updates += 1
+        if updates == after:
+            os.kill(os.getpid(), signal.SIGUSR1)
+
+    request = compose(overrides)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "train_step", train_step_and_signal)
+        with pytest.raises(StoppedError, match="stopped by SIGUSR1"):
+            run_experiment(request)
+    folder = RunFolder.find(request.experiment())
+    assert folder is not None
+    return folder.path

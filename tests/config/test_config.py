@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hydra import compose
+from hydra import compose as hydra_compose
 from omegaconf import DictConfig, OmegaConf, flag_override
 
 from roadmap.config import trust
@@ -176,7 +176,7 @@ CALL = {"_target_": "io.open"}
 def whole() -> DictConfig:
     """A config with Hydra's own node, as its loader gives it."""
     with hydra_errors([]), initialized():
-        return compose("config", return_hydra_config=True)
+        return hydra_compose("config", return_hydra_config=True)
 
 
 @pytest.mark.parametrize(

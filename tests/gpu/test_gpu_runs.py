@@ -16,7 +16,7 @@ from tests.faults.kill_and_resume import differences, run_folder
 from tests.gpu.conftest import GPU, SLOW_CPU
 from tests.gpu.test_numerics import floats, joined
 from tests.photos import make_photos
-from tests.training.interrupted import interrupt
+from tests.processes import interrupt
 
 ROOT = Path(__file__).parents[2]
 # two epochs of 11 updates on digits, with all of the recipe's augmentation

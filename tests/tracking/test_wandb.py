@@ -24,8 +24,7 @@ from roadmap.schema.experiment import Logger
 from roadmap.tracking import loggers, wandb_logger, wandb_runs
 from roadmap.tracking.wandb_runs import wandb_history, wandb_summaries
 from roadmap.training.run import run_experiment
-from tests.processes import train_in
-from tests.training.interrupted import interrupt
+from tests.processes import interrupt, train_in
 from tests.wandb_server import Server
 
 DRAIN_SECONDS = 280  # a test may take 300

@@ -22,7 +22,7 @@ from roadmap.training.run import run_experiment
 from roadmap.training.trainer import Callbacks, Trainer
 from tests.faults import kill_and_resume
 from tests.faults.kill_and_resume import differences, run_folder, try_scenario
-from tests.training.interrupted import interrupt
+from tests.processes import interrupt
 
 QUICK = ["step=separate_downsampling", "epochs=3", "batch_size=32"]
 

@@ -18,7 +18,7 @@ from roadmap.training.build import build_trainer, initial_network, load_pretrain
 from roadmap.training.run import run_experiment
 from roadmap.training.trainer import Trainer
 from tests.faults.kill_and_resume import differences
-from tests.training.interrupted import interrupt
+from tests.processes import interrupt
 
 CONVNEXT_T = ["regime=tiny", "step=separate_downsampling", "recipe=finetune_22k_224"]
 CPU = torch.device("cpu")
