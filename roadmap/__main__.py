@@ -59,7 +59,8 @@ def main(arguments: list[str] | None = None) -> int:
         except RoadmapError as error:
             return _log_error(error)
         except KeyboardInterrupt:
-            logger.error("interrupted; the same command continues where it stopped")
+            resumes = words[0] in ("train", "run", "sweep")
+            logger.error("interrupted" + "; rerun the command to continue where it stopped" * resumes)
             return 1
         except BrokenPipeError:
             # the pipe was closed; keep Python from failing again when it flushes

@@ -1,9 +1,12 @@
 """Composes overrides with Hydra into checked records; the packages above use no Hydra."""
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from functools import cached_property, lru_cache
+from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 from hydra import compose as hydra_compose
@@ -182,8 +185,22 @@ class Composed:
             if group in AXES and group in self.values:  # where Hydra puts what no header places
                 file = f"{group}/{self.choices[group]}.yaml"
                 raise RequestError(f"{file} sets nothing of the design: its first line must be '# @package design'")
+        for word in self.overrides:
+            self._check_read(word)
         _ = self.settings, self.regime, self.design, self.recipe, self.variant
         return self
+
+    def _check_read(self, word: str) -> None:
+        """Raise RequestError for an added setting that nothing reads, such as ``+epoch=3``."""
+        name = key_of(word).partition(".")[0]
+        if not word.startswith("+") or name not in self.values or name in self.choices:
+            return
+        known = _compose("config", (), ())[0]
+        files = [file.read_text() for folder in self.config_dirs for file in Path(folder).rglob("*.yaml")]
+        if name not in known and not any(re.search(rf"\$\{{\s*{name}\b", text) for text in (*self.overrides, *files)):
+            alike = get_close_matches(name, known, n=1)
+            hint = f"did you mean {alike[0]}?" if alike else "`roadmap train --cfg job` shows every setting"
+            raise RequestError(f"'{word}' adds a setting that nothing reads; {hint}")
 
     def with_seed(self, seed: int) -> "Composed":
         """The same config with another seed."""

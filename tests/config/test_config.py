@@ -103,6 +103,8 @@ def test_data_scales_the_recipe_and_the_command_line_has_the_last_word() -> None
         ("experiment=cifar", "unknown experiment 'cifar' (choose cifar100, imagenet100_64, imagenet_base or"),
         ("norm=[batch,layer]", "norm= takes one option; write norm=NAME"),
         ("epoch=3", "unknown setting 'epoch' (choose epochs)"),
+        ("+epoch=3", "'+epoch=3' adds a setting that nothing reads; did you mean epochs?"),
+        ("++a.b=3", "'++a.b=3' adds a setting that nothing reads; `roadmap train --cfg job` shows every setting"),
         ("recipe.foo=1", "unknown setting 'recipe.foo' (choose name, batch_size, image_size, optimizer, schedule,"),
         ("recipe.foo.bar=1", "unknown setting 'recipe.foo.bar' (choose name, batch_size,"),
         ("design=7", "design must be a mapping (got 7)"),
