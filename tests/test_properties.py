@@ -169,7 +169,7 @@ def test_any_path_is_rows_or_one_error_line(node: Any) -> None:
 @pytest.mark.parametrize(("lines", "training_seconds"), [(12, 240), pytest.param(200, 12, marks=pytest.mark.long)])
 def test_random_command_lines_end_well(lines: int, training_seconds: int) -> None:
     """In a process of its own, which is forked for each line; 12 lines have no training that has to be stopped."""
-    command = [sys.executable, "tests/faults/fuzz_commands.py", "--seed", "1", "--jobs", "1"]
+    command = [sys.executable, "tests/faults/fuzz_commands.py", "--seed", "1"]
     command += ["--lines", str(lines), "--training-seconds", str(training_seconds)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -48,7 +48,7 @@ def test_errors_are_always_shown_with_a_traceback_for_v(words: list[str], capfd:
     assert "Traceback" in verbose
 
 
-@pytest.mark.parametrize(("flag", "lines"), [("-q", 0), ("-v", 2)])
+@pytest.mark.parametrize(("flag", "lines"), [("-v", 2), pytest.param("-q", 0, marks=pytest.mark.slow)])
 def test_workers_of_a_launcher_inherit_the_level(flag: str, lines: int, tmp_path: Path) -> None:
     words = ["-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "seed=0,1", f"runs_dir={tmp_path}"]
     command = [sys.executable, "-m", "roadmap", flag, *TRAIN, *words]

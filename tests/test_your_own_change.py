@@ -67,21 +67,16 @@ print(json.dumps(answers))
 UNKNOWN = "roadmap train squeeze_excitation=r5"
 
 
-@pytest.fixture(scope="module")
-def answers(copy: Path) -> dict[str, tuple[int, str]]:
-    """Return the exit status and output of each command."""
+def test_the_commands_of_the_page_work_and_an_unknown_option_is_one_sentence(copy: Path) -> None:
     asked = [*commands(), UNKNOWN]
     fast = [next((words for start, words in FAST.items() if command.startswith(start)), "") for command in asked]
     words = [shlex.split(f"{command} {more}")[1:] for command, more in zip(asked, fast, strict=True)]
     done = python(copy, "-c", EACH, json.dumps(words))
     assert done.returncode == 0, done.stderr
-    return dict(zip(asked, json.loads(done.stdout), strict=True))
-
-
-@pytest.mark.parametrize("command", commands())
-def test_the_commands_of_the_page_work(answers: dict[str, tuple[int, str]], command: str) -> None:
-    status, said = answers[command]
-    assert status == 0, said
+    *answers, unknown = json.loads(done.stdout)
+    for command, (status, said) in zip(commands(), answers, strict=True):
+        assert status == 0, f"{command}: {said}"
+    assert unknown == [2, "roadmap: unknown squeeze_excitation 'r5' (choose none or r4)\n"]
 
 
 CHECKS = """
@@ -117,9 +112,3 @@ def test_new_axes_build_count_train_and_keep_run_ids(copy: Path) -> None:
     excited = sum(n * (2 * c * (c // 4) + c + c // 4) for n, c in blocks)
     assert more["step=separate_downsampling squeeze_excitation=r4"] == excited
     assert more["step=separate_downsampling response_norm=global"] == sum(n * 2 * 4 * c for n, c in blocks)
-
-
-def test_an_unknown_option_of_the_new_axis_is_one_sentence(answers: dict[str, tuple[int, str]]) -> None:
-    status, said = answers[UNKNOWN]
-    assert status == 2
-    assert said == "roadmap: unknown squeeze_excitation 'r5' (choose none or r4)\n"
