@@ -11,6 +11,7 @@ from typing import Any
 
 from hydra import initialize_config_dir
 from hydra._internal.sources_registry import SourcesRegistry
+from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException, OverrideParseException
@@ -44,6 +45,8 @@ def _parse_once(load: Callable[[Any, str], ConfigResult]) -> Callable[[Any, str]
     return load_config
 
 
+# Each composition copies its sources, and with them the whole store, whose nodes are copied again when they are loaded.
+ConfigStore.__deepcopy__ = lambda self, memo: self  # type: ignore[attr-defined]
 Plugins.instance()  # registers the sources
 for scheme in ("file", "pkg"):
     source = SourcesRegistry.instance().types[scheme]
