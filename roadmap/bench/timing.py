@@ -1,16 +1,13 @@
 """Interleaved timing: each network is fitted into memory alone, then all are timed once per round."""
 
-import ctypes
 import gc
 import logging
 import math
 import os
-import re
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -20,7 +17,15 @@ from roadmap.bench.models import BenchSettings
 from roadmap.config.build import build_network
 from roadmap.config.compose import Composed
 from roadmap.errors import WorkError
-from roadmap.runtime.device import autocast, is_out_of_memory, tf32
+from roadmap.runtime.device import (
+    CLEAR_REFS,
+    autocast,
+    is_out_of_memory,
+    peak_memory_gb,
+    process_memory_gb,
+    reset_peak_memory,
+    tf32,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +33,6 @@ Mode = Literal["inference", "training", "latency"]
 Step = Callable[[], object]
 Found = TypeVar("Found")
 RESIDENT_SHARE = 0.5  # of the device's memory for networks that are kept between rounds
-CLEAR_REFS, STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 
 
 def make_step(composed: Composed, mode: Mode, batch: int, device: torch.device) -> Step:
@@ -236,24 +240,14 @@ def peak_memory(work: Callable[[], Found], device: torch.device) -> tuple[Found,
     On NVIDIA GPUs this is memory of torch's allocator. On a CPU under Linux it is the process's resident memory,
     including scratch memory of libraries.
     """
-    gc.collect()
+    reset_peak_memory(device)
     if device.type == "cuda":
-        before = torch.cuda.memory_allocated(device)
-        torch.cuda.reset_peak_memory_stats(device)
-        return work(), (torch.cuda.max_memory_allocated(device) - before) / 2**30
-    if device.type == "cpu" and CLEAR_REFS.exists():
-        # memory that malloc keeps after a free would be reused without raising the peak
-        ctypes.CDLL(None).malloc_trim(0)
-        CLEAR_REFS.write_text("5")  # proc(5): resets the peak resident set size
-        before = _status("VmRSS")
-        return work(), (_status("VmHWM") - before) / 2**20
-    return work(), None
-
-
-def _status(key: str) -> int:
-    """Return a value of /proc/self/status in KiB."""
-    (found,) = re.findall(rf"^{key}:\s+(\d+) kB$", STATUS.read_text(), flags=re.MULTILINE)
-    return int(found)
+        before = torch.cuda.memory_allocated(device) / 2**30
+    elif device.type == "cpu" and CLEAR_REFS.exists():
+        before = process_memory_gb("VmRSS")
+    else:
+        return work(), None
+    return work(), peak_memory_gb(device) - before
 
 
 def total_memory(device: torch.device) -> int:

@@ -1,12 +1,17 @@
 """Devices and precisions."""
 
+import ctypes
+import gc
+import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
 
 import torch
 
 from roadmap.errors import RequestError, WorkError
 
+CLEAR_REFS = Path("/proc/self/clear_refs")  # on Linux
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -71,12 +76,33 @@ def tf32(allowed: bool) -> Iterator[None]:
         torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
 
 
+def reset_peak_memory(device: torch.device) -> None:
+    """Free what earlier work left behind, and start to measure the peak of ``peak_memory_gb`` anew."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
+    elif CLEAR_REFS.exists():
+        # memory that malloc keeps after a free would be reused without raising the peak
+        ctypes.CDLL(None).malloc_trim(0)
+        CLEAR_REFS.write_text("5")  # proc(5): resets the peak resident set size
+
+
 def peak_memory_gb(device: torch.device) -> float:
-    """Return the peak memory in GiB: allocated by torch on a GPU, or this process's on a CPU."""
+    """Return the peak memory in GiB since the last reset: allocated by torch on a GPU, or this process's on a CPU.
+
+    Outside Linux, a process's peak cannot be reset: it is that of the whole process.
+    """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**30
+    if CLEAR_REFS.exists():
+        return process_memory_gb("VmHWM")
     import resource
-    import sys
 
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**30 if sys.platform == "darwin" else 2**20)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**30  # bytes on macOS
+
+
+def process_memory_gb(key: str) -> float:
+    """Return a memory size in /proc/self/status, such as ``VmRSS``, in GiB."""
+    (found,) = re.findall(rf"^{key}:\s+(\d+) kB$", Path("/proc/self/status").read_text(), flags=re.MULTILINE)
+    return int(found) / 2**20

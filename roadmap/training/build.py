@@ -49,7 +49,7 @@ def build_trainer(
         no_sync = forward.no_sync
     parts = TrainingParts(
         network=network,
-        forward=torch.compile(forward) if settings.compile else forward,
+        forward=compiled(forward) if settings.compile else forward,
         optimizer=optimizer,
         schedule=build_schedule(optimizer, recipe.schedule, recipe.optimizer.lr, updates),
         loss=nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing),
@@ -64,6 +64,17 @@ def build_trainer(
         experiment.epochs, settings.checkpoint_epochs, save_seconds, settings.max_skipped_updates
     )
     return Trainer(parts, loaders, trainer_settings, device, world)
+
+
+def compiled(network: nn.Module) -> nn.Module:
+    """Return the network compiled for one shape of images.
+
+    torch keeps eight compiled versions of a function and then runs it uncompiled; what it keeps of earlier networks is
+    dropped, and running out of versions is an error.
+    """
+    torch.compiler.reset()
+    torch._dynamo.config.fail_on_recompile_limit_hit = True
+    return torch.compile(network, dynamic=False)  # type: ignore[return-value]
 
 
 def initial_network(

@@ -19,7 +19,7 @@ from roadmap.data import open_loaders
 from roadmap.errors import RequestError, RoadmapError, StoppedError, WorkError
 from roadmap.runs.evaluations import PREDICTIONS, EvaluatedImages, write_predictions
 from roadmap.runs.run_folder import RunFolder, RunLock, RunLockedError, now, run_folders
-from roadmap.runtime.device import choose_device, within_memory
+from roadmap.runtime.device import choose_device, reset_peak_memory, within_memory
 from roadmap.runtime.distributed import World, init_processes, local_device, lost_process_errors
 from roadmap.runtime.progress import ProgressBar
 from roadmap.runtime.stopping import StopRequest
@@ -107,7 +107,8 @@ def run_all(
                     # a wrong setting fails the first run already, and would fail all others too
                     if _of_this_rank_only(error, job) or (isinstance(error, RequestError) and done == 0):
                         raise
-                    failures.append((job.label, error))
+                    logger.debug("traceback:", exc_info=error)
+                    failures.append((job.label, without_frames(error)))
                     outcome = "failed"
                 else:
                     summaries.append(summary)
@@ -118,6 +119,12 @@ def run_all(
                 time.sleep(POLL_SECONDS)
             waiting = locked_elsewhere
     return summaries, failures
+
+
+def without_frames(error: RoadmapError) -> RoadmapError:
+    """Drop what an error refers to: the frames of a failed run hold its network, optimizer and activations."""
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)
 
 
 def _train_with_retries(job: Job, retries: int, since: str, stop: StopRequest, pruner: Pruner | None) -> Summary:
@@ -186,6 +193,7 @@ def train_run(job: Job, stop: StopRequest, pruner: Pruner | None = None) -> tupl
     found = world.broadcast(finished_runs([job]).get(experiment.run_id) if world.is_main else None)
     if found is not None:
         return found
+    reset_peak_memory(job.device)
     with world.collective_errors():
         loaders = open_loaders(experiment, job.device, world)
         with within_memory("choose a smaller network"):

@@ -294,7 +294,19 @@ class Trainer:
         self.losses.start(*losses[self.world.rank])
         parts.network.load_state_dict(state["network"])
         parts.optimizer.load_state_dict(state["optimizer"])
+        lay_out_like_parameters(parts.optimizer)
         parts.schedule.load_state_dict(state["schedule"])
         parts.scaler.load_state_dict(state["scaler"])
         if parts.ema is not None:
             parts.ema.load_state_dict(state["ema"])
+
+
+def lay_out_like_parameters(optimizer: torch.optim.Optimizer) -> None:
+    """Give an optimizer's moments the strides of their parameters, which fused optimizers assume without a check.
+
+    A checkpoint may have been written with another ``channels_last``.
+    """
+    for parameter, state in optimizer.state.items():
+        for name, value in state.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape and value.stride() != parameter.stride():
+                state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)

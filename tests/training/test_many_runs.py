@@ -1,5 +1,6 @@
 """Many runs in one process, next to other processes: retries, failures, locked runs."""
 
+import gc
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from roadmap.errors import RequestError
 from roadmap.runs.run_folder import RunFolder, RunLock, now
 from roadmap.training import run
 from roadmap.training.run import run_all
+from roadmap.training.trainer import Trainer
 
 
 def request(runs_dir: Path, *words: str) -> Composed:
@@ -80,3 +82,16 @@ def test_locked_run_is_trained_after_the_others_once_unlocked(tmp_path: Path, mo
     assert [summary["variant"] for summary in summaries] == ["gelu", "resnet50"]
     assert len(polls) == 2
     assert not failures
+
+
+def test_failed_runs_leave_no_trainer_behind(tmp_path: Path) -> None:
+    """A trainer holds the network and its activations: after an out-of-memory, the next runs would fail too."""
+
+    def trainers() -> set[int]:
+        gc.collect()
+        return {id(thing) for thing in gc.get_objects() if type(thing) is Trainer}
+
+    before = trainers()
+    _, failures = run_all([request(tmp_path, "recipe.optimizer.lr=1e30", f"seed={seed}") for seed in range(3)])
+    assert len(failures) == 3
+    assert not trainers() - before

@@ -1,10 +1,12 @@
 """Complete runs on real images: folders, resume, errors, exit statuses."""
 
+import itertools
 import json
 import multiprocessing
 import os
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -15,10 +17,14 @@ from PIL import Image
 
 from roadmap.__main__ import main
 from roadmap.config.compose import compose
+from roadmap.data import open_loaders
 from roadmap.errors import RequestError, WorkError
 from roadmap.runs.run_folder import RunFolder, read_metrics
+from roadmap.runtime.device import peak_memory_gb
+from roadmap.training.build import build_trainer
 from roadmap.training.checkpoint import Checkpoints
 from roadmap.training.run import run_experiment
+from tests.processes import interrupt
 from tests.records import timeless_metrics
 
 QUICK = ["step=separate_downsampling", "epochs=3", "batch_size=32"]
@@ -280,3 +286,42 @@ def test_compiled_network_is_saved_under_plain_names(tmp_path: Path) -> None:
     assert list(compiled) == list(eager)
     for name, tensor in eager.items():
         torch.testing.assert_close(compiled[name], tensor, rtol=1e-2, atol=1e-3)
+
+
+def test_a_run_resumed_in_another_memory_format_keeps_its_moments(tmp_path: Path) -> None:
+    """Fused AdamW reads parameters and moments in one order of memory, whatever their strides."""
+    words = ["step=separate_downsampling", "epochs=2", "batch_size=64"]
+    interrupt([*words, "channels_last=false", f"runs_dir={tmp_path / 'resumed'}"], after=4)
+    _, resumed = run_experiment(compose([*words, "channels_last=true", f"runs_dir={tmp_path / 'resumed'}"]))
+    _, whole = run_experiment(compose([*words, "channels_last=false", f"runs_dir={tmp_path / 'whole'}"]))
+    one, other = (torch.cat([w.flatten() for w in weights(folder.path).values()]) for folder in (resumed, whole))
+    assert torch.linalg.norm(one - other) < 1e-3 * torch.linalg.norm(other)
+
+
+def test_peak_memory_is_that_of_the_run_alone(tmp_path: Path) -> None:
+    torch.ones(125_000_000).sum()  # 0.47 GiB
+    before = peak_memory_gb(torch.device("cpu"))
+    summary, _ = run_experiment(compose([*QUICK, "epochs=1", f"runs_dir={tmp_path}"]))
+    assert 0.1 < summary["peak_memory_gb"] < before - 0.2
+
+
+@pytest.mark.slow
+def test_every_network_of_a_process_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch keeps eight compiled versions of ``Network.forward``."""
+    graphs: list[int] = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> torch.fx.GraphModule:
+        graphs[-1] += 1
+        return graph
+
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
+    device = torch.device("cpu")
+    images, labels = torch.randn(2, 3, 32, 32), torch.zeros(2, dtype=torch.long)
+    for kernel, step in itertools.product((3, 5, 7), ("gelu", "fewer_norms", "layer_norm")):
+        words = [f"step={step}", f"kernel=k{kernel}", "compile=true", "precision=bf16"]
+        experiment = compose(words).experiment()
+        parts = build_trainer(experiment, open_loaders(experiment, device), device).parts
+        graphs.append(0)
+        for _ in range(2):
+            parts.loss(parts.forward(images), labels).backward()
+    assert graphs == [1] * 9
