@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 
@@ -93,6 +94,14 @@ def collate(items: Sequence[LabelledImage]) -> tuple[Tensor, Tensor, dict[int, s
     return pixels.permute(0, 3, 1, 2), torch.tensor([label for _, label in readable]), unreadable
 
 
+def leave_process_group(worker: int) -> None:
+    """Keep a loader's worker from the signals that torchrun and terminals send to the whole group of a process.
+
+    The process needs its workers until its checkpoint is written. It ends them itself; without it they end too.
+    """
+    os.setpgrp()
+
+
 class ImageFileBatches:
     """Batches of ``samples`` by index, on the device; unreadable images are recorded in ``corrupt``."""
 
@@ -116,6 +125,7 @@ class ImageFileBatches:
             num_workers=num_workers,
             persistent_workers=num_workers > 0,
             collate_fn=collate,
+            worker_init_fn=leave_process_group,
             pin_memory=device.type == "cuda",
         )
 

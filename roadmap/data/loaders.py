@@ -133,7 +133,7 @@ class Timed:
     """
 
     def __init__(self, batches: Batches, device: torch.device, seconds: float = 0.0, waited: float = 0.0):
-        self.batches, self.on_gpu, self.waited = batches, device.type == "cuda", waited
+        self.batches, self.device, self.waited = batches, device, waited
         self.began = time.perf_counter() - seconds
 
     @property
@@ -141,7 +141,8 @@ class Timed:
         return time.perf_counter() - self.began
 
     def __next__(self) -> tuple[Tensor, Tensor]:
-        finished = torch.cuda.current_stream().record_event() if self.on_gpu else None
+        stream = torch.cuda.current_stream(self.device) if self.device.type == "cuda" else None
+        finished = stream.record_event() if stream else None
         began = time.perf_counter()
         batch = next(self.batches)
         if finished is None or finished.query():

@@ -195,9 +195,12 @@ def test_killed_process_ends_the_others_and_torchrun_restarts_all(tmp_path: Path
 
 
 @pytest.mark.slow
-def test_sigterm_stops_all_processes_at_the_same_update(tmp_path: Path) -> None:
+@pytest.mark.parametrize("files", [False, True])
+def test_sigterm_stops_all_processes_at_the_same_update(files: bool, photo_folder: Path, tmp_path: Path) -> None:
+    """torchrun signals the group of each process, to which workers of the data loader belong unless they leave it."""
+    words = ["data=imagefolder", f"data.root={photo_folder}", "batch_size=8", "image_size=32", "num_workers=1"]
     process = subprocess.Popen(
-        torchrun(["-m", "roadmap"], "epochs=200", f"runs_dir={tmp_path}"),
+        torchrun(["-m", "roadmap"], "epochs=200", f"runs_dir={tmp_path}", *(words if files else [])),
         stderr=subprocess.PIPE,
         text=True,
         env=ENVIRONMENT,
