@@ -100,9 +100,29 @@ class Composed:
         return str(self.values["data"]["name"])
 
     @property
+    def path(self) -> Values:
+        """The node ``path``, which ``steps.path_file`` checks."""
+        return dict(self.values["path"])
+
+    @property
     def path_name(self) -> str:
         """The name of the path."""
-        return str(self.values["path"]["name"])
+        return str(self.path["name"])
+
+    @property
+    def bench(self) -> Values:
+        """The node ``bench``, which ``bench.models`` checks."""
+        return dict(self.values["bench"])
+
+    @property
+    def rows(self) -> Values | None:
+        """The node ``rows`` of networks to measure; None unless chosen."""
+        return self.values.get("rows")
+
+    @property
+    def design_fields(self) -> Values:
+        """The node ``design`` before it is checked, for designs that are only proposed."""
+        return dict(self.values["design"])
 
     @property
     def study(self) -> Values | None:

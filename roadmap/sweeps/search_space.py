@@ -110,7 +110,7 @@ class SearchSpace:
         """Regime, data, and a hash of everything that defines the search except the number of trials."""
         values = self.base.values
         varied = {AXES.get(key, key.removeprefix("design.")) for key in self.sweeps}
-        design = {field: value for field, value in values["design"].items() if field not in varied}
+        design = {field: value for field, value in self.base.design_fields.items() if field not in varied}
         settings = {key: value for key, value in self.search.to_dict().items() if key not in ("n_trials", "space")}
         text = dumps([design, self.sweeps, settings, *(values[key] for key in DEFINED_BY)], sort_keys=True)
         digest = sha256(text.encode()).hexdigest()[:6]
@@ -129,7 +129,7 @@ class SearchSpace:
 
     def design(self, params: Mapping[str, Any]) -> Design:
         """Return the design of a trial's parameters, as ``composed`` has it. Raises RequestError if it is invalid."""
-        design = dict(self.base.values["design"])
+        design = self.base.design_fields
         for key, option in params.items():
             if key in AXES:
                 design[AXES[key]] = self.options[key, option]
@@ -183,7 +183,7 @@ def _options(
     for row in zip_longest(*(listed[axis] for axis in axes)):
         chosen = {axis: str(option) for axis, option in zip(axes, row, strict=True) if option is not None}
         words = [f"{axis}={option}" for axis, option in chosen.items()]
-        design = options_of([*fixed, *words], config_dirs).values["design"]
+        design = options_of([*fixed, *words], config_dirs).design_fields
         options |= {(axis, option): design[AXES[axis]] for axis, option in chosen.items()}
     return options
 
