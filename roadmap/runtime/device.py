@@ -4,14 +4,14 @@ import ctypes
 import gc
 import re
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from roadmap.errors import RequestError, WorkError
 
-CLEAR_REFS = Path("/proc/self/clear_refs")  # on Linux
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -76,33 +76,53 @@ def tf32(allowed: bool) -> Iterator[None]:
         torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
 
 
-def reset_peak_memory(device: torch.device) -> None:
-    """Free what earlier work left behind, and start to measure the peak of ``peak_memory_gb`` anew."""
+def reset_peak_memory(device: torch.device) -> bool:
+    """Free what earlier work left behind; return whether the peak of ``peak_memory_gb`` could be reset."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
-    elif CLEAR_REFS.exists():
+        return True
+    # systems other than Linux, C libraries other than glibc and some containers cannot do this
+    with suppress(AttributeError, OSError):
         # memory that malloc keeps after a free would be reused without raising the peak
         ctypes.CDLL(None).malloc_trim(0)
-        CLEAR_REFS.write_text("5")  # proc(5): resets the peak resident set size
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")  # proc(5): resets the peak resident set size
+        return device.type == "cpu" and process_memory_gb("VmHWM") is not None
+    return False
 
 
 def peak_memory_gb(device: torch.device) -> float:
     """Return the peak memory in GiB since the last reset: allocated by torch on a GPU, or this process's on a CPU.
 
-    Outside Linux, a process's peak cannot be reset: it is that of the whole process.
+    Where a process's peak cannot be reset, as outside Linux, it is that of the whole process.
     """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**30
-    if CLEAR_REFS.exists():
-        return process_memory_gb("VmHWM")
-    import resource
+    peak = process_memory_gb("VmHWM")
+    if peak is None:
+        import resource
+        import sys
 
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**30  # bytes on macOS
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)
+    return peak
 
 
-def process_memory_gb(key: str) -> float:
-    """Return a memory size in /proc/self/status, such as ``VmRSS``, in GiB."""
-    (found,) = re.findall(rf"^{key}:\s+(\d+) kB$", Path("/proc/self/status").read_text(), flags=re.MULTILINE)
-    return int(found) / 2**20
+def process_memory_gb(key: str) -> float | None:
+    """Return a memory size in Linux's /proc/self/status, such as ``VmRSS``, in GiB; None if it is not there."""
+    with suppress(OSError):
+        if found := re.search(rf"^{key}:\s+(\d+) kB$", Path("/proc/self/status").read_text(), flags=re.MULTILINE):
+            return int(found[1]) / 2**20
+    return None
+
+
+def compiled(network: nn.Module) -> nn.Module:
+    """Return the network compiled for one shape of images; dynamic shapes are slower.
+
+    torch keeps a limited number of compiled versions of a function. One more is an error, not an uncompiled network.
+    """
+    import torch._dynamo
+
+    torch._dynamo.config.fail_on_recompile_limit_hit = True
+    return torch.compile(network, dynamic=False)  # type: ignore[return-value]

@@ -14,7 +14,7 @@ from roadmap.data.augment import mixer
 from roadmap.errors import RequestError
 from roadmap.networks.models import make_model
 from roadmap.networks.weights import load_weights
-from roadmap.runtime.device import autocast
+from roadmap.runtime.device import autocast, compiled
 from roadmap.runtime.distributed import SINGLE_PROCESS, World
 from roadmap.schema.experiment import Experiment, weights_file
 from roadmap.seeds import derived_seed
@@ -47,9 +47,12 @@ def build_trainer(
         device_ids = [device.index] if device.type == "cuda" else None
         forward = DistributedDataParallel(network, device_ids=device_ids, gradient_as_bucket_view=True)
         no_sync = forward.no_sync
+    if settings.compile:
+        torch.compiler.reset()  # drops the versions of earlier runs' networks, of which torch keeps eight
+        forward = compiled(forward)
     parts = TrainingParts(
         network=network,
-        forward=compiled(forward) if settings.compile else forward,
+        forward=forward,
         optimizer=optimizer,
         schedule=build_schedule(optimizer, recipe.schedule, recipe.optimizer.lr, updates),
         loss=nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing),
@@ -64,17 +67,6 @@ def build_trainer(
         experiment.epochs, settings.checkpoint_epochs, save_seconds, settings.max_skipped_updates
     )
     return Trainer(parts, loaders, trainer_settings, device, world)
-
-
-def compiled(network: nn.Module) -> nn.Module:
-    """Return the network compiled for one shape of images.
-
-    torch keeps eight compiled versions of a function and then runs it uncompiled; what it keeps of earlier networks is
-    dropped, and running out of versions is an error.
-    """
-    torch.compiler.reset()
-    torch._dynamo.config.fail_on_recompile_limit_hit = True
-    return torch.compile(network, dynamic=False)  # type: ignore[return-value]
 
 
 def initial_network(

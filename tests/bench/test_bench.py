@@ -21,6 +21,7 @@ from roadmap.bench.reading import bench_table, load_bench, speeds, with_speeds
 from roadmap.bench.record import add_summaries, environment, measured, median_and_quartiles, write_record
 from roadmap.bench.timing import NetworkTimer, fit_batch, interleave, peak_memory, time_interleaved
 from roadmap.errors import RequestError, WorkError
+from roadmap.runtime.device import process_memory_gb
 
 CPU = torch.device("cpu")
 SETTINGS = BenchSettings(
@@ -200,8 +201,8 @@ def test_gpu_peak_memory_excludes_earlier_allocations(monkeypatch: pytest.Monkey
     assert peak_memory(lambda: len(reset), torch.device("cuda")) == (1, 5.0)
 
 
-@pytest.mark.skipif(not timing.CLEAR_REFS.exists(), reason="only Linux reports the peak")
-def test_cpu_peak_memory_excludes_earlier_work(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.skipif(process_memory_gb("VmHWM") is None, reason="only Linux reports the peak")
+def test_cpu_peak_memory_excludes_earlier_work(monkeypatch: pytest.MonkeyPatch) -> None:
     def work() -> None:
         one = torch.ones(48 * 2**20 // 4)
         two = one + 1
@@ -213,7 +214,7 @@ def test_cpu_peak_memory_excludes_earlier_work(monkeypatch: pytest.MonkeyPatch, 
     assert peak is not None
     # Linux counts pages in lots, a core at a time
     assert 94 <= peak * 1024 < 112
-    monkeypatch.setattr(timing, "CLEAR_REFS", tmp_path / "none")
+    monkeypatch.setattr(timing, "reset_peak_memory", lambda device: False)
     assert peak_memory(work, CPU) == (None, None)
 
 
