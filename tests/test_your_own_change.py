@@ -56,13 +56,13 @@ def test_a_change_touches_three_files() -> None:
 EACH = """
 import contextlib, io, json, sys
 from roadmap.__main__ import main
-answers = []
+results = []
 for words in json.loads(sys.argv[1]):
     said = io.StringIO()
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
         status = main(words)
-    answers.append((status, said.getvalue()))
-print(json.dumps(answers))
+    results.append((status, said.getvalue()))
+print(json.dumps(results))
 """
 UNKNOWN = "roadmap train squeeze_excitation=r5"
 
@@ -73,8 +73,8 @@ def test_the_commands_of_the_page_work_and_an_unknown_option_is_one_sentence(cop
     words = [shlex.split(f"{command} {more}")[1:] for command, more in zip(asked, fast, strict=True)]
     done = python(copy, "-c", EACH, json.dumps(words))
     assert done.returncode == 0, done.stderr
-    *answers, unknown = json.loads(done.stdout)
-    for command, (status, said) in zip(commands(), answers, strict=True):
+    *results, unknown = json.loads(done.stdout)
+    for command, (status, said) in zip(commands(), results, strict=True):
         assert status == 0, f"{command}: {said}"
     assert unknown == [2, "roadmap: unknown squeeze_excitation 'r5' (choose none or r4)\n"]
 

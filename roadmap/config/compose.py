@@ -216,7 +216,9 @@ class Composed:
         if not word.startswith("+") or name not in self.values or name in self.choices:
             return
         known = _compose("config", (), ())[0]
-        files = [file.read_text() for folder in self.config_dirs for file in Path(folder).rglob("*.yaml")]
+        files = [
+            file.read_text("utf-8", "replace") for folder in self.config_dirs for file in Path(folder).rglob("*.yaml")
+        ]
         if name not in known and not any(re.search(rf"\$\{{\s*{name}\b", text) for text in (*self.overrides, *files)):
             alike = get_close_matches(name, known, n=1)
             hint = f"did you mean {alike[0]}?" if alike else "`roadmap train --cfg job` shows every setting"

@@ -87,7 +87,7 @@ class SearchSpace:
         """Return the space that overrides choose; every option is composed once. Raises RequestError if invalid."""
         with hydra_errors(overrides):
             parsed = OverridesParser.create().parse_overrides(list(overrides))
-        swept = dict(str(word.input_line).split("=", 1) for word in parsed if word.is_sweep_override())
+        varied = dict(str(word.input_line).split("=", 1) for word in parsed if word.is_sweep_override())
         fixed = tuple(str(word.input_line) for word in parsed if not word.is_sweep_override())
         for key in map(key_of, fixed):
             if key in ("seeds", "match_gmacs"):
@@ -100,7 +100,7 @@ class SearchSpace:
                 "data.holdout=0 would make the search choose designs by the test images; "
                 "hold out a share of the training images, as data.holdout=0.2"
             )
-        sweeps = _sweeps(search.space, swept, list(map(key_of, fixed)))
+        sweeps = _sweeps(search.space, varied, list(map(key_of, fixed)))
         distributions = {key: distribution(f"{key}={sweep}") for key, sweep in sweeps.items()}
         options = _options(composing, distributions, config_dirs)
         return cls(search, base, fixed, tuple(config_dirs), sweeps, distributions, options)
@@ -153,12 +153,12 @@ class SearchSpace:
         return None
 
 
-def _sweeps(space: Mapping[str, Any], swept: Mapping[str, str], fixed: Sequence[str]) -> dict[str, str]:
+def _sweeps(space: Mapping[str, Any], varied: Mapping[str, str], fixed: Sequence[str]) -> dict[str, str]:
     """Return the study's space with the command line's sweeps, without the keys in ``fixed``.
 
     A field of the design replaces the axis that sets it.
     """
-    sweeps = {key: str(sweep) for key, sweep in space.items() if sweep is not None} | dict(swept)
+    sweeps = {key: str(sweep) for key, sweep in space.items() if sweep is not None} | dict(varied)
     replaced = {*fixed, *(FIELDS.get(key) for key in (*fixed, *sweeps))}
     # sorted, since the sampler draws them in this order
     sweeps = {key: sweeps[key] for key in sorted(sweeps) if key not in replaced}
