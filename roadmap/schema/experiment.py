@@ -180,6 +180,8 @@ class Experiment(Record):
             del recipe["optimizer"]["layer_decay"], recipe["optimizer"]["layer_group"]
         if self.recipe.network.head_init_scale == 1:
             del recipe["network"]["head_init_scale"]
+        if self.recipe.augment.randaugment and self.recipe.augment.randaugment.operations == "torchvision":
+            del recipe["augment"]["randaugment"]["operations"]
         return recipe
 
     @property

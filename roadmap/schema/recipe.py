@@ -67,6 +67,8 @@ class RandAugmentRecipe(Record):
     probability: Probability  # of each op
     magnitude: Annotated[float, Meta(ge=0, le=10)]
     magnitude_std: NonNegativeFloat
+    # timm: its rand-m9-mstd0.5-inc1, with which the paper's authors trained; configs of older runs do not have the key
+    operations: Literal["timm", "torchvision"] = "torchvision"
 
 
 class AugmentRecipe(Record):
