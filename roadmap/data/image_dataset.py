@@ -5,6 +5,7 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from typing import Literal
 
 import numpy as np
 import torch
@@ -23,6 +24,23 @@ Key = tuple[int, int]  # epoch and index
 LabelledImage = tuple[Tensor | None, int, dict[int, str]]
 PostTransform = Callable[[Tensor, int], Tensor]  # of an image uint8 (3, S, S) and its index
 DIGEST_IMAGES = 100
+CHUNK = 64  # images that a worker hands over at once, so that all workers share a large batch
+MOST_WORKERS = 16  # of one process
+
+
+def worker_count(num_workers: int | Literal["auto"], runs: int = 1) -> int:
+    """Return the workers of a loader. ``auto``: this process's share of the cores, without the one that trains.
+
+    The machine is shared with the processes of torchrun, each of as many ``runs``; Slurm gives each task of a submitit
+    job cores of its own.
+    """
+    if num_workers != "auto":
+        return num_workers
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = min(cores, int(os.environ.get("SLURM_CPUS_PER_TASK") or cores))
+    if os.environ.get("SUBMITIT_EXECUTOR") != "slurm":
+        cores //= int(os.environ.get("LOCAL_WORLD_SIZE", 1)) * runs
+    return min(max(cores - 1, 0), MOST_WORKERS)
 
 
 class UnreadableImages:
@@ -118,7 +136,7 @@ class ImageFileBatches:
     ):
         self.samples, self.corrupt, self.device = samples, corrupt, device
         self.unread: list[int] = []  # indices of the images that could not be read in the last call of ``batches``
-        self.keys: list[list[Key]] = []  # of each batch of the epoch, for which the workers are kept
+        self.keys: list[list[Key]] = []  # of each chunk of the epoch, for which the workers are kept
         self.loader = DataLoader(
             ImageDataset(samples, transform, seed, corrupt.limit, post_transform),
             batch_sampler=self.keys,
@@ -135,11 +153,21 @@ class ImageFileBatches:
     def batches(self, epoch: int, indices: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         """A batch uint8 (n, 3, H, W) with labels (n,) for each tensor of image indices."""
         self.unread.clear()
-        self.keys[:] = [[(epoch, index) for index in batch.tolist()] for batch in indices]
-        for images, labels, unreadable in self.loader:
+        batches = [[chunk.tolist() for chunk in batch.split(CHUNK)] for batch in indices]
+        self.keys[:] = [[(epoch, index) for index in chunk] for batch in batches for chunk in batch]
+        chunks = iter(self.loader)
+        for batch in batches:
+            yield self._assembled([next(chunks) for _ in batch])
+
+    def _assembled(self, chunks: list[tuple[Tensor, Tensor, dict[int, str]]]) -> tuple[Tensor, Tensor]:
+        """The batch of these chunks, on the device."""
+        for _, _, unreadable in chunks:
             self.corrupt.add({self.samples.name(index): reason for index, reason in unreadable.items()})
             self.unread += unreadable
-            yield images.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True)
+        # a chunk without a readable image has no height and width
+        parts = [chunk for chunk in chunks if len(chunk[1])] or chunks[:1]
+        pixels, labels = ([part[kind].to(self.device, non_blocking=True) for part in parts] for kind in (0, 1))
+        return (pixels[0], labels[0]) if len(parts) == 1 else (torch.cat(pixels), torch.cat(labels))
 
     def digest(self) -> str:
         """SHA-256 of the labels in order and of up to 100 evenly spaced encoded images."""

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from roadmap.data.augment import BatchAugment, RandomErasing
 from roadmap.data.image import EvalImageTransform, TrainImageTransform, eval_crop
-from roadmap.data.image_dataset import ImageFileBatches, PostTransform, UnreadableImages
+from roadmap.data.image_dataset import ImageFileBatches, PostTransform, UnreadableImages, worker_count
 from roadmap.data.memory import Images, InMemoryBatches, read_images
 from roadmap.data.readers import read_files
 from roadmap.data.samples import Samples
@@ -166,6 +166,7 @@ def open_loaders(experiment: Experiment, device: torch.device, world: World = SI
     """Open a run's data. Raises RequestError if it is missing or smaller than one batch."""
     data, recipe, size = experiment.data, experiment.recipe, experiment.image_size
     corrupt = UnreadableImages(data.max_corrupt)
+    workers = worker_count(experiment.settings.num_workers, experiment.settings.workers)
     source: BatchSource
     augment: Callable[[Tensor], Tensor]
     train: Images | Samples
@@ -177,7 +178,7 @@ def open_loaders(experiment: Experiment, device: torch.device, world: World = SI
     else:
         split = read_files(data)
         train, val, num_classes = split.train, split.val, split.num_classes
-        transform, workers = TrainImageTransform(recipe.augment, size), experiment.settings.num_workers
+        transform = TrainImageTransform(recipe.augment, size)
         source = ImageFileBatches(train, transform, corrupt, seed=experiment.seed, num_workers=workers, device=device)
         augment = identity
     if experiment.batch_size > len(source):
@@ -196,7 +197,7 @@ def open_loaders(experiment: Experiment, device: torch.device, world: World = SI
         std=data.std,
         precision=experiment.precision,
         channels_last=experiment.settings.channels_last,
-        num_workers=experiment.settings.num_workers,
+        num_workers=workers,
         batch_size=micro,
     )
     val_loader = open_val_loader(val, settings, corrupt, device, world)
@@ -233,7 +234,7 @@ def open_val_loader(
             EvalImageTransform(*transform),
             corrupt,
             seed=None,
-            num_workers=settings.num_workers,
+            num_workers=worker_count(settings.num_workers),
             device=device,
             post_transform=post_transform,
         )

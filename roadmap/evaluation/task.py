@@ -35,7 +35,7 @@ class EvaluationRequest(Record):
     precision: Literal["fp32", "bf16", "fp16"] | None
     device: str
     channels_last: bool | None
-    num_workers: NonNegativeInt | None
+    num_workers: Literal["auto"] | NonNegativeInt | None
     batch_size: PositiveInt | None
     corruptions: str | tuple[str, ...] | None
     severities: tuple[int, ...]

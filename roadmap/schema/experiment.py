@@ -84,7 +84,8 @@ class Settings(Record):
     runs_dir: str
     device: str
     micro_batch_size: PositiveInt | None
-    num_workers: NonNegativeInt
+    num_workers: Literal["auto"] | NonNegativeInt
+    workers: PositiveInt
     channels_last: bool
     compile: bool
     sync_batchnorm: bool
@@ -206,7 +207,7 @@ class EvalSettings(EvalTransform):
 
     precision: str
     channels_last: bool
-    num_workers: int
+    num_workers: Literal["auto"] | NonNegativeInt
     batch_size: int
 
 

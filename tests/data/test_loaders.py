@@ -1,5 +1,6 @@
 """What reaches the network: which images, how often, in which order, normalised how."""
 
+import os
 import pickle
 from collections import Counter
 from pathlib import Path
@@ -13,7 +14,8 @@ from torchvision.datasets import CIFAR10
 from torchvision.transforms import v2
 
 from roadmap.config.compose import compose
-from roadmap.data import open_loaders
+from roadmap.data import image_dataset, open_loaders
+from roadmap.data.image_dataset import ImageFileBatches, UnreadableImages, worker_count
 from roadmap.data.memory import read_images
 
 CPU = torch.device("cpu")
@@ -110,3 +112,61 @@ def test_cifar_files_are_read_and_labelled(tmp_path: Path, monkeypatch: pytest.M
     assert (len(train), len(test)) == (50, 10)
     assert np.array_equal(train.pixels.numpy(), images[:50])
     assert test.labels.tolist() == load_digits().target[50:60].tolist()
+
+
+class Numbered:
+    """Ten images, each its number; number 3 and 6 to 8 cannot be read."""
+
+    labels = tuple(range(10))
+
+    def name(self, index: int) -> str:
+        return str(index)
+
+    def read(self, index: int) -> bytes:
+        if index in (3, 6, 7, 8):
+            raise OSError("gone")
+        return bytes([index])
+
+
+def with_worker(content: bytes) -> torch.Tensor:
+    worker = torch.utils.data.get_worker_info()
+    return torch.tensor([content[0], worker.id if worker else 0, 0], dtype=torch.uint8)[:, None, None]
+
+
+def test_workers_share_each_batch_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image_dataset, "CHUNK", 3)
+    source = ImageFileBatches(Numbered(), with_worker, UnreadableImages(9), seed=None, num_workers=2, device=CPU)
+    batches = list(
+        source.batches(0, [torch.tensor([9, 2, 1, 0, 3, 4, 8, 5]), torch.tensor([6, 7, 8]), torch.arange(2)])
+    )
+    assert [labels.tolist() for _, labels in batches] == [[9, 2, 1, 0, 4, 5], [], [0, 1]]
+    pixels, _ = batches[0]
+    assert pixels[:, 0, 0, 0].tolist() == [9, 2, 1, 0, 4, 5]
+    assert pixels[:, 1, 0, 0].tolist() == [0, 0, 0, 1, 1, 0]
+    assert source.unread == [3, 8, 6, 7, 8]
+
+
+@pytest.mark.parametrize(
+    ("environment", "cores", "expected"),
+    [
+        ({}, 1, 0),
+        ({}, 8, 7),
+        ({}, 64, 16),
+        ({"LOCAL_WORLD_SIZE": "8"}, 64, 7),
+        ({"LOCAL_WORLD_SIZE": "8", "SLURM_CPUS_PER_TASK": "32"}, 64, 3),
+        # eight tasks of one submitit job, each with its own cores, which Slurm may or may not have bound
+        ({"LOCAL_WORLD_SIZE": "8", "SLURM_CPUS_PER_TASK": "6", "SUBMITIT_EXECUTOR": "slurm"}, 6, 5),
+        ({"LOCAL_WORLD_SIZE": "8", "SLURM_CPUS_PER_TASK": "6", "SUBMITIT_EXECUTOR": "slurm"}, 64, 5),
+    ],
+)
+def test_automatic_workers_take_the_cores_but_one(
+    environment: dict[str, str], cores: int, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("LOCAL_WORLD_SIZE", "SLURM_CPUS_PER_TASK", "SUBMITIT_EXECUTOR"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
+    assert worker_count("auto") == expected
+    assert worker_count(3) == 3
+    assert worker_count("auto", runs=100) == (expected if "SUBMITIT_EXECUTOR" in environment else 0)
