@@ -33,7 +33,8 @@ def train(orders: Connection, overrides: list[str], device: str, threads: int) -
     trainer = build_trainer(experiment, loaders, where)
 
     def epoch() -> int:
-        trainer.train_epoch()
+        for _ in trainer.train_epoch():
+            pass
         trainer.state = TrainState()
         return trainer.loaders.train.images
 

@@ -72,7 +72,8 @@ def loop(trainer: Trainer) -> Callable[[], None]:
 def whole(trainer: Trainer) -> Callable[[], None]:
     def epoch() -> None:
         trainer.state = TrainState()
-        trainer.train_epoch()
+        for _ in trainer.train_epoch():
+            pass
 
     return epoch
 

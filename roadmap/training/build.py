@@ -5,9 +5,8 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from roadmap.data import Loaders
 from roadmap.data.augment import mixer
@@ -19,12 +18,11 @@ from roadmap.runtime.distributed import SINGLE_PROCESS, World
 from roadmap.schema.experiment import Experiment, weights_file
 from roadmap.seeds import derived_seed
 from roadmap.training.checkpoint import read_weights_file, weights_of
+from roadmap.training.ema import MovingAverage
 from roadmap.training.optim import build_optimizer, build_schedule
 from roadmap.training.trainer import Trainer, TrainerSettings, TrainingParts
 
 logger = logging.getLogger(__name__)
-
-Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
 def build_trainer(
@@ -38,9 +36,7 @@ def build_trainer(
     network = initial_network(experiment, loaders.num_classes, device, world)
     optimizer = build_optimizer(network, recipe.optimizer)
     updates = loaders.train.share.updates * experiment.epochs
-    ema = None
-    if recipe.ema_decay is not None:
-        ema = AveragedModel(network, multi_avg_fn=moving_average(recipe.ema_decay), use_buffers=True)
+    ema = None if recipe.ema_decay is None else MovingAverage(network, recipe.ema_decay)
     forward: nn.Module = network
     no_sync: Callable[[], AbstractContextManager[None]] = nullcontext
     if world.size > 1:
@@ -103,19 +99,3 @@ def load_pretrained(network: nn.Module, pretrained: str) -> str:
         raise RequestError(f"pretrained={pretrained}: {error}") from error
     head = "; the head is new, as the number of classes differs" if new_head else ""
     return f"starting from the {'averaged ' if averaged else ''}weights of {file}{head}"
-
-
-def moving_average(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:
-    """Return the update rule of AveragedModel: an exponential moving average of weights and running statistics.
-
-    BN's batch counters are copied: an average of integers, rounded down after each update, would stand still.
-    """
-    average_floats = get_ema_multi_avg_fn(decay)
-
-    def update(averaged: Tensors, current: Tensors, count: Tensor | int) -> None:
-        if averaged[0].is_floating_point():
-            average_floats(averaged, current, count)
-        else:
-            torch._foreach_copy_(averaged, current)
-
-    return update

@@ -114,6 +114,7 @@ def weights_of(content: Mapping[str, Any]) -> tuple[Mapping[str, Any], bool]:
 def averaged_weights(checkpoint: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return a checkpoint's EMA weights under the names of the network, or None if it has none."""
     ema = checkpoint.get("ema")
+    # older versions wrote the names of torch's AveragedModel
     return ema and {name.removeprefix("module."): tensor for name, tensor in ema.items() if name != "n_averaged"}
 
 

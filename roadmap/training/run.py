@@ -240,7 +240,7 @@ def _fit(job: Job, trainer: Trainer, folder: RunFolder, pruner: Pruner | None) -
                 recorder.resume(trainer.state.epoch, experiment.logger)
                 progress.start(trainer.state.epoch, trainer.state.updates)
         if predictions and trainer.state.epoch == experiment.epochs:  # stopped after the last evaluation
-            trainer.evaluate(trainer.parts.network, predictions)
+            trainer.evaluate(predictions)
         trainer.fit()
         if predictions:
             _save_predictions(job, trainer, predictions, folder)

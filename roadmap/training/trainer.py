@@ -11,19 +11,20 @@ and starts at the update where the checkpoint was written.
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
-from torch.optim.swa_utils import AveragedModel
 
 from roadmap.data.loaders import Loaders, Timed
 from roadmap.errors import StoppedError, WorkError
 from roadmap.runtime.distributed import SINGLE_PROCESS, World
 from roadmap.runtime.stopping import StopRequest
+from roadmap.training.checkpoint import averaged_weights
+from roadmap.training.ema import MovingAverage
 from roadmap.training.evaluator import PredictionCollector, Record, evaluate_networks
 
 
@@ -44,7 +45,25 @@ class TrainingParts:
     mix: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] = lambda images, labels: (images, labels)
     autocast: Callable[[], AbstractContextManager[None]] = nullcontext
     no_sync: Callable[[], AbstractContextManager[None]] = nullcontext
-    ema: AveragedModel | None = None
+    ema: MovingAverage | None = None
+
+    def backward(self, images: Tensor, targets: Tensor, accumulation: int) -> Tensor:
+        """Add the gradient of a micro batch's mean loss over ``accumulation``; return the loss.
+
+        Forward in autocast, loss in fp32. Like ``step``, work of the device alone: nothing here waits for its results.
+        """
+        with self.autocast():
+            logits = self.forward(images)
+        loss = self.loss(logits.float(), targets)
+        self.scaler.scale(loss / accumulation).backward()
+        return loss.detach()
+
+    def step(self) -> None:
+        """Update the weights, then their average. fp16 leaves an update out whose gradients overflow."""
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        if self.ema is not None:
+            self.ema.update()
 
 
 @dataclass(frozen=True)
@@ -147,11 +166,16 @@ class Trainer:
         Raises WorkError if the loss is not finite, an image cannot be read or a file cannot be written; StoppedError,
         after saving a checkpoint, if asked to stop; and the pruner's PrunedError.
         """
+        for _ in self.steps():
+            pass
+
+    def steps(self) -> Iterator[None]:
+        """Do what ``fit`` does, and yield after each update, so that several trainers can take turns."""
         while self.state.epoch < self.settings.epochs:
             if self.state.epoch > 0:
                 with self.world.collective_errors():
                     self.callbacks.pruner()
-            row: Record = {"epoch": self.state.epoch + 1} | self.train_epoch()
+            row: Record = {"epoch": self.state.epoch + 1} | (yield from self.train_epoch())
             began = time.perf_counter()
             row |= self.evaluate_epoch()
             row["images_per_second"] = self.loaders.train.images / self.state.seconds
@@ -160,14 +184,18 @@ class Trainer:
             row["seconds"] = self.state.seconds + time.perf_counter() - began
             self.finish_epoch(row)
 
-    def train_epoch(self) -> Record:
-        """Train the rest of an epoch; return its mean loss over all processes and its last learning rate."""
+    def train_epoch(self) -> Generator[None, None, Record]:
+        """Train the rest of an epoch, and yield after each update.
+
+        Return the epoch's mean loss over all processes and its last learning rate.
+        """
         state, train = self.state, self.loaders.train
         self.parts.network.train()
         batches = Timed(train.batches(state.epoch, state.updates), self.device, state.seconds, state.waited)
         for _ in range(state.updates, train.share.updates):
             self.train_step(batches)
             self.callbacks.on_step(state.epoch, state.updates, train.share.updates)
+            yield
         self.losses.read()
         self.sync_status(self.losses.error, batches, between_updates=True)
         state.seconds, state.waited = batches.seconds, batches.waited
@@ -184,19 +212,13 @@ class Trainer:
             images, labels = self.fetch(batches, between_updates=micro_batch == 0)
             images, targets = parts.mix(images, labels)
             with nullcontext() if micro_batch == accumulation - 1 else parts.no_sync():
-                with parts.autocast():
-                    loss = parts.loss(parts.forward(images), targets)
-                parts.scaler.scale(loss / accumulation).backward()
-            losses.append(loss.detach())
+                losses.append(parts.backward(images, targets, accumulation))
         state.lr = max(map(float, parts.schedule.get_last_lr()))
         if state.skipped < self.settings.max_skipped and self.has_nonfinite_loss(losses):
             state.skipped += 1
         else:
             self.losses.add(losses, f"update {state.updates + 1} of epoch {state.epoch + 1}", state.lr)
-            parts.scaler.step(parts.optimizer)
-            parts.scaler.update()
-            if parts.ema is not None:
-                parts.ema.update_parameters(parts.network)
+            parts.step()
         parts.optimizer.zero_grad(set_to_none=True)
         parts.schedule.step()
         state.updates += 1
@@ -231,15 +253,21 @@ class Trainer:
     def evaluate_epoch(self) -> Record:
         """Evaluate the network, and its average if there is one."""
         last = self.state.epoch + 1 == self.settings.epochs
-        row = self.evaluate(self.parts.network, self.callbacks.predictions if last else None)
-        if self.parts.ema is not None:
-            row |= {f"ema_{name}": value for name, value in self.evaluate(self.parts.ema).items()}
-        return row
+        return self.evaluate(self.callbacks.predictions if last else None)
 
-    def evaluate(self, network: nn.Module, predictions: PredictionCollector | None = None) -> Record:
-        """Return top-1 and top-5 in percent and the mean loss over all validation images."""
-        autocast, val = self.parts.autocast, self.loaders.val
-        return evaluate_networks([network], val, [predictions], autocast, self.device, self.world)[0]
+    def evaluate(self, predictions: PredictionCollector | None = None) -> Record:
+        """Return top-1 and top-5 in percent and the mean loss over all validation images.
+
+        Those of the average are named ``ema_top1`` and so on; ``predictions`` collects the network's.
+        """
+        parts = self.parts
+        networks, collectors = [parts.network], [predictions]
+        if parts.ema is not None:
+            networks, collectors = [*networks, parts.ema.network], [predictions, None]
+        row, *averages = evaluate_networks(
+            networks, self.loaders.val, collectors, parts.autocast, self.device, self.world
+        )
+        return row | {f"ema_{name}": value for average in averages for name, value in average.items()}
 
     def finish_epoch(self, row: Record) -> None:
         """Record an epoch; save a checkpoint if one is due or the epoch is the best so far."""
@@ -279,7 +307,7 @@ class Trainer:
             "optimizer": parts.optimizer.state_dict(),
             "schedule": parts.schedule.state_dict(),
             "scaler": parts.scaler.state_dict(),
-            "ema": None if parts.ema is None else parts.ema.state_dict(),
+            "ema": None if parts.ema is None else parts.ema.network.state_dict(),
         }
 
     def load_state_dict(self, state: Record) -> None:
@@ -298,7 +326,7 @@ class Trainer:
         parts.schedule.load_state_dict(state["schedule"])
         parts.scaler.load_state_dict(state["scaler"])
         if parts.ema is not None:
-            parts.ema.load_state_dict(state["ema"])
+            parts.ema.network.load_state_dict(averaged_weights(state) or {})
 
 
 def lay_out_like_parameters(optimizer: torch.optim.Optimizer) -> None:

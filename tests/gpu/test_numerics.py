@@ -206,14 +206,15 @@ def test_fp16_skips_an_update_that_overflows(recipe: str, device: torch.device) 
 def test_ema_is_the_average_of_weights_and_batch_norm_statistics(device: torch.device) -> None:
     trainer = trainer_on(device, RESNET, "recipe.ema_decay=0.9")
     trainer.parts.network.train()
-    expected: dict[str, Tensor] = {}
+    start = trainer.parts.network.state_dict()
+    expected = {name: tensor.double().cpu() for name, tensor in start.items() if tensor.is_floating_point()}
     for images, labels in trainer.loaders.train.batches(0):
         update(trainer, images, labels)
         for name, tensor in trainer.parts.network.state_dict().items():
             if tensor.is_floating_point():
                 now = tensor.detach().double().cpu()
-                expected[name] = 0.9 * expected[name] + 0.1 * now if name in expected else now
+                expected[name] = 0.9 * expected[name] + 0.1 * now
     assert trainer.parts.ema is not None
-    averages = trainer.parts.ema.module.state_dict()
+    averages = trainer.parts.ema.network.state_dict()
     for name, average in expected.items():
         assert_close(averages[name], average, 1e-5)

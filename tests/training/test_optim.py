@@ -4,13 +4,16 @@ import math
 
 import pytest
 import torch
+from timm.utils import ModelEma
 
 from roadmap.config.build import build
 from roadmap.config.compose import compose
 from roadmap.data import open_loaders
 from roadmap.data.loaders import Timed
+from roadmap.runtime.device import autocast
 from roadmap.training.build import build_trainer
 from roadmap.training.optim import build_optimizer, build_schedule, learning_rate
+from roadmap.training.trainer import TrainingParts
 
 ORIGINAL = compose(["recipe=original", "data=imagenet", "data.root=x"]).recipe
 ENHANCED = compose(["recipe=enhanced", "data=imagenet", "data.root=x", "regime=tiny"]).recipe
@@ -105,26 +108,46 @@ def test_schedule_sets_the_learning_rate_of_each_update() -> None:
     assert optimizer.param_groups[1]["lr"] == pytest.approx(1e-6)
 
 
-def test_running_statistics_are_averaged_like_weights_and_counters_copied() -> None:
+def test_average_equals_the_authors_from_the_first_update_on() -> None:
+    """timm's ModelEma, which the paper's code uses; it rounds counters down, while ours copies them."""
     device = torch.device("cpu")
     experiment = compose(["step=fewer_norms", "batch_size=64", "recipe.ema_decay=0.9"]).experiment()
     trainer = build_trainer(experiment, open_loaders(experiment, device), device)
     assert trainer.parts.ema is not None
-    average: dict[str, torch.Tensor] = {}
+    theirs = ModelEma(trainer.parts.network, decay=0.9)
     batches = Timed(trainer.loaders.train.batches(0), device)
     trainer.parts.network.train()
     for _ in range(5):
         trainer.train_step(batches)
-        state = {name: tensor.detach().double() for name, tensor in trainer.parts.network.state_dict().items()}
-        # the average starts with the weights after the first update
-        average = {name: 0.9 * average[name] + 0.1 * tensor if average else tensor for name, tensor in state.items()}
-    averaged = trainer.parts.ema.module.state_dict()
-    statistics = [name for name in averaged if "running_" in name]
+        theirs.update(trainer.parts.network)
+    averaged, expected = trainer.parts.ema.network.state_dict(), theirs.ema.state_dict()
     counters = [name for name in averaged if name.endswith("num_batches_tracked")]
-    assert len(statistics) == 2 * len(counters) > 0
+    assert list(averaged) == list(expected)
+    assert len([name for name in averaged if "running_" in name]) == 2 * len(counters) > 0
     for name, tensor in averaged.items():
         if name not in counters:
-            torch.testing.assert_close(tensor, average[name].float(), rtol=1e-5, atol=1e-7)
-    assert all(averaged[name] == 5 for name in counters), "a rounded average would stay at 1"
-    difference = averaged[statistics[0]] - trainer.parts.network.state_dict()[statistics[0]]
-    assert difference.abs().max() > 1e-4, "the average is not the last value"
+            torch.testing.assert_close(tensor, expected[name], rtol=1e-5, atol=1e-7)
+    assert all(averaged[name] == 5 for name in counters)
+
+
+def test_loss_is_computed_in_fp32() -> None:
+    """Of logits in bf16: a loss that autocast would leave in bf16, against the same in fp32."""
+
+    class Squares(torch.nn.Module):
+        def forward(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+            return logits.square().sum()
+
+    network = torch.nn.Linear(8, 4)
+    images = torch.randn(16, 8)
+    in_bf16 = autocast(torch.device("cpu"), "bf16")
+    with in_bf16(), torch.no_grad():
+        logits = network(images)
+    assert logits.dtype == torch.bfloat16
+    optimizer = torch.optim.SGD(network.parameters())
+    schedule = torch.optim.lr_scheduler.ConstantLR(optimizer)
+    scaler = torch.amp.GradScaler("cpu", enabled=False)
+    parts = TrainingParts(network, network, optimizer, schedule, Squares(), scaler, autocast=in_bf16)
+    loss = parts.backward(images, images, 1)
+    assert loss.dtype == torch.float32
+    assert loss == logits.float().square().sum()
+    assert loss != logits.square().sum(), "the test can tell them apart"

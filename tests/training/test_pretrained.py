@@ -83,14 +83,14 @@ def test_weights_of_a_run_with_a_new_head(
     average = torch.load(trained / "checkpoints" / "last.pt", weights_only=True)["ema"]
     fresh = initial_network(experiment.replace(pretrained=None), 2, CPU).state_dict()
     for name, tensor in started.items():
-        assert torch.equal(tensor, fresh[name] if name.startswith("head.") else average[f"module.{name}"]), name
+        assert torch.equal(tensor, fresh[name] if name.startswith("head.") else average[name]), name
     (message,) = caplog.messages
     assert message.startswith(f"starting from the averaged weights of {trained}/checkpoints/last.pt; the head is new")
     average_of_start = trainer(
         compose(fine_tuning(photo_folder, trained, tmp_path, "recipe.ema_decay=0.9")).experiment()
     )
     assert average_of_start.parts.ema is not None
-    assert torch.equal(average_of_start.parts.ema.module.state_dict()["norm.weight"], started["norm.weight"])
+    assert torch.equal(average_of_start.parts.ema.network.state_dict()["norm.weight"], started["norm.weight"])
 
 
 def test_head_with_the_same_classes_is_loaded(trained: Path, tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_head_with_the_same_classes_is_loaded(trained: Path, tmp_path: Path) -> 
     torch.save(state | {"ema": None}, tmp_path / "plain.pt")
     network = build("step=separate_downsampling")
     load_pretrained(network, str(trained))
-    assert torch.equal(network.get_parameter("head.weight"), state["ema"]["module.head.weight"])
+    assert torch.equal(network.get_parameter("head.weight"), state["ema"]["head.weight"])
     assert load_pretrained(network, str(tmp_path / "plain.pt")) == f"starting from the weights of {tmp_path}/plain.pt"
     own: dict[str, Tensor] = state["network"]
     assert all(torch.equal(tensor, own[name]) for name, tensor in network.state_dict().items())
