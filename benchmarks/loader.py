@@ -128,7 +128,7 @@ def seconds_an_image(batches: Iterator[Any]) -> float:
 def stages(root: Path, recipe: Recipe) -> dict[str, float]:
     """Seconds an image of each part of ours."""
     files = [file.read_bytes() for file in sorted((root / "train").glob("*/*.jpg"))]
-    transform = TrainImageTransform(recipe.augment, 224)
+    transform = TrainImageTransform(recipe.augment, 224, MEAN)
 
     def timed(act: Callable[[bytes], object]) -> float:
         began = time.perf_counter()
@@ -137,7 +137,7 @@ def stages(root: Path, recipe: Recipe) -> dict[str, float]:
         return (time.perf_counter() - began) / len(files)
 
     decoding, whole = timed(decode), timed(transform)
-    transform.ops = []
+    transform.operations = {}
     cropped = timed(transform)
     evaluation = timed(EvalImageTransform(224, recipe.eval_crop_ratio, recipe.augment.interpolation))
     return {

@@ -1,13 +1,12 @@
-"""Image files to tensors uint8 (3, S, S): decoding, crops, and RandAugment with OpenCV.
+"""Image files to tensors uint8 (3, S, S): decoding, crops, and RandAugment's operations on arrays uint8 (H, W, 3).
 
-Each of RandAugment's operations on arrays uint8 (H, W, 3) is several times as fast as Pillow's and equals torchvision's
-on a PIL image: exactly for value tables, up to rounding for sums and up to interpolation for geometric operations
-(`tests/data/test_image.py`).
+The operations give Pillow's values, which timm's and torchvision's are made of, most of them several times as fast:
+value tables, blends and rotations exactly, shears and translations within one level (`tests/data/test_randaugment.py`).
 """
 
 import io
-import math
 from collections.abc import Callable
+from functools import lru_cache, partial
 
 import cv2
 import numpy as np
@@ -17,17 +16,17 @@ from torch import Tensor
 from torch.nn import functional as nn_functional
 from torchvision.transforms import v2
 
-from roadmap.data.augment import RandAugment
+from roadmap.data.randaugment import NONE, OPERATIONS, draw, geometry
 from roadmap.schema.recipe import AugmentRecipe
 
 Pixels = np.ndarray  # uint8 (H, W, 3)
+Operation = Callable[[Pixels, float], Pixels]
 
 # each worker process uses one core
 cv2.setNumThreads(0)
 
 LEVELS = np.arange(256)
-GREY = np.array([0.299, 0.587, 0.114])  # ITU-R 601, as Pillow's
-SMOOTH = np.array([[1, 1, 1], [1, 5, 1], [1, 1, 1]]) / 13  # Pillow's SMOOTH
+SMOOTH = np.array([[1, 1, 1], [1, 5, 1], [1, 1, 1]]) / 13  # Pillow's filter of that name
 
 
 class UndecodableError(ValueError):
@@ -64,10 +63,12 @@ def as_batch(pixels: Pixels) -> Tensor:
 class TrainImageTransform:
     """Decode, random resized crop, flip, RandAugment: bytes to uint8 (3, S, S). Uses torch's CPU generator."""
 
-    def __init__(self, recipe: AugmentRecipe, image_size: int):
+    def __init__(self, recipe: AugmentRecipe, image_size: int, mean: tuple[float, ...]):
         self.recipe, self.size = recipe, (image_size, image_size)
         self.crop = v2.RandomResizedCrop(image_size, recipe.crop_scale, recipe.crop_aspect)
-        self.ops = ArrayRandAugment.ops_of(recipe)
+        self.operations: dict[int, Operation] = {}
+        if recipe.randaugment is not None:
+            self.operations = operations(*geometry(recipe.randaugment, recipe.interpolation, mean))
 
     def __call__(self, data: bytes) -> Tensor:
         images = as_batch(decode(data))
@@ -78,9 +79,17 @@ class TrainImageTransform:
         image = nn_functional.interpolate(images, self.size, mode=self.recipe.interpolation, antialias=True)[0]
         if torch.rand(()) < self.recipe.horizontal_flip:
             image = image.flip(2)
-        for op in self.ops:
-            image = op(image)
-        return image
+        return self.randaugment(image) if self.operations else image
+
+    def randaugment(self, image: Tensor) -> Tensor:
+        """Apply the operations drawn for an image uint8 (3, S, S) in channels_last memory."""
+        assert self.recipe.randaugment is not None
+        places, arguments = draw(self.recipe.randaugment, 1, self.size[0])
+        pixels = image.permute(1, 2, 0).numpy()
+        for place, argument in zip(places[0].tolist(), arguments[0].tolist(), strict=True):
+            if place != NONE:
+                pixels = self.operations[place](pixels, argument)
+        return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
 class EvalImageTransform:
@@ -99,61 +108,106 @@ def eval_crop(image_size: int, crop_ratio: float, interpolation: str) -> v2.Comp
     return v2.Compose([resize, v2.CenterCrop(image_size)])
 
 
-class ArrayRandAugment(RandAugment):
-    """RandAugment of one image uint8 (3, H, W) in channels_last memory."""
-
-    def apply(self, images: Tensor, name: str, magnitude: float) -> Tensor:
-        pixels = OPERATIONS[name](images.permute(1, 2, 0).numpy(), magnitude)
-        return torch.from_numpy(pixels).permute(2, 0, 1)
-
-
-def affine(pixels: Pixels, matrix: list[list[float]]) -> Pixels:
-    """Affine transform with the inverse map ``matrix`` (2, 3), bilinear, black outside."""
-    a = np.array(matrix, dtype=float)
-    # from coordinates of pixel corners to OpenCV's of pixel centres
-    a[:, 2] += a[:, :2].sum(1) / 2 - 0.5
-    return cv2.warpAffine(pixels, a, pixels.shape[1::-1], flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+def operations(interpolation: str, fill: tuple[int, ...]) -> dict[int, Operation]:
+    """RandAugment's operations by index in ``OPERATIONS``; the geometric ones resample and fill as given."""
+    move = partial(move_rows, interpolation=interpolation, fill=fill)
+    moves: dict[str, Operation] = {
+        "ShearX": lambda pixels, shear: move(pixels, shear * (np.arange(len(pixels)) + 0.5)),
+        "TranslateX": lambda pixels, left: move(pixels, np.full(len(pixels), left)),
+        "Rotate": partial(rotate, interpolation=interpolation, fill=fill),
+    }
+    for name in ("Shear", "Translate"):
+        moves[f"{name}Y"] = partial(transposed, moves[f"{name}X"])
+    return {place: (VALUE_OPERATIONS | moves)[name] for place, name in enumerate(OPERATIONS)}
 
 
-def translate(pixels: Pixels, right: int, down: int) -> Pixels:
-    """Translate by whole pixels, black outside."""
-    (height, width), result = pixels.shape[:2], np.zeros_like(pixels)
-    rows, columns = slice(max(-down, 0), height - down), slice(max(-right, 0), width - right)
-    result[max(down, 0) : height + down, max(right, 0) : width + right] = pixels[rows, columns]
-    return result
+def rotate(pixels: Pixels, degrees: float, interpolation: str, fill: tuple[int, ...]) -> Pixels:
+    resample = Image.Resampling[interpolation.upper()]
+    return np.array(Image.fromarray(pixels).rotate(degrees, resample, fillcolor=fill))
 
 
-def rotate(pixels: Pixels, degrees: float) -> Pixels:
-    """Rotate counter-clockwise about the centre."""
-    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
-    x, y = pixels.shape[1] / 2, pixels.shape[0] / 2
-    return affine(pixels, [[cos, -sin, x - cos * x + sin * y], [sin, cos, y - sin * x - cos * y]])
+def transposed(operation: Operation, pixels: Pixels, argument: float) -> Pixels:
+    return cv2.transpose(operation(cv2.transpose(pixels), argument))
+
+
+def weights(interpolation: str, fraction: np.ndarray) -> dict[int, np.ndarray]:
+    """Weights of the pixels -1, 0, 1, 2 for a place ``fraction`` behind pixel 0; Pillow's cubic has a = -1."""
+    d = fraction
+    if interpolation == "bilinear":
+        return {0: 1 - d, 1: d}
+    return {-1: -d * (1 - d) ** 2, 0: 1 - 2 * d**2 + d**3, 1: d + d**2 - d**3, 2: -(d**2) * (1 - d)}
+
+
+def move_rows(pixels: Pixels, shifts: np.ndarray, interpolation: str, fill: tuple[int, ...]) -> Pixels:
+    """Value at (x, y) from (x + shifts[y], y), as by Pillow's affine transform; ``fill`` from outside the image."""
+    height, width = pixels.shape[:2]
+    whole = np.floor(shifts).astype(int)
+    # all pixels that each row needs, in one copy
+    left, right = max(1 - whole.min(), 0), max(whole.max() + 2, 0)
+    padded = cv2.copyMakeBorder(pixels, 0, 0, left, right, cv2.BORDER_REPLICATE).reshape(-1)
+    needed = 3 * (width + 3)
+    windows = np.lib.stride_tricks.as_strided(padded, (len(padded) - needed + 1, needed), (1, 1))
+    starts = np.arange(height) * (width + left + right) + left + whole - 1
+    rows = torch.from_numpy(windows[3 * starts]).float()
+
+    moved = torch.full((height, 3 * width), 1e-4)  # Pillow truncates: 99.99999 instead of 100 would give 99
+    for pixel, weight in weights(interpolation, shifts - whole).items():
+        column = 3 * (pixel + 1)
+        moved.addcmul_(rows[:, column : column + 3 * width], torch.from_numpy(weight[:, None]).float())
+    values = truncated(moved.numpy()).reshape(pixels.shape)
+    columns, first = np.arange(width), np.ceil(-0.5 - shifts)[:, None]
+    inside = (columns >= first) & (columns < first + width)
+    return cv2.copyTo(values, inside.view(np.uint8), _filled(pixels.shape, fill).copy())
+
+
+@lru_cache(1)
+def _filled(shape: tuple[int, ...], colour: tuple[int, ...]) -> Pixels:
+    return np.full(shape, colour, np.uint8)
 
 
 def apply_table(pixels: Pixels, table: np.ndarray) -> Pixels:
     """Replace each value by its entry, truncated as by Pillow, in a table (256,), or (256, 3): a column per channel."""
-    return cv2.LUT(pixels, np.clip(table, 0, 255).astype(np.uint8).reshape(1, 256, -1))
+    return cv2.LUT(pixels, truncated(table).reshape(1, 256, -1))
 
 
-def contrast(pixels: Pixels, change: float) -> Pixels:
-    mean = int(cv2.mean(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY))[0] + 0.5)
-    return apply_table(pixels, mean + (LEVELS - mean) * (1 + change))
-
-
-def sharpness(pixels: Pixels, change: float) -> Pixels:
-    kernel = -change * SMOOTH
-    kernel[1, 1] += 1 + change
-    # Pillow's filter does not change the border
-    result = pixels.copy()
-    result[1:-1, 1:-1] = cv2.filter2D(pixels, -1, kernel)[1:-1, 1:-1]
+def blend(degenerate: np.ndarray | int, values: np.ndarray, factor: float) -> np.ndarray:
+    """``degenerate`` at a factor of 0, ``values`` at 1, in Pillow's precision; not yet truncated."""
+    result = np.subtract(values, degenerate, dtype=np.float32)
+    result *= np.float32(factor)
+    result += degenerate
     return result
+
+
+def truncated(values: np.ndarray) -> np.ndarray:
+    return values.clip(0, 255).astype(np.uint8)
+
+
+def grey(pixels: Pixels) -> np.ndarray:
+    """Uint8 (H, W), as Pillow rounds it."""
+    return np.asarray(Image.fromarray(pixels).convert("L"))
+
+
+def colour(pixels: Pixels, factor: float) -> Pixels:
+    return truncated(blend(cv2.cvtColor(grey(pixels), cv2.COLOR_GRAY2RGB), pixels, factor))
+
+
+def contrast(pixels: Pixels, factor: float) -> Pixels:
+    return apply_table(pixels, blend(int(grey(pixels).mean() + 0.5), LEVELS, factor))
+
+
+def sharpness(pixels: Pixels, factor: float) -> Pixels:
+    # Pillow's filter does not change the border
+    smooth = pixels.copy()
+    smooth[1:-1, 1:-1] = cv2.filter2D(pixels, -1, SMOOTH)[1:-1, 1:-1]
+    return truncated(blend(smooth, pixels, factor))
 
 
 def autocontrast(pixels: Pixels, _: float) -> Pixels:
     tables = []
     for channel in cv2.split(pixels):
         low, high = cv2.minMaxLoc(channel)[:2]
-        tables.append((LEVELS - low) * (255 / (high - low)) if high > low else LEVELS)
+        scale = 255 / (high - low) if high > low else 1.0
+        tables.append(LEVELS * scale - (low * scale if high > low else 0))
     return apply_table(pixels, np.stack(tables, 1))
 
 
@@ -168,19 +222,15 @@ def equalize(pixels: Pixels, _: float) -> Pixels:
     return apply_table(pixels, np.stack(tables, 1))
 
 
-OPERATIONS: dict[str, Callable[[Pixels, float], Pixels]] = {
-    "Identity": lambda pixels, _: pixels,
-    "ShearX": lambda pixels, shear: affine(pixels, [[1, shear, 0], [0, 1, 0]]),
-    "ShearY": lambda pixels, shear: affine(pixels, [[1, 0, 0], [shear, 1, 0]]),
-    "TranslateX": lambda pixels, right: translate(pixels, int(right), 0),
-    "TranslateY": lambda pixels, down: translate(pixels, 0, int(down)),
-    "Rotate": rotate,
-    "Brightness": lambda pixels, change: apply_table(pixels, LEVELS * (1 + change)),
-    "Color": lambda pixels, change: cv2.transform(pixels, (1 + change) * np.eye(3) - change * GREY),
-    "Contrast": contrast,
-    "Sharpness": sharpness,
-    "Posterize": lambda pixels, bits: apply_table(pixels, LEVELS & ~(2 ** (8 - int(bits)) - 1)),
-    "Solarize": lambda pixels, share: apply_table(pixels, np.where(255 * share > LEVELS, LEVELS, 255 - LEVELS)),
+VALUE_OPERATIONS: dict[str, Operation] = {
     "AutoContrast": autocontrast,
     "Equalize": equalize,
+    "Invert": lambda pixels, _: cv2.bitwise_not(pixels),
+    "Posterize": lambda pixels, bits: apply_table(pixels, LEVELS & ~(2 ** (8 - int(bits)) - 1)),
+    "Solarize": lambda pixels, least: apply_table(pixels, np.where(least > LEVELS, LEVELS, 255 - LEVELS)),
+    "SolarizeAdd": lambda pixels, added: apply_table(pixels, np.where(LEVELS < 128, LEVELS + added, LEVELS)),
+    "Color": colour,
+    "Contrast": contrast,
+    "Brightness": lambda pixels, factor: apply_table(pixels, blend(0, LEVELS, factor)),
+    "Sharpness": sharpness,
 }

@@ -178,7 +178,7 @@ def open_loaders(experiment: Experiment, device: torch.device, world: World = SI
     else:
         split = read_files(data)
         train, val, num_classes = split.train, split.val, split.num_classes
-        transform = TrainImageTransform(recipe.augment, size)
+        transform = TrainImageTransform(recipe.augment, size, data.mean)
         source = ImageFileBatches(train, transform, corrupt, seed=experiment.seed, num_workers=workers, device=device)
         augment = identity
     if experiment.batch_size > len(source):

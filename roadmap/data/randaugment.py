@@ -4,6 +4,7 @@ The `timm` set is that of its `rand-m9-mstd0.5-inc1`, with which the authors tra
 of its ``RandAugment``, which applies every operation at one strength, with timm's probability and noise.
 """
 
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -77,13 +78,9 @@ def draw(
     The others are those of Pillow's inverse map: the value at (x, y) comes from (x + argument · y, y) for ShearX, from
     (x + argument, y) for TranslateX.
     """
-    strengths = STRENGTHS[recipe.operations]
-    index = torch.tensor([OPERATIONS.index(name) if name in OPERATIONS else NONE for name in strengths])
-    start, change, sign, rounding = torch.tensor(list(strengths.values()), dtype=torch.float64).T
-    side = torch.tensor([image_size if name.startswith("Translate") else 1 for name in strengths])
-
+    index, table = _tables(recipe.operations, image_size)
     shape = (count, recipe.ops)
-    drawn = torch.randint(len(strengths), shape, generator=generator)
+    drawn = torch.randint(len(index), shape, generator=generator)
     applied = torch.rand(shape, generator=generator) < recipe.probability
     signs = torch.where(torch.rand(shape, generator=generator) < 0.5, -1, 1)
     noise = torch.randn(shape, generator=generator, dtype=torch.float64)
@@ -91,7 +88,18 @@ def draw(
     strength = (recipe.magnitude + recipe.magnitude_std * noise).clamp(0, 10) / 10
     if recipe.operations == "torchvision":
         strength = (100 * strength).round() / 100  # torchvision's strengths have steps
-    changed, rounding = (side * change)[drawn] * strength, rounding[drawn]
+    start, change, sign, rounding = table[:, drawn]
+    changed = change * strength
     changed = torch.where(rounding == EXACT, changed, (changed + rounding).floor())
-    argument = start[drawn] + torch.where(sign[drawn] == 0, signs, sign[drawn]) * changed
+    argument = start + torch.where(sign == 0, signs, sign) * changed
     return torch.where(applied, index[drawn], NONE), argument.float()
+
+
+@cache
+def _tables(operations: str, image_size: int) -> tuple[Tensor, Tensor]:
+    """Each operation's index in ``OPERATIONS``, and a row of ``Strength`` each: (4, number)."""
+    strengths = STRENGTHS[operations]
+    index = [OPERATIONS.index(name) if name in OPERATIONS else NONE for name in strengths]
+    table = torch.tensor(list(strengths.values()), dtype=torch.float64).T.contiguous()
+    table[1] *= torch.tensor([image_size if name.startswith("Translate") else 1 for name in strengths])
+    return torch.tensor(index), table

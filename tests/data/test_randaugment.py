@@ -6,16 +6,78 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from scipy.stats import chi2_contingency, ks_2samp
+from sklearn.datasets import load_sample_image
+from timm.data import auto_augment
 from timm.data.auto_augment import AugmentOp, rand_augment_transform
 from torchvision.transforms import v2
 
 from roadmap.config.compose import compose
-from roadmap.data.randaugment import NONE, OPERATIONS, draw
+from roadmap.data.image import operations
+from roadmap.data.randaugment import NONE, OPERATIONS, draw, geometry
 from roadmap.schema.recipe import RandAugmentRecipe
 
 RECIPE = compose(["recipe=enhanced", "data=imagenet", "data.root=x"]).recipe.augment.randaugment
 SIZE = 224
+
+
+MEAN = (0.485, 0.456, 0.406)
+FILL = (124, 116, 104)
+# of different sizes, one without the ends of the scale, for AutoContrast, and one with large areas of one value
+PHOTOS = {
+    "china": Image.fromarray(load_sample_image("china.jpg")).crop((100, 50, 324, 274)).point(lambda v: 20 + v * 0.8),
+    "flower": Image.fromarray(load_sample_image("flower.jpg")).crop((180, 60, 480, 260)).point(lambda v: v // 32 * 36),
+    "small": Image.fromarray(load_sample_image("china.jpg")).resize((32, 32)),
+}
+
+
+def timms_operation(place: int) -> AugmentOp:
+    assert RECIPE is not None
+    options = {"img_mean": FILL, "interpolation": Image.Resampling.BICUBIC}
+    return rand_augment_transform("rand-m9-mstd0.5-inc1", options).ops[place]
+
+
+def timms_arguments(op: AugmentOp, magnitude: float, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Of both signs, where the operation has two."""
+    arguments = []
+    for uniform in (0.0, 1.0):
+        monkeypatch.setattr(auto_augment.random, "random", lambda value=uniform: value)
+        (argument,) = op.level_fn(magnitude, op.hparams) if op.level_fn else (0.0,)
+        arguments.append(float(argument) * (SIZE if op.name.endswith("Rel") else 1))
+    return sorted(set(arguments))
+
+
+def timms_image(op: AugmentOp, image: Image.Image, argument: float) -> np.ndarray:
+    """The image after timm's operation, which Pillow 13 refuses for Posterize with no bit left."""
+    if op.name == "PosterizeIncreasing" and argument == 0:
+        return np.array(image.point(lambda value: value & ~(2**8 - 1)))
+    if op.name.endswith("Rel"):
+        argument /= image.width if op.name == "TranslateXRel" else image.height
+    whole = op.name in ("PosterizeIncreasing", "SolarizeIncreasing", "SolarizeAdd")
+    arguments = () if op.level_fn is None else (int(argument) if whole else argument,)
+    return np.array(op.aug_fn(image, *arguments, **op.kwargs))
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_each_operation_at_each_strength_is_timms(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert RECIPE is not None
+    place = OPERATIONS.index(name)
+    op = timms_operation(place)
+    ours = operations(*geometry(RECIPE, "bicubic", MEAN))[place]
+    moved = name == "Rotate" or name.startswith(("Shear", "Translate"))
+    for magnitude in (0, 0.4, 2.5, 5, 7.3, 9, 10):
+        wanted = timms_arguments(op, magnitude, monkeypatch)
+        recipe = RECIPE.replace(magnitude=magnitude, magnitude_std=0.0, probability=1.0, ops=1)
+        drawn, arguments = our_draws(recipe, 2000)
+        assert np.unique(arguments[drawn == place]) == pytest.approx(wanted, abs=1e-5)
+        for photo, image in PHOTOS.items():
+            for argument in wanted:
+                pixels = ours(np.array(image), float(np.float32(argument)))
+                difference = np.abs(pixels.astype(int) - timms_image(op, image, argument))
+                # Pillow truncates doubles, we float32
+                assert difference.max() <= moved, (photo, argument)
+                assert (difference > 0).mean() < 0.005, (photo, argument)
 
 
 def timms_draws(images: int) -> tuple[np.ndarray, np.ndarray]:
