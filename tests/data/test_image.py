@@ -48,7 +48,7 @@ def test_each_operation_equals_torchvisions(name: str) -> None:
         assert (pixels.shape, pixels.dtype) == ((200, 224, 3), np.uint8)
         # torchvision rounds the matrices of geometric operations otherwise
         assert difference.max() <= (name in ("ShearX", "ShearY", "Rotate"))
-        assert difference.mean() < 0.005
+        assert difference.mean() < 0.03
         if abs(strength) >= 30:
             assert (pixels != np.array(image)).any(), "it does something"
 
