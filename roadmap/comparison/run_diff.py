@@ -19,8 +19,8 @@ CODE = ("git_commit", "versions")
 ENVIRONMENT = ("device", "processes", "micro_batch_size", "accumulation", "batch_norm_images")
 RESULT = (
     *("status", "error", "gmacs", "params_m", "activations_m", "train_images", "val_images", "num_classes"),
-    *("top1", "top5", "best_top1", "ema_top1", "train_seconds", "images_per_second", "data_wait", "peak_memory_gb"),
-    *("skipped_updates", "corrupt_images"),
+    *("top1", "top5", "best_top1", "evaluated_epochs", "ema_top1", "train_seconds", "images_per_second", "data_wait"),
+    *("peak_memory_gb", "skipped_updates", "corrupt_images"),
 )
 # Keys of the composed config that are part of the definition, or only name or place the run.
 NOT_SETTINGS = (

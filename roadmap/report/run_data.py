@@ -104,13 +104,17 @@ def curves(history: pd.DataFrame, runs: pd.DataFrame) -> list[dict[str, list[flo
 
 
 def _thinned(history: pd.DataFrame, runs: pd.DataFrame, points: int) -> pd.DataFrame:
-    """Every nth epoch of long histories, and the last; of an epoch that was logged twice the later row."""
+    """Every nth evaluated epoch of long histories, and the last; of an epoch that was logged twice the later row."""
     history = history.drop_duplicates(["run_id", "epoch"], keep="last").sort_values("epoch", kind="stable")
+    if "top1" in history and history["top1"].notna().any():
+        history = history[history["top1"].notna()]
     epoch = history["epoch"].fillna(0).astype(int)
     last = epoch.groupby(history["run_id"]).transform("max")
     planned = history["run_id"].map(runs.set_index("run_id")["epochs"]).fillna(0)
-    stride = np.ceil(np.maximum(planned, last) / points).astype(int)
-    return history.assign(epoch=epoch)[((epoch - 1) % stride == 0) | (epoch == last)]
+    rows = history.groupby("run_id")["run_id"]
+    evaluated = rows.transform("size") / last  # a fraction
+    stride = np.ceil(np.maximum(planned, last) * evaluated / points).astype(int)
+    return history.assign(epoch=epoch)[(rows.cumcount() % stride == 0) | (epoch == last)]
 
 
 def _rounded(value: float) -> float | None:

@@ -180,7 +180,10 @@ def _tail(file: str) -> bytes:
 
 
 def _columns(file: str) -> list[str] | None:
-    """The names in a file's lines if the first and the last have the same ones and finite numbers only."""
+    """The names in a file's lines if the last has all of them and both it and the first have finite numbers only.
+
+    An earlier epoch may not have been evaluated.
+    """
     try:
         with open(file, "rb") as opened_file:
             first = parse_json(opened_file.readline())
@@ -189,11 +192,11 @@ def _columns(file: str) -> list[str] | None:
     except (OSError, ValueError, IndexError):
         return None
     if not (
-        tail.endswith(b"\n") and isinstance(first, dict) and isinstance(last, dict) and first.keys() == last.keys()
+        tail.endswith(b"\n") and isinstance(first, dict) and isinstance(last, dict) and first.keys() <= last.keys()
     ):
         return None
     numbers = all(type(value) in (int, float) and np.isfinite(value) for value in (*first.values(), *last.values()))
-    return list(first) if numbers and "epoch" in first else None
+    return list(last) if numbers and "epoch" in first and "top1" in last else None
 
 
 def _parse_together(files: list[str], owners: dict[str, int], names: list[str], parts: list[pd.DataFrame]) -> list[str]:
@@ -228,11 +231,11 @@ def _line_by_line(file: str, skipped: list[str]) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class RunProgress:
-    """A run's last line of metrics: top-1 in percent, and the seconds of that epoch."""
+    """A run's last line of metrics: the seconds of that epoch, and the last known top-1 in percent."""
 
     epoch: int
     epochs: float
-    top1: float
+    top1: float | None
     seconds: float
 
 
@@ -246,12 +249,14 @@ def progress(folder: str | os.PathLike[str], epochs: float) -> RunProgress | Non
             rows = reversed(_tail(os.path.join(folder, METRICS)).splitlines())
         except OSError:
             return None
-    for row in rows:
+    last: EpochRow | None = None
+    for text in rows:
         with suppress(ValueError):
-            last: EpochRow = converted(parse_json(row) if isinstance(row, bytes) else row, EpochRow)
-            if last.top1 is not None:
-                return RunProgress(last.epoch, epochs, last.top1, last.seconds or 0.0)
-    return None
+            row: EpochRow = converted(parse_json(text) if isinstance(text, bytes) else text, EpochRow)
+            last = last or row
+            if row.top1 is not None:
+                return RunProgress(last.epoch, epochs, row.top1, last.seconds or 0.0)
+    return last and RunProgress(last.epoch, epochs, None, last.seconds or 0.0)
 
 
 def in_words(done: RunProgress | None, epochs: float) -> str:
@@ -259,4 +264,5 @@ def in_words(done: RunProgress | None, epochs: float) -> str:
     if done is None:
         return f"in epoch 1 of {epochs:g}"
     left = duration((done.epochs - done.epoch) * done.seconds)
-    return f"epoch {done.epoch} of {done.epochs:g}, top-1 {done.top1:.2f} %, {left} left"
+    top1 = "" if done.top1 is None else f"top-1 {done.top1:.2f} %, "
+    return f"epoch {done.epoch} of {done.epochs:g}, {top1}{left} left"

@@ -38,10 +38,12 @@ class ProgressBar:
 
     def show(self, row: dict[str, Any]) -> None:
         """Show a finished epoch and its metrics."""
-        self.bar.set_postfix_str(f"top-1 {row['top1']:.2f}, loss {row['train_loss']:.3f}", refresh=False)
+        results = [f"top-1 {row['top1']:.2f}"] if "top1" in row else []
+        results = ", ".join([*results, f"loss {row['train_loss']:.3f}"])
+        self.bar.set_postfix_str(results, refresh=False)
         self.bar.update(row["epoch"] - self.bar.n)
         self._log(
-            f"epoch {row['epoch']} of {self.epochs}, top-1 {row['top1']:.2f}, loss {row['train_loss']:.3f}, "
+            f"epoch {row['epoch']} of {self.epochs}, {results}, "
             f"{row['images_per_second']:.0f} images/s, {row['data_wait']:.0%} of the time waiting for data"
         )
 

@@ -90,6 +90,7 @@ class Settings(Record):
     compile: bool
     sync_batchnorm: bool
     resume: Literal["auto", "never"]
+    eval_every: PositiveInt
     checkpoint_epochs: PositiveInt
     checkpoint_minutes: PositiveFloat
     max_skipped_updates: NonNegativeInt

@@ -33,6 +33,7 @@ class Summary(FileRecord):
     top1: float | None = None
     top5: float | None = None
     best_top1: float | None = None
+    evaluated_epochs: Int64 | None = None  # over which best_top1 is the best
     train_seconds: float | None = None
     images_per_second: float | None = None
     peak_memory_gb: float | None = None

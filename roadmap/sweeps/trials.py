@@ -113,14 +113,15 @@ def propose(study: Study, space: SearchSpace) -> FrozenTrial | None:
 
 def check_median(rows: Sequence[Mapping[str, Any]], curves: Sequence[Curve], prune: Prune) -> None:
     """Raise PrunedError where the best top-1 of ``rows`` is below the median of ``curves`` at the same epoch."""
-    epoch, best = rows[-1]["epoch"], max(row["top1"] for row in rows)
-    if len(curves) < prune.startup_runs or epoch < prune.warmup_epochs:
+    epoch, best = rows[-1]["epoch"], max((row["top1"] for row in rows if "top1" in row), default=0.0)
+    there = [curve[epoch] for curve in curves if epoch in curve]
+    if "top1" not in rows[-1] or len(there) < prune.startup_runs or epoch < prune.warmup_epochs:
         return
-    others = median(curve[epoch] for curve in curves)
+    others = median(there)
     if best < others:
         raise PrunedError(
             f"pruned after epoch {epoch}: the best top-1 so far, {best:.2f} %, is below {others:.2f} %, "
-            f"the median of {len(curves)} finished runs"
+            f"the median of {len(there)} finished runs"
         )
 
 
@@ -133,6 +134,7 @@ def peers(composed: Composed, cost: str | None) -> list[Curve]:
     runs = runs[(runs["status"] == "finished") & same]
     if cost is not None:
         runs = runs[runs[cost] <= getattr(network_cost(composed), cost)]
-    curves = [{row["epoch"]: row["top1"] for row in read_metrics(Path(path) / METRICS)} for path in runs["path"]]
+    histories = [read_metrics(Path(path) / METRICS) for path in runs["path"]]
+    curves = [{row["epoch"]: row["top1"] for row in rows if "top1" in row} for rows in histories]
     # a run that was copied without its metrics has no curve
-    return [curve for curve in curves if len(curve) == experiment.epochs]
+    return [curve for curve in curves if experiment.epochs in curve]

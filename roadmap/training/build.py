@@ -58,9 +58,12 @@ def build_trainer(
         no_sync=no_sync,
         ema=ema,
     )
-    save_seconds = settings.checkpoint_minutes * 60
     trainer_settings = TrainerSettings(
-        experiment.epochs, settings.checkpoint_epochs, save_seconds, settings.max_skipped_updates
+        epochs=experiment.epochs,
+        eval_every=settings.eval_every,
+        checkpoint_epochs=settings.checkpoint_epochs,
+        checkpoint_seconds=settings.checkpoint_minutes * 60,
+        max_skipped=settings.max_skipped_updates,
     )
     return Trainer(parts, loaders, trainer_settings, device, world)
 

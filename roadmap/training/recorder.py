@@ -89,7 +89,7 @@ def initial_summary(experiment: Experiment, trainer: Trainer) -> Summary:
     batch_norm_images = share.micro_batch_size * (share.processes if experiment.settings.sync_batchnorm else 1)
     has_batch_norm = any(isinstance(module, _BatchNorm) for module in network.modules())
     same_name = ("run_id", "regime", "step", "variant", "seed", "pretrained", "epochs", "batch_size", "image_size")
-    results = ("top1", "top5", "best_top1", "train_seconds", "images_per_second", "peak_memory_gb", "ended", "error")
+    results = ("top1", "top5", "best_top1", "evaluated_epochs", "train_seconds", "images_per_second", "peak_memory_gb")
     return {
         "schema": SCHEMA,
         "status": "running",
@@ -111,18 +111,19 @@ def initial_summary(experiment: Experiment, trainer: Trainer) -> Summary:
         "git_commit": git_commit(),
         "versions": package_versions(),
         "started": now(),
-        **dict.fromkeys(results),
+        **dict.fromkeys((*results, "ended", "error")),
     }
 
 
 def final_results(rows: list[Record], trainer: Trainer) -> Record:
     """Return the results of a finished run, from the rows of all its epochs; accuracies are the last epoch's."""
-    last = rows[-1]
+    last, evaluated = rows[-1], [row["top1"] for row in rows if "top1" in row]
     trained = sum(row["train_seconds"] for row in rows)
     return {
         "status": "finished",
         **{name: last[name] for name in ("top1", "top5", "ema_top1") if name in last},
-        "best_top1": max(row["top1"] for row in rows),
+        "best_top1": max(evaluated),
+        "evaluated_epochs": len(evaluated),
         "train_seconds": sum(row["seconds"] for row in rows),
         "images_per_second": trainer.loaders.train.images * len(rows) / trained,
         "data_wait": sum(row["data_wait"] * row["train_seconds"] for row in rows) / trained,

@@ -4,7 +4,7 @@
         for each update:
             for each micro batch: fetch, mix, forward in autocast, loss, backward
             step, schedule, EMA
-        evaluate the network, and its average; record; save a checkpoint
+        evaluate the network and its average, every few epochs; record; save a checkpoint
 
 and starts at the update where the checkpoint was written.
 """
@@ -68,9 +68,10 @@ class TrainingParts:
 
 @dataclass(frozen=True)
 class TrainerSettings:
-    """How long to train, how often to save, and how many updates with a non-finite loss may be skipped."""
+    """How long to train, how often to evaluate and save, how many updates with a non-finite loss may be skipped."""
 
     epochs: int
+    eval_every: int = 1  # epochs; the last one is always evaluated
     checkpoint_epochs: int = 1
     checkpoint_seconds: float = math.inf
     max_skipped: int = 0
@@ -177,7 +178,8 @@ class Trainer:
                     self.callbacks.pruner()
             row: Record = {"epoch": self.state.epoch + 1} | (yield from self.train_epoch())
             began = time.perf_counter()
-            row |= self.evaluate_epoch()
+            if row["epoch"] % self.settings.eval_every == 0 or row["epoch"] == self.settings.epochs:
+                row |= self.evaluate_epoch()
             row["images_per_second"] = self.loaders.train.images / self.state.seconds
             row["data_wait"] = self.state.waited / self.state.seconds
             row["train_seconds"] = self.state.seconds
@@ -272,8 +274,8 @@ class Trainer:
     def finish_epoch(self, row: Record) -> None:
         """Record an epoch; save a checkpoint if one is due or the epoch is the best so far."""
         state, settings = self.state, self.settings
-        best = row["top1"] > state.best_top1
-        state.best_top1 = max(state.best_top1, row["top1"])
+        best = row.get("top1", -math.inf) > state.best_top1
+        state.best_top1 = max(state.best_top1, row.get("top1", -math.inf))
         state.epoch, state.updates, state.seconds, state.waited = state.epoch + 1, 0, 0.0, 0.0
         self.losses.start(0.0, 0)
         with self.world.collective_errors():

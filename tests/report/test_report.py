@@ -155,6 +155,15 @@ def test_curves_keep_few_points_and_the_last_epoch() -> None:
     assert set(b["epoch"][:-1]) <= set(a["epoch"])
 
 
+def test_curves_have_the_evaluated_epochs() -> None:
+    runs = pd.DataFrame({"run_id": ["a"], "epochs": [600.0]})
+    rows = [{"run_id": "a", "epoch": e, "top1": e / 7 if e % 5 == 0 else None} for e in range(1, 601)]
+    (curve,) = curves(pd.DataFrame(rows), runs)
+    assert curve is not None
+    assert curve["epoch"] == [*range(5, 601, 5)]
+    assert None not in curve["top1"]
+
+
 def test_data_cannot_end_its_element() -> None:
     value = {"title": "</title><script>", "note": "</script><!-- <script> & \u2028 \ud800 \u202e {{style}}"}
     text = inert(value)

@@ -10,6 +10,7 @@ import pytest
 
 import roadmap
 from roadmap.errors import RequestError
+from roadmap.runs.reading import in_words, progress
 from tests.records import COMMITTED, EXAMPLES, record, write
 
 COLUMNS = ["seed", "epoch", "top1"]
@@ -140,6 +141,24 @@ def test_many_files_with_two_layouts_and_one_broken(tmp_path: Path) -> None:
     assert (history["top1"] == history["seed"] + history["epoch"] / 8).all()
     assert (history["ema_top1"].isna() == (history["seed"] % 3 == 0)).all()
     assert history.groupby("run_id", sort=False)["epoch"].apply(lambda epochs: epochs.is_monotonic_increasing).all()
+
+
+def test_epochs_without_evaluation(tmp_path: Path) -> None:
+    """As ``eval_every=2`` leaves them: of a finished run, and of one that was killed in an odd epoch."""
+    rows = [
+        {"epoch": epoch, "train_loss": 1.0} | ({"top1": 5.0 * epoch} if epoch % 2 == 0 else {}) for epoch in range(1, 5)
+    ]
+    whole, killed = ("".join(json.dumps(row) + "\n" for row in some) for some in (rows, rows[:3]))
+    history = roadmap.load_history(histories(tmp_path, whole, killed)).sort_values(["seed", "epoch"])
+    assert history["top1"].dropna().tolist() == [10.0, 20.0, 10.0]
+    assert history.loc[history["top1"].isna(), "epoch"].tolist() == [1, 3, 1, 3]
+    seed_1 = history.index[history["seed"] == 1]
+    assert list(history.loc[seed_1, "epoch"]) == [1, 2, 3]
+    folders = sorted((tmp_path).rglob("metrics.jsonl"))
+    found = [progress(file.parent, 4) for file in folders]
+    assert [(one.epoch, one.top1) for one in found if one] == [(4, 20.0), (3, 10.0)]
+    (folders[0]).write_text(json.dumps(rows[0]) + "\n")
+    assert in_words(progress(folders[0].parent, 4), 4) == "epoch 1 of 4, 0 s left"
 
 
 def test_an_excluded_folder_is_read_when_it_is_named(tmp_path: Path) -> None:

@@ -220,6 +220,19 @@ def test_the_median_rule_is_optunas(below: int) -> None:
     assert pruned > 10
 
 
+def test_the_median_rule_with_epochs_that_were_not_evaluated() -> None:
+    """Compared are runs that were evaluated after the same epoch."""
+    prune, often, seldom = Prune(warmup_epochs=1, startup_runs=2), dict.fromkeys(range(1, 5), 50.0), {2: 40.0, 4: 60.0}
+    rows: list[dict[str, Any]] = [{"epoch": 1}, {"epoch": 2, "top1": 44.0}, {"epoch": 3}, {"epoch": 4, "top1": 54.0}]
+    check_median(rows[:1], [often, often], prune)
+    with pytest.raises(PrunedError, match=r"44\.00 %, is below 45\.00 %, the median of 2 finished runs"):
+        check_median(rows[:2], [often, seldom], prune)
+    check_median(rows[:3], [often, often], prune)
+    check_median([{"epoch": 1, "top1": 1.0}], [often, seldom], prune)
+    with pytest.raises(PrunedError, match=r"54\.00 %, is below 55\.00 %"):
+        check_median(rows, [often, seldom], prune)
+
+
 def test_peers_are_trained_alike_and_cost_no_more() -> None:
     composed = compose(["step=gelu", f"runs_dir={EXAMPLES}"])
     records = [json.loads(file.read_text()) for file in EXAMPLES.glob("*/summary.json")]

@@ -74,6 +74,19 @@ def test_run_folder_content(finished: Path) -> None:
     assert {file.name for file in (finished / "checkpoints").iterdir()} == {"last.pt", "previous.pt", "best.pt"}
 
 
+def test_eval_every_leaves_out_evaluations_and_nothing_else(finished: Path, tmp_path: Path) -> None:
+    """The last epoch is always evaluated, and the run is the same one."""
+    summary, folder = run_experiment(compose([*QUICK, "eval_every=2", f"runs_dir={tmp_path}"]))
+    whole = rows(finished)
+    evaluation = {"top1", "top5", "val_loss"}
+    assert rows(folder.path) == [{key: whole[0][key] for key in whole[0] if key not in evaluation}, *whole[1:]]
+    assert summary["run_id"] in finished.name
+    assert summary["top1"] == whole[2]["top1"]
+    assert (summary["best_top1"], summary["evaluated_epochs"]) == (max(row["top1"] for row in whole[1:]), 2)
+    with pytest.raises(RequestError, match=r"eval_every must be at least 1 \(got 0\)"):
+        compose(["eval_every=0"]).experiment()
+
+
 def test_only_equal_seeds_give_equal_runs(finished: Path, tmp_path: Path) -> None:
     _, again = run_experiment(compose([*QUICK, f"runs_dir={tmp_path}"]))
     assert_same_run(finished, again.path)
