@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from roadmap.data.cache import Target, cached, files_state
 from roadmap.data.samples import Samples, Split
 from roadmap.errors import RequestError
 from roadmap.schema.experiment import Data
@@ -21,7 +22,7 @@ IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm")
 class ParquetSamples:
     """Rows of a memory-mapped table; images are not decoded, and labels are read once."""
 
-    def __init__(self, table: Any, data: Data):
+    def __init__(self, table: Any, data: Data, files: list[str]):
         import datasets
 
         for key in ("image_column", "label_column"):
@@ -31,13 +32,17 @@ class ParquetSamples:
                     f"set data.{key} to one of {', '.join(table.column_names)}"
                 )
         self.rows, self.image = table.cast_column(data.image_column, datasets.Image(decode=False)), data.image_column
-        self.labels: list[int] = list(self.rows[data.label_column])
+        self.labels = np.asarray(table.with_format("numpy")[data.label_column][:], np.int64)
+        self.files = files
 
     def name(self, index: int) -> str:
         return f"row {index} ({self.rows[index][self.image]['path']})"
 
     def read(self, index: int) -> bytes:
         return self.rows[index][self.image]["bytes"] or b""
+
+    def state(self) -> str:
+        return files_state(self.files)
 
 
 def read_parquet(data: Data) -> Split:
@@ -57,7 +62,7 @@ def read_parquet(data: Data) -> Split:
         tables = datasets.load_dataset("parquet", data_files=files)
     except (datasets.exceptions.DatasetsError, OSError, ValueError) as error:
         raise RequestError(f"cannot read the parquet files of {data.root}: {' '.join(str(error).split())}") from error
-    train, val = (ParquetSamples(tables[field], data) for field in files)
+    train, val = (ParquetSamples(tables[field], data, files[field]) for field in files)
     return _split(train, val, data)
 
 
@@ -68,7 +73,7 @@ class TarSamples:
     shards: list[Path]
     names: np.ndarray  # bytes
     locations: np.ndarray  # int64 (N, 3): shard, offset, size
-    labels: list[int]
+    labels: np.ndarray
 
     def name(self, index: int) -> str:
         return f"{self.shards[self.locations[index, 0]]}:{os.fsdecode(self.names[index])}"
@@ -79,23 +84,34 @@ class TarSamples:
             file.seek(offset)
             return file.read(size)
 
+    def state(self) -> str:
+        return files_state(self.shards)
+
 
 def read_shards(data: Data) -> Split:
-    """The tar shards of a data set, indexed once.
+    """The tar shards of a data set, indexed once until one changes.
 
     Raises RequestError for missing shards, an image without a label, and labels beyond the number of classes.
     """
-    train, val = (_index(_matching_files(data, field)) for field in ("train_files", "val_files"))
+    train, val = (_index(data, _matching_files(data, field)) for field in ("train_files", "val_files"))
     return _split(train, val, data)
 
 
-def _index(shards: list[Path]) -> TarSamples:
-    rows = [(number, *row) for number, shard in enumerate(shards) for row in _members(shard)]
-    if not rows:
-        raise RequestError(f"no images in {shards[0].parent}; names in its shards must end in {', '.join(IMAGES)}")
-    numbers, names, offsets, sizes, labels = zip(*rows, strict=True)
-    locations = np.stack([numbers, offsets, sizes], 1)
-    return TarSamples(shards, np.array([*map(os.fsencode, names)]), locations, list(labels))
+def _index(data: Data, shards: list[Path]) -> TarSamples:
+    def index(target: Target) -> tuple[str, dict[str, str]]:
+        state = files_state(shards)
+        rows = [(number, *row) for number, shard in enumerate(shards) for row in _members(shard)]
+        if not rows:
+            raise RequestError(f"no images in {shards[0].parent}; names in its shards must end in {', '.join(IMAGES)}")
+        numbers, names, offsets, sizes, labels = zip(*rows, strict=True)
+        target.add("names", np.array([*map(os.fsencode, names)]))
+        target.add("locations", np.stack([numbers, offsets, sizes], 1).astype(np.int64))
+        target.add("labels", np.array(labels, np.int64))
+        return state, {}
+
+    key = ["tar", *map(os.path.realpath, shards)]
+    arrays = cached(data, f"index-{shards[0].stem}", key, lambda _: files_state(shards), index).arrays
+    return TarSamples(shards, arrays["names"], arrays["locations"], arrays["labels"])
 
 
 def _members(shard: Path) -> list[tuple[str, int, int, int]]:
@@ -130,7 +146,7 @@ def _matching_files(data: Data, field: str) -> list[Path]:
 
 def _split(train: Samples, val: Samples, data: Data) -> Split:
     """A split with ``data.num_classes``, or as many as the highest label requires."""
-    highest = max(*train.labels, *val.labels)
+    highest = int(max(train.labels.max(), val.labels.max()))
     if data.num_classes is not None and highest >= data.num_classes:
         raise RequestError(f"{data.root} has label {highest}, but data.num_classes={data.num_classes}")
     return Split(train, val, data.num_classes or highest + 1)

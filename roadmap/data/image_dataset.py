@@ -1,19 +1,16 @@
 """Batches of encoded images, decoded and augmented one by one in the worker processes of a DataLoader."""
 
-import hashlib
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from roadmap.data.image import UndecodableError
-from roadmap.data.samples import Samples
+from roadmap.data.samples import Samples, content_digest
 from roadmap.errors import WorkError
 from roadmap.seeds import derived_seed
 
@@ -23,7 +20,6 @@ Key = tuple[int, int]  # epoch and index
 # an image uint8 (3, S, S), or None if none could be read, its label, and why images could not be read, by index
 LabelledImage = tuple[Tensor | None, int, dict[int, str]]
 PostTransform = Callable[[Tensor, int], Tensor]  # of an image uint8 (3, S, S) and its index
-DIGEST_IMAGES = 100
 CHUNK = 64  # images that a worker hands over at once, so that all workers share a large batch
 MOST_WORKERS = 16  # of one process
 
@@ -170,10 +166,5 @@ class ImageFileBatches:
         return (pixels[0], labels[0]) if len(parts) == 1 else (torch.cat(pixels), torch.cat(labels))
 
     def digest(self) -> str:
-        """SHA-256 of the labels in order and of up to 100 evenly spaced encoded images."""
-        digest = hashlib.sha256(np.asarray(self.samples.labels, "<i8").tobytes())
-        for index in range(0, len(self), -(-len(self) // DIGEST_IMAGES)):
-            # unreadable images are reported when they are loaded
-            with suppress(OSError):
-                digest.update(self.samples.read(index))
-        return digest.hexdigest()
+        """The digest of the images' content."""
+        return content_digest(self.samples)

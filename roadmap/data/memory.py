@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
-from roadmap.data.samples import stratified_split
+from roadmap.data.samples import balanced_part, stratified_split
 from roadmap.errors import RequestError
 from roadmap.schema.experiment import Data
 
@@ -41,7 +41,9 @@ def read_images(data: Data, image_size: int) -> tuple[Images, Images]:
     train, test = _digits(image_size) if data.source == "digits" else _cifar(data)
     if data.holdout:
         kept, held_out = stratified_split(train.labels.tolist(), data.holdout)
-        return train.subset(kept), train.subset(held_out)
+        train, test = train.subset(kept), train.subset(held_out)
+    if data.train_images is not None:
+        train = train.subset(balanced_part(train.labels.numpy(), data.train_images).tolist())
     return train, test
 
 

@@ -1,5 +1,6 @@
 """The readers of image files by source, and the one of class folders: ``root/train/CLASS/*.jpg``, ``root/val/…``."""
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 from torchvision.datasets import ImageFolder
 
 from roadmap.data.archives import read_parquet, read_shards
+from roadmap.data.cache import Cached, Target, cached, files_state
 from roadmap.data.samples import Samples, Split
 from roadmap.errors import RequestError
 from roadmap.schema.experiment import Data
@@ -15,7 +17,7 @@ from roadmap.schema.experiment import Data
 def read_files(data: Data) -> Split:
     """Training and evaluation images of a data set. Raises RequestError if they are missing or inconsistent."""
     reader = {"folder": read_folder, "parquet": read_parquet, "webdataset": read_shards}[data.source]
-    return reader(data).with_classes(data.classes).held_out(data.holdout)
+    return reader(data).with_classes(data.classes).held_out(data.holdout).limited(data.train_images)
 
 
 def read_evaluated(data: Data) -> tuple[Samples, int]:
@@ -27,19 +29,39 @@ def read_evaluated(data: Data) -> tuple[Samples, int]:
     return split.val, split.num_classes
 
 
-class FileSamples:
-    """Image files. Their names are an array because workers would copy each string of a list."""
+STATE_FILES = 10_000
 
-    def __init__(self, files: list[tuple[str, int]]):
-        self.files = np.array([os.fsencode(file) for file, _ in files])
-        self.labels = [label for _, label in files]
+
+class FileSamples:
+    """Image files below ``root``. Their names are an array of bytes because workers would copy each string of a list.
+
+    ``folders`` are those that were listed.
+    """
+
+    def __init__(self, root: str | Path, names: np.ndarray, labels: np.ndarray, folders: np.ndarray | None = None):
+        self.root, self.names, self.labels = os.fsencode(root), names, labels
+        self.folders = np.array([b"."]) if folders is None else folders
+
+    def file(self, index: int) -> bytes:
+        return os.path.join(self.root, self.names[index])
 
     def name(self, index: int) -> str:
-        return os.fsdecode(self.files[index])
+        return os.fsdecode(self.file(index))
 
     def read(self, index: int) -> bytes:
-        with open(self.files[index], "rb", buffering=0) as file:
+        with open(self.file(index), "rb", buffering=0) as file:
             return file.read()
+
+    def state(self) -> str:
+        """A hash of the names, the folders' times, and sizes and times of up to 10,000 evenly spaced files."""
+        indices = range(0, len(self.names), -(-len(self.names) // STATE_FILES))
+        found = folders_state(self.root, self.folders) + files_state(map(self.file, indices))
+        return hashlib.sha256(found.encode() + np.ascontiguousarray(self.names).tobytes()).hexdigest()
+
+
+def folders_state(root: str | bytes | Path, folders: np.ndarray) -> str:
+    """A hash of when each folder below ``root`` was changed."""
+    return files_state(os.path.join(os.fsencode(root), folder) for folder in folders)
 
 
 def read_folder(data: Data, train: str = "train") -> Split:
@@ -48,26 +70,48 @@ def read_folder(data: Data, train: str = "train") -> Split:
     Raises RequestError for a missing folder, a class without images, and classes in only one of the two.
     """
     names = (train, train if data.holdout else "val")
-    first, second = (_class_folders(Path(data.root or "") / name) for name in names)
-    classes = first.classes
-    if odd := sorted({*classes} ^ {*second.classes}):
-        only = first.root if odd[0] in classes else second.root
+    folders = [Path(data.root or "") / name for name in names]
+    (first, classes), (second, others) = (_class_folders(data, folder) for folder in folders)
+    if odd := sorted({*classes} ^ {*others}):
+        only = folders[0] if odd[0] in classes else folders[1]
         raise RequestError(f"train/ and val/ must contain the same class folders; '{odd[0]}' exists only in {only}")
     if data.num_classes not in (None, len(classes)):
         raise RequestError(
-            f"{first.root} has {len(classes)} class folders, but data={data.name} requires {data.num_classes}; "
+            f"{folders[0]} has {len(classes)} class folders, but data={data.name} requires {data.num_classes}; "
             "data=imagefolder accepts any number"
         )
-    return Split(FileSamples(first.samples), FileSamples(second.samples), len(classes))
+    return Split(first, second, len(classes))
 
 
-def _class_folders(folder: Path) -> ImageFolder:
+def _class_folders(data: Data, folder: Path) -> tuple[FileSamples, list[str]]:
+    """The files of class folders and the names of the classes, indexed once until a folder changes."""
     if not folder.is_dir():
         raise RequestError(
             f"no folder {folder}; data.root must contain train/ and val/ with one folder per class "
             "(or train/ only, with data.holdout=0.1)"
         )
-    try:
-        return ImageFolder(str(folder))
-    except FileNotFoundError as error:
-        raise RequestError(f"{folder}: {' '.join(str(error).split()).rstrip('.')}") from error
+
+    def index(target: Target) -> tuple[str, dict[str, str]]:
+        # before the files are listed, so that one added meanwhile is noticed
+        folders = _encoded([os.path.relpath(path, folder) for path, _, _ in os.walk(folder, followlinks=True)])
+        state = folders_state(folder, folders)
+        try:
+            found = ImageFolder(str(folder))
+        except FileNotFoundError as error:
+            raise RequestError(f"{folder}: {' '.join(str(error).split()).rstrip('.')}") from error
+        target.add("names", _encoded([file[len(str(folder)) + 1 :] for file, _ in found.samples]))
+        target.add("labels", np.array(found.targets, np.int32))
+        target.add("classes", _encoded(found.classes))
+        target.add("folders", folders)
+        return state, {}
+
+    def current(found: Cached) -> str:
+        return folders_state(folder, found.arrays["folders"])
+
+    arrays = cached(data, f"index-{folder.name}", ["folder", os.path.realpath(folder)], current, index).arrays
+    samples = FileSamples(folder, arrays["names"], arrays["labels"].astype(np.int64), arrays["folders"])
+    return samples, [os.fsdecode(name) for name in arrays["classes"]]
+
+
+def _encoded(names: list[str]) -> np.ndarray:
+    return np.array([os.fsencode(name) for name in names])

@@ -63,7 +63,8 @@ def class_files(folder: Path) -> FileSamples:
     files = make_dataset(str(folder), indices, IMG_EXTENSIONS, allow_empty=True)
     if not files:
         raise RequestError(f"no images in {folder}; it must contain class folders such as n01440764")
-    return FileSamples(files)
+    names, labels = zip(*files, strict=True)
+    return FileSamples("", np.array([*map(os.fsencode, names)]), np.array(labels))
 
 
 def _check_count(data: Data, place: Path, images: int) -> int:
@@ -79,7 +80,7 @@ def _check_count(data: Data, place: Path, images: int) -> int:
 def _class_folders(data: Data, root: Path, num_classes: int) -> list[Part]:
     """ImageNet-A, -R, -Sketch, -V2: class folders at the root; predictions are restricted to their classes."""
     samples = class_files(root)
-    present = tuple(sorted({*samples.labels}))
+    present = tuple(np.unique(samples.labels).tolist())
     classes = present if len(present) < num_classes else None
     return [Part("", _check_count(data, root, len(samples.labels)), num_classes, lambda: samples, classes)]
 
@@ -107,7 +108,7 @@ def _real_labels(data: Data, root: Path, num_classes: int) -> list[Part]:
     label = Annotated[int, msgspec.Meta(ge=0, lt=num_classes)]
     try:
         real = msgspec.json.decode(file.read_bytes(), type=list[list[label]])
-        numbers = [int(os.fsdecode(name)[-13:-5]) for name in samples.files]  # of ILSVRC2012_val_00000293.JPEG
+        numbers = [int(os.fsdecode(name)[-13:-5]) for name in samples.names]  # of ILSVRC2012_val_00000293.JPEG
         accepted = [frozenset(real[number - 1]) for number in numbers]
     except (OSError, msgspec.DecodeError, RecursionError, ValueError, IndexError) as error:
         raise RequestError(

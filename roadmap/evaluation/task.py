@@ -98,7 +98,7 @@ class EvaluationTask:
         # defaults are omitted, so that a new setting does not change the keys of old records
         defaults = {entry.name: entry.default for entry in msgspec.structs.fields(Data)}
         unset = {name for name, default in defaults.items() if getattr(self.data, name) == default}
-        omitted = {*unset, "mean", "std", "max_corrupt"}
+        omitted = {*unset, "mean", "std", "max_corrupt", "cache", "train_images"}
         data = {name: value for name, value in self.data.to_dict().items() if name not in omitted}
         in_memory = self.data.source in MEMORY_SOURCES
         data["root"] = None if in_memory or not self.data.root else os.path.realpath(self.data.root)

@@ -45,6 +45,8 @@ class Data(Record):
     num_classes: PositiveInt | None  # None: as many as there are class folders
     holdout: BelowOne  # fraction of the training images to evaluate on instead of the test images
     classes: Annotated[int, Meta(ge=2)] | None = None  # image files: train on this many classes, evenly spaced
+    train_images: PositiveInt | None = None  # train on this many images, the same for each seed, balanced over classes
+    cache: str | None = None  # folder of indices and decoded images; None: root, or the user's own folder of caches
     max_corrupt: NonNegativeInt = 0  # unreadable images to tolerate before the run fails
     train_files: str | None = None  # parquet and webdataset: patterns under root
     val_files: str | None = None
@@ -61,7 +63,7 @@ class Data(Record):
         if self.classes is not None and self.source in MEMORY_SOURCES:
             raise RequestError(f"data.classes does not go with data={self.name}, which has no image files")
         if self.source in EVALUATION_SOURCES:
-            for key, unset in (("classes", None), ("holdout", 0)):
+            for key, unset in (("classes", None), ("holdout", 0), ("train_images", None)):
                 if getattr(self, key) != unset:
                     raise RequestError(f"data.{key} does not go with data={self.name}, which is for evaluation only")
 
@@ -169,6 +171,8 @@ class Experiment(Record):
         }
         if self.data.classes is not None:
             definition["data"]["classes"] = self.data.classes
+        if self.data.train_images is not None:
+            definition["data"]["train_images"] = self.data.train_images
         if self.pretrained is not None:
             definition["pretrained"] = file_digest(weights_file(self.pretrained).resolve())
         return definition

@@ -1,7 +1,10 @@
 """Class folders, Parquet files and tar shards hold the same images; a share of the classes; images held out."""
 
 import io
+import shutil
 import tarfile
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import datasets
@@ -12,9 +15,9 @@ import webdataset
 from PIL import Image
 
 from roadmap.config.compose import compose
-from roadmap.data import Loaders, open_loaders
+from roadmap.data import Loaders, archives, open_loaders, readers
 from roadmap.data.readers import read_files
-from roadmap.data.samples import Split, stratified_split
+from roadmap.data.samples import Split, balanced_part, stratified_split
 from roadmap.errors import RequestError
 from roadmap.runtime.distributed import World
 from roadmap.training.run import run_experiment
@@ -142,7 +145,7 @@ def test_variants_of_imagenet() -> None:
 
 
 def test_damaged_image_in_a_shard_is_named(roots: dict[str, Path], tmp_path: Path) -> None:
-    for file in roots["webdataset"].iterdir():
+    for file in roots["webdataset"].glob("*.tar"):
         (tmp_path / file.name).write_bytes(file.read_bytes())
     victim = tmp_path / "train-0001.tar"
     with tarfile.open(victim) as tar:
@@ -188,3 +191,160 @@ def test_missing_labels_and_damaged_archives_are_refused(tmp_path: Path) -> None
         (tmp_path / "data" / f"{name}-0.parquet").write_bytes(b"nothing of the kind")
     with pytest.raises(RequestError, match="cannot read the parquet files of"):
         split("parquet", tmp_path)
+
+
+@pytest.fixture
+def own_copy(roots: dict[str, Path], tmp_path: Path) -> dict[str, Path]:
+    """Class folders and shards that a test may change, without indices."""
+    ignored = shutil.ignore_patterns(".roadmap")
+    return {
+        source: shutil.copytree(roots[source], tmp_path / source, ignore=ignored)
+        for source in ("imagefolder", "webdataset")
+    }
+
+
+def forbid_indexing(patch: pytest.MonkeyPatch) -> None:
+    def listed(*_: object) -> None:
+        raise AssertionError("the files were listed again")
+
+    patch.setattr(readers, "ImageFolder", listed)
+    patch.setattr(archives, "_members", listed)
+
+
+def contents(part: Split) -> list[tuple[str, bytes, int]]:
+    return [
+        (samples.name(index), samples.read(index), int(samples.labels[index]))
+        for samples in (part.train, part.val)
+        for index in range(len(samples.labels))
+    ]
+
+
+@pytest.mark.parametrize("source", ["imagefolder", "webdataset"])
+def test_files_are_listed_once(source: str, own_copy: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    first = contents(split(source, own_copy[source]))
+    with monkeypatch.context() as patch:
+        forbid_indexing(patch)
+        assert contents(split(source, own_copy[source])) == first
+    if source == "imagefolder":
+        files = [file for part in ("train", "val") for file in sorted((own_copy[source] / part).rglob("*.jpg"))]
+        assert [name for name, _, _ in first] == [*map(str, files)]
+
+
+def test_a_changed_folder_or_shard_is_indexed_again(
+    own_copy: dict[str, Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    folder, shards = own_copy["imagefolder"], own_copy["webdataset"]
+    before = len(contents(split("imagefolder", folder)))
+    nested = folder / "train" / "bee" / "more"
+    nested.mkdir()
+    split("imagefolder", folder)
+    (nested / "x.jpg").write_bytes(encoded(1, 1))
+    (folder / "val" / "ant").rename(folder / "val" / "aaa")
+    (folder / "train" / "ant").rename(folder / "train" / "aaa")
+    caplog.clear()
+    changed = contents(split("imagefolder", folder))
+    assert len(changed) == before + 1
+    assert (str(nested / "x.jpg"), encoded(1, 1), 1) in changed
+    assert sum("is made again (the data has changed)" in message for message in caplog.messages) == 2
+    old = contents(split("webdataset", shards))
+    shutil.copy(shards / "val-0000.tar", shards / "train-0000.tar")
+    assert len(contents(split("webdataset", shards))) == len(old) - 20 + 14
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "garbage", "empty", "older"])
+def test_a_damaged_index_is_made_again(
+    damage: str, own_copy: dict[str, Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    first = contents(split("imagefolder", own_copy["imagefolder"]))
+    (file,) = (own_copy["imagefolder"] / ".roadmap").glob("index-train-????????????????")
+    content = bytearray(file.read_bytes())
+    if damage == "flipped":
+        content[40] ^= 1
+    changed = {"truncated": content[:-9], "garbage": b"x" * 5000, "empty": b""}
+    changed |= {"older": content.replace(b"roadmap cache 1", b"roadmap cache 0")}
+    file.write_bytes(changed.get(damage, content))
+    caplog.clear()
+    assert contents(split("imagefolder", own_copy["imagefolder"])) == first
+    assert len([message for message in caplog.messages if "is made again (damaged: " in message]) == 1
+    caplog.clear()
+    split("imagefolder", own_copy["imagefolder"])
+    assert not caplog.messages
+
+
+def test_indices_of_read_only_data_lie_in_the_users_cache(
+    own_copy: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = own_copy["imagefolder"]
+    root.chmod(0o555)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    first = contents(split("imagefolder", root))
+    assert sorted(file.name[:-17] for file in (tmp_path / "cache" / "roadmap").glob("*[0-9a-f]")) == [
+        "index-train",
+        "index-val",
+    ]
+    chosen = f"data.cache={tmp_path / 'chosen'}"
+    assert contents(split("imagefolder", root, chosen)) == first
+    with monkeypatch.context() as patch:
+        forbid_indexing(patch)
+        shutil.rmtree(tmp_path / "cache")
+        assert contents(split("imagefolder", root, chosen)) == first
+    # nothing can be written: no index, the same images
+    (tmp_path / "cache").touch()
+    assert contents(split("imagefolder", root)) == first
+    (tmp_path / "file").touch()
+    with pytest.raises(RequestError, match=r"cannot write \S+/file/index-train-\w+: .*; .*choose another data\.cache"):
+        split("imagefolder", root, f"data.cache={tmp_path / 'file'}")
+    root.chmod(0o755)
+
+
+def test_concurrent_starts_index_once(own_copy: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    original = readers.ImageFolder
+
+    def counted(folder: str) -> object:
+        calls.append(folder)
+        return original(folder)
+
+    monkeypatch.setattr(readers, "ImageFolder", counted)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: contents(split("imagefolder", own_copy["imagefolder"])), range(4)))
+    assert all(each == found[0] for each in found)
+    assert len(calls) == 2
+
+
+def test_a_part_of_the_training_images_is_balanced_and_nested() -> None:
+    labels = np.random.default_rng(0).choice(10, 5000, p=np.arange(1, 11) / 55)
+    parts = {count: balanced_part(labels, count) for count in (10, 25, 500, 1200, 5000)}
+    for smaller, larger in zip([10, 25, 500, 1200], [25, 500, 1200, 5000], strict=True):
+        assert len(parts[smaller]) == smaller
+        assert set(parts[smaller]) < set(parts[larger])
+        assert sorted(parts[smaller]) == list(parts[smaller])
+    assert set(np.bincount(labels[parts[25]])) == {2, 3}
+    assert set(np.bincount(labels[parts[500]])) == {50}
+    # the rarest class has about 90 images: all of them, and the others share the rest
+    counts, every = np.bincount(labels[parts[1200]]), np.bincount(labels)
+    assert counts[0] == every[0] < 120
+    assert set(counts[1:]) <= {counts[1], counts[1] + 1, counts[1] - 1}
+    # drawn, not the first of each class
+    assert not all(np.flatnonzero(labels == 5)[:50] == parts[500][labels[parts[500]] == 5])
+    # fixed for ever: runs of other versions refer to these images
+    assert balanced_part(np.arange(40) % 4, 6).tolist() == [13, 21, 27, 32, 38, 39]
+
+
+@pytest.mark.parametrize("source", [*SOURCES, "digits"])
+def test_training_on_a_part_keeps_the_evaluation_images(source: str, roots: dict[str, Path]) -> None:
+    words = [f"data={source}", "batch_size=4", "image_size=32", "num_workers=0", "data.holdout=0.34"]
+    words += [] if source == "digits" else [f"data.root={roots[source]}"]
+    whole, part = (compose([*words, *more]).experiment() for more in ([], ["data.train_images=14"]))
+    assert whole.run_id != part.run_id
+    assert "train_images" not in whole.definition["data"]
+    all_of_it, some = (open_loaders(experiment, torch.device("cpu")) for experiment in (whole, part))
+    assert some.train_images == 14
+    counts = Counter(torch.cat([labels for _, labels in some.train.batches(0)]).tolist())
+    assert sum(counts.values()) == 12
+    assert max(counts.values()) <= 2
+    ours, theirs = ([images for images, _ in each.val.batches()] for each in (some, all_of_it))
+    assert torch.equal(torch.cat(ours), torch.cat(theirs))
+    for count in (5, 10_000):
+        with pytest.raises(RequestError, match=rf"train_images must be at least \d+, .* at most \d+.*got {count}"):
+            open_loaders(compose([*words, f"data.train_images={count}"]).experiment(), torch.device("cpu"))
