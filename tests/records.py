@@ -56,8 +56,8 @@ EXAMPLES = unpacked(EXPORTED)
 
 
 def timeless_metrics(file: Path) -> list[dict[str, Any]]:
-    """The lines of a metrics.jsonl without times, so that equal runs have equal lines."""
-    times = ("images_per_second", "data_wait", "train_seconds", "seconds")
+    """The lines of a metrics.jsonl without times and what they depend on, so that equal runs have equal lines."""
+    times = ("images_per_second", "data_wait", "train_seconds", "seconds", "packed")
     return [{key: value for key, value in row.items() if key not in times} for row in read_metrics(file)]
 
 

@@ -58,6 +58,7 @@ class ConfigSettings(Settings):
     pretrained: str | None
     match_gmacs: Annotated[float, Meta(gt=0, le=1_000_000)] | None
     match_by: Scale
+    packed: PositiveInt
     retries: NonNegativeInt
 
 

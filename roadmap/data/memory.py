@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor
@@ -27,10 +28,27 @@ class Images:
         return len(self.labels)
 
     def to(self, device: torch.device) -> "Images":
-        return Images(self.pixels.to(device), self.labels.to(device))
+        pixels, labels = self.pixels.to(device), self.labels.to(device)
+        return self if pixels is self.pixels else Images(pixels, labels)
 
     def subset(self, indices: list[int]) -> "Images":
         return Images(self.pixels[indices], self.labels[indices])
+
+
+# weak: the memory is free again when no run needs it
+_shared: WeakValueDictionary[tuple[Data, int, torch.device, str], Images] = WeakValueDictionary()
+
+
+def shared_images(data: Data, image_size: int, device: torch.device) -> tuple[Images, Images]:
+    """The images of ``read_images`` on a device, once for all runs of this process that use them at the same time."""
+    keys = [(data, image_size, device, part) for part in ("train", "val")]
+    train, val = map(_shared.get, keys)
+    if train is None or val is None:
+        train, val = (images.to(device) for images in read_images(data, image_size))
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)  # each run has a stream of its own
+        _shared.update(zip(keys, (train, val), strict=True))
+    return train, val
 
 
 def read_images(data: Data, image_size: int) -> tuple[Images, Images]:

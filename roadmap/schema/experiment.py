@@ -90,6 +90,7 @@ class Settings(Record):
     workers: PositiveInt
     channels_last: bool
     compile: bool
+    cuda_graph: Literal["auto"] | bool
     sync_batchnorm: bool
     resume: Literal["auto", "never"]
     eval_every: PositiveInt

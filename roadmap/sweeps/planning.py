@@ -12,7 +12,7 @@ from roadmap.runs.sweep_plan import Sweep, folder_of, sweep_name
 from roadmap.sweeps.studies import Study, StudyDesign, study_of
 from roadmap.validation import SCHEMA
 
-SWEEP_ONLY = ("hydra", "study", "engine", "workers", "worker", "retries", "seeds")  # keys that define no run
+SWEEP_ONLY = ("hydra", "study", "engine", "workers", "worker", "packed", "retries", "seeds")  # keys that define no run
 
 
 @dataclass(frozen=True)

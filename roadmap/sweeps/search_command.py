@@ -8,7 +8,7 @@ from functools import partial
 from optuna.trial import FrozenTrial, TrialState
 
 from roadmap.comparison.tradeoff_plot import draw_pareto, front, text
-from roadmap.errors import PrunedError, WorkError
+from roadmap.errors import PrunedError, RequestError, WorkError
 from roadmap.formatting import printable
 from roadmap.plots.charts import save
 from roadmap.runs.reading import read_runs
@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 def search(overrides: list[str], config_dirs: list[str], dry_run: bool = False) -> int:
     """Train the missing trials of a search, then show its Pareto front; ``dry_run``: only say what it varies."""
     space = SearchSpace.of(overrides, config_dirs)
+    if (packed := space.base.settings.packed) > 1:
+        raise RequestError(f"packed={packed} does not go with study=search, whose trials follow one another (choose 1)")
     if dry_run:
         varied = "".join(f"\n  {key}={sweep}" for key, sweep in space.sweeps.items())
         print(f"search {space.name}: {space.search.n_trials} trials, proposed by {space.search.sampler}, of{varied}")

@@ -24,8 +24,8 @@ Summary = dict[str, Any]
 class Recorder:
     """Writes a run's summary and metrics; other processes than the main one only call ``abort``, which does nothing."""
 
-    def __init__(self, folder: RunFolder, progress: ProgressBar, is_main: bool):
-        self.folder, self.progress, self.is_main = folder, progress, is_main
+    def __init__(self, folder: RunFolder, progress: ProgressBar, is_main: bool, packed: int):
+        self.folder, self.progress, self.is_main, self.packed = folder, progress, is_main, packed
         self.rows: list[Record] = []  # one per finished epoch
         self.logger = MetricsLogger()
 
@@ -41,7 +41,8 @@ class Recorder:
         self.logger = open_logger(settings, self.summary, self.folder.path)
 
     def record(self, row: Record) -> None:
-        """Record a finished epoch."""
+        """Record a finished epoch, and how many runs the process trained at a time."""
+        row = row if self.packed == 1 else row | {"packed": self.packed}
         self.rows.append(row)
         self.folder.append_metrics(row)
         self.logger.log(row)
@@ -69,7 +70,7 @@ def recorded_errors(recorder: Recorder) -> Iterator[None]:
     try:
         with within_memory("choose a smaller micro_batch_size"):
             yield
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, GeneratorExit):
         recorder.abort("interrupted")
         raise
     except RoadmapError as error:
@@ -118,6 +119,7 @@ def initial_summary(experiment: Experiment, trainer: Trainer) -> Summary:
 def final_results(rows: list[Record], trainer: Trainer) -> Record:
     """Return the results of a finished run, from the rows of all its epochs; accuracies are the last epoch's."""
     last, evaluated = rows[-1], [row["top1"] for row in rows if "top1" in row]
+    packed = max(row.get("packed", 1) for row in rows)
     trained = sum(row["train_seconds"] for row in rows)
     return {
         "status": "finished",
@@ -125,9 +127,11 @@ def final_results(rows: list[Record], trainer: Trainer) -> Record:
         "best_top1": max(evaluated),
         "evaluated_epochs": len(evaluated),
         "train_seconds": sum(row["seconds"] for row in rows),
-        "images_per_second": trainer.loaders.train.images * len(rows) / trained,
+        "packed": packed,
+        # speed and memory of several runs are not those of one
+        "images_per_second": trainer.loaders.train.images * len(rows) / trained if packed == 1 else None,
         "data_wait": sum(row["data_wait"] * row["train_seconds"] for row in rows) / trained,
-        "peak_memory_gb": peak_memory_gb(trainer.device),
+        "peak_memory_gb": peak_memory_gb(trainer.device) if packed == 1 else None,
         "skipped_updates": trainer.state.skipped,
         "corrupt_images": len(trainer.loaders.corrupt.found),
         "corrupt_files": sorted(trainer.loaders.corrupt.found),

@@ -7,16 +7,17 @@ repair and load the last checkpoint; train with everything recorded; write predi
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field, replace
 from functools import cache
 
 import torch
 
 from roadmap.config.compose import Composed
 from roadmap.data import open_loaders
-from roadmap.errors import RequestError, RoadmapError, StoppedError, WorkError
+from roadmap.data.image_dataset import ImageFileBatches
+from roadmap.errors import PrunedError, RequestError, RoadmapError, StoppedError, WorkError
 from roadmap.runs.evaluations import PREDICTIONS, EvaluatedImages, write_predictions
 from roadmap.runs.run_folder import RunFolder, RunLock, RunLockedError, now, run_folders
 from roadmap.runtime.device import choose_device, reset_peak_memory, within_memory
@@ -27,6 +28,7 @@ from roadmap.schema.experiment import Experiment
 from roadmap.training.build import build_trainer
 from roadmap.training.checkpoint import Checkpoints
 from roadmap.training.evaluator import PredictionCollector
+from roadmap.training.packed import Branch, Outcome, Turns, check_packed, last_of
 from roadmap.training.recorder import Recorder, Summary, final_results, initial_summary, recorded_errors
 from roadmap.training.trainer import Callbacks, Record, Trainer
 
@@ -39,12 +41,13 @@ Failures = list[tuple[str, RoadmapError]]  # label of the run, error
 
 @dataclass(frozen=True)
 class Job:
-    """A run to train, and the device and processes that train it."""
+    """A run to train, the device and processes that train it, and the number of runs that they train at a time."""
 
     composed: Composed
     experiment: Experiment
     device: torch.device
     world: World
+    packed: int = 1
 
     @classmethod
     def of(cls, composed: Composed) -> "Job":
@@ -68,7 +71,38 @@ def run_experiment(composed: Composed) -> tuple[Summary, RunFolder]:
     """
     job = Job.of(composed)
     with locked(job), StopRequest() as stop:
-        return train_run(job, stop)
+        return last_of(train_run(job, stop))
+
+
+@dataclass
+class Results:
+    """What has become of ``total`` runs so far: the summaries of finished runs and the errors of failed ones."""
+
+    total: int
+    summaries: list[Summary]
+    failures: Failures = field(default_factory=list)
+
+    @property
+    def done(self) -> int:
+        """The number of runs that are not trained any more."""
+        return len(self.summaries) + len(self.failures)
+
+    def add(self, branch: Branch[Job], outcome: Outcome, *, first: bool) -> None:
+        """Add a run. Raises its error if the others cannot go on; ``first``: no run has been trained yet."""
+        job = branch.job
+        if isinstance(outcome, RoadmapError):
+            # a wrong setting fails the first run already, and would fail all others too
+            wrong = isinstance(outcome, RequestError) and first
+            if wrong or isinstance(outcome, PrunedError) or _of_this_rank_only(outcome, job):
+                raise outcome
+            logger.debug("traceback:", exc_info=outcome)
+            self.failures.append((job.label, without_frames(outcome)))
+            ended = "failed"
+        else:
+            self.summaries.append(outcome)
+            ended = f"top-1 {outcome['top1']:.2f} %, {time.perf_counter() - branch.began:.1f} s"
+        if job.world.is_main:
+            logger.info(f"[{self.done}/{self.total}] {job.label}: {ended}")
 
 
 def run_all(
@@ -76,49 +110,44 @@ def run_all(
 ) -> tuple[list[Summary], Failures]:
     """Train all runs; return the summaries of finished runs, old and new, and the errors of failed ones.
 
-    A failed run is tried again ``retries`` times. A run that another process is training is looked at again after all
-    others: if it failed there after ``since`` (ISO 8601; None: now), it counts as failed; if its process died, it is
-    resumed here. ``pruner`` is called before each epoch but the first, with the rows of all epochs so far, and raises
-    PrunedError to end the run. Raises PrunedError, and StoppedError as ``run_experiment`` does.
+    ``packed`` runs are trained at a time. A failed one is tried again ``retries`` times. A run that another process is
+    training is looked at again after all others: if it failed there after ``since`` (ISO 8601; None: now), it counts as
+    failed; if its process died, it is resumed here. ``pruner`` is called before each epoch but the first, with the rows
+    of all epochs so far, and raises PrunedError to end the run. Raises PrunedError, and StoppedError as
+    ``run_experiment`` does.
     """
     since = since or now()
     jobs = [Job.of(request) for request in requests]
-    world, total = jobs[0].world, len(jobs)
+    world, packed = jobs[0].world, requests[0].settings.packed
+    check_packed(packed, world.size, jobs[0].experiment.logger)
     finished = world.broadcast(finished_runs(jobs) if world.is_main else None)
-    summaries: list[Summary] = [summary for summary, _ in finished.values()]
-    failures: Failures = []
+    results = Results(len(jobs), [summary for summary, _ in finished.values()])
     waiting = [job for job in jobs if job.experiment.run_id not in finished]
     if world.is_main and finished and waiting:
-        logger.info(f"{len(finished)} of {total} runs are already finished")
+        logger.info(f"{len(finished)} of {len(jobs)} runs are already finished")
+    packed = max(1, min(packed, len(waiting)))
+    turns: Turns[Job] = Turns(packed)
+
+    def branches() -> Iterator[Branch[Job]]:
+        for job in waiting:
+            if signal := world.first_set(stop.signal):
+                raise StoppedError(signal, f"{results.done} of {len(jobs)} runs")
+            steps = _train_with_retries(replace(job, packed=packed), retries, since, stop, pruner)
+            yield Branch(job, steps, job.device, alone=packed == 1)
+
     with StopRequest() as stop:
         while waiting:
             locked_elsewhere = []
-            for job in waiting:
-                done = len(summaries) + len(failures)
-                if signal := world.first_set(stop.signal):
-                    raise StoppedError(signal, f"{done} of {total} runs")
-                began = time.perf_counter()
-                try:
-                    summary = _train_with_retries(job, retries, since, stop, pruner)
-                except RunLockedError:
-                    locked_elsewhere.append(job)
-                    continue
-                except (WorkError, RequestError) as error:
-                    # a wrong setting fails the first run already, and would fail all others too
-                    if _of_this_rank_only(error, job) or (isinstance(error, RequestError) and done == 0):
-                        raise
-                    logger.debug("traceback:", exc_info=error)
-                    failures.append((job.label, without_frames(error)))
-                    outcome = "failed"
-                else:
-                    summaries.append(summary)
-                    outcome = f"top-1 {summary['top1']:.2f} %, {time.perf_counter() - began:.1f} s"
-                if world.is_main:
-                    logger.info(f"[{done + 1}/{total}] {job.label}: {outcome}")
+            with closing(turns.outcomes(branches())) as outcomes:
+                for branch, outcome in outcomes:
+                    if isinstance(outcome, RunLockedError):
+                        locked_elsewhere.append(branch.job)
+                    else:
+                        results.add(branch, outcome, first=results.done == 0 and not turns.begun)
             if len(locked_elsewhere) == len(waiting):
                 time.sleep(POLL_SECONDS)
             waiting = locked_elsewhere
-    return summaries, failures
+    return results.summaries, results.failures
 
 
 def without_frames(error: RoadmapError) -> RoadmapError:
@@ -127,15 +156,17 @@ def without_frames(error: RoadmapError) -> RoadmapError:
     return error.with_traceback(None)
 
 
-def _train_with_retries(job: Job, retries: int, since: str, stop: StopRequest, pruner: Pruner | None) -> Summary:
-    """Train a run, up to ``retries`` times more if it fails, and not at all if it failed after ``since``."""
+def _train_with_retries(
+    job: Job, retries: int, since: str, stop: StopRequest, pruner: Pruner | None
+) -> Generator[None, None, Summary]:
+    """Train a run by steps, up to ``retries`` times more if it fails, and not at all if it failed after ``since``."""
     # one lock for all attempts, so that no other process starts attempts of its own in between
     with locked(job):
         if failure := job.world.broadcast(_failure(job.experiment, since) if job.world.is_main else None):
             raise WorkError(failure)
         while True:
             try:
-                return train_run(job, stop, pruner)[0]
+                return (yield from train_run(job, stop, pruner))[0]
             except WorkError as error:
                 if retries == 0 or _of_this_rank_only(error, job):
                     raise
@@ -187,8 +218,10 @@ def locked(job: Job) -> Iterator[None]:
             release()
 
 
-def train_run(job: Job, stop: StopRequest, pruner: Pruner | None = None) -> tuple[Summary, RunFolder]:
-    """Train a run whose lock is held, unless it is finished; return its final summary and its folder."""
+def train_run(
+    job: Job, stop: StopRequest, pruner: Pruner | None = None
+) -> Generator[None, None, tuple[Summary, RunFolder]]:
+    """Train a run whose lock is held by steps, unless it is finished; return its final summary and its folder."""
     experiment, world = job.experiment, job.world
     found = world.broadcast(finished_runs([job]).get(experiment.run_id) if world.is_main else None)
     if found is not None:
@@ -196,6 +229,11 @@ def train_run(job: Job, stop: StopRequest, pruner: Pruner | None = None) -> tupl
     reset_peak_memory(job.device)
     with world.collective_errors():
         loaders = open_loaders(experiment, job.device, world)
+        if job.packed > 1 and isinstance(loaders.train.source, ImageFileBatches):
+            raise RequestError(
+                f"packed={job.packed} needs images in memory, not the files of data={experiment.data.name} "
+                "(choose packed=1, or workers= for several processes)"
+            )
         with within_memory("choose a smaller network"):
             trainer = build_trainer(experiment, loaders, job.device, world)
     folder = None
@@ -210,15 +248,15 @@ def train_run(job: Job, stop: StopRequest, pruner: Pruner | None = None) -> tupl
             f"batch_size {share.batch_size} = {share.processes} processes x {share.accumulation} accumulation steps "
             f"x micro_batch_size {share.micro_batch_size}"
         )
-    return _fit(job, replace(trainer, stop=stop), folder, pruner), folder
+    return (yield from _fit(job, replace(trainer, stop=stop), folder, pruner)), folder
 
 
-def _fit(job: Job, trainer: Trainer, folder: RunFolder, pruner: Pruner | None) -> Summary:
+def _fit(job: Job, trainer: Trainer, folder: RunFolder, pruner: Pruner | None) -> Generator[None, None, Summary]:
     """Resume a run and train it to its end, with everything recorded in its folder."""
     experiment, world = job.experiment, job.world
     checkpoints = Checkpoints(folder.checkpoints, experiment.run_id)
     progress = ProgressBar(job.label, experiment.epochs, shown=world.is_main)
-    recorder = Recorder(folder, progress, world.is_main)
+    recorder = Recorder(folder, progress, world.is_main, job.packed)
     predictions = PredictionCollector() if experiment.settings.save_predictions else None
     trainer.callbacks = Callbacks(predictions=predictions)
     if world.is_main:
@@ -241,7 +279,7 @@ def _fit(job: Job, trainer: Trainer, folder: RunFolder, pruner: Pruner | None) -
                 progress.start(trainer.state.epoch, trainer.state.updates)
         if predictions and trainer.state.epoch == experiment.epochs:  # stopped after the last evaluation
             trainer.evaluate(predictions)
-        trainer.fit()
+        yield from trainer.steps()
         if predictions:
             _save_predictions(job, trainer, predictions, folder)
         summary = None

@@ -197,7 +197,8 @@ class Trainer:
         for _ in range(state.updates, train.share.updates):
             self.train_step(batches)
             self.callbacks.on_step(state.epoch, state.updates, train.share.updates)
-            yield
+            with batches.paused():  # the turns of other trainers
+                yield
         self.losses.read()
         self.sync_status(self.losses.error, batches, between_updates=True)
         state.seconds, state.waited = batches.seconds, batches.waited

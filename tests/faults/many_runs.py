@@ -13,7 +13,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ import torch  # noqa: E402
 from roadmap.config.compose import compose  # noqa: E402
 from roadmap.training import run  # noqa: E402
 
-HELD = {"trainer": "build_trainer", "data": "open_loaders"}
+HELD = {"trainer": "build_trainer"}
 
 
 def look() -> dict[str, float]:
@@ -55,7 +55,14 @@ def train(count: int, held: str | None, runs_dir: str) -> None:
     kept: list[Any] = []
     if held:
         setattr(run, HELD[held], after(getattr(run, HELD[held]), kept.append))
-    run.train_run = after(run.train_run, lambda _: print(json.dumps(look()), flush=True))
+    train_run = run.train_run
+
+    def looked(*arguments: Any) -> Generator[None, None, Any]:
+        found = yield from train_run(*arguments)
+        print(json.dumps(look()), flush=True)
+        return found
+
+    run.train_run = looked
     request = compose(["step=layer_norm", "epochs=1", "device=cpu", f"runs_dir={runs_dir}"])
     _, failures = run.run_all([request.with_seed(seed) for seed in range(count)])
     assert not failures, failures
