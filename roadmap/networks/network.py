@@ -19,33 +19,46 @@ def sequence(design: Design, layers: Layers) -> nn.Module:
     return nn.Sequential(OrderedDict((layer.name, layer.module(design)) for layer in layers))
 
 
+FOLDED_OUTPUTS = 2**21  # elements from which on a layer scale is folded into the weights
+
+
 class Block(nn.Module):
-    """act(shortcut(x) + drop(scale(branch(x)))), (N, in, H, W) -> (N, out, H/stride, W/stride)."""
+    """act(shortcut(x) + drop(scale(branch(x)))), (N, in, H, W) -> (N, out, H/stride, W/stride).
+
+    With layer scale, the sum is in fp32 also under autocast unless the recipe's ``residual`` is ``autocast``: in the
+    authors' code the fp32 scale makes it so. Without, it has the dtype that autocast gives it, as in torchvision.
+    """
 
     def __init__(self, design: Design, rows: BlockLayout, recipe: NetworkRecipe, drop: float):
         super().__init__()
         self.branch = sequence(design, rows.branch)
         initial = recipe.layer_scale
         self.scale = nn.Identity() if initial is None else LayerScale(rows.out_channels, initial)
+        self.fp32_sum = initial is not None and recipe.residual == "fp32"
         self.drop = StochasticDepth(drop, "row") if drop else nn.Identity()
         self.shortcut = sequence(design, rows.shortcut)
         self.act = Act("act").module(design) if design.activations == "every_layer" else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         y, x = self.drop(self.scaled(x)), self.shortcut(x)
-        # not in place if that would round the shortcut to the branch's precision
-        y = y.add_(x) if y.dtype == x.dtype else y + x
+        if self.fp32_sum and x.dtype.itemsize == 2:
+            x = x.float()
+        # not in place if that would round the sum
+        y = y.add_(x) if y.dtype == x.dtype else (x + y).to(x.dtype)
         return self.act(y)
 
     def scaled(self, x: Tensor) -> Tensor:
-        """Return scale(branch(x)), with the scale folded into the last convolution if that takes fewer operations."""
+        """Return scale(branch(x)), with the scale folded into the last convolution of large outputs.
+
+        That saves a pass over them and their memory, but takes ten operators instead of two.
+        """
         *layers, last = self.branch.children()
         for layer in layers:
             x = layer(x)
         if isinstance(self.scale, LayerScale) and isinstance(last, ScalableConv2d):
-            pixels = x.numel() // x.shape[1]
+            outputs = x.numel() // last.in_channels * last.out_channels
             # weights times layer scale's initial 1e-6 underflow in fp16
-            if pixels >= last.in_channels and not _in_fp16(x):
+            if outputs >= FOLDED_OUTPUTS and not _in_fp16(x):
                 return last(x, self.scale.weight)
         return self.scale(last(x))
 
@@ -93,7 +106,6 @@ class Network(nn.Module):
         for stage in rows.stages:
             self.downsampling.append(sequence(design, stage.downsampling))
             self.stages.append(nn.Sequential(*(Block(design, block, recipe, next(drops)) for block in stage.blocks)))
-        self.pool = nn.AdaptiveAvgPool2d(1)
         self.norm = rows.norm.module(design) if rows.norm else nn.Identity()
         self.head = nn.Linear(rows.features, num_classes)
         initialise(self, recipe.weight_init)
@@ -105,7 +117,9 @@ class Network(nn.Module):
         x = self.stem(images)
         for downsample, stage in zip(self.downsampling, self.stages, strict=True):
             x = stage(downsample(x))
-        return self.head(self.norm(self.pool(x)).flatten(1))
+        # BatchNorm2d wants four dimensions; for LayerNorm two save the permutations
+        x = x.mean((2, 3), keepdim=isinstance(self.norm, nn.BatchNorm2d))
+        return self.head(self.norm(x).flatten(1))
 
 
 def initialise(network: nn.Module, scheme: str) -> None:

@@ -99,7 +99,8 @@ class Norm(Layer):
 
     def module(self, design: Design) -> "nn.Module":
         from torch.nn import BatchNorm2d
-        from torchvision.models.convnext import LayerNorm2d
+
+        from roadmap.networks.modules import LayerNorm2d
 
         return BatchNorm2d(self.channels) if design.norm == "batch" else LayerNorm2d(self.channels, eps=1e-6)
 

@@ -185,8 +185,11 @@ class Experiment(Record):
         del recipe["name"], recipe["batch_size"], recipe["image_size"]
         if self.recipe.optimizer.layer_decay is None:
             del recipe["optimizer"]["layer_decay"], recipe["optimizer"]["layer_group"]
-        if self.recipe.network.head_init_scale == 1:
+        network = self.recipe.network
+        if network.head_init_scale == 1:
             del recipe["network"]["head_init_scale"]
+        if network.residual == "fp32" or network.layer_scale is None or self.precision == "fp32":
+            del recipe["network"]["residual"]
         if self.recipe.augment.randaugment and self.recipe.augment.randaugment.operations == "torchvision":
             del recipe["augment"]["randaugment"]["operations"]
         return recipe

@@ -24,6 +24,7 @@ class NetworkRecipe(Record):
     layer_scale: float | None  # initial value; null: no layer scale
     stochastic_depth: BelowOne  # drop rate of the last block
     head_init_scale: PositiveFloat  # multiplies the classifier's initial weights and biases
+    residual: Literal["fp32", "autocast"] = "fp32"  # the precision of the blocks' sums, with layer scale
 
 
 class OptimizerRecipe(Record):

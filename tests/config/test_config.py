@@ -79,6 +79,16 @@ def test_only_what_defines_the_result_changes_the_run_id(override: str, defines:
     assert (compose([override]).experiment().run_id != compose([]).experiment().run_id) == defines
 
 
+def test_the_precision_of_the_blocks_sums_defines_a_run_where_it_has_an_effect() -> None:
+    for words, defines in (("bf16 recipe=enhanced", True), ("bf16 recipe=original", False), ("fp32", False)):
+        base = ["step=separate_downsampling", *f"precision={words}".split()]
+        fp32, autocast = (
+            compose([*base, f"recipe.network.residual={residual}"]).experiment() for residual in ("fp32", "autocast")
+        )
+        assert "residual" not in fp32.definition["recipe"]["network"]
+        assert (fp32.run_id != autocast.run_id) == defines
+
+
 def test_data_scales_the_recipe_and_the_command_line_has_the_last_word() -> None:
     paper = compose(["recipe=enhanced", "data=imagenet", "data.root=x"]).recipe
     small = compose(["recipe=enhanced", "data=digits"]).recipe

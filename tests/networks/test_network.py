@@ -83,8 +83,9 @@ def test_layer_scale_gets_a_gradient_too() -> None:
 
 
 @pytest.mark.parametrize("step", ["separate_downsampling", "inverted_bottleneck"])
-def test_layer_scale_in_the_weights_is_layer_scale_after_them(step: str) -> None:
+def test_layer_scale_in_the_weights_is_layer_scale_after_them(step: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a branch that ends with a convolution, and of one that ends with BN: outputs and all gradients."""
+    monkeypatch.setattr("roadmap.networks.network.FOLDED_OUTPUTS", 0)
     torch.manual_seed(0)
     block = build(f"step={step}").stages[2][-1]
     with torch.no_grad():
