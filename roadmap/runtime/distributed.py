@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 
 from roadmap.errors import RequestError, RoadmapError, WorkError, first_line
 
@@ -30,7 +30,7 @@ class World:
         return self.rank == 0
 
     def sum(self, values: Tensor) -> Tensor:
-        """Sum a CPU tensor over all processes, in place; return it."""
+        """Sum a tensor over all processes, in place; return it."""
         if self.size > 1:
             dist.all_reduce(values)
         return values
@@ -54,12 +54,6 @@ class World:
         values = [value]
         dist.broadcast_object_list(values, src=0)
         return values[0]
-
-    def broadcast_buffers(self, module: nn.Module) -> None:
-        """Copy the main process's buffers to all: each process has its own running statistics of BN."""
-        if self.size > 1:
-            for buffer in module.buffers():
-                dist.broadcast(buffer, src=0)
 
     def any_rank(self, *flags: bool, error: RoadmapError | None = None) -> list[bool]:
         """Return, for each flag, whether it is set in any process. An ``error`` of one process is raised in all."""

@@ -5,7 +5,7 @@ import json
 import os
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NoReturn
 
 from msgspec import Meta
 
@@ -91,7 +91,6 @@ class Settings(Record):
     channels_last: bool
     compile: bool
     cuda_graph: Literal["auto"] | bool
-    sync_batchnorm: bool
     resume: Literal["auto", "never"]
     eval_every: PositiveInt
     checkpoint_epochs: PositiveInt
@@ -137,14 +136,56 @@ class Experiment(Record):
             )
 
     def micro_batch_size(self, processes: int) -> int:
-        """Return the images per forward pass of each process. Raises RequestError if the batch does not divide."""
-        micro = self.settings.micro_batch_size or 1
-        if self.batch_size % (processes * micro):
+        """Return the images per forward pass of each process: the largest part of its share within the ceiling.
+
+        With BN, MixUp or CutMix, a part consists of whole groups of ``batch_norm_images``. Raises RequestError if the
+        batch cannot be split so.
+        """
+        share, rest = divmod(self.batch_size, processes)
+        most = min(self.settings.micro_batch_size or share, share)
+        # what is tried first for a baseline model, which may have BN
+        step = 1 if self.has_groups is False else self.batch_norm_images
+        whole_groups = (size for size in range(most - most % step, 0, -step) if not rest and share % size == 0)
+        if found := next(whole_groups, None):
+            return found
+        if self.has_groups:
+            self.refuse_groups(processes)
+        if rest:
             raise RequestError(
-                f"batch_size={self.batch_size} must be a multiple of processes × micro_batch_size = "
-                f"{processes} × {micro}"
+                f"batch_size={self.batch_size} must be a multiple of the number of processes, {processes}"
             )
-        return self.settings.micro_batch_size or self.batch_size // processes
+        return next(size for size in range(most, 0, -1) if share % size == 0)
+
+    def refuse_groups(self, processes: int) -> NoReturn:
+        """Raise RequestError: the batch cannot be split into whole groups of ``batch_norm_images``."""
+        batch, images = self.batch_size, self.batch_norm_images
+        setting = f"recipe.batch_norm_images={images}"
+        if batch % images:
+            raise RequestError(
+                f"batch_size={batch} must be a multiple of {setting}: BN normalises, and MixUp and CutMix mix, "
+                f"so many images together (choose {batch // images * images} or {(batch // images + 1) * images})"
+            )
+        if batch // images % processes:
+            raise RequestError(
+                f"{processes} processes cannot share batch_size={batch} in whole groups of {setting}; choose a number "
+                f"of processes that divides {batch // images}"
+            )
+        raise RequestError(
+            f"micro_batch_size={self.settings.micro_batch_size} must be at least {setting}, or null: "
+            "BN normalises, and MixUp and CutMix mix, so many images together"
+        )
+
+    @property
+    def batch_norm_images(self) -> int:
+        """Images that BN normalises together in training, and that share one draw of MixUp or CutMix."""
+        return min(self.recipe.batch_norm_images, self.batch_size)
+
+    @property
+    def has_groups(self) -> bool | None:
+        """Whether ``batch_norm_images`` has an effect: None for a baseline model, which may or may not have BN."""
+        if self.recipe.augment.mixes:
+            return True
+        return self.design.norm == "batch" if isinstance(self.design, Design) else None
 
     @property
     def definition(self) -> dict[str, Any]:
@@ -183,6 +224,7 @@ class Experiment(Record):
         recipe = self.recipe.to_dict()
         # the run's own settings replace these
         del recipe["name"], recipe["batch_size"], recipe["image_size"]
+        recipe["batch_norm_images"] = self.batch_norm_images
         if self.recipe.optimizer.layer_decay is None:
             del recipe["optimizer"]["layer_decay"], recipe["optimizer"]["layer_group"]
         network = self.recipe.network

@@ -73,7 +73,7 @@ class RandAugmentRecipe(Record):
 
 
 class AugmentRecipe(Record):
-    """Augmentation of training images. Each batch gets either MixUp or CutMix."""
+    """Augmentation of training images. Each ``batch_norm_images`` of the recipe get either MixUp or CutMix."""
 
     crop_scale: tuple[Fraction, Fraction]  # random resized crop: fraction of the image's area
     crop_aspect: tuple[PositiveFloat, PositiveFloat]
@@ -89,6 +89,11 @@ class AugmentRecipe(Record):
             if high < low:
                 raise RequestError(f"recipe.augment.{name} must be [least, most] (got [{low:g}, {high:g}])")
 
+    @property
+    def mixes(self) -> bool:
+        """Whether training images are mixed, by MixUp or CutMix."""
+        return self.mixup is not None or self.cutmix is not None
+
 
 class Recipe(Record):
     """A complete training recipe; arXiv:2201.03545, section 2.1 and Tables 5 and 6."""
@@ -97,6 +102,7 @@ class Recipe(Record):
 
     name: str
     batch_size: PositiveInt  # of one update, over all devices and accumulation steps
+    batch_norm_images: PositiveInt  # that BN normalises together in training, and that share one MixUp or CutMix
     image_size: PositiveInt  # the regime's, unless the recipe sets another
     optimizer: OptimizerRecipe
     schedule: ScheduleRecipe

@@ -11,6 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 from roadmap.data import Loaders
 from roadmap.data.augment import mixer
 from roadmap.errors import RequestError
+from roadmap.networks.batch_norm import RunningStatistics, has_batch_norm, with_ghost_batches
 from roadmap.networks.models import make_model
 from roadmap.networks.weights import load_weights
 from roadmap.runtime.device import autocast, compiled
@@ -34,6 +35,11 @@ def build_trainer(
     """
     recipe, settings = experiment.recipe, experiment.settings
     network = initial_network(experiment, loaders.num_classes, device, world)
+    if has_batch_norm(network):
+        micro_batch_size, images = loaders.train.share.micro_batch_size, experiment.batch_norm_images
+        if micro_batch_size % images:  # of a baseline model
+            experiment.refuse_groups(world.size)
+        network = with_ghost_batches(network, micro_batch_size // images)
     optimizer = build_optimizer(network, recipe.optimizer)
     updates = loaders.train.share.updates * experiment.epochs
     ema = None if recipe.ema_decay is None else MovingAverage(network, recipe.ema_decay)
@@ -41,7 +47,10 @@ def build_trainer(
     no_sync: Callable[[], AbstractContextManager[None]] = nullcontext
     if world.size > 1:
         device_ids = [device.index] if device.type == "cuda" else None
-        forward = DistributedDataParallel(network, device_ids=device_ids, gradient_as_bucket_view=True)
+        # no process changes a buffer alone
+        forward = DistributedDataParallel(
+            network, device_ids=device_ids, gradient_as_bucket_view=True, broadcast_buffers=False
+        )
         no_sync = forward.no_sync
     if settings.compile:
         torch.compiler.reset()  # drops the versions of earlier runs' networks, of which torch keeps eight
@@ -56,6 +65,7 @@ def build_trainer(
         mix=mixer(recipe.augment, loaders.num_classes),
         autocast=autocast(device, experiment.precision),
         no_sync=no_sync,
+        statistics=RunningStatistics(network, world.sum),
         ema=ema,
     )
     trainer_settings = TrainerSettings(
@@ -80,10 +90,6 @@ def initial_network(
         loaded = load_pretrained(network, experiment.pretrained)
         if world.is_main:
             logger.info(loaded)
-    if experiment.settings.sync_batchnorm and world.size > 1:
-        if device.type != "cuda":
-            raise RequestError("sync_batchnorm=true needs GPUs; choose sync_batchnorm=false")
-        network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
     return network
 
 

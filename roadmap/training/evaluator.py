@@ -58,7 +58,6 @@ def evaluate_networks(
     fewer than five classes top-5 is 100. Raises WorkError in every process if one finds too many unreadable images.
     """
     for network in networks:
-        world.broadcast_buffers(network)
         network.eval()
     sums, error = [[torch.zeros(4, device=device)] for _ in networks], None
     try:

@@ -5,9 +5,9 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from roadmap.errors import PrunedError, RoadmapError, StoppedError, WorkError, first_line
+from roadmap.networks.batch_norm import has_batch_norm
 from roadmap.networks.flops import cost
 from roadmap.runs.run_folder import RunFolder, now
 from roadmap.runtime.device import peak_memory_gb, within_memory
@@ -86,9 +86,6 @@ def initial_summary(experiment: Experiment, trainer: Trainer) -> Summary:
     """Return the summary of a run that starts or resumes."""
     loaders, device, network = trainer.loaders, trainer.device, trainer.parts.network
     share, network_cost = loaders.train.share, cost(network, experiment.image_size)
-    # BN normalises over these in training
-    batch_norm_images = share.micro_batch_size * (share.processes if experiment.settings.sync_batchnorm else 1)
-    has_batch_norm = any(isinstance(module, _BatchNorm) for module in network.modules())
     same_name = ("run_id", "regime", "step", "variant", "seed", "pretrained", "epochs", "batch_size", "image_size")
     results = ("top1", "top5", "best_top1", "evaluated_epochs", "train_seconds", "images_per_second", "peak_memory_gb")
     return {
@@ -101,7 +98,7 @@ def initial_summary(experiment: Experiment, trainer: Trainer) -> Summary:
         "micro_batch_size": share.micro_batch_size,
         "accumulation": share.accumulation,
         "processes": share.processes,
-        "batch_norm_images": batch_norm_images if has_batch_norm else None,
+        "batch_norm_images": experiment.batch_norm_images if has_batch_norm(network) else None,
         "train_images": loaders.train_images,
         "val_images": loaders.val_images,
         "num_classes": loaders.num_classes,

@@ -21,6 +21,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from roadmap.data.loaders import Loaders, Timed
 from roadmap.errors import StoppedError, WorkError
+from roadmap.networks.batch_norm import RunningStatistics
 from roadmap.runtime.distributed import SINGLE_PROCESS, World
 from roadmap.runtime.stopping import StopRequest
 from roadmap.training.checkpoint import averaged_weights
@@ -45,6 +46,7 @@ class TrainingParts:
     mix: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] = lambda images, labels: (images, labels)
     autocast: Callable[[], AbstractContextManager[None]] = nullcontext
     no_sync: Callable[[], AbstractContextManager[None]] = nullcontext
+    statistics: RunningStatistics = field(default_factory=lambda: RunningStatistics(nn.Identity()))
     ema: MovingAverage | None = None
 
     def backward(self, images: Tensor, targets: Tensor, accumulation: int) -> Tensor:
@@ -59,9 +61,10 @@ class TrainingParts:
         return loss.detach()
 
     def step(self) -> None:
-        """Update the weights, then their average. fp16 leaves an update out whose gradients overflow."""
+        """Update weights, running statistics and the average of both. fp16 skips weights whose gradients overflow."""
         self.scaler.step(self.optimizer)
         self.scaler.update()
+        self.statistics.update()
         if self.ema is not None:
             self.ema.update()
 
@@ -219,6 +222,7 @@ class Trainer:
         state.lr = max(map(float, parts.schedule.get_last_lr()))
         if state.skipped < self.settings.max_skipped and self.has_nonfinite_loss(losses):
             state.skipped += 1
+            parts.statistics.skip()
         else:
             self.losses.add(losses, f"update {state.updates + 1} of epoch {state.epoch + 1}", state.lr)
             parts.step()

@@ -70,9 +70,10 @@ def test_a_variant_is_named_by_what_changed_in_words(overrides: list[str], varia
     ("override", "defines"),
     [
         *((word, True) for word in ("seed=1", "epochs=7", "batch_size=32", "image_size=48", "norm=layer")),
-        *((word, True) for word in ("recipe.optimizer.lr=0.2", "data.holdout=0.2")),
+        *((word, True) for word in ("recipe.optimizer.lr=0.2", "data.holdout=0.2", "recipe.batch_norm_images=32")),
         *((word, False) for word in ("device=cpu", "num_workers=7", "runs_dir=elsewhere", "compile=true")),
-        *((word, False) for word in ("channels_last=false", "resume=never")),
+        *((word, False) for word in ("channels_last=false", "resume=never", "micro_batch_size=64")),
+        ("recipe.batch_norm_images=128", False),  # more than the batch
     ],
 )
 def test_only_what_defines_the_result_changes_the_run_id(override: str, defines: bool) -> None:
@@ -87,6 +88,42 @@ def test_the_precision_of_the_blocks_sums_defines_a_run_where_it_has_an_effect()
         )
         assert "residual" not in fp32.definition["recipe"]["network"]
         assert (fp32.run_id != autocast.run_id) == defines
+
+
+ON_IMAGENET = ["regime=tiny", "data=imagenet", "data.root=x"]
+
+
+@pytest.mark.parametrize(
+    ("ceiling", "processes", "first", "others"),
+    [
+        ("null", 1, 256, 4096),
+        ("null", 8, 32, 512),
+        ("128", 1, 128, 128),
+        ("128", 8, 32, 128),
+        ("300", 1, 256, 256),
+        ("300", 2, 128, 256),
+    ],
+)
+def test_one_ceiling_serves_all_batches(ceiling: str, processes: int, first: int, others: int) -> None:
+    """The largest part of whole groups: of 32 images in the first step's batch of 256, of 128 in 4,096."""
+    for step, micro in (("resnet50", first), ("gelu", others), ("separate_downsampling", others)):
+        request = [*ON_IMAGENET, f"step={step}", f"micro_batch_size={ceiling}"]
+        assert compose(request).experiment().micro_batch_size(processes) == micro
+
+
+def test_without_batch_norm_and_mixing_any_part_will_do() -> None:
+    request = [*ON_IMAGENET, "step=separate_downsampling", "recipe=finetune_22k_224", "micro_batch_size=50"]
+    assert compose(request).experiment().micro_batch_size(4) == 32
+    with pytest.raises(RequestError, match="batch_size=512 must be a multiple of the number of processes, 3"):
+        compose(request).experiment().micro_batch_size(3)
+    with pytest.raises(
+        RequestError, match=r"16 processes cannot share batch_size=256 in whole groups of .*=32; choose"
+    ):
+        compose([*ON_IMAGENET, "step=resnet50"]).experiment().micro_batch_size(16)
+    with pytest.raises(
+        RequestError, match=r"micro_batch_size=64 must be at least recipe.batch_norm_images=128, or null"
+    ):
+        compose([*ON_IMAGENET, "step=gelu", "micro_batch_size=64"]).experiment()
 
 
 def test_data_scales_the_recipe_and_the_command_line_has_the_last_word() -> None:
@@ -115,7 +152,10 @@ def test_data_scales_the_recipe_and_the_command_line_has_the_last_word() -> None
         ("epoch=3", "unknown setting 'epoch' (choose epochs)"),
         ("+epoch=3", "'+epoch=3' adds a setting that nothing reads; did you mean epochs?"),
         ("++a.b=3", "'++a.b=3' adds a setting that nothing reads; `roadmap train --cfg job` shows every setting"),
-        ("recipe.foo=1", "unknown setting 'recipe.foo' (choose name, batch_size, image_size, optimizer, schedule,"),
+        (
+            "recipe.foo=1",
+            "unknown setting 'recipe.foo' (choose name, batch_size, batch_norm_images, image_size, optimizer,",
+        ),
         ("recipe.foo.bar=1", "unknown setting 'recipe.foo.bar' (choose name, batch_size,"),
         ("design=7", "design must be a mapping (got 7)"),
         ("+regime.y=1", "unknown key regime.y (choose name,"),
@@ -133,7 +173,14 @@ def test_data_scales_the_recipe_and_the_command_line_has_the_last_word() -> None
         ("recipe.label_smoothing=1", "recipe.label_smoothing must be below 1 (got 1)"),
         ("recipe.augment.crop_scale=[0.1,3]", "recipe.augment.crop_scale[1] must be at most 1 (got 3)"),
         ("recipe.augment.crop_aspect=[2,1]", "recipe.augment.crop_aspect must be [least, most] (got [2, 1])"),
-        ("micro_batch_size=7", "batch_size=64 must be a multiple of processes × micro_batch_size = 1 × 7"),
+        (
+            "micro_batch_size=7",
+            "micro_batch_size=7 must be at least recipe.batch_norm_images=64, or null: BN normalises",
+        ),
+        (
+            "batch_size=100",
+            "batch_size=100 must be a multiple of recipe.batch_norm_images=64: BN normalises, and MixUp",
+        ),
         ("data=imagefolder", "data.root is not set (add data.root=…)"),
         ("model=timm", "name is not set (add name=…)"),
         (

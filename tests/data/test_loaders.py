@@ -48,12 +48,12 @@ def test_holdout_does_not_use_test_images() -> None:
 
 
 def test_epochs_shuffle_by_seed_and_drop_incomplete_updates() -> None:
-    loaders = open_loaders(experiment(*PLAIN, "batch_size=100"), CPU)
+    loaders = open_loaders(experiment(*PLAIN, "norm=layer", "batch_size=100"), CPU)
     first, again, second = ([labels for _, labels in loaders.train.batches(epoch)] for epoch in (0, 0, 1))
     assert [len(labels) for labels in first] == [100] * 3
     assert torch.equal(torch.cat(first), torch.cat(again))
     assert not torch.equal(torch.cat(first), torch.cat(second))
-    other = open_loaders(experiment(*PLAIN, "batch_size=100", "seed=1"), CPU)
+    other = open_loaders(experiment(*PLAIN, "norm=layer", "batch_size=100", "seed=1"), CPU)
     assert not torch.equal(torch.cat(first), torch.cat([labels for _, labels in other.train.batches(0)]))
 
 

@@ -77,7 +77,13 @@ def test_archives_equal_class_folders(source: str, roots: dict[str, Path]) -> No
 
 @pytest.mark.parametrize(("source", "workers"), [("parquet", 0), ("webdataset", 2)])
 def test_each_image_occurs_once_over_ranks_and_workers(source: str, workers: int, roots: dict[str, Path]) -> None:
-    plain = ["recipe.augment.horizontal_flip=0", f"num_workers={workers}", "micro_batch_size=3", "batch_size=42"]
+    plain = [
+        "recipe.augment.horizontal_flip=0",
+        f"num_workers={workers}",
+        "micro_batch_size=3",
+        "batch_size=42",
+        "norm=layer",
+    ]
 
     def seen(world: World) -> list[bytes]:
         batches = loaders(source, roots[source], *plain, world=world).train.batches(0)
@@ -153,7 +159,7 @@ def test_damaged_image_in_a_shard_is_named(roots: dict[str, Path], tmp_path: Pat
     with open(victim, "r+b") as file:
         file.seek(member.offset_data)
         file.write(bytes(member.size))
-    opened = loaders("webdataset", tmp_path, "data.max_corrupt=1", "batch_size=42")
+    opened = loaders("webdataset", tmp_path, "data.max_corrupt=1", "batch_size=42", "norm=layer")
     list(opened.train.batches(0))
     assert list(opened.corrupt.found) == [f"{victim}:{member.name}"]
 

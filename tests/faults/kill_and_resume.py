@@ -66,7 +66,15 @@ def photographs(root: Path) -> list[str]:
     """Overrides for ConvNeXt-T with the enhanced recipe on a few hundred JPEGs of ImageNet's size."""
     if not root.exists():
         make_photos(root, 320, val=42)
-    return ["regime=tiny", "recipe=enhanced", "data=imagefolder", f"data.root={root}", "batch_size=32", "num_workers=1"]
+    return [
+        "regime=tiny",
+        "recipe=enhanced",
+        "data=imagefolder",
+        f"data.root={root}",
+        "batch_size=32",
+        "recipe.batch_norm_images=16",
+        "num_workers=1",
+    ]
 
 
 SCENARIOS = {
@@ -75,7 +83,9 @@ SCENARIOS = {
         lambda kills, data: ["precision=fp16", "recipe.network.stochastic_depth=0.2", f"epochs={2 + kills // 2}"]
     ),
     "files": Scenario(lambda kills, data: [*photos(data), f"epochs={4 + 2 * kills}"]),
-    "two_processes": Scenario(lambda kills, data: ["norm=batch", f"epochs={4 + 3 * kills}"], processes=2),
+    "two_processes": Scenario(
+        lambda kills, data: ["norm=batch", "recipe.batch_norm_images=16", f"epochs={4 + 3 * kills}"], processes=2
+    ),
     "photographs": Scenario(
         lambda kills, data: [*photographs(data), f"epochs={1 + kills // 3}"], processes=2, slow=True
     ),

@@ -54,7 +54,7 @@ def test_two_processes_equal_one_with_two_accumulation_steps(device: torch.devic
     """NCCL between two GPUs, gloo on a CPU."""
     if device.type == "cuda" and torch.cuda.device_count() < 2:
         pytest.skip("needs two GPUs")
-    request = [*RUN, "micro_batch_size=16", f"device={device}"]
+    request = [*RUN, "micro_batch_size=16", "recipe.batch_norm_images=16", f"device={device}"]
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     command = [*torchrun, "-m", "roadmap", "train", *request, f"runs_dir={tmp_path / 'two'}"]
     done = subprocess.run(command, cwd=ROOT, env={"OMP_NUM_THREADS": "1"} | os.environ, capture_output=True, text=True)

@@ -18,7 +18,7 @@ from tests.faults.kill_and_resume import differences
 from tests.processes import free_port, train_in
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
-STUDY = ["study=leave_one_out", "study.changes=[gelu]", "seeds=[0]", "batch_size=32"]
+STUDY = ["study=leave_one_out", "study.changes=[gelu]", "seeds=[0]", "batch_size=32", "recipe.batch_norm_images=16"]
 # one job with as many tasks as the test says, on this machine
 ONE_JOB = ["engine=slurm_array", "workers=1", "hydra.launcher.gpus_per_node=null", "hydra.launcher.cpus_per_task=1"]
 MINUTES = 12

@@ -140,7 +140,7 @@ def test_online_a_start_logs_only_epochs_that_the_server_does_not_have(
 
 
 def test_of_several_processes_the_first_alone_logs(tmp_path: Path) -> None:
-    request = [*OFFLINE, "epochs=1", "device=cpu", "micro_batch_size=32", f"runs_dir={tmp_path}"]
+    request = [*OFFLINE, "epochs=1", "device=cpu", "recipe.batch_norm_images=32", f"runs_dir={tmp_path}"]
     assert train_in(2, request) == [0, 0]
     assert len(list(tmp_path.rglob("*.wandb"))) == 1
     (run,) = synced(tmp_path).runs.values()
