@@ -268,7 +268,7 @@ def test_missing_cifar_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         (["train", "norm=gn"], "roadmap: unknown norm 'gn' (choose batch or layer)\n"),
         (["train", "garbage"], "roadmap: invalid override 'garbage' (must be group=option or setting=value)\n"),
         (["train", "depthwise_position=first"], "roadmap: depthwise_position=first does not go with conv=dense"),
-        (["train", "batch_size=359"], "roadmap: batch_size=359 is larger than the 358 training images of digits"),
+        (["train", "batch_size=384"], "roadmap: batch_size=384 is larger than the 358 training images of digits"),
         (["train", "device=cuda:99"], "roadmap: device=cuda:99 is not available on this machine (choose auto or cpu)"),
         (["a\n\x1bb"], "roadmap: unknown command 'a \\x1bb' (choose steps, train"),
         (["run", "seed=1"], "roadmap: seed= and step= belong to `roadmap train`"),
