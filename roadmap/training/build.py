@@ -20,6 +20,7 @@ from roadmap.schema.experiment import Experiment, weights_file
 from roadmap.seeds import derived_seed
 from roadmap.training.checkpoint import read_weights_file, weights_of
 from roadmap.training.ema import MovingAverage
+from roadmap.training.graph import CudaRecording, GraphedUpdate, uses_graph
 from roadmap.training.optim import build_optimizer, build_schedule
 from roadmap.training.trainer import Trainer, TrainerSettings, TrainingParts
 
@@ -75,7 +76,10 @@ def build_trainer(
         checkpoint_seconds=settings.checkpoint_minutes * 60,
         max_skipped=settings.max_skipped_updates,
     )
-    return Trainer(parts, loaders, trainer_settings, device, world)
+    graph = None
+    if uses_graph(experiment, loaders, device):
+        graph = GraphedUpdate(parts.update, optimizer, CudaRecording(device), required=settings.cuda_graph is True)
+    return Trainer(parts, loaders, trainer_settings, device, world, graph=graph)
 
 
 def initial_network(

@@ -60,6 +60,13 @@ class TrainingParts:
         self.scaler.scale(loss / accumulation).backward()
         return loss.detach()
 
+    def update(self, images: Tensor, targets: Tensor) -> Tensor:
+        """Do an update of one micro batch; return its loss."""
+        loss = self.backward(images, targets, 1)
+        self.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return loss
+
     def step(self) -> None:
         """Update weights, running statistics and the average of both. fp16 skips weights whose gradients overflow."""
         self.scaler.step(self.optimizer)
@@ -158,6 +165,7 @@ class Trainer:
     world: World = SINGLE_PROCESS
     stop: StopRequest = field(default_factory=StopRequest)
     callbacks: Callbacks = Callbacks()
+    graph: Callable[..., Tensor] | None = None  # the parts' ``update``, recorded and replayed
 
     def __post_init__(self) -> None:
         self.state = TrainState()
@@ -214,6 +222,8 @@ class Trainer:
         """Train one update: accumulate the gradients of its micro batches, then step."""
         parts, state, losses = self.parts, self.state, []
         accumulation = self.loaders.train.share.accumulation
+        if self.graph is not None:
+            losses, accumulation = [self.graph(*parts.mix(*self.fetch(batches, between_updates=True)))], 0
         for micro_batch in range(accumulation):
             images, labels = self.fetch(batches, between_updates=micro_batch == 0)
             images, targets = parts.mix(images, labels)
@@ -225,7 +235,8 @@ class Trainer:
             parts.statistics.skip()
         else:
             self.losses.add(losses, f"update {state.updates + 1} of epoch {state.epoch + 1}", state.lr)
-            parts.step()
+            if self.graph is None:
+                parts.step()
         parts.optimizer.zero_grad(set_to_none=True)
         parts.schedule.step()
         state.updates += 1
