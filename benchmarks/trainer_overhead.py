@@ -1,8 +1,8 @@
 """What the trainer costs beside the training itself: an epoch of in-memory data against two bare loops, in turns.
 
-`steps`: forward, backward and update of one ready batch, over and over. `loop`: the same on batches that are taken from
-memory, augmented and mixed by the same functions. The trainer does all that, and seeds, logs, checks losses and asks
-for signals. Same network, weights, batch and number of updates; the median over the rounds of time / time.
+`steps`: forward, backward and update of one ready batch, over and over. `loop`: the same on the loader's batches. The
+trainer does all that, and schedules, logs, checks losses and asks for signals. Same network, weights, batch and number
+of updates; the median over the rounds of time / time.
 
     python benchmarks/trainer_overhead.py
     python benchmarks/trainer_overhead.py --cases "regime=tiny data=cifar100 batch_size=64" --rounds 5
@@ -41,8 +41,7 @@ def trainer(words: str) -> Trainer:
 
 
 def steps(trainer: Trainer) -> Callable[[], None]:
-    images, labels = next(trainer.loaders.train.batches(0))
-    images, targets = trainer.parts.mix(images, labels)
+    images, targets = next(trainer.loaders.train.batches(0))
 
     def epoch() -> None:
         trainer.parts.network.train()
@@ -59,9 +58,7 @@ def loop(trainer: Trainer) -> Callable[[], None]:
 
     def epoch() -> None:
         trainer.parts.network.train()
-        for numbers in torch.randperm(train.share.images).split(train.share.batch_size)[: train.share.updates]:
-            ((images, labels),) = train.source.batches(0, [numbers])
-            images, targets = trainer.parts.mix(train.erase(train.normalise(train.augment(images))), labels)
+        for images, targets in train.batches(0):
             trainer.parts.loss(trainer.parts.network(images), targets).backward()
             trainer.parts.optimizer.step()
             trainer.parts.optimizer.zero_grad(set_to_none=True)

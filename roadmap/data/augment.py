@@ -4,7 +4,6 @@ All random numbers come from torch's global generators, which the trainer and th
 """
 
 import math
-from collections.abc import Callable
 from typing import Self
 
 import torch
@@ -149,10 +148,3 @@ def random_boxes(
     top = (place[0] * (height - box_height + 1)).long()
     left = (place[1] * (width - box_width + 1)).long()
     return torch.stack([top, left, box_height, box_width, fits.any(1).long()])
-
-
-def mixer(recipe: AugmentRecipe, num_classes: int) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """MixUp or CutMix at random, whichever the recipe has; labels (N,) become (N, num_classes)."""
-    kinds = ((v2.MixUp, recipe.mixup), (v2.CutMix, recipe.cutmix))
-    mixes = [mix(alpha=alpha, num_classes=num_classes) for mix, alpha in kinds if alpha is not None]
-    return v2.RandomChoice(mixes) if mixes else lambda images, labels: (images, labels)

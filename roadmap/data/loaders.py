@@ -12,6 +12,7 @@ from roadmap.data.augment import BatchAugment, RandomErasing
 from roadmap.data.image import EvalImageTransform, TrainImageTransform, eval_crop
 from roadmap.data.image_dataset import ImageFileBatches, PostTransform, UnreadableImages, worker_count
 from roadmap.data.memory import Images, InMemoryBatches, shared_images
+from roadmap.data.mixing import Mixing
 from roadmap.data.readers import read_files
 from roadmap.data.samples import Samples
 from roadmap.errors import RequestError
@@ -83,7 +84,8 @@ class TrainLoader:
     """This process's micro batches of each epoch.
 
     Before each one, torch is seeded from the run's seed, the epoch and the micro batch's number. So everything random
-    that follows (augmentation, MixUp, stochastic depth) is the same after a resume and in any process.
+    that follows (augmentation, stochastic depth) is the same after a resume and in any process. MixUp and CutMix are
+    drawn once per epoch, for each group of images; they do not depend on micro batches either.
     """
 
     source: BatchSource
@@ -91,6 +93,7 @@ class TrainLoader:
     augment: Callable[[Tensor], Tensor]  # uint8 to uint8
     normalise: Normalise
     erase: Callable[[Tensor], Tensor]
+    mix: Mixing | None = None
 
     @property
     def images(self) -> int:
@@ -98,12 +101,30 @@ class TrainLoader:
         return self.share.updates * self.share.batch_size
 
     def batches(self, epoch: int, first_update: int = 0) -> Batches:
-        """Normalised float images (n, 3, S, S) and labels (n,), from update ``first_update`` of the epoch."""
+        """Normalised float images (n, 3, S, S) and labels (n,), from update ``first_update`` of the epoch.
+
+        With ``mix`` the images are mixed and the labels are probabilities (n, classes).
+        """
         micro_batches = list(self.share.micro_batches(epoch, first_update))
+        mixing: list[Tensor] = []
+        if self.mix is not None:
+            drawn = self.mix.draw(self.images // self.mix.group, derived_seed(self.share.seed, "mix", epoch))
+            mixing = [upload(tensor, self.normalise.mean.device) for tensor in drawn]
         batches = self.source.batches(epoch, (indices for _, indices in micro_batches))
         for (number, _), (images, labels) in zip(micro_batches, batches, strict=True):
             torch.manual_seed(derived_seed(self.share.seed, "batch", epoch, number))
-            yield self.erase(self.normalise(self.augment(images))), labels
+            images = self.erase(self.normalise(self.augment(images)))
+            if self.mix is None:
+                yield images, labels
+            else:
+                groups = self.share.micro_batch_size // self.mix.group
+                rows, columns, shares = (tensor[number * groups :][:groups] for tensor in mixing)
+                yield self.mix(images, labels, (rows, columns, shares))
+
+
+def upload(tensor: Tensor, device: torch.device) -> Tensor:
+    """Copy to the device without waiting for it."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 @dataclass(frozen=True)
@@ -209,7 +230,8 @@ def open_loaders(experiment: Experiment, device: torch.device, world: World = SI
         batch_size=micro,
     )
     val_loader = open_val_loader(val, settings, corrupt, device, world)
-    train_loader = TrainLoader(source, share, augment, val_loader.normalise, erase)
+    mix = Mixing(recipe.augment, experiment.batch_norm_images, num_classes, size) if recipe.augment.mixes else None
+    train_loader = TrainLoader(source, share, augment, val_loader.normalise, erase, mix)
     return Loaders(train_loader, val_loader, num_classes, len(source), len(val.labels), corrupt)
 
 

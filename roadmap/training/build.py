@@ -9,7 +9,6 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from roadmap.data import Loaders
-from roadmap.data.augment import mixer
 from roadmap.errors import RequestError
 from roadmap.networks.batch_norm import RunningStatistics, has_batch_norm, with_ghost_batches
 from roadmap.networks.models import make_model
@@ -63,7 +62,6 @@ def build_trainer(
         schedule=build_schedule(optimizer, recipe.schedule, recipe.optimizer.lr, updates),
         loss=nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing),
         scaler=torch.amp.GradScaler(device.type, enabled=experiment.precision == "fp16"),
-        mix=mixer(recipe.augment, loaders.num_classes),
         autocast=autocast(device, experiment.precision),
         no_sync=no_sync,
         statistics=RunningStatistics(network, world.sum),

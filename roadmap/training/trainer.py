@@ -2,7 +2,7 @@
 
     for each epoch:
         for each update:
-            for each micro batch: fetch, mix, forward in autocast, loss, backward
+            for each micro batch: fetch, forward in autocast, loss, backward
             step, schedule, EMA
         evaluate the network and its average, every few epochs; record; save a checkpoint
 
@@ -43,7 +43,6 @@ class TrainingParts:
     schedule: LRScheduler
     loss: nn.Module
     scaler: torch.amp.GradScaler  # disabled unless the precision is fp16
-    mix: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] = lambda images, labels: (images, labels)
     autocast: Callable[[], AbstractContextManager[None]] = nullcontext
     no_sync: Callable[[], AbstractContextManager[None]] = nullcontext
     statistics: RunningStatistics = field(default_factory=lambda: RunningStatistics(nn.Identity()))
@@ -225,8 +224,7 @@ class Trainer:
         if self.graph is not None:
             losses, accumulation = [self.graph(*parts.mix(*self.fetch(batches, between_updates=True)))], 0
         for micro_batch in range(accumulation):
-            images, labels = self.fetch(batches, between_updates=micro_batch == 0)
-            images, targets = parts.mix(images, labels)
+            images, targets = self.fetch(batches, between_updates=micro_batch == 0)
             with nullcontext() if micro_batch == accumulation - 1 else parts.no_sync():
                 losses.append(parts.backward(images, targets, accumulation))
         state.lr = max(map(float, parts.schedule.get_last_lr()))
