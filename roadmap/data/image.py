@@ -5,8 +5,10 @@ value tables, blends and rotations exactly, shears and translations within one l
 """
 
 import io
+import math
 from collections.abc import Callable
 from functools import lru_cache, partial
+from typing import Any
 
 import cv2
 import numpy as np
@@ -17,6 +19,7 @@ from torch.nn import functional as nn_functional
 from torchvision.transforms import v2
 
 from roadmap.data.randaugment import NONE, OPERATIONS, draw, geometry
+from roadmap.schema.experiment import EvalTransform
 from roadmap.schema.recipe import AugmentRecipe
 
 Pixels = np.ndarray  # uint8 (H, W, 3)
@@ -26,6 +29,7 @@ Operation = Callable[[Pixels, float], Pixels]
 cv2.setNumThreads(0)
 
 LEVELS = np.arange(256)
+TRUNCATE = -0.4999  # added before OpenCV rounds; 99.99999 for 100 in float32 stays 100
 SMOOTH = np.array([[1, 1, 1], [1, 5, 1], [1, 1, 1]]) / 13  # Pillow's filter of that name
 
 
@@ -95,25 +99,26 @@ class TrainImageTransform:
 class EvalImageTransform:
     """Decode and apply ``eval_crop``: bytes to uint8 (3, S, S)."""
 
-    def __init__(self, image_size: int, crop_ratio: float, interpolation: str):
-        self.crop = eval_crop(image_size, crop_ratio, interpolation)
+    def __init__(self, transform: EvalTransform):
+        self.crop = eval_crop(transform)
 
     def __call__(self, data: bytes) -> Tensor:
         return self.crop(as_batch(decode(data)))[0]
 
 
-def eval_crop(image_size: int, crop_ratio: float, interpolation: str) -> v2.Compose:
-    """Resize the shorter side to size / crop_ratio and crop the centre."""
-    resize = v2.Resize(round(image_size / crop_ratio), v2.InterpolationMode(interpolation))
-    return v2.Compose([resize, v2.CenterCrop(image_size)])
+def eval_crop(transform: EvalTransform) -> v2.Compose:
+    """Resize the shorter side, or both, to size / crop_ratio and crop the centre."""
+    side = round(transform.image_size / transform.crop_ratio)
+    sides = [side, side] if transform.resize == "squeeze" else [side]
+    resize = v2.Resize(sides, v2.InterpolationMode(transform.interpolation))
+    return v2.Compose([resize, v2.CenterCrop(transform.image_size)])
 
 
 def operations(interpolation: str, fill: tuple[int, ...]) -> dict[int, Operation]:
     """RandAugment's operations by index in ``OPERATIONS``; the geometric ones resample and fill as given."""
-    move = partial(move_rows, interpolation=interpolation, fill=fill)
     moves: dict[str, Operation] = {
-        "ShearX": lambda pixels, shear: move(pixels, shear * (np.arange(len(pixels)) + 0.5)),
-        "TranslateX": lambda pixels, left: move(pixels, np.full(len(pixels), left)),
+        "ShearX": partial(shear, interpolation=interpolation, fill=fill),
+        "TranslateX": partial(translate, interpolation=interpolation, fill=fill),
         "Rotate": partial(rotate, interpolation=interpolation, fill=fill),
     }
     for name in ("Shear", "Translate"):
@@ -130,34 +135,50 @@ def transposed(operation: Operation, pixels: Pixels, argument: float) -> Pixels:
     return cv2.transpose(operation(cv2.transpose(pixels), argument))
 
 
-def weights(interpolation: str, fraction: np.ndarray) -> dict[int, np.ndarray]:
-    """Weights of the pixels -1, 0, 1, 2 for a place ``fraction`` behind pixel 0; Pillow's cubic has a = -1."""
+def taps(interpolation: str, fraction: Any) -> np.ndarray:
+    """Weights of the pixels -1, 0, 1, 2 for a place ``fraction`` behind pixel 0: (4, …). Pillow's cubic has a = -1."""
     d = fraction
     if interpolation == "bilinear":
-        return {0: 1 - d, 1: d}
-    return {-1: -d * (1 - d) ** 2, 0: 1 - 2 * d**2 + d**3, 1: d + d**2 - d**3, 2: -(d**2) * (1 - d)}
+        return np.array([0 * d, 1 - d, d, 0 * d], np.float32)
+    return np.array([-d * (1 - d) ** 2, 1 - d * d * (2 - d), d * (1 + d * (1 - d)), -d * d * (1 - d)], np.float32)
 
 
-def move_rows(pixels: Pixels, shifts: np.ndarray, interpolation: str, fill: tuple[int, ...]) -> Pixels:
-    """Value at (x, y) from (x + shifts[y], y), as by Pillow's affine transform; ``fill`` from outside the image."""
+def translate(pixels: Pixels, left: float, interpolation: str, fill: tuple[int, ...]) -> Pixels:
+    """Value at (x, y) from (x + left, y), ``fill`` from outside the image."""
+    width, whole, first = pixels.shape[1], math.floor(left), math.ceil(-0.5 - left)
+    padded = cv2.copyMakeBorder(pixels, 0, 0, 1, 0, cv2.BORDER_REPLICATE)
+    kernel = taps(interpolation, left - whole)[None]
+    between = cv2.filter2D(padded, -1, kernel, anchor=(1, 0), delta=TRUNCATE, borderType=cv2.BORDER_REPLICATE)
+    begin, end = min(max(first, 0), width), max(min(first + width, width), 0)
+    result = _filled(pixels.shape, fill).copy()
+    result[:, begin:end] = between[:, begin + whole + 1 : end + whole + 1]
+    return result
+
+
+def shear(pixels: Pixels, slope: float, interpolation: str, fill: tuple[int, ...]) -> Pixels:
+    """Value at (x, y) from (x + slope · y, y), ``fill`` from outside the image."""
     height, width = pixels.shape[:2]
+    shifts = slope * (np.arange(height) + 0.5)
     whole = np.floor(shifts).astype(int)
-    # all pixels that each row needs, in one copy
-    left, right = max(1 - whole.min(), 0), max(whole.max() + 2, 0)
-    padded = cv2.copyMakeBorder(pixels, 0, 0, left, right, cv2.BORDER_REPLICATE).reshape(-1)
-    needed = 3 * (width + 3)
-    windows = np.lib.stride_tricks.as_strided(padded, (len(padded) - needed + 1, needed), (1, 1))
+    # the pixels that each row needs, at its fraction of a pixel from where they are
+    left, right = max(1 - int(whole[[0, -1]].min()), 0), max(int(whole[[0, -1]].max()) + 2, 0)
+    padded = cv2.copyMakeBorder(pixels, 0, 0, left, right, cv2.BORDER_REPLICATE)
     starts = np.arange(height) * (width + left + right) + left + whole - 1
-    rows = torch.from_numpy(windows[3 * starts]).float()
+    rows = torch.from_numpy(_windows(padded, 3 * (width + 3))[3 * starts]).float()
+    weights = torch.from_numpy(taps(interpolation, shifts - whole))[..., None]
+    sheared = rows[:, : 3 * width] * weights[0]
+    for tap in (1, 2, 3):
+        sheared.addcmul_(rows[:, 3 * tap : 3 * (tap + width)], weights[tap])
+    values = cv2.add(sheared.numpy(), TRUNCATE, dtype=cv2.CV_8U).reshape(pixels.shape)
 
-    moved = torch.full((height, 3 * width), 1e-4)  # Pillow truncates: 99.99999 instead of 100 would give 99
-    for pixel, weight in weights(interpolation, shifts - whole).items():
-        column = 3 * (pixel + 1)
-        moved.addcmul_(rows[:, column : column + 3 * width], torch.from_numpy(weight[:, None]).float())
-    values = truncated(moved.numpy()).reshape(pixels.shape)
-    columns, first = np.arange(width), np.ceil(-0.5 - shifts)[:, None]
-    inside = (columns >= first) & (columns < first + width)
-    return cv2.copyTo(values, inside.view(np.uint8), _filled(pixels.shape, fill).copy())
+    first = np.ceil(-0.5 - shifts).astype(int).clip(-width, width)
+    inside = np.repeat(np.array([0, 1, 0], np.uint8), width)
+    return cv2.copyTo(values, _windows(inside, width)[width - first], _filled(pixels.shape, fill).copy())
+
+
+def _windows(values: np.ndarray, length: int) -> np.ndarray:
+    """All parts of so many values of a contiguous array uint8, as a view (number, length)."""
+    return np.ndarray((values.size - length + 1, length), np.uint8, values, strides=(1, 1))
 
 
 @lru_cache(1)

@@ -222,6 +222,7 @@ def open_loaders(experiment: Experiment, device: torch.device, world: World = SI
         image_size=size,
         crop_ratio=recipe.eval_crop_ratio,
         interpolation=recipe.augment.interpolation,
+        resize=recipe.eval_resize,
         mean=data.mean,
         std=data.std,
         precision=experiment.precision,
@@ -250,10 +251,9 @@ def open_val_loader(
     begin, end = count * world.rank // processes, count * (world.rank + 1) // processes
     indices = list(torch.arange(begin, end).split(batch_size)) if end > begin else []
     normalise = Normalise(settings.mean, settings.std, device, channels_last=settings.channels_last)
-    transform = (settings.image_size, settings.crop_ratio, settings.interpolation)
     source: BatchSource
     if isinstance(images, Images):
-        crop: Callable[[Tensor], Tensor] = eval_crop(*transform)
+        crop: Callable[[Tensor], Tensor] = eval_crop(settings)
         if post_transform is not None:
             images, crop = _transformed(images, indices, crop, post_transform), identity
         source = InMemoryBatches(images.to(device))
@@ -261,7 +261,7 @@ def open_val_loader(
         crop = identity
         source = ImageFileBatches(
             images,
-            EvalImageTransform(*transform),
+            EvalImageTransform(settings),
             corrupt,
             seed=None,
             num_workers=worker_count(settings.num_workers),

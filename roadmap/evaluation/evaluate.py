@@ -93,7 +93,7 @@ def _evaluate_part(
     means = evaluate_networks(networks, loader, collectors, in_precision, device, world)
     digest = loader.source.digest() if world.is_main else ""
     name = f"{data.name}/{part.name}".rstrip("/")
-    images = EvaluatedImages(name, digest, settings.image_size, settings.crop_ratio, ())
+    images = EvaluatedImages(name, digest, settings.image_size, settings.crop_ratio, (), settings.resize)
     with world.collective_errors():
         for task, record, mean, collector in zip(tasks, records, means, collectors, strict=True):
             predictions = collector.gathered(images, world)
@@ -173,7 +173,7 @@ def _build_network(task: EvaluationTask, num_classes: int, device: torch.device)
 def _new_record(task: EvaluationTask, num_classes: int, device: torch.device, world: World) -> EvaluationRecord:
     """Return a record without results."""
     model, settings = task.model, task.settings
-    same_name = ("image_size", "crop_ratio", "interpolation", "precision", "channels_last", "batch_size")
+    same_name = ("image_size", "crop_ratio", "interpolation", "resize", "precision", "channels_last", "batch_size")
     return {
         "schema": SCHEMA,
         "key": task.key,

@@ -136,6 +136,7 @@ def _eval_settings(composed: Composed, batch_size: int) -> EvalSettings:
     return EvalSettings(
         crop_ratio=recipe.eval_crop_ratio,
         interpolation=recipe.augment.interpolation,
+        resize=recipe.eval_resize,
         mean=data.mean,
         std=data.std,
         batch_size=batch_size,

@@ -18,7 +18,7 @@ from roadmap.untrusted_io import reason
 # fields of a record that each of its rows repeats
 SHARED = (
     *("key", "conditions", "label", "run_id", "regime", "step", "variant", "recipe", "seed", "epochs"),
-    *("data", "image_size", "crop_ratio", "interpolation", "precision", "num_classes", "device", "ended"),
+    *("data", "image_size", "resize", "crop_ratio", "interpolation", "precision", "num_classes", "device", "ended"),
 )
 PART = ("images", "left_out", "top1", "top5", "loss", "ece")
 COLUMNS = (*SHARED, "checkpoint", "epoch", "weights", "part", "corruption", "severity", *PART, "path")
@@ -56,7 +56,7 @@ def read_evaluations(folders: Folders) -> tuple[pd.DataFrame, list[str]]:
 
 def evaluation_rows(record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield one row per part of a record, without ``path``."""
-    shared = {name: record.get(name) for name in SHARED}
+    shared = {name: record.get(name) for name in SHARED} | {"resize": record.get("resize", "shorter_side")}
     checkpoint = record.get("checkpoint") or {}
     shared |= {"checkpoint": checkpoint.get("file")} | {key: checkpoint.get(key) for key in ("epoch", "weights")}
     for part in record["parts"]:

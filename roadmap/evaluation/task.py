@@ -17,6 +17,7 @@ from roadmap.formatting import listed
 from roadmap.runs.evaluations import EvaluationRecord, key_of, read_evaluation
 from roadmap.schema.corruptions import CORRUPTIONS, SYNTHETIC_FROST, WITHOUT_PHOTOGRAPHS, Corruptions
 from roadmap.schema.experiment import MEMORY_SOURCES, Data, EvalSettings
+from roadmap.schema.recipe import EvalResize
 from roadmap.validation import Fraction, NonNegativeInt, PositiveInt, Record
 
 
@@ -32,6 +33,7 @@ class EvaluationRequest(Record):
     image_size: PositiveInt | None
     crop_ratio: Fraction | None
     interpolation: Literal["bilinear", "bicubic"] | None
+    resize: EvalResize | None
     precision: Literal["fp32", "bf16", "fp16"] | None
     device: str
     channels_last: bool | None
@@ -62,7 +64,7 @@ class EvaluationRequest(Record):
 
 SETTINGS = tuple(name for name in EvaluationRequest.__struct_fields__ if name != "data")
 # settings of weights without a run that conf/config.yaml does not have
-EVALUATION_ONLY = ("crop_ratio", "interpolation", "corruptions", "severities", "frost", "save_predictions")
+EVALUATION_ONLY = ("crop_ratio", "interpolation", "resize", "corruptions", "severities", "frost", "save_predictions")
 
 
 def evaluation_request(overrides: Sequence[str], config_dirs: Sequence[str] = ()) -> EvaluationRequest:
@@ -111,6 +113,7 @@ class EvaluationTask:
             "data": data,
             "corruptions": self.corruptions and self.corruptions.to_dict(),
             **{name: settings[name] for name in transform},
+            **({} if settings["resize"] == "shorter_side" else {"resize": settings["resize"]}),
         }
 
     @cached_property
@@ -151,8 +154,8 @@ class EvaluationTask:
 
 def evaluation_task(model: TrainedModel, request: EvaluationRequest, output: Path | None = None) -> EvaluationTask:
     """Return the task that evaluates a network with its own transform, as changed by the request."""
-    names = ("image_size", "crop_ratio", "interpolation", "precision", "channels_last", "num_workers", "batch_size")
-    changes = {name: value for name in names if (value := getattr(request, name)) is not None}
+    names = ("image_size", "crop_ratio", "interpolation", "resize", "precision", "channels_last", "num_workers")
+    changes = {name: value for name in (*names, "batch_size") if (value := getattr(request, name)) is not None}
     given = request.data or {}
     own = {} if "source" in given or model.data is None else model.data.to_dict()
     data = Data.from_mapping(own | given)

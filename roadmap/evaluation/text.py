@@ -11,7 +11,7 @@ from roadmap.formatting import aligned, number
 from roadmap.schema.corruptions import CORRUPTIONS, GROUPS, SEVERITIES, SYNTHETIC_FROST
 
 Record = dict[str, Any]
-CONDITIONS = ("data", "image_size", "crop_ratio", "interpolation", "precision")
+CONDITIONS = ("data", "image_size", "resize", "crop_ratio", "interpolation", "precision")
 ALEXNET_ERRORS = Path(__file__).parent.parent / "paper" / "alexnet_corruption_errors.csv"
 
 

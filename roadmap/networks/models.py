@@ -18,10 +18,12 @@ from roadmap.formatting import listed
 from roadmap.networks.network import Network
 from roadmap.schema.design import BaselineModel, Design
 from roadmap.schema.experiment import EvalTransform
-from roadmap.schema.recipe import NetworkRecipe
+from roadmap.schema.recipe import EvalResize, NetworkRecipe
 
 # Embeddings without weight decay, for networks that do not declare their own.
 EMBEDDINGS = ("class_token", "pos_embedding", "pos_embed", "cls_token", "relative_position_bias_table")
+
+TIMM_RESIZE: dict[str, EvalResize] = {"center": "shorter_side", "squash": "squeeze"}  # timm's crop modes and ours
 
 
 def make_model(design: Design | BaselineModel, recipe: NetworkRecipe, num_classes: int, image_size: int) -> nn.Module:
@@ -184,7 +186,7 @@ def _timm_weights(baseline: BaselineModel, tag: str) -> LibraryWeights:
     # as in timm's own validation
     shown = timm.data.resolve_data_config({}, pretrained_cfg=config.to_dict(), use_test_size=True)
     size = shown["input_size"][-1]
-    if shown["crop_mode"] != "center" or shown["interpolation"] not in ("bilinear", "bicubic"):
+    if shown["crop_mode"] not in TIMM_RESIZE or shown["interpolation"] not in ("bilinear", "bicubic"):
         raise RequestError(f"{name} needs a preprocessing that is not supported: {shown}")
 
     def make(image_size: int) -> nn.Module:
@@ -202,6 +204,7 @@ def _timm_weights(baseline: BaselineModel, tag: str) -> LibraryWeights:
             # timm rounds the resized side down
             crop_ratio=size / int(size / shown["crop_pct"]),
             interpolation=shown["interpolation"],
+            resize=TIMM_RESIZE[shown["crop_mode"]],
             mean=tuple(shown["mean"]),
             std=tuple(shown["std"]),
         ),

@@ -80,6 +80,7 @@ class Evaluation(FileRecord):
     variant: str | None = None
     recipe: str | None = None
     device: str | None = None
+    resize: str = "shorter_side"
     ended: str | None = None
     seed: Int64 | None = None
     epochs: Int64 | None = None
@@ -126,6 +127,7 @@ class EvaluatedImages:
     image_size: int
     crop_ratio: float
     left_out: tuple[int, ...]  # indices of unreadable images, which have no prediction
+    resize: str = "shorter_side"
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,5 +192,6 @@ def _checked(entries: dict[str, np.ndarray]) -> Predictions:
     if labels.dtype.kind != "u" or predicted.dtype.kind != "u":
         raise ValueError("its classes are not unsigned integers")
     data, digest, left_out = str(entries["data"]), str(entries["digest"]), tuple(entries["left_out"].tolist())
-    images = EvaluatedImages(data, digest, int(entries["image_size"]), float(entries["crop_ratio"]), left_out)
+    size, crop_ratio = int(entries["image_size"]), float(entries["crop_ratio"])
+    images = EvaluatedImages(data, digest, size, crop_ratio, left_out, str(entries.get("resize", "shorter_side")))
     return Predictions(images, labels, predicted, confidence)

@@ -12,7 +12,7 @@ from msgspec import Meta
 from roadmap.errors import RequestError
 from roadmap.schema.corruptions import Severity
 from roadmap.schema.design import BaselineModel, Design
-from roadmap.schema.recipe import Recipe
+from roadmap.schema.recipe import EvalResize, Recipe
 from roadmap.validation import BelowOne, Fraction, NonNegativeInt, PositiveFloat, PositiveInt, Record
 
 TOTAL_STRIDE = 32  # of every design: a smaller image would have no pixel left in the last stage
@@ -234,6 +234,8 @@ class Experiment(Record):
             del recipe["network"]["residual"]
         if self.recipe.augment.randaugment and self.recipe.augment.randaugment.operations == "torchvision":
             del recipe["augment"]["randaugment"]["operations"]
+        if self.recipe.eval_resize == "shorter_side":
+            del recipe["eval_resize"]
         return recipe
 
     @property
@@ -251,6 +253,7 @@ class EvalTransform(Record):
     interpolation: str
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    resize: EvalResize = "shorter_side"
 
 
 class EvalSettings(EvalTransform):

@@ -16,6 +16,8 @@ from roadmap.validation import (
     Record,
 )
 
+EvalResize = Literal["shorter_side", "squeeze"]  # squeeze: both sides, whatever the image's shape
+
 
 class NetworkRecipe(Record):
     """Initial weights, and regularization of the residual branches."""
@@ -111,3 +113,4 @@ class Recipe(Record):
     label_smoothing: BelowOne
     ema_decay: BelowOne | None  # per update; null: no averaged weights
     eval_crop_ratio: Fraction  # side of the centre crop relative to the resized image
+    eval_resize: EvalResize = "shorter_side"  # configs of older runs do not have the key

@@ -293,8 +293,8 @@ def _save_predictions(job: Job, trainer: Trainer, predictions: PredictionCollect
     experiment, source = job.experiment, trainer.loaders.val.source
     with job.world.collective_errors():
         digest = source.digest() if job.world.is_main else ""
-    crop_ratio = experiment.recipe.eval_crop_ratio
-    images = EvaluatedImages(experiment.data.name, digest, experiment.image_size, crop_ratio, ())
+    recipe, size = experiment.recipe, experiment.image_size
+    images = EvaluatedImages(experiment.data.name, digest, size, recipe.eval_crop_ratio, (), recipe.eval_resize)
     gathered = predictions.gathered(images, job.world)
     with job.world.collective_errors():
         if job.world.is_main:

@@ -112,6 +112,7 @@ def test_the_interval_is_that_of_resampled_images(tmp_path: Path) -> None:
         ({"left_out": (4,)}, r"left_out \(\(\) and \(4,\)\)"),
         ({"image_size": 64}, r"image_size \(32 and 64\)"),
         ({"crop_ratio": 0.875}, r"crop_ratio \(1\.0 and 0\.875\)"),
+        ({"resize": "squeeze"}, r"resize \(shorter_side and squeeze\)"),
         ({"count": 21}, r"images \(20 and 21\)"),
     ],
 )

@@ -12,6 +12,7 @@ from roadmap.networks.flops import count_flops
 from roadmap.networks.network import Network
 from roadmap.steps.path import Step, compose_path
 from roadmap.training.optim import build_optimizer, build_schedule
+from tests.records import summary_of
 
 # Tables 5 and 6 of arXiv:2201.03545 and the authors' TRAINING.md: stochastic depth by size
 DROP = {
@@ -77,13 +78,30 @@ def test_published_numbers(name: str, size: str) -> None:
     assert (augment.mixup, augment.cutmix) == ((None, None) if tuned else (0.8, 1.0))
     assert augment.randaugment is not None
     assert (augment.randaugment.ops, augment.randaugment.magnitude, augment.randaugment.magnitude_std) == (2, 9, 0.5)
+    assert (augment.randaugment.operations, augment.randaugment.probability) == ("timm", 0.5)
     assert (augment.random_erasing, recipe.label_smoothing, augment.horizontal_flip) == (0.25, 0.1, 0.5)
     assert (augment.crop_scale, augment.interpolation) == ((0.08, 1.0), "bicubic")
-    assert recipe.eval_crop_ratio == crop
+    assert (recipe.eval_crop_ratio, recipe.eval_resize) == (crop, "squeeze" if image_size == 384 else "shorter_side")
     assert recipe.ema_decay == EMA.get((name, None), EMA.get((name, size)))
     scale = None if (name, size) in {("isotropic", "s"), ("isotropic", "b")} else 1e-6
     assert (recipe.network.layer_scale, recipe.network.stochastic_depth) == (scale, DROP[name][size])
     assert recipe.network.head_init_scale == (0.001 if tuned else 1.0)
+
+
+def test_older_definitions_are_those_without_timms_operations_and_squeezed_images() -> None:
+    """Older runs had torchvision's operations and neither key, so they equal no run with timm's."""
+    older = summary_of("gelu")["definition"]["recipe"]
+    assert compose(["step=gelu", "data=digits"]).experiment().definition["recipe"]["augment"] == older["augment"]
+    words = ["recipe=enhanced", "data=cifar10", "data.root=x"]
+    timm, torchvision, squeezed = (
+        compose([*words, *more]).experiment().definition["recipe"]
+        for more in ([], ["recipe.augment.randaugment.operations=torchvision"], ["recipe.eval_resize=squeeze"])
+    )
+    assert timm["augment"]["randaugment"].pop("operations") == "timm"
+    assert timm == torchvision
+    assert "operations" not in older["augment"]["randaugment"]
+    assert squeezed.pop("eval_resize") == "squeeze"
+    assert "eval_resize" not in timm
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,20 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
 from roadmap.config.compose import compose
-from roadmap.data.image import EvalImageTransform, TrainImageTransform, UndecodableError, decode, operations
+from roadmap.data.image import (
+    EvalImageTransform,
+    TrainImageTransform,
+    UndecodableError,
+    decode,
+    eval_crop,
+    operations,
+)
 from roadmap.data.randaugment import OPERATIONS
+from roadmap.schema.experiment import EvalTransform
 
 ENHANCED = compose(["recipe=enhanced", "data=imagenet", "data.root=x", "regime=tiny"]).recipe.augment
 MEAN = (0.485, 0.456, 0.406)
+EVALUATION = EvalTransform(image_size=224, crop_ratio=0.875, interpolation="bicubic", mean=MEAN, std=(1, 1, 1))
 PHOTOS = {name: Image.fromarray(load_sample_image(f"{name}.jpg")) for name in ("china", "flower")}
 
 
@@ -87,12 +96,28 @@ def test_eval_transform_equals_torchvisions(size: tuple[int, int]) -> None:
     data = encoded(PHOTOS["flower"].resize(size), quality=95)
     reference = v2.Compose([v2.Resize(256, v2.InterpolationMode.BICUBIC), v2.CenterCrop(224), v2.PILToTensor()])
     wanted = reference(Image.open(io.BytesIO(data)).convert("RGB"))
-    ours = EvalImageTransform(224, 0.875, "bicubic")(data)
+    ours = EvalImageTransform(EVALUATION)(data)
     assert ours.shape == wanted.shape == (3, 224, 224)
     difference = (ours.int() - wanted.int()).abs()
     # both passes of the resampling are rounded
     assert difference.max() <= 2
     assert difference.float().mean() < 0.05
+
+
+@pytest.mark.parametrize("size", [(500, 375), (375, 500), (300, 500)])
+def test_squeezed_images_are_those_of_the_authors(size: tuple[int, int]) -> None:
+    """From 384 pixels on, their ``build_transform`` resizes both sides to the image size and crops nothing."""
+    data = encoded(PHOTOS["flower"].resize(size), quality=95)
+    image = Image.open(io.BytesIO(data)).convert("RGB")
+    wanted = F.pil_to_tensor(v2.Resize((384, 384), v2.InterpolationMode.BICUBIC)(image)).int()
+    recipe = compose(["recipe=finetune_22k_384", "data=imagenet", "data.root=x", "regime=tiny"]).recipe
+    transform = EVALUATION.replace(image_size=384, crop_ratio=recipe.eval_crop_ratio, resize=recipe.eval_resize)
+    in_memory = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]
+    for ours in (EvalImageTransform(transform)(data), eval_crop(transform)(in_memory)[0]):
+        difference = (ours.int() - wanted).abs().float()
+        # the values between the two passes are rounded and clipped, and Pillow enlarges and shrinks in another order
+        assert difference.mean() < 0.1
+        assert (difference > 2).float().mean() < 1e-4
 
 
 def test_seed_determines_the_training_image() -> None:
@@ -138,7 +163,7 @@ def test_decoding_equals_pillows_for_all_formats(data: bytes) -> None:
     wanted = np.array(Image.open(io.BytesIO(data)).convert("RGB"))
     assert np.array_equal(decode(data), wanted)
     assert TrainImageTransform(ENHANCED, 32, MEAN)(data).shape == (3, 32, 32)
-    assert EvalImageTransform(32, 0.875, "bicubic")(data).shape == (3, 32, 32)
+    assert EvalImageTransform(EVALUATION.replace(image_size=32))(data).shape == (3, 32, 32)
 
 
 def test_truncated_and_other_bytes_are_refused() -> None:

@@ -34,7 +34,8 @@ def test_folder_of_runs_evaluates_each_finished_run(runs_dir: Path, capsys: pyte
     out, err = capsys.readouterr()
     summaries = [json.loads((file.parent.parent / "summary.json").read_text()) for file in evaluated(runs_dir)]
     assert len(summaries) == 2
-    assert out.startswith("data digits, image_size 32, crop_ratio 1.0, interpolation bicubic, precision fp32\n")
+    transform = "image_size 32, resize shorter_side, crop_ratio 1.0, interpolation bicubic, precision fp32"
+    assert out.startswith(f"data digits, {transform}\n")
     for summary in summaries:
         assert f"patchify_stem seed {summary['seed']}" in out
         assert f"{summary['top1']:.2f}" in out

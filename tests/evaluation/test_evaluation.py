@@ -116,6 +116,12 @@ def test_each_task_has_one_record_that_is_reused(run: Path, plain: EvaluationReq
     assert not existed
     assert (record["image_size"], record["crop_ratio"]) == (40, 0.8)
     assert larger.file != one.file
+    squeezed = evaluation_task(load_run(run), plain.replace(resize="squeeze"))
+    ((record, existed),) = evaluate_tasks([squeezed], CPU, SINGLE_PROCESS, force=False)
+    assert not existed
+    assert record["resize"] == "squeeze"
+    assert squeezed.conditions != one.conditions, "nor compared with it"
+    assert "resize" not in one.definition, "older records keep their keys"
     one.file.write_text(one.file.read_text()[:100])
     ((_, existed),) = evaluate_tasks([one], CPU, SINGLE_PROCESS, force=False)
     assert not existed, "a truncated record is ignored"

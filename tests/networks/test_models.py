@@ -10,6 +10,7 @@ import torch
 import torchvision
 from huggingface_hub import constants
 from safetensors.torch import save_file
+from timm.models import PretrainedCfg
 from torchvision.ops import StochasticDepth
 
 from roadmap.config.build import build, network_cost
@@ -188,6 +189,11 @@ def test_timms_weights_are_those_in_the_hubs_cache(tmp_path: Path, monkeypatch: 
     assert round(weights.transform.image_size / weights.transform.crop_ratio) == resized, (
         "the same side before the crop"
     )
+    assert weights.transform.resize == "shorter_side"
+    squashed = network.pretrained_cfg | {"crop_mode": "squash"}
+    with monkeypatch.context() as patched:
+        patched.setattr(timm, "get_pretrained_cfg", lambda name: PretrainedCfg(**squashed))
+        assert library_weights(TINY_VIT).transform.resize == "squeeze"
     images = torch.rand(2, 3, 160, 160)
     assert torch.equal(weights.make(160).eval()(images), network.eval()(images))
     assert weights.make(192).eval()(torch.rand(1, 3, 192, 192)).shape == (1, 1000), "positions between the trained ones"

@@ -1,5 +1,6 @@
 """Predictions saved image by image: those of the network that was logged, in the data set's order, in a small file."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -145,6 +146,15 @@ def test_other_entries_are_refused_in_a_sentence(changes: dict, message: str, tm
     np.savez(tmp_path / "p.npz", **entries(**changes))
     with pytest.raises(RequestError, match=rf"cannot read predictions from .*p\.npz: .*{message}.*; move it away"):
         read_predictions(tmp_path / "p.npz")
+
+
+def test_older_predictions_are_of_images_with_their_shorter_side_resized(tmp_path: Path) -> None:
+    np.savez(tmp_path / "older.npz", **entries())
+    older = read_predictions(tmp_path / "older.npz")
+    assert older.images.resize == "shorter_side"
+    squeezed = dataclasses.replace(older.images, resize="squeeze")
+    write_predictions(tmp_path / "new.npz", dataclasses.replace(older, images=squeezed))
+    assert read_predictions(tmp_path / "new.npz").images == squeezed
 
 
 def test_damaged_files_are_refused_in_a_sentence(tmp_path: Path) -> None:
