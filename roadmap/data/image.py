@@ -169,11 +169,13 @@ def shear(pixels: Pixels, slope: float, interpolation: str, fill: tuple[int, ...
     sheared = rows[:, : 3 * width] * weights[0]
     for tap in (1, 2, 3):
         sheared.addcmul_(rows[:, 3 * tap : 3 * (tap + width)], weights[tap])
-    values = cv2.add(sheared.numpy(), TRUNCATE, dtype=cv2.CV_8U).reshape(pixels.shape)
+    values = cv2.add(sheared.numpy(), TRUNCATE, dtype=cv2.CV_8U)  # type: ignore[call-overload]
 
     first = np.ceil(-0.5 - shifts).astype(int).clip(-width, width)
     inside = np.repeat(np.array([0, 1, 0], np.uint8), width)
-    return cv2.copyTo(values, _windows(inside, width)[width - first], _filled(pixels.shape, fill).copy())
+    return cv2.copyTo(
+        values.reshape(pixels.shape), _windows(inside, width)[width - first], _filled(pixels.shape, fill).copy()
+    )
 
 
 def _windows(values: np.ndarray, length: int) -> np.ndarray:
