@@ -98,6 +98,7 @@ def test_slurm_batch_script(
     script = batch_script(engine, tmp_path, "hydra.launcher.partition=gpu")
     options = {line.removeprefix("#SBATCH --") for line in script if line.startswith("#SBATCH")}
     assert asked | {"requeue", "partition=gpu", "signal=USR2@300", "time=1440", "job-name=roadmap"} <= options
+    assert any("export SRUN_CPUS_PER_TASK=" in line for line in script[: script.index("# command")])
     assert ("export SLURM_KILL_BAD_EXIT=1" in script) == (engine != "slurm_array")
 
 
