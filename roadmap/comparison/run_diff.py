@@ -24,7 +24,20 @@ RESULT = (
 )
 # Keys of the composed config that are part of the definition, or only name or place the run.
 NOT_SETTINGS = (
-    *("design", "recipe", "data", "regime", "path", "step", "seeds", "runs_dir", "resume", "logger", "experiment"),
+    *(
+        "design",
+        "recipe",
+        "data",
+        "regime",
+        "path",
+        "step",
+        "steps",
+        "seeds",
+        "runs_dir",
+        "resume",
+        "logger",
+        "experiment",
+    ),
 )
 RESAMPLES = 9999
 EXACT_BELOW = 25  # discordant images; the usual bound of the chi-squared approximation

@@ -87,7 +87,7 @@ class Settings(Record):
     device: str
     micro_batch_size: PositiveInt | None
     num_workers: Literal["auto"] | NonNegativeInt
-    workers: PositiveInt
+    workers: Literal["auto"] | PositiveInt
     channels_last: bool
     compile: bool
     cuda_graph: Literal["auto"] | bool

@@ -131,7 +131,7 @@ def test_launcher_that_is_not_installed_is_named(asked: str, extra: str) -> None
     assert done.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("word", ["engine=laptop", "workers=2", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"])
-def test_run_rejects_settings_of_workers(word: str) -> None:
+@pytest.mark.parametrize("word", ["engine=laptop", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"])
+def test_run_rejects_settings_of_launchers(word: str) -> None:
     with pytest.raises(RequestError, match=rf"{word.partition('=')[0]}= belongs to `roadmap sweep`"):
         run([word])
