@@ -140,8 +140,8 @@ def run_all(
     ``packed`` runs are trained at a time. A failed one is tried again ``retries`` times. A run that another process is
     training is looked at again after all others: if it failed there after ``since`` (ISO 8601; None: now), it counts as
     failed; if its process died, it is resumed here. ``pruner`` is called before each epoch but the first, with the rows
-    of all epochs so far, and raises PrunedError to end the run. ``report`` is called instead of a message when a run has
-    ended, here or elsewhere. Raises PrunedError, and StoppedError as ``run_experiment`` does.
+    of all epochs so far, and raises PrunedError to end the run. ``report`` is called instead of a message when a run
+    has ended, here or elsewhere. Raises PrunedError, and StoppedError as ``run_experiment`` does.
     """
     since = since or now()
     jobs = [Job.of(request) for request in requests]

@@ -19,13 +19,13 @@ from roadmap.runs.run_folder import finished_runs, now
 from roadmap.runtime.launcher import SignalForwarder
 
 if TYPE_CHECKING:
-    from roadmap.training.run import Failures, Outcome, Summary
+    from roadmap.training.run import Failures, RunEnd, Summary
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass
-class Outcomes:
+class RunEnds:
     """What has become of the runs of a command, by their run_id."""
 
     total: int
@@ -38,16 +38,16 @@ class Outcomes:
         """The number of finished and failed runs."""
         return len(self.summaries) + len(self.failures)
 
-    def add(self, outcome: "Outcome") -> None:
+    def add(self, end: "RunEnd") -> None:
         """Note and log the end of a run, which every worker that waited for it reports."""
-        if outcome.run_id in self.summaries or outcome.run_id in self.failures:
+        if end.run_id in self.summaries or end.run_id in self.failures:
             return
-        if outcome.summary is not None:
-            self.summaries[outcome.run_id] = outcome.summary
+        if end.summary is not None:
+            self.summaries[end.run_id] = end.summary
         else:
-            assert outcome.error is not None
-            self.failures[outcome.run_id] = outcome.label, outcome.error
-        logger.info(f"[{self.done}/{self.total}] {outcome}")
+            assert end.error is not None
+            self.failures[end.run_id] = end.label, end.error
+        logger.info(f"[{self.done}/{self.total}] {end}")
 
     def log(self, record: logging.LogRecord) -> None:
         """Log a worker's message, unless another worker has said the same."""
@@ -65,23 +65,23 @@ def train_in_workers(requests: Sequence[Composed], workers: int) -> "tuple[list[
     """
     ids = [request.experiment().run_id for request in requests]
     found = finished_runs([request.experiment() for request in requests])
-    outcomes = Outcomes(len(ids), {run_id: summary for run_id, (summary, _) in found.items()})
+    ends = RunEnds(len(ids), {run_id: summary for run_id, (summary, _) in found.items()})
     missing = len(ids) - len(found)
     if found and missing:
         logger.info(f"{len(found)} of {len(ids)} runs are already finished")
     with SignalForwarder() as stop, _started(requests, min(workers, missing)) as started:
-        error = _listen(started, outcomes)
-    if stop.signal is not None and outcomes.done < outcomes.total:
+        error = _listen(started, ends)
+    if stop.signal is not None and ends.done < ends.total:
         raise StoppedError(stop.signal, "a checkpoint of each worker's run")
     if error is not None:
         raise error
-    if outcomes.done < outcomes.total:
-        ends = ", ".join(sorted({_end(process) for process in started.values()}))
+    if ends.done < ends.total:
+        how = ", ".join(sorted({_end(process) for process in started.values()}))
         raise WorkError(
-            f"{outcomes.total - outcomes.done} of {outcomes.total} runs are missing because their worker processes "
-            f"ended ({ends}); the same command resumes them, with fewer workers if memory is short"
+            f"{ends.total - ends.done} of {ends.total} runs are missing because their worker processes "
+            f"ended ({how}); the same command resumes them, with fewer workers if memory is short"
         )
-    return [outcomes.summaries[run_id] for run_id in ids if run_id in outcomes.summaries], [*outcomes.failures.values()]
+    return [ends.summaries[run_id] for run_id in ids if run_id in ends.summaries], [*ends.failures.values()]
 
 
 @contextmanager
@@ -120,7 +120,7 @@ def _without_interrupts() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _listen(started: dict[Connection, BaseProcess], outcomes: Outcomes) -> RoadmapError | None:
+def _listen(started: dict[Connection, BaseProcess], ends: RunEnds) -> RoadmapError | None:
     """Handle what the workers report until all have ended; return the error that ended one of them."""
     error, open_ = None, [*started]
     while open_:
@@ -132,13 +132,13 @@ def _listen(started: dict[Connection, BaseProcess], outcomes: Outcomes) -> Roadm
                 open_.remove(connection)
                 continue
             if isinstance(report, logging.LogRecord):
-                outcomes.log(report)
+                ends.log(report)
             elif isinstance(report, RoadmapError):
                 error = error or report
                 for process in started.values():
                     process.terminate()
             else:
-                outcomes.add(report)
+                ends.add(report)
     return error
 
 
@@ -149,7 +149,7 @@ def _end(process: BaseProcess) -> str:
 
 
 class _Reports(QueueHandler):
-    """Sends messages, outcomes and errors to the command's process; nothing if that has died."""
+    """Sends messages, the ends of runs and errors to the command's process; nothing if that has died."""
 
     def enqueue(self, record: Any) -> None:
         with suppress(OSError):
