@@ -40,8 +40,8 @@ class ProgressBar:
 
     def show(self, row: dict[str, Any]) -> None:
         """Show a finished epoch and its metrics."""
-        results = [f"top-1 {row['top1']:.2f}"] if "top1" in row else []
-        results = ", ".join([*results, f"loss {row['train_loss']:.3f}"])
+        top1 = f"top-1 {row['top1']:.2f}, " if "top1" in row else ""
+        results = f"{top1}loss {row['train_loss']:.3f}"
         self.bar.set_postfix_str(results, refresh=False)
         self.bar.update(row["epoch"] - self.bar.n)
         self._log(
