@@ -222,7 +222,7 @@ class Trainer:
         parts, state, losses = self.parts, self.state, []
         accumulation = self.loaders.train.share.accumulation
         if self.graph is not None:
-            losses, accumulation = [self.graph(*parts.mix(*self.fetch(batches, between_updates=True)))], 0
+            losses, accumulation = [self.graph(*self.fetch(batches, between_updates=True))], 0
         for micro_batch in range(accumulation):
             images, targets = self.fetch(batches, between_updates=micro_batch == 0)
             with nullcontext() if micro_batch == accumulation - 1 else parts.no_sync():

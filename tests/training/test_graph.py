@@ -173,7 +173,7 @@ CUDA = torch.device("cuda")
         (["compile=true"], CUDA, "compile=true"),
         (["precision=fp16"], CUDA, "precision=fp16"),
         (["max_skipped_updates=1"], CUDA, "max_skipped_updates=1"),
-        (["micro_batch_size=32"], CUDA, "micro_batch_size=32, a part of an update"),
+        (["micro_batch_size=32", "recipe.batch_norm_images=32"], CUDA, "micro_batch_size=32, a part of an update"),
         (["FILES"], CUDA, "the image files of data=imagefolder"),
         (["image_size=96"], CUDA, None),
     ],
