@@ -280,11 +280,12 @@ def _fit(job: Job, trainer: Trainer, folder: RunFolder, pruner: Pruner | None) -
         trainer.callbacks = Callbacks(
             record=recorder.record,
             save=checkpoints.save,
+            wait=checkpoints.wait,
             pruner=lambda: pruner(recorder.rows) if pruner else None,
             on_step=progress.on_step,
             predictions=predictions,
         )
-    with recorded_errors(recorder), lost_process_errors(), progress:
+    with recorded_errors(recorder), lost_process_errors(), progress, checkpoints:
         with world.collective_errors():
             if world.is_main:
                 checkpoints.repair()

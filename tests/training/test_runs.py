@@ -119,8 +119,9 @@ def train_and_signal(words: list[str], sent: signal.Signals) -> None:
     """Train, and send this process a signal after its first checkpoint."""
     save = Checkpoints.save
 
-    def save_and_signal(*arguments: Any) -> None:
-        save(*arguments)
+    def save_and_signal(checkpoints: Checkpoints, *arguments: Any) -> None:
+        save(checkpoints, *arguments)
+        checkpoints.wait()
         Checkpoints.save = save  # type: ignore[method-assign]
         os.kill(os.getpid(), sent)
 
