@@ -13,7 +13,7 @@ from tests.faults.kill_commands import COMMANDS, COMMON, EPOCHS, Killed, faults_
 
 @pytest.mark.long
 def test_a_sweep_killed_twice_trains_every_run_exactly_once(tmp_path: Path) -> None:
-    killed = Killed(tmp_path / "work" / "runs", "sweep", *COMMANDS["sweep"])
+    killed = Killed(tmp_path / "work" / "runs", *COMMANDS["sweep"])
     assert kill_repeatedly(killed, kills=2, seed=1) == []
     (sweep,) = read_sweeps(killed.runs_dir)
     assert {run["run_id"] for run in sweep.runs} == {event["run"].rpartition("-")[2] for event in killed.events}
