@@ -20,10 +20,11 @@ def test_a_sweep_killed_twice_trains_every_run_exactly_once(tmp_path: Path) -> N
 
 
 @pytest.mark.long
-def test_a_roadmap_killed_twice_trains_every_run_exactly_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("packed", [1, 2])
+def test_a_roadmap_killed_twice_trains_every_run_exactly_once(packed: int, tmp_path: Path) -> None:
     (tmp_path / "conf" / "path").mkdir(parents=True)
     (tmp_path / "conf" / "path" / "short.yaml").write_text("name: short\nsteps: [step=gelu, norm=layer, kernel=k3]\n")
-    overrides = [*COMMON, "seeds=[0,1]", "path=short", "--config-dir", str(tmp_path / "conf")]
+    overrides = [*COMMON, f"packed={packed}", "seeds=[0,1]", "path=short", "--config-dir", str(tmp_path / "conf")]
     killed = Killed(tmp_path / "work" / "runs", "run", overrides, processes=1, runs=6)
     assert kill_repeatedly(killed, kills=2, seed=1) == []
 
