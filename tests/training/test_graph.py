@@ -39,7 +39,7 @@ class TapeMode(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         assert not any(name in str(func) for name in HOST), f"{func} waits for the device"
-        for tensor in tensors_of(args):  # not all that change a tensor say so: batch_norm
+        for tensor in tensors_of([*args, *kwargs.values()]):  # not all that change a tensor say so: batch_norm
             if id(tensor) not in self.made:
                 self.before.setdefault(id(tensor), (tensor, tensor.detach().clone()))
         out = func(*args, **kwargs)
