@@ -24,6 +24,7 @@ from roadmap.networks.rows import Cost
 from roadmap.schema.design import AXES, BaselineModel, Design, Regime
 from roadmap.schema.experiment import Data, Experiment, ImageSize, Settings
 from roadmap.schema.recipe import Recipe
+from roadmap.schema.torchvision_sets import torchvision_set
 from roadmap.validation import NonNegativeInt, PositiveInt, Record
 
 # Hydra's own groups that only its application uses: a sixth of the time of a composition without one.
@@ -44,6 +45,9 @@ def by_size(size: str, values: Mapping[str, Any], *, _root_: DictConfig) -> Any:
 
 
 OmegaConf.register_new_resolver("by_size", by_size, replace=True)
+OmegaConf.register_new_resolver(
+    "torchvision", lambda name, field: getattr(torchvision_set(str(name)), field), replace=True
+)
 
 
 class ConfigSettings(Settings):
@@ -60,14 +64,6 @@ class ConfigSettings(Settings):
     match_by: Scale
     packed: PositiveInt
     retries: NonNegativeInt
-    steps: tuple[str, ...] | None
-
-    @property
-    def jobs(self) -> int:
-        """The launcher's jobs of a sweep. Raises RequestError for ``auto``, which launchers do not know."""
-        if self.workers == "auto":
-            raise RequestError("workers=auto belongs to `roadmap run`; a sweep takes a number (workers=2)")
-        return self.workers
 
 
 @dataclass(frozen=True)

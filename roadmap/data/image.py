@@ -37,11 +37,13 @@ class UndecodableError(ValueError):
     """Bytes that are not a complete image; the message says why."""
 
 
-def decode(data: bytes) -> Pixels:
-    """Decode an image as Pillow does, to RGB, ignoring EXIF orientation. Raises UndecodableError.
+def decode(data: bytes | Pixels) -> Pixels:
+    """Decode an image as Pillow does, to RGB, ignoring EXIF orientation; pixels stay. Raises UndecodableError.
 
     Complete JPEGs are decoded by OpenCV, which is faster and gives equal pixels, except for CMYK.
     """
+    if isinstance(data, np.ndarray):
+        return data
     try:
         with Image.open(io.BytesIO(data)) as image:
             # OpenCV fills in a truncated file, which Pillow refuses
@@ -74,7 +76,7 @@ class TrainImageTransform:
         if recipe.randaugment is not None:
             self.operations = operations(*geometry(recipe.randaugment, recipe.interpolation, mean))
 
-    def __call__(self, data: bytes) -> Tensor:
+    def __call__(self, data: bytes | Pixels) -> Tensor:
         images = as_batch(decode(data))
         box = self.crop.make_params([images])
         rows, columns = slice(box["top"], box["top"] + box["height"]), slice(box["left"], box["left"] + box["width"])
@@ -102,7 +104,7 @@ class EvalImageTransform:
     def __init__(self, transform: EvalTransform):
         self.crop = eval_crop(transform)
 
-    def __call__(self, data: bytes) -> Tensor:
+    def __call__(self, data: bytes | Pixels) -> Tensor:
         return self.crop(as_batch(decode(data)))[0]
 
 

@@ -1,9 +1,11 @@
 """The loaders of a run: normalised, augmented batches from any source, in the same order for every source."""
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -11,7 +13,7 @@ from torch import Tensor
 from roadmap.data.augment import BatchAugment, RandomErasing
 from roadmap.data.image import EvalImageTransform, TrainImageTransform, eval_crop
 from roadmap.data.image_dataset import ImageFileBatches, PostTransform, UnreadableImages, worker_count
-from roadmap.data.memory import Images, InMemoryBatches, shared_images
+from roadmap.data.memory import Images, InMemoryBatches, decoded_images, shared_images
 from roadmap.data.mixing import Mixing
 from roadmap.data.readers import read_files
 from roadmap.data.samples import Samples
@@ -22,6 +24,7 @@ from roadmap.seeds import derived_seed
 
 Batches = Iterator[tuple[Tensor, Tensor]]
 BatchSource = InMemoryBatches | ImageFileBatches
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -198,15 +201,10 @@ def open_loaders(experiment: Experiment, device: torch.device, world: World = SI
     workers = worker_count(experiment.settings.num_workers, experiment.settings.workers)
     source: BatchSource
     augment: Callable[[Tensor], Tensor]
-    train: Images | Samples
-    val: Images | Samples
-    if data.source in MEMORY_SOURCES:
-        train, val = shared_images(data, size, device)
-        num_classes = data.num_classes or int(train.labels.max()) + 1
+    train, val, num_classes = read_data(experiment, device, world, corrupt)
+    if isinstance(train, Images):
         source, augment = InMemoryBatches(train), BatchAugment(recipe.augment, size)
     else:
-        split = read_files(data)
-        train, val, num_classes = split.train, split.val, split.num_classes
         transform = TrainImageTransform(recipe.augment, size, data.mean)
         source = ImageFileBatches(train, transform, corrupt, seed=experiment.seed, num_workers=workers, device=device)
         augment = identity
@@ -236,6 +234,35 @@ def open_loaders(experiment: Experiment, device: torch.device, world: World = SI
     return Loaders(train_loader, val_loader, num_classes, len(source), len(val.labels), corrupt)
 
 
+def read_data(
+    experiment: Experiment, device: torch.device, world: World, corrupt: UnreadableImages
+) -> tuple[Images | Samples, Images | Samples, int]:
+    """Training and evaluation images of a run, in memory or in files, and the number of classes."""
+    data, settings = experiment.data, experiment.settings
+    if data.source in MEMORY_SOURCES:
+        train, val = main_first(world, lambda: shared_images(data, experiment.image_size, device))
+        return train, val, data.num_classes or int(train.labels.max()) + 1
+    split = main_first(world, lambda: read_files(data))
+    if not experiment.in_memory:
+        return split.train, split.val, split.num_classes
+    # all cores: nothing else is done meanwhile, and the other processes of this machine wait
+    workers = worker_count(settings.num_workers, settings.workers) + (settings.num_workers == "auto")
+    workers *= int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    train, val = main_first(world, lambda: decoded_images(experiment, split, device, workers, corrupt))
+    return train, val, split.num_classes
+
+
+def main_first(world: World, read: Callable[[], T]) -> T:
+    """Return what each process reads, the main process first: it fills caches and downloads for the others."""
+    if not torch.distributed.is_initialized():
+        return read()
+    for main in (True, False):
+        with world.collective_errors():
+            if world.is_main is main:
+                found = read()
+    return found
+
+
 def open_val_loader(
     images: Images | Samples,
     settings: EvalSettings,
@@ -249,14 +276,17 @@ def open_val_loader(
     batch_size = max(settings.batch_size, 256) if isinstance(images, Images) else settings.batch_size
     count, processes = len(images.labels), world.size
     begin, end = count * world.rank // processes, count * (world.rank + 1) // processes
-    indices = list(torch.arange(begin, end).split(batch_size)) if end > begin else []
+    unreadable = [index for index in images.unreadable if begin <= index < end] if isinstance(images, Images) else []
+    own = torch.tensor([index for index in range(begin, end) if index not in unreadable], dtype=torch.int64)
+    indices = list(own.split(batch_size)) if len(own) else []
     normalise = Normalise(settings.mean, settings.std, device, channels_last=settings.channels_last)
     source: BatchSource
     if isinstance(images, Images):
-        crop: Callable[[Tensor], Tensor] = eval_crop(settings)
+        crop: Callable[[Tensor], Tensor] = eval_crop(settings) if images.files is None else identity
         if post_transform is not None:
             images, crop = _transformed(images, indices, crop, post_transform), identity
         source = InMemoryBatches(images.to(device))
+        source.unread = unreadable
     else:
         crop = identity
         source = ImageFileBatches(
@@ -279,7 +309,7 @@ def _transformed(
     for batch in indices:
         for index, image in zip(batch.tolist(), crop(images.pixels[batch]), strict=True):
             pixels[index] = transform(image, index)
-    return Images(pixels, images.labels)
+    return replace(images, pixels=pixels)
 
 
 def identity(images: Tensor) -> Tensor:

@@ -1,42 +1,62 @@
 """Data sets in memory: uint8 tensors on the device."""
 
 import hashlib
+import logging
+import os
+import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 from weakref import WeakValueDictionary
 
+import numpy as np
 import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
+from tqdm import tqdm
 
-from roadmap.data.samples import balanced_part, stratified_split
+from roadmap.data.cache import Cached, Target, cached
+from roadmap.data.image import EvalImageTransform
+from roadmap.data.image_dataset import ImageFileBatches, UnreadableImages
+from roadmap.data.samples import Samples, Split, balanced_part, content_digest, stratified_split
 from roadmap.errors import RequestError
-from roadmap.schema.experiment import Data
+from roadmap.runtime.device import free_memory
+from roadmap.schema.experiment import Data, EvalTransform, Experiment
+
+logger = logging.getLogger(__name__)
 
 DIGITS_TEST, DIGITS_TUNING = 1200, 239  # of 1,797
+BUDGET_SHARE = 0.6  # of the free memory
+DECODE_BATCH = 256
 
 
 @dataclass(frozen=True)
 class Images:
-    """``pixels`` uint8 (N, 3, H, W) and ``labels`` int64 (N,)."""
+    """``pixels`` uint8 (N, 3, H, W) and ``labels`` int64 (N,).
+
+    ``files`` are those they were decoded from, evaluation images with their transform; those at ``unreadable`` are
+    black.
+    """
 
     pixels: Tensor
     labels: Tensor
+    files: Samples | None = None
+    unreadable: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def to(self, device: torch.device) -> "Images":
         pixels, labels = self.pixels.to(device), self.labels.to(device)
-        return self if pixels is self.pixels else Images(pixels, labels)
+        return self if pixels is self.pixels else replace(self, pixels=pixels, labels=labels)
 
     def subset(self, indices: list[int]) -> "Images":
         return Images(self.pixels[indices], self.labels[indices])
 
 
 # weak: the memory is free again when no run needs it
-_shared: WeakValueDictionary[tuple[Data, int, torch.device, str], Images] = WeakValueDictionary()
+_shared: WeakValueDictionary[tuple[Any, ...], Images] = WeakValueDictionary()
 
 
 def shared_images(data: Data, image_size: int, device: torch.device) -> tuple[Images, Images]:
@@ -49,6 +69,118 @@ def shared_images(data: Data, image_size: int, device: torch.device) -> tuple[Im
             torch.cuda.synchronize(device)  # each run has a stream of its own
         _shared.update(zip(keys, (train, val), strict=True))
     return train, val
+
+
+def decoded_images(
+    experiment: Experiment, split: Split, device: torch.device, workers: int, corrupt: UnreadableImages
+) -> tuple[Images, Images]:
+    """Image files on a device: decoded once by ``workers`` processes and then kept on disk.
+
+    Training images are resized to ``image_size`` at the shorter side (bicubic, whatever the recipe) and cropped to the
+    centre; evaluation images have the recipe's transform. The next training image replaces one that cannot be read.
+    Raises RequestError if they do not fit the budget, and WorkError if more than ``corrupt.limit`` are unreadable.
+    """
+    data, recipe = experiment.data, experiment.recipe
+    _check_budget(experiment, len(split.train.labels) + len(split.val.labels), device)
+    evaluated = EvalTransform(
+        image_size=experiment.image_size,
+        crop_ratio=recipe.eval_crop_ratio,
+        interpolation=recipe.augment.interpolation,
+        mean=data.mean,
+        std=data.std,
+        resize=recipe.eval_resize,
+    )
+    trained = evaluated.replace(crop_ratio=1.0, interpolation="bicubic", resize="shorter_side")
+    found = []
+    for part, samples, transform in (("train", split.train, trained), ("val", split.val, evaluated)):
+        arrays = _decoded(data, part, samples, transform, workers, corrupt)
+        key = (str(arrays.file), arrays.state, device)
+        images = _shared.get(key)
+        if images is None:
+            images = _readable(part, samples, arrays).to(device)
+            if arrays.file is not None:
+                _shared[key] = images
+        found.append(images)
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return found[0], found[1]
+
+
+def _check_budget(experiment: Experiment, count: int, device: torch.device) -> None:
+    needed, given = count * 3 * experiment.image_size**2 / 1e9, experiment.settings.memory_budget_gb
+    budget = given or BUDGET_SHARE * free_memory(device) / 1e9
+    if needed > budget:
+        source = "memory_budget_gb" if given else f"{BUDGET_SHARE:.0%} of the free memory of {device}"
+        raise RequestError(
+            f"{count:,} images of {experiment.data.name} at image_size={experiment.image_size} need {needed:.3g} GB in "
+            f"memory, more than {budget:.3g} GB ({source}); raise memory_budget_gb, or choose in_memory=false (crops "
+            "are then taken from the image files, which is another experiment)"
+        )
+
+
+def _decoded(
+    data: Data, part: str, samples: Samples, transform: EvalTransform, workers: int, corrupt: UnreadableImages
+) -> Cached:
+    """The decoded images of a part as "pixels", with why images could not be read as notes."""
+
+    def decode(target: Target) -> tuple[str, dict[str, Any]]:
+        state, count, size, began = samples.state(), len(samples.labels), transform.image_size, time.perf_counter()
+        pixels = target.empty("pixels", np.uint8, (count, 3, size, size))
+        sums, readable = np.zeros((2, 3)), 0
+        crop, few = EvalImageTransform(transform), min(workers, count // DECODE_BATCH)
+        files = ImageFileBatches(samples, crop, corrupt, seed=None, num_workers=few, device=torch.device("cpu"))
+        batches = torch.arange(count).split(DECODE_BATCH)
+        shown = None if logger.isEnabledFor(logging.WARNING) else True
+        progress = tqdm(batches, desc=f"decoding {data.name} {part}", leave=False, delay=2, disable=shown)
+        for batch, (images, _) in zip(progress, files.batches(0, batches), strict=True):
+            pixels[[index for index in batch.tolist() if index not in files.unread]] = images.numpy()
+            values = images.double()
+            sums += torch.stack([values.sum((0, 2, 3)), values.square().sum((0, 2, 3))]).numpy()
+            readable += len(images)
+        mean, squares = sums / (max(readable, 1) * size * size)
+        std = (squares - mean**2) ** 0.5
+        logger.info(f"{data.name}: decoded {count:,} images ({part}) in {time.perf_counter() - began:.1f} s")
+        if part == "train":
+            _compare_statistics(data, mean / 255, std / 255)
+        reasons = {str(index): corrupt.found[samples.name(index)] for index in files.unread}
+        pixels[files.unread] = 0
+        return state, {"unreadable": reasons}
+
+    request, name = _request(data, part, transform), f"{part}-{transform.image_size}"
+    found = cached(data, name, request, lambda _: samples.state(), decode)
+    corrupt.add({samples.name(int(index)): reason for index, reason in found.notes["unreadable"].items()})
+    return found
+
+
+def _request(data: Data, part: str, transform: EvalTransform) -> list[Any]:
+    """What was asked for, apart from the state of the data."""
+    fields = ("source", "num_classes", "classes", "holdout", "train_files", "val_files", "image_column", "label_column")
+    fields += ("train_images",) if part == "train" else ()
+    values = [getattr(data, name) for name in fields]
+    name = data.name if data.source == "torchvision" else ""
+    crop = [transform.image_size, transform.crop_ratio, transform.interpolation, transform.resize]
+    return [part, crop, name, os.path.realpath(data.root or ""), values]
+
+
+def _compare_statistics(data: Data, mean: np.ndarray, std: np.ndarray) -> None:
+    """Say what the training images' own mean and standard deviation are, where data.mean and data.std are others."""
+    if np.abs([mean - data.mean, std - data.std]).max() > 0.02:
+        own = " ".join(f"data.{name}=[{','.join(f'{x:.4f}' for x in v)}]" for name, v in (("mean", mean), ("std", std)))
+        logger.info(f"{data.name}: normalised by another mean or deviation than those of its training images, {own}")
+
+
+def _readable(part: str, samples: Samples, found: Cached) -> Images:
+    """The images, a training image that cannot be read replaced by the next one."""
+    unreadable = sorted(map(int, found.notes["unreadable"]))
+    pixels, labels = torch.from_numpy(found.arrays["pixels"]), torch.from_numpy(samples.labels.copy())
+    if part == "val" or len(unreadable) == len(labels):
+        return Images(pixels, labels, samples, tuple(unreadable))
+    for index in unreadable:
+        other = next(
+            i % len(labels) for i in range(index + 1, index + len(labels)) if i % len(labels) not in unreadable
+        )
+        pixels[index], labels[index] = pixels[other], labels[other]
+    return Images(pixels, labels, samples)
 
 
 def read_images(data: Data, image_size: int) -> tuple[Images, Images]:
@@ -113,7 +245,9 @@ class InMemoryBatches:
         return len(self.images)
 
     def digest(self) -> str:
-        """SHA-256 of the labels in order; the images follow from the data's name."""
+        """The digest of the files' content, or of the labels in order, where the images follow from the data's name."""
+        if self.images.files is not None:
+            return content_digest(self.images.files)
         return hashlib.sha256(self.images.labels.cpu().numpy().astype("<i8").tobytes()).hexdigest()
 
     def batches(self, epoch: int, indices: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:

@@ -1,22 +1,27 @@
-"""The readers of image files by source, and the one of class folders: ``root/train/CLASS/*.jpg``, ``root/val/…``."""
+"""The readers of images by source; those of class folders, ``root/train/CLASS/*.jpg``, and of torchvision's sets."""
 
 import hashlib
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torchvision.datasets
+from PIL import Image
 from torchvision.datasets import ImageFolder
 
 from roadmap.data.archives import read_parquet, read_shards
 from roadmap.data.cache import Cached, Target, cached, files_state
-from roadmap.data.samples import Samples, Split
+from roadmap.data.samples import Samples, Split, Subset, content_digest, stratified_split
 from roadmap.errors import RequestError
 from roadmap.schema.experiment import Data
+from roadmap.schema.torchvision_sets import torchvision_set
 
 
 def read_files(data: Data) -> Split:
     """Training and evaluation images of a data set. Raises RequestError if they are missing or inconsistent."""
-    reader = {"folder": read_folder, "parquet": read_parquet, "webdataset": read_shards}[data.source]
+    readers = {"folder": read_folder, "parquet": read_parquet, "webdataset": read_shards}
+    reader = (readers | {"torchvision": read_torchvision})[data.source]
     return reader(data).with_classes(data.classes).held_out(data.holdout).limited(data.train_images)
 
 
@@ -115,3 +120,59 @@ def _class_folders(data: Data, folder: Path) -> tuple[FileSamples, list[str]]:
 
 def _encoded(names: list[str]) -> np.ndarray:
     return np.array([os.fsencode(name) for name in names])
+
+
+class TorchvisionSamples:
+    """The images of one of torchvision's sets, as pixels; grey ones have three equal channels."""
+
+    def __init__(self, dataset: Any):
+        self.dataset, self.labels = dataset, np.asarray(_labels(dataset), np.int64)
+
+    def name(self, index: int) -> str:
+        return f"{index} of {type(self.dataset).__name__} in {self.dataset.root}"
+
+    def read(self, index: int) -> np.ndarray:
+        try:
+            return np.array(self.dataset[index][0].convert("RGB"))
+        except (SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            raise OSError(str(error)) from error
+
+    def state(self) -> str:
+        return content_digest(self)
+
+
+def _labels(dataset: Any) -> Any:
+    """The classes of all images, which torchvision's sets keep in different places."""
+    for name in ("targets", "labels", "_labels"):
+        if hasattr(dataset, name):
+            return getattr(dataset, name)
+    return [label for _, label in dataset._samples]
+
+
+def read_torchvision(data: Data, *, download: bool = True) -> Split:
+    """The two parts of one of torchvision's sets, downloaded if missing. Raises RequestError if that fails."""
+    known, root = torchvision_set(data.name), Path(data.root or "data")
+    kind = getattr(torchvision.datasets, data.name)
+
+    def opened(arguments: dict[str, Any]) -> TorchvisionSamples:
+        try:
+            return TorchvisionSamples(kind(root, **arguments, download=False))
+        except (OSError, RuntimeError):
+            if not download:
+                raise
+            return TorchvisionSamples(kind(root, **arguments, download=True))
+
+    try:
+        train = opened(known.train)
+        val: Samples = train if known.val is None else opened(known.val)
+    # torchvision raises RuntimeError for damaged files and ValueError for dead addresses, urllib OSError
+    except (OSError, RuntimeError, EOFError, ValueError) as error:
+        raise RequestError(
+            f"{data.name} is not in data.root={root} and could not be downloaded ({' '.join(str(error).split())}); "
+            f"put it there as torchvision.datasets.{data.name} reads it, or choose another data.root"
+        ) from error
+    split = Split(train, val, known.num_classes)
+    if known.val is None:
+        kept, out = stratified_split(train.labels.tolist(), 0.2)
+        split = Split(Subset(train, kept), Subset(train, out), known.num_classes)
+    return split

@@ -41,7 +41,7 @@ def content_digest(samples: Samples) -> str:
     for index in range(0, count, -(-count // DIGEST_IMAGES)):
         # unreadable images are reported when they are loaded
         with suppress(OSError):
-            digest.update(samples.read(index))
+            digest.update(memoryview(samples.read(index)))
     return digest.hexdigest()
 
 

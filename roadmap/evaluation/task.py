@@ -16,7 +16,7 @@ from roadmap.evaluation.load_trained import TrainedModel
 from roadmap.formatting import listed
 from roadmap.runs.evaluations import EvaluationRecord, key_of, read_evaluation
 from roadmap.schema.corruptions import CORRUPTIONS, SYNTHETIC_FROST, WITHOUT_PHOTOGRAPHS, Corruptions
-from roadmap.schema.experiment import MEMORY_SOURCES, Data, EvalSettings
+from roadmap.schema.experiment import NAMED_SOURCES, Data, EvalSettings
 from roadmap.schema.recipe import EvalResize
 from roadmap.validation import Fraction, NonNegativeInt, PositiveInt, Record
 
@@ -102,8 +102,8 @@ class EvaluationTask:
         unset = {name for name, default in defaults.items() if getattr(self.data, name) == default}
         omitted = {*unset, "mean", "std", "max_corrupt", "cache", "train_images"}
         data = {name: value for name, value in self.data.to_dict().items() if name not in omitted}
-        in_memory = self.data.source in MEMORY_SOURCES
-        data["root"] = None if in_memory or not self.data.root else os.path.realpath(self.data.root)
+        named = self.data.source in NAMED_SOURCES
+        data["root"] = None if named or not self.data.root else os.path.realpath(self.data.root)
         settings = self.settings.to_dict()
         transform = ("image_size", "crop_ratio", "interpolation", "mean", "std", "precision")
         return {

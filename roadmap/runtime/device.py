@@ -3,7 +3,6 @@
 import ctypes
 import gc
 import os
-import platform
 import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
@@ -31,27 +30,6 @@ def choose_device(name: str) -> torch.device:
     if device.type not in ("cpu", "cuda", "mps", "xpu"):
         raise RequestError(f"device={name} cannot be used for training (choose auto, cpu, cuda, mps or xpu)")
     return device
-
-
-def available_cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def processor() -> str:
-    """Return the CPU's name and vector instructions."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        text = ""
-    named = re.search(r"^model name\s*:\s*(.+)$", text, flags=re.MULTILINE)
-    name = named[1].strip() if named else platform.processor() or platform.machine()
-    return f"{name}, {torch.backends.cpu.get_cpu_capability()}"
-
-
-def hardware(device: torch.device) -> str:
-    """Return the name of the GPU, or of the CPU for other devices."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
 
 
 def is_out_of_memory(error: Exception) -> bool:
@@ -97,6 +75,19 @@ def tf32(allowed: bool) -> Iterator[None]:
         yield
     finally:
         torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
+
+
+def free_memory(device: torch.device) -> int:
+    """Return the bytes that can still be taken of a GPU, or of the host: of its cgroup, if that has less."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    found = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    with suppress(OSError, ValueError):
+        found.append(int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")))
+    with suppress(OSError, ValueError):
+        lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines())
+        found.append(int(lines["MemAvailable"].split()[0]) * 1024)
+    return min(found)
 
 
 def reset_peak_memory(device: torch.device) -> bool:

@@ -13,11 +13,14 @@ from roadmap.errors import RequestError
 from roadmap.schema.corruptions import Severity
 from roadmap.schema.design import BaselineModel, Design
 from roadmap.schema.recipe import EvalResize, Recipe
+from roadmap.schema.torchvision_sets import torchvision_set
 from roadmap.validation import BelowOne, Fraction, NonNegativeInt, PositiveFloat, PositiveInt, Record
 
 TOTAL_STRIDE = 32  # of every design: a smaller image would have no pixel left in the last stage
 ImageSize = Annotated[int, Meta(ge=TOTAL_STRIDE)]
-MEMORY_SOURCES = ("digits", "cifar10", "cifar100", "cifar_c")  # kept on the device; the others are image files
+MEMORY_SOURCES = ("digits", "cifar10", "cifar100", "cifar_c")  # always kept on the device; the others may be files
+NAMED_SOURCES = (*MEMORY_SOURCES, "torchvision")  # the name says which images; of the others their folder does
+IN_MEMORY_SIZE = 64  # largest image_size that in_memory=auto keeps decoded
 EVALUATION_SOURCES = ("corruption_folders", "class_folders", "real_labels", "cifar_c")  # for evaluation only
 
 
@@ -34,6 +37,7 @@ class Data(Record):
         "folder",
         "parquet",
         "webdataset",
+        "torchvision",
         "corruption_folders",
         "class_folders",
         "real_labels",
@@ -60,6 +64,8 @@ class Data(Record):
     labels_file: str | None = None  # ReaL labels, under root
 
     def __post_init__(self) -> None:
+        if self.source == "torchvision":
+            torchvision_set(self.name)
         if self.classes is not None and self.source in MEMORY_SOURCES:
             raise RequestError(f"data.classes does not go with data={self.name}, which has no image files")
         if self.source in EVALUATION_SOURCES:
@@ -86,8 +92,10 @@ class Settings(Record):
     runs_dir: str
     device: str
     micro_batch_size: PositiveInt | None
+    in_memory: Literal["auto"] | bool
+    memory_budget_gb: PositiveFloat | None
     num_workers: Literal["auto"] | NonNegativeInt
-    workers: Literal["auto"] | PositiveInt
+    workers: PositiveInt
     channels_last: bool
     compile: bool
     cuda_graph: Literal["auto"] | bool
@@ -129,6 +137,8 @@ class Experiment(Record):
 
     def __post_init__(self) -> None:
         self.micro_batch_size(1)
+        if self.data.source in MEMORY_SOURCES and self.settings.in_memory is False:
+            raise RequestError(f"data={self.data.name} is always in memory; choose in_memory=auto")
         if self.data.source in EVALUATION_SOURCES:
             raise RequestError(
                 f"data={self.data.name} is for evaluation only (roadmap evaluate RUN data={self.data.name}); "
@@ -188,13 +198,25 @@ class Experiment(Record):
         return self.design.norm == "batch" if isinstance(self.design, Design) else None
 
     @property
+    def in_memory(self) -> bool:
+        """Whether images are decoded once and kept on the device.
+
+        Then crops are taken from the image at ``image_size``, not from the file, so this is part of the definition and
+        follows from the config, never from the machine.
+        """
+        if self.data.source in MEMORY_SOURCES:
+            return True
+        chosen = self.settings.in_memory
+        return self.image_size <= IN_MEMORY_SIZE if chosen == "auto" else chosen
+
+    @property
     def definition(self) -> dict[str, Any]:
         """Return everything that defines the result, and nothing else: equal definitions are the same run.
 
         The data's folder counts by its absolute path, initial weights by the file's content, recipe and step by their
         settings rather than their names. Raises RequestError if the weights file is missing.
         """
-        root = self.data.root if self.data.source not in MEMORY_SOURCES else None
+        root = self.data.root if self.data.source not in NAMED_SOURCES else None
         definition: dict[str, Any] = {
             "design": self.design.to_dict(),
             "recipe": self._recipe_definition(),
@@ -213,6 +235,8 @@ class Experiment(Record):
         }
         if self.data.classes is not None:
             definition["data"]["classes"] = self.data.classes
+        if self.in_memory and self.data.source not in MEMORY_SOURCES:
+            definition["data"]["in_memory"] = True
         if self.data.train_images is not None:
             definition["data"]["train_images"] = self.data.train_images
         if self.pretrained is not None:

@@ -57,7 +57,8 @@ def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def loaders(source: str, root: Path, *overrides: str, world: World | None = None) -> Loaders:
-    request = [f"data={source}", f"data.root={root}", "batch_size=6", "image_size=32", "num_workers=0", *overrides]
+    request = [f"data={source}", f"data.root={root}", "batch_size=6", "image_size=32", "num_workers=0"]
+    request += ["in_memory=false", *overrides]
     return open_loaders(compose(request).experiment(), torch.device("cpu"), world or World())
 
 
@@ -312,8 +313,9 @@ def test_concurrent_starts_index_once(own_copy: dict[str, Path], monkeypatch: py
         return original(folder)
 
     monkeypatch.setattr(readers, "ImageFolder", counted)
+    data = compose(["data=imagefolder", f"data.root={own_copy['imagefolder']}"]).experiment().data
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda _: contents(split("imagefolder", own_copy["imagefolder"])), range(4)))
+        found = [contents(each) for each in pool.map(read_files, [data] * 4)]
     assert all(each == found[0] for each in found)
     assert len(calls) == 2
 

@@ -82,7 +82,8 @@ SCENARIOS = {
     "memory": Scenario(
         lambda kills, data: ["precision=fp16", "recipe.network.stochastic_depth=0.2", f"epochs={2 + kills // 2}"]
     ),
-    "files": Scenario(lambda kills, data: [*photos(data), f"epochs={4 + 2 * kills}"]),
+    "files": Scenario(lambda kills, data: [*photos(data), "in_memory=false", f"epochs={4 + 2 * kills}"]),
+    "decoded": Scenario(lambda kills, data: [*photos(data), f"epochs={4 + 6 * kills}"]),
     "two_processes": Scenario(
         lambda kills, data: ["norm=batch", "recipe.batch_norm_images=16", f"epochs={4 + 3 * kills}"], processes=2
     ),

@@ -68,7 +68,7 @@ def test_image_files_feed_training(device: torch.device, tmp_path: Path, capsys:
         count, workers = 2048, min(len(os.sched_getaffinity(0)), 16)
         how = ["regime=tiny", "image_size=224", "batch_size=64", "precision=bf16", f"num_workers={workers}"]
     else:
-        count, how = 24, ["regime=nano", "image_size=32", "batch_size=8", "num_workers=1"]
+        count, how = 24, ["regime=nano", "image_size=32", "in_memory=false", "batch_size=8", "num_workers=1"]
     make_photos(tmp_path / "photos", count)
     data = ["data=imagefolder", f"data.root={tmp_path / 'photos'}", "step=separate_downsampling", "epochs=2"]
     row = read_metrics(train(*how, *data, f"device={device}", f"runs_dir={tmp_path / 'runs'}") / "metrics.jsonl")[-1]

@@ -35,6 +35,7 @@ def top1(run: Path) -> float:
 
 def photographs(root: Path, *more: str) -> list[str]:
     request = ["data=imagefolder", f"data.root={root}", "batch_size=6", "image_size=32", "epochs=1", SAVE]
+    request += ["in_memory=false"]
     return [*request, "step=separate_downsampling", "num_workers=0", "recipe.batch_norm_images=2", *more]
 
 

@@ -79,10 +79,12 @@ def test_two_processes_and_two_steps_equal_the_whole_batch(words: list[str], tmp
         assert_close(weights(tmp_path / "whole"), weights(tmp_path / "other"), rtol=1e-3, atol=1e-4)
 
 
-def test_three_processes_evaluate_each_of_ten_images_once(photo_folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("in_memory", ["false", "true"])
+def test_three_processes_evaluate_each_of_ten_images_once(in_memory: str, photo_folder: Path, tmp_path: Path) -> None:
     """Ten images, three processes, batches of two."""
     request = ["data=imagefolder", f"data.root={photo_folder}", "batch_size=6", "image_size=32", "epochs=1"]
     request += [
+        f"in_memory={in_memory}",
         "step=separate_downsampling",
         "num_workers=0",
         "recipe.batch_norm_images=2",
@@ -214,7 +216,7 @@ def test_killed_process_ends_the_others_and_torchrun_restarts_all(tmp_path: Path
 def test_sigterm_stops_all_processes_at_the_same_update(files: bool, photo_folder: Path, tmp_path: Path) -> None:
     """torchrun signals the group of each process, to which workers of the data loader belong unless they leave it."""
     words = ["data=imagefolder", f"data.root={photo_folder}", "batch_size=8", "image_size=32", "num_workers=1"]
-    words += ["recipe.batch_norm_images=4"]
+    words += ["in_memory=false", "recipe.batch_norm_images=4"]
     process = subprocess.Popen(
         torchrun(["-m", "roadmap"], "epochs=200", f"runs_dir={tmp_path}", *(words if files else [])),
         stderr=subprocess.PIPE,
@@ -238,6 +240,7 @@ def test_error_of_one_process_is_raised_in_all_and_recorded(
     subprocess.run(["cp", "-r", str(photo_folder), str(root)], check=True)
     (root / "train" / "china" / "3.jpg").write_bytes(b"no image")
     request = ["data=imagefolder", f"data.root={root}", "batch_size=24", "image_size=32", "epochs=1", "num_workers=0"]
+    request += ["in_memory=false"]
     request += ["recipe.batch_norm_images=12"]
     assert train_in(2, [*request, f"runs_dir={tmp_path / 'runs'}"]) == [1, 1]
     summary = json.loads((folder(tmp_path / "runs") / "summary.json").read_text())

@@ -165,12 +165,12 @@ def damaged_folder(photo_folder: Path, tmp_path: Path) -> Path:
     return root
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("reading", ["num_workers=0", "num_workers=2", "in_memory=true"])
 def test_unreadable_images_are_replaced_up_to_max_corrupt(
-    workers: int, damaged_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    reading: str, damaged_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     request = ["data=imagefolder", f"data.root={damaged_folder}", "epochs=2", "batch_size=8", "image_size=32"]
-    request += [f"num_workers={workers}", "step=separate_downsampling"]
+    request += ["in_memory=false", reading, "step=separate_downsampling"]
     with pytest.raises(WorkError, match=r"cannot read image .* raise data\.max_corrupt \(now 1\)"):
         run_experiment(compose([*request, "data.max_corrupt=1", f"runs_dir={tmp_path / 'one'}"]))
     caplog.clear()
@@ -188,17 +188,19 @@ def test_unreadable_images_are_replaced_up_to_max_corrupt(
     )
 
 
-def test_unreadable_image_is_replaced_by_the_next_readable_one(damaged_folder: Path) -> None:
+@pytest.mark.parametrize("in_memory", ["false", "true"])
+def test_unreadable_image_is_replaced_by_the_next_readable_one(in_memory: str, damaged_folder: Path) -> None:
     experiment = compose(
         [
             *("data=imagefolder", f"data.root={damaged_folder}", "data.max_corrupt=3"),
-            *("batch_size=24", "image_size=32", "num_workers=0"),
+            *("batch_size=24", "image_size=32", "num_workers=0", f"in_memory={in_memory}"),
         ]
     ).experiment()
     loaders = open_loaders(experiment, torch.device("cpu"))
     ((_, labels),) = loaders.train.batches(0)
     assert torch.bincount(labels).tolist() == [12, 12]
-    assert sorted(Path(name).name for name in loaders.corrupt.found) == ["3.jpg", "7.jpg"]
+    found = {"false": ["3.jpg", "7.jpg"], "true": ["1.jpg", "3.jpg", "7.jpg"]}[in_memory]
+    assert sorted(Path(name).name for name in loaders.corrupt.found) == found
 
 
 class InfiniteBatches:

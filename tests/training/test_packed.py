@@ -174,7 +174,7 @@ def test_branches_of_a_command_that_ends_are_recorded_as_interrupted(
 def test_what_cannot_be_packed_is_one_sentence(
     words: list[str], message: str, tmp_path: Path, photo_folder: Path
 ) -> None:
-    files = ["data=imagefolder", f"data.root={photo_folder}", "batch_size=8"]
+    files = ["data=imagefolder", f"data.root={photo_folder}", "batch_size=8", "in_memory=false"]
     words = [one for word in words for one in (files if word == "FILES" else [word])]
     with pytest.raises(RequestError, match=message):
         run_all([compose([*words, f"seed={seed}", f"runs_dir={tmp_path / 'runs'}"]) for seed in (0, 1)])
