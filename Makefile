@@ -19,7 +19,7 @@ $(VENV)/.dev $(VENV)/.docs $(VENV)/.ray: $(VENV)/.%: pyproject.toml constraints.
 	@touch $@
 
 roadmap: $(BIN)/roadmap ## train the nano roadmap on the embedded digits (17 steps x 3 seeds), table and figure
-	$(BIN)/roadmap run regime=nano data=digits seeds=[0,1,2]
+	$(BIN)/roadmap run regime=nano data=digits seeds=[0,1,2] workers=auto eval_every=5
 
 figure: $(BIN)/roadmap ## draw the figure from the example runs, without training
 	$(BIN)/roadmap figure runs/examples -o runs/examples.png

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from roadmap.runs.export_command import export as export
     from roadmap.runs.reading import load_history as load_history
     from roadmap.runs.reading import load_runs as load_runs
+    from roadmap.training.run_command import run as run
     from roadmap.versions import __version__ as __version__
 
 # torch and pandas take seconds to import: each name brings its module only when it is used
@@ -28,6 +29,7 @@ _MODULES = {
     "load_history": "roadmap.runs.reading",
     "load_runs": "roadmap.runs.reading",
     "load_weights": "roadmap.networks.weights",
+    "run": "roadmap.training.run_command",
 }
 __all__ = list(_MODULES)
 

@@ -2,7 +2,6 @@
 
 import json
 import platform
-import re
 import secrets
 import statistics
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from roadmap.bench.models import Bench, BenchEntry
 from roadmap.bench.timing import Mode, NetworkTimer, time_interleaved
 from roadmap.config.build import network_cost
 from roadmap.runs.run_folder import now, one_name, write_whole
+from roadmap.runtime.device import processor
 from roadmap.validation import SCHEMA
 from roadmap.versions import git_commit, package_versions
 
@@ -112,17 +112,6 @@ def environment(device: torch.device) -> Record:
         "system": f"{platform.system()} {platform.release()}",
         "versions": versions,
     }
-
-
-def processor() -> str:
-    """Return the CPU's name and vector instructions."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        text = ""
-    named = re.search(r"^model name\s*:\s*(.+)$", text, flags=re.MULTILINE)
-    name = named[1].strip() if named else platform.processor() or platform.machine()
-    return f"{name}, {torch.backends.cpu.get_cpu_capability()}"
 
 
 def write_record(record: Record, folder: Path) -> Path:

@@ -16,7 +16,7 @@ from roadmap.runs.records import is_place, read_text
 from roadmap.untrusted_io import parse_yaml
 
 CODE = ("git_commit", "versions")
-ENVIRONMENT = ("device", "processes", "micro_batch_size", "accumulation", "batch_norm_images")
+ENVIRONMENT = ("device", "device_name", "threads", "processes", "micro_batch_size", "accumulation", "batch_norm_images")
 RESULT = (
     *("status", "error", "gmacs", "params_m", "activations_m", "train_images", "val_images", "num_classes"),
     *("top1", "top5", "best_top1", "evaluated_epochs", "ema_top1", "train_seconds", "images_per_second", "data_wait"),
@@ -24,7 +24,20 @@ RESULT = (
 )
 # Keys of the composed config that are part of the definition, or only name or place the run.
 NOT_SETTINGS = (
-    *("design", "recipe", "data", "regime", "path", "step", "seeds", "runs_dir", "resume", "logger", "experiment"),
+    *(
+        "design",
+        "recipe",
+        "data",
+        "regime",
+        "path",
+        "step",
+        "steps",
+        "seeds",
+        "runs_dir",
+        "resume",
+        "logger",
+        "experiment",
+    ),
 )
 RESAMPLES = 9999
 EXACT_BELOW = 25  # discordant images; the usual bound of the chi-squared approximation

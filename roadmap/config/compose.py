@@ -64,6 +64,14 @@ class ConfigSettings(Settings):
     match_by: Scale
     packed: PositiveInt
     retries: NonNegativeInt
+    steps: tuple[str, ...] | None
+
+    @property
+    def jobs(self) -> int:
+        """The launcher's jobs of a sweep. Raises RequestError for ``auto``, which launchers do not know."""
+        if self.workers == "auto":
+            raise RequestError("workers=auto belongs to `roadmap run`; a sweep takes a number (workers=2)")
+        return self.workers
 
 
 @dataclass(frozen=True)

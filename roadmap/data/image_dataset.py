@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 from roadmap.data.image import UndecodableError
 from roadmap.data.samples import Samples, content_digest
 from roadmap.errors import WorkError
+from roadmap.runtime.device import available_cores
 from roadmap.seeds import derived_seed
 
 logger = logging.getLogger(__name__)
@@ -24,7 +25,7 @@ CHUNK = 64  # images that a worker hands over at once, so that all workers share
 MOST_WORKERS = 16  # of one process
 
 
-def worker_count(num_workers: int | Literal["auto"], runs: int = 1) -> int:
+def worker_count(num_workers: int | Literal["auto"], runs: int | Literal["auto"] = 1) -> int:
     """Return the workers of a loader. ``auto``: this process's share of the cores, without the one that trains.
 
     The machine is shared with the processes of torchrun, each of as many ``runs``; Slurm gives each task of a submitit
@@ -32,10 +33,10 @@ def worker_count(num_workers: int | Literal["auto"], runs: int = 1) -> int:
     """
     if num_workers != "auto":
         return num_workers
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = available_cores()
     cores = min(cores, int(os.environ.get("SLURM_CPUS_PER_TASK") or cores))
     if os.environ.get("SUBMITIT_EXECUTOR") != "slurm":
-        cores //= int(os.environ.get("LOCAL_WORLD_SIZE", 1)) * runs
+        cores //= int(os.environ.get("LOCAL_WORLD_SIZE", 1)) * (1 if runs == "auto" else runs)
     return min(max(cores - 1, 0), MOST_WORKERS)
 
 

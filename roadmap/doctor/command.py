@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import torch
 
-from roadmap.bench.record import processor
 from roadmap.cli.arguments import checked_overrides, override_parser
 from roadmap.config.build import measured_cost
 from roadmap.config.compose import Composed, compose
@@ -20,6 +19,7 @@ from roadmap.data.memory import read_images
 from roadmap.data.readers import read_files, read_torchvision
 from roadmap.errors import RequestError, RoadmapError, WorkError
 from roadmap.formatting import aligned
+from roadmap.runtime.device import available_cores, processor
 from roadmap.schema.experiment import MEMORY_SOURCES, Experiment
 from roadmap.tracking.wandb_logger import has_wandb_key, wandb_host
 from roadmap.versions import DISTRIBUTION
@@ -70,7 +70,7 @@ def environment(composed: Composed) -> list[Finding]:
 
 def cpu() -> Finding:
     """Cores, threads and memory; there must not be more threads than cores."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = available_cores()
     threads, memory = torch.get_num_threads(), os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
     fix = f"set OMP_NUM_THREADS={cores} or less" if threads > cores else ""
     return Finding("CPU", not fix, f"{processor()}; {cores} cores, {threads} threads, {memory:.0f} GiB of memory", fix)

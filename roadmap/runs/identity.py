@@ -202,4 +202,22 @@ def cautions(runs: pd.DataFrame) -> list[str]:
         if len(different) > 1:
             more = f" and {len(different) - 4} more" if len(different) > 4 else ""
             found.append(f"these runs differ in {what}: {', '.join(different[:4])}{more}")
-    return found
+    return [*found, *_rounded_differently(runs)]
+
+
+def _rounded_differently(runs: pd.DataFrame) -> list[str]:
+    """A sentence if finished runs that are averaged had different numbers of threads or different hardware."""
+    words, variants = [], {}
+    for name, what in (("threads", "threads"), ("device_name", "hardware")):
+        if runs[name].nunique() < 2:
+            continue
+        of_group = runs[name].groupby(pd.Series(group_keys(runs["definition"]), runs.index, dtype=object))
+        mixed = runs[of_group.transform("nunique") > 1]
+        if values := sorted(set(mixed[name].dropna())):
+            words.append(f"{what} ({', '.join(f'{v:g}' if name == 'threads' else v for v in values)})")
+            variants |= dict.fromkeys(mixed["variant"])
+    if not words:
+        return []
+    first, *others = variants
+    more = f" and {len(others)} more" if others else ""
+    return [f"averaged runs differ in {' and '.join(words)}, whose rounding acts like another seed: {first}{more}"]

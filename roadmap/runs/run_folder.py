@@ -5,7 +5,7 @@ import json
 import os
 import re
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -94,6 +94,17 @@ def run_folders(runs_dir: str | Path) -> dict[str, RunFolder]:
     """Return the folder of each run directly under ``runs_dir`` by its run_id."""
     folders = Path(runs_dir).iterdir() if Path(runs_dir).is_dir() else ()
     return {folder.name.rpartition("-")[2]: RunFolder(folder) for folder in folders}
+
+
+def finished_runs(experiments: Sequence[Experiment]) -> dict[str, tuple[dict[str, Any], RunFolder]]:
+    """Return the summaries and folders of the runs that are finished, by run_id; lists ``runs_dir`` once."""
+    settings, finished = experiments[0].settings, {}
+    folders = run_folders(settings.runs_dir) if settings.resume == "auto" else {}
+    for run_id in [experiment.run_id for experiment in experiments]:
+        summary = (folders[run_id].read_summary() or {}) if run_id in folders else {}
+        if summary.get("status") == "finished":
+            finished[run_id] = summary, folders[run_id]
+    return finished
 
 
 def one_name(*words: str) -> str:

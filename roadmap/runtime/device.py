@@ -3,6 +3,7 @@
 import ctypes
 import gc
 import os
+import platform
 import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
@@ -30,6 +31,27 @@ def choose_device(name: str) -> torch.device:
     if device.type not in ("cpu", "cuda", "mps", "xpu"):
         raise RequestError(f"device={name} cannot be used for training (choose auto, cpu, cuda, mps or xpu)")
     return device
+
+
+def available_cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def processor() -> str:
+    """Return the CPU's name and vector instructions."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        text = ""
+    named = re.search(r"^model name\s*:\s*(.+)$", text, flags=re.MULTILINE)
+    name = named[1].strip() if named else platform.processor() or platform.machine()
+    return f"{name}, {torch.backends.cpu.get_cpu_capability()}"
+
+
+def hardware(device: torch.device) -> str:
+    """Return the name of the GPU, or of the CPU for other devices."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -2,7 +2,7 @@
 
 import atexit
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -13,6 +13,8 @@ import torch.distributed as dist
 from torch import Tensor
 
 from roadmap.errors import RequestError, RoadmapError, WorkError, first_line
+
+Agreement = Callable[[], list[bool]]
 
 TIMEOUT = timedelta(minutes=30)  # of one process waiting for another, which may be writing or indexing data
 
@@ -57,18 +59,29 @@ class World:
 
     def any_rank(self, *flags: bool, error: RoadmapError | None = None) -> list[bool]:
         """Return, for each flag, whether it is set in any process. An ``error`` of one process is raised in all."""
-        if self.size == 1:
-            if error is not None:
-                raise error
-            return list(flags)
-        values = torch.tensor([error is not None, *flags], dtype=torch.uint8)
-        dist.all_reduce(values, dist.ReduceOp.MAX)
-        failed, *found = values.bool().tolist()
-        if failed:
-            first = self.first_set(error)
-            first.on_all_ranks = True
-            raise first from error
-        return found
+        return self.post(*flags, error=error)()
+
+    def post(self, *flags: bool, error: RoadmapError | None = None) -> Agreement:
+        """Start what ``any_rank`` does; return a function that waits for the other processes and finishes it."""
+        work = None
+        if self.size > 1:
+            values = torch.tensor([error is not None, *flags], dtype=torch.uint8)
+            work = dist.all_reduce(values, dist.ReduceOp.MAX, async_op=True)
+
+        def answer() -> list[bool]:
+            if work is None:
+                if error is not None:
+                    raise error
+                return list(flags)
+            work.wait()
+            failed, *found = values.bool().tolist()
+            if failed:
+                first = self.first_set(error)
+                first.on_all_ranks = True
+                raise first from error
+            return found
+
+        return answer
 
     @contextmanager
     def collective_errors(self) -> Iterator[None]:

@@ -3,6 +3,7 @@
 import logging
 import sys
 import time
+from multiprocessing import parent_process
 from typing import Any
 
 from tqdm import tqdm
@@ -18,8 +19,9 @@ class ProgressBar:
     def __init__(self, label: str, epochs: int, *, shown: bool = True):
         self.label, self.epochs = label, epochs
         self.logged_at = time.monotonic()
-        in_bar = shown and sys.stderr.isatty() and logger.isEnabledFor(logging.WARNING)
-        self.in_lines = shown and not sys.stderr.isatty()
+        terminal = sys.stderr.isatty() and parent_process() is None  # the bars of several workers would overlap
+        in_bar = shown and terminal and logger.isEnabledFor(logging.WARNING)
+        self.in_lines = shown and not terminal
         bar_format = "{l_bar}{bar}| {n:.1f}/{total} epochs [{elapsed}<{remaining}{postfix}]"
         self.bar = tqdm(total=epochs, desc=label, leave=False, disable=not in_bar, bar_format=bar_format)
 
@@ -38,8 +40,8 @@ class ProgressBar:
 
     def show(self, row: dict[str, Any]) -> None:
         """Show a finished epoch and its metrics."""
-        results = [f"top-1 {row['top1']:.2f}"] if "top1" in row else []
-        results = ", ".join([*results, f"loss {row['train_loss']:.3f}"])
+        top1 = f"top-1 {row['top1']:.2f}, " if "top1" in row else ""
+        results = f"{top1}loss {row['train_loss']:.3f}"
         self.bar.set_postfix_str(results, refresh=False)
         self.bar.update(row["epoch"] - self.bar.n)
         self._log(

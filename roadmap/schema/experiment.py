@@ -95,7 +95,7 @@ class Settings(Record):
     in_memory: Literal["auto"] | bool
     memory_budget_gb: PositiveFloat | None
     num_workers: Literal["auto"] | NonNegativeInt
-    workers: PositiveInt
+    workers: Literal["auto"] | PositiveInt
     channels_last: bool
     compile: bool
     cuda_graph: Literal["auto"] | bool

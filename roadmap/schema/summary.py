@@ -38,6 +38,8 @@ class Summary(FileRecord):
     images_per_second: float | None = None
     peak_memory_gb: float | None = None
     device: str | None = None
+    device_name: str | None = None
+    threads: Int64 | None = None
     batch_norm_images: Int64 | None = None
     git_commit: str | None = None
     versions: dict[str, Any] | None = None

@@ -13,7 +13,7 @@ from roadmap.errors import RequestError, WorkError
 from roadmap.formatting import aligned, duration, printable
 from roadmap.runs.sweep_plan import Sweep, write_sweep
 from roadmap.runtime.launcher import launch
-from roadmap.sweeps.planning import PlannedSweep, of_runs, plan_sweep
+from roadmap.sweeps.planning import PlannedSweep, count_train_images, of_runs, plan_sweep
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,16 +33,17 @@ def main(arguments: list[str]) -> int:
 
         return search(overrides, options.config_dir, options.dry_run)
     plan = plan_sweep(overrides, options.config_dir)
-    sweep = plan.record(overrides, train_images(plan))
+    jobs = plan.config.settings.jobs
+    sweep = plan.record(overrides, count_train_images(plan.requests[0]))
     say_choices(plan.requests)
     for note in plan.study.notes:
         logger.info(note)
     if options.dry_run:
-        print_plan(sweep, plan.config.settings.workers)
+        print_plan(sweep, jobs)
         return 0
     sweep = write_sweep(sweep.runs_dir, sweep.header, sweep.runs)
     print(f"{sweep.path}: {len(plan.study.designs)} designs × {len(plan.config.seeds)} seeds = {len(sweep.runs)} runs")
-    launch(partial(work, overrides, options.config_dir), overrides, options.config_dir, plan.config.settings.workers)
+    launch(partial(work, overrides, options.config_dir), overrides, options.config_dir, jobs)
     report(plan, sweep, options.config_dir)
     return 0
 
@@ -56,15 +57,6 @@ def _is_search(overrides: Sequence[str], config_dirs: Sequence[str]) -> bool:
     if find_spec("optuna") is None:
         raise RequestError("study=search needs Optuna; pip install 'convnext-roadmap[search]'")
     return True
-
-
-def train_images(plan: PlannedSweep) -> int:
-    """Return the number of training images. Raises RequestError if the data is missing."""
-    import torch
-
-    from roadmap.data import open_loaders
-
-    return open_loaders(plan.requests[0].experiment(), torch.device("cpu")).train_images
 
 
 def print_plan(sweep: Sweep, workers: int) -> None:

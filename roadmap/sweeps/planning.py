@@ -2,17 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from roadmap.config.build import network_cost
 from roadmap.config.compose import Composed, compose
 from roadmap.config.overrides import key_of
 from roadmap.errors import RequestError
-from roadmap.runs.run_folder import now
+from roadmap.runs.run_folder import now, one_name
 from roadmap.runs.sweep_plan import Sweep, folder_of, sweep_name
 from roadmap.sweeps.studies import Study, StudyDesign, study_of
 from roadmap.validation import SCHEMA
 
-SWEEP_ONLY = ("hydra", "study", "engine", "workers", "worker", "packed", "retries", "seeds")  # keys that define no run
+# keys that define no run
+SWEEP_ONLY = ("hydra", "study", "engine", "workers", "worker", "packed", "retries", "seeds", "steps")
 
 
 @dataclass(frozen=True)
@@ -30,15 +32,7 @@ class PlannedSweep:
 
     def record(self, overrides: Sequence[str], train_images: int) -> Sweep:
         """Return the plan as ``write_sweep`` writes it."""
-        rows = []
-        for run in self.runs:
-            experiment, cost = run.composed.experiment(), network_cost(run.composed)
-            fields = ("run_id", "regime", "variant", "seed", "step", "epochs")
-            rows.append(
-                {name: getattr(experiment, name) for name in fields}
-                | {"overrides": run.composed.overrides, "gmacs": cost.gmacs, "params_m": cost.params_m}
-                | {"images": train_images * experiment.epochs, "changes": run.changes}
-            )
+        rows = [_row(run.composed, train_images) | {"changes": run.changes} for run in self.runs]
         config, study = self.config, self.config.study or {}
         header = {
             "schema": SCHEMA,
@@ -56,6 +50,34 @@ class PlannedSweep:
             "orders": self.study.orders,
         }
         return Sweep(folder_of(config.settings.runs_dir, str(header["name"])), header, rows)
+
+
+def _row(composed: Composed, train_images: int) -> dict[str, Any]:
+    experiment, cost = composed.experiment(), network_cost(composed)
+    fields = ("run_id", "regime", "variant", "seed", "step", "epochs")
+    return {name: getattr(experiment, name) for name in fields} | {
+        "overrides": composed.overrides,
+        "gmacs": cost.gmacs,
+        "params_m": cost.params_m,
+        "images": train_images * experiment.epochs,
+    }
+
+
+def path_plan(requests: Sequence[Composed]) -> Sweep:
+    """Return the runs of a path as a plan, for showing."""
+    first = requests[0]
+    folder = folder_of(first.settings.runs_dir, one_name(first.regime.name, first.data_name, first.path_name))
+    images = count_train_images(first)
+    return Sweep(folder, {"data": first.data_name}, [_row(request, images) for request in requests])
+
+
+def count_train_images(composed: Composed) -> int:
+    """Return the number of training images. Raises RequestError if the data is missing."""
+    import torch
+
+    from roadmap.data import open_loaders
+
+    return open_loaders(composed.experiment(), torch.device("cpu")).train_images
 
 
 def plan_sweep(overrides: Sequence[str], config_dirs: Sequence[str]) -> PlannedSweep:

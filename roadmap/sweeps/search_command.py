@@ -35,7 +35,7 @@ def search(overrides: list[str], config_dirs: list[str], dry_run: bool = False) 
     missing = space.search.n_trials - sum(trial.state.is_finished() for trial in trials.all())
     print(f"search {space.name}: {max(missing, 0)} of {space.search.n_trials} trials to do; {space.folder}", flush=True)
     if missing > 0:
-        launch(partial(work, overrides, config_dirs), space.fixed, config_dirs, space.base.settings.workers)
+        launch(partial(work, overrides, config_dirs), space.fixed, config_dirs, space.base.settings.jobs)
     return report(space, trials)
 
 

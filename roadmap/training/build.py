@@ -5,7 +5,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from roadmap.data import Loaders
@@ -20,7 +20,7 @@ from roadmap.seeds import derived_seed
 from roadmap.training.checkpoint import read_weights_file, weights_of
 from roadmap.training.ema import MovingAverage
 from roadmap.training.graph import CudaRecording, GraphedUpdate, uses_graph
-from roadmap.training.optim import build_optimizer, build_schedule
+from roadmap.training.optim import build_optimizer, build_schedule, gradient_adder
 from roadmap.training.trainer import Trainer, TrainerSettings, TrainingParts
 
 logger = logging.getLogger(__name__)
@@ -65,6 +65,8 @@ def build_trainer(
         autocast=autocast(device, experiment.precision),
         no_sync=no_sync,
         statistics=RunningStatistics(network, world.sum),
+        # DistributedDataParallel averages the gradients as backward() accumulates them
+        differentiate=Tensor.backward if world.size > 1 else gradient_adder(network),
         ema=ema,
     )
     trainer_settings = TrainerSettings(

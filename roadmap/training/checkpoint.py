@@ -5,10 +5,13 @@ import os
 import pickle
 import struct
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map_only
 
 from roadmap.errors import RequestError, WorkError
 
@@ -22,22 +25,53 @@ DAMAGED = (
 
 
 class Checkpoints:
-    """The checkpoints of one run: ``last.pt``, the one before it (``previous.pt``) and ``best.pt``."""
+    """The checkpoints of one run: ``last.pt``, the one before it (``previous.pt``) and ``best.pt``.
+
+    A thread writes them while training goes on; leaving the context waits for it.
+    """
 
     def __init__(self, folder: Path, run_id: str):
         self.last, self.previous, self.best = (folder / f"{name}.pt" for name in ("last", "previous", "best"))
         self.run_id = run_id
+        self.thread = ThreadPoolExecutor(1, "checkpoint")
+        self.writing: Future[None] | None = None
 
-    def save(self, state: Mapping[str, Any], best: bool) -> None:
-        """Write ``state`` to ``last.pt`` and, if it is the ``best``, make ``best.pt`` a hard link to the same file.
+    def save(self, state: dict[str, Any], best: bool) -> None:
+        """Copy ``state``, and start to write it to ``last.pt`` once the write before has ended.
 
-        Raises WorkError if it cannot be written; the existing checkpoints then stay as they are.
+        If it is the ``best``, ``best.pt`` becomes a hard link to the same file. Raises as ``wait`` does.
         """
+        self.wait()
+        copy, copied = copied_to_host(state | {"run_id": self.run_id})
+        self.writing = self.thread.submit(self._write, copy, copied, best)
+
+    def wait(self) -> None:
+        """Wait until all is written.
+
+        Raises WorkError if it could not be; the checkpoints before it are then as they were.
+        """
+        writing, self.writing = self.writing, None
+        if writing is not None:
+            writing.result()
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        try:
+            self.wait()
+        except WorkError as error:
+            logger.warning(str(error))  # what ended the run is raised
+        self.thread.shutdown()
+
+    def _write(self, state: Mapping[str, Any], copied: torch.cuda.Event | None, best: bool) -> None:
         partial = self.last.with_name(f".last.pt.{os.getpid()}")
+        if copied is not None:
+            copied.synchronize()
         try:
             # fsync before the rename: a power failure must not leave an empty last.pt
             with open(partial, "wb") as file:
-                torch.save(dict(state) | {"run_id": self.run_id}, file)
+                torch.save(state, file)
                 file.flush()
                 os.fsync(file.fileno())
             if self.last.exists():
@@ -87,6 +121,20 @@ class Checkpoints:
         if state.get("run_id") != self.run_id:
             raise WorkError(f"checkpoint {self.last} belongs to run {state.get('run_id')}, not {self.run_id}")
         return state
+
+
+def copied_to_host(state: dict[str, Any]) -> tuple[dict[str, Any], torch.cuda.Event | None]:
+    """Return a copy of a state with its tensors on the CPU, and the event after which those of a GPU are complete."""
+    streams = set()
+
+    def copied(tensor: Tensor) -> Tensor:
+        if tensor.is_cuda:
+            streams.add(torch.cuda.current_stream(tensor.device))
+            return tensor.detach().to("cpu", non_blocking=True)  # into pinned memory
+        return tensor.detach().to("cpu", copy=True)
+
+    copy = tree_map_only(Tensor, copied, state)
+    return copy, streams.pop().record_event() if streams else None
 
 
 def read_weights_file(file: Path) -> Mapping[str, Any]:

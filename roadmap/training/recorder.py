@@ -10,7 +10,7 @@ from roadmap.errors import PrunedError, RoadmapError, StoppedError, WorkError, f
 from roadmap.networks.batch_norm import has_batch_norm
 from roadmap.networks.flops import cost
 from roadmap.runs.run_folder import RunFolder, now
-from roadmap.runtime.device import peak_memory_gb, within_memory
+from roadmap.runtime.device import hardware, peak_memory_gb, within_memory
 from roadmap.runtime.progress import ProgressBar
 from roadmap.schema.experiment import Experiment, Logger
 from roadmap.tracking.loggers import MetricsLogger, open_logger
@@ -106,6 +106,8 @@ def initial_summary(experiment: Experiment, trainer: Trainer) -> Summary:
         "params_m": network_cost.params_m,
         "activations_m": network_cost.activations / 1e6,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "device_name": hardware(device),
+        "threads": torch.get_num_threads(),
         "git_commit": git_commit(),
         "versions": package_versions(),
         "started": now(),

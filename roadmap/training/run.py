@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache
+from typing import Any
 
 import torch
 
@@ -19,7 +20,7 @@ from roadmap.data import open_loaders
 from roadmap.data.image_dataset import ImageFileBatches
 from roadmap.errors import PrunedError, RequestError, RoadmapError, StoppedError, WorkError
 from roadmap.runs.evaluations import PREDICTIONS, EvaluatedImages, write_predictions
-from roadmap.runs.run_folder import RunFolder, RunLock, RunLockedError, now, run_folders
+from roadmap.runs.run_folder import RunFolder, RunLock, RunLockedError, finished_runs, now
 from roadmap.runtime.device import choose_device, reset_peak_memory, within_memory
 from roadmap.runtime.distributed import World, init_processes, local_device, lost_process_errors
 from roadmap.runtime.progress import ProgressBar
@@ -37,6 +38,24 @@ logger = logging.getLogger(__name__)
 POLL_SECONDS = 2.0  # between two attempts to lock the runs of other processes
 Pruner = Callable[[list[Record]], None]
 Failures = list[tuple[str, RoadmapError]]  # label of the run, error
+
+
+@dataclass(frozen=True)
+class RunEnd:
+    """The end of a run, by its ``summary`` or ``error``, after so many seconds in this process."""
+
+    run_id: str
+    label: str
+    seconds: float
+    summary: Summary | None = None
+    error: RoadmapError | None = None
+
+    def __str__(self) -> str:
+        ended = f"top-1 {self.summary['top1']:.2f} %, {self.seconds:.1f} s" if self.summary else "failed"
+        return f"{self.label}: {ended}"
+
+
+Report = Callable[[RunEnd], None]
 
 
 @dataclass(frozen=True)
@@ -80,6 +99,7 @@ class Results:
 
     total: int
     summaries: list[Summary]
+    report: Report | None = None  # called instead of a message
     failures: Failures = field(default_factory=list)
 
     @property
@@ -97,33 +117,40 @@ class Results:
                 raise outcome
             logger.debug("traceback:", exc_info=outcome)
             self.failures.append((job.label, without_frames(outcome)))
-            ended = "failed"
+            ended: dict[str, Any] = {"error": outcome}
         else:
             self.summaries.append(outcome)
-            ended = f"top-1 {outcome['top1']:.2f} %, {time.perf_counter() - branch.began:.1f} s"
-        if job.world.is_main:
-            logger.info(f"[{self.done}/{self.total}] {job.label}: {ended}")
+            ended = {"summary": outcome}
+        end = RunEnd(job.experiment.run_id, job.label, time.perf_counter() - branch.began, **ended)
+        if self.report is not None:
+            self.report(end)
+        elif job.world.is_main:
+            logger.info(f"[{self.done}/{self.total}] {end}")
 
 
 def run_all(
-    requests: Sequence[Composed], retries: int = 0, since: str | None = None, pruner: Pruner | None = None
+    requests: Sequence[Composed],
+    retries: int = 0,
+    since: str | None = None,
+    pruner: Pruner | None = None,
+    report: Report | None = None,
 ) -> tuple[list[Summary], Failures]:
     """Train all runs; return the summaries of finished runs, old and new, and the errors of failed ones.
 
     ``packed`` runs are trained at a time. A failed one is tried again ``retries`` times. A run that another process is
     training is looked at again after all others: if it failed there after ``since`` (ISO 8601; None: now), it counts as
     failed; if its process died, it is resumed here. ``pruner`` is called before each epoch but the first, with the rows
-    of all epochs so far, and raises PrunedError to end the run. Raises PrunedError, and StoppedError as
-    ``run_experiment`` does.
+    of all epochs so far, and raises PrunedError to end the run. ``report`` is called instead of a message when a run
+    has ended, here or elsewhere. Raises PrunedError, and StoppedError as ``run_experiment`` does.
     """
     since = since or now()
     jobs = [Job.of(request) for request in requests]
     world, packed = jobs[0].world, requests[0].settings.packed
     check_packed(packed, world.size, jobs[0].experiment.logger)
-    finished = world.broadcast(finished_runs(jobs) if world.is_main else None)
-    results = Results(len(jobs), [summary for summary, _ in finished.values()])
+    finished = world.broadcast(finished_runs([job.experiment for job in jobs]) if world.is_main else None)
+    results = Results(len(jobs), [summary for summary, _ in finished.values()], report)
     waiting = [job for job in jobs if job.experiment.run_id not in finished]
-    if world.is_main and finished and waiting:
+    if world.is_main and finished and waiting and report is None:
         logger.info(f"{len(finished)} of {len(jobs)} runs are already finished")
     packed = max(1, min(packed, len(waiting)))
     turns: Turns[Job] = Turns(packed)
@@ -143,7 +170,8 @@ def run_all(
                     if isinstance(outcome, RunLockedError):
                         locked_elsewhere.append(branch.job)
                     else:
-                        results.add(branch, outcome, first=results.done == 0 and not turns.begun)
+                        first = results.done == 0 and not turns.begun and branch.job is jobs[0]
+                        results.add(branch, outcome, first=first)
             if len(locked_elsewhere) == len(waiting):
                 time.sleep(POLL_SECONDS)
             waiting = locked_elsewhere
@@ -189,17 +217,6 @@ def _failure(experiment: Experiment, since: str) -> str | None:
     return summary.get("error") or "failed without an error message"
 
 
-def finished_runs(jobs: Sequence[Job]) -> dict[str, tuple[Summary, RunFolder]]:
-    """Return the summaries and folders of the runs that are finished, by run_id; lists ``runs_dir`` once."""
-    settings, finished = jobs[0].experiment.settings, {}
-    folders = run_folders(settings.runs_dir) if settings.resume == "auto" else {}
-    for run_id in [job.experiment.run_id for job in jobs]:
-        summary = (folders[run_id].read_summary() or {}) if run_id in folders else {}
-        if summary.get("status") == "finished":
-            finished[run_id] = summary, folders[run_id]
-    return finished
-
-
 @contextmanager
 def locked(job: Job) -> Iterator[None]:
     """Hold the run's lock, for all processes of the job. Raises RunLockedError if another process holds it."""
@@ -223,7 +240,7 @@ def train_run(
 ) -> Generator[None, None, tuple[Summary, RunFolder]]:
     """Train a run whose lock is held by steps, unless it is finished; return its final summary and its folder."""
     experiment, world = job.experiment, job.world
-    found = world.broadcast(finished_runs([job]).get(experiment.run_id) if world.is_main else None)
+    found = world.broadcast(finished_runs([experiment]).get(experiment.run_id) if world.is_main else None)
     if found is not None:
         return found
     reset_peak_memory(job.device)
@@ -263,11 +280,12 @@ def _fit(job: Job, trainer: Trainer, folder: RunFolder, pruner: Pruner | None) -
         trainer.callbacks = Callbacks(
             record=recorder.record,
             save=checkpoints.save,
+            wait=checkpoints.wait,
             pruner=lambda: pruner(recorder.rows) if pruner else None,
             on_step=progress.on_step,
             predictions=predictions,
         )
-    with recorded_errors(recorder), lost_process_errors(), progress:
+    with recorded_errors(recorder), lost_process_errors(), progress, checkpoints:
         with world.collective_errors():
             if world.is_main:
                 checkpoints.repair()

@@ -1,39 +1,51 @@
 """``roadmap run``: train every step of a path with every seed, then show the table and the figure."""
 
 import logging
+import os
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from roadmap.cli.arguments import checked_overrides, override_parser, say_choices
-from roadmap.config.compose import Composed
+from roadmap.config.compose import Composed, ConfigSettings
 from roadmap.config.overrides import key_of
 from roadmap.errors import RequestError, WorkError
+from roadmap.formatting import listed
 from roadmap.runs.run_folder import one_name
 from roadmap.steps.path import Step, compose_path
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from roadmap.training.run import Failures
+
 logger = logging.getLogger(__name__)
+
+ABOUT = """train every step of a path with every seed; finished runs are kept. workers=N: N processes of one thread
+share the runs, a GPU each where there are several; workers=auto: as many as cores, without a GPU.
+steps=[resnet50,gelu]: some of the steps."""
 
 
 def main(arguments: list[str]) -> int:
-    parser = override_parser("run", "train every step of a path with every seed; finished runs are kept")
+    parser = override_parser("run", ABOUT)
+    parser.add_argument("--dry-run", action="store_true", help="print the runs, their cost and state; train nothing")
     options = parser.parse_intermixed_args(arguments)
-    overrides = checked_overrides(options.overrides)
-    for key in map(key_of, overrides):
-        if key in ("seed", "step"):
-            raise RequestError("seed= and step= belong to `roadmap train`; `roadmap run` takes seeds=[…] and path=…")
-        if key in ("engine", "workers", "study") or key.startswith("hydra"):
-            raise RequestError(f"{key}= belongs to `roadmap sweep`; `roadmap run` trains one run after the other")
-    steps = compose_path(overrides, options.config_dir)
+    steps = _steps(checked_overrides(options.overrides), options.config_dir)
     requests = unique_runs(steps)
-    started = time.perf_counter()
-    from roadmap.runtime.distributed import world_from_env
-    from roadmap.training.run import run_all
+    workers = worker_count(steps[0].composed.settings)
+    if options.dry_run:
+        from roadmap.sweeps.command import print_plan
+        from roadmap.sweeps.planning import path_plan
 
-    is_main = world_from_env().is_main
+        print_plan(path_plan(requests), max(workers, 1))
+        return 0
+    started = time.perf_counter()
+    is_main = os.environ.get("RANK", "0") == "0"
     if is_main:
         say_choices(step.composed for step in steps)
-    summaries, failures = run_all(requests)
+    summaries, failures = _train(requests, workers)
     if is_main:
         if summaries:
             _report(steps, summaries)
@@ -41,11 +53,82 @@ def main(arguments: list[str]) -> int:
         print(f"{len(summaries)} runs finished; this call took {minutes:.1f} minutes")
         for label, failure in failures:
             logger.error(f"failed: {label}: {failure}")
+    _raise_failures(failures, len(requests))
+    return 0
+
+
+def run(*overrides: str, config_dirs: Sequence[str] = ()) -> "pd.DataFrame":
+    """Train every step of a path with every seed, as ``roadmap run`` does; return one row per run, as ``load_runs``.
+
+    Finished runs are kept, interrupted ones resumed. With ``workers=`` the calling script needs Python's usual
+    ``if __name__ == "__main__":``. Raises RequestError for invalid overrides, WorkError if runs failed, when all others
+    are finished, and StoppedError after a signal.
+    """
+    from roadmap.runs.reading import load_runs
+    from roadmap.runs.run_folder import finished_runs
+
+    steps = _steps(checked_overrides([*overrides]), config_dirs)
+    requests = unique_runs(steps)
+    _, failures = _train(requests, worker_count(steps[0].composed.settings))
+    _raise_failures(failures, len(requests))
+    found = finished_runs([request.experiment() for request in requests])
+    return load_runs([folder.path for _, folder in found.values()])
+
+
+def worker_count(settings: ConfigSettings) -> int:
+    """Return how many worker processes share the runs; 0: none, this process trains them with all of its threads.
+
+    Raises RequestError with torchrun, whose processes train each run together.
+    """
+    if settings.workers == 1:
+        return 0
+    if (processes := int(os.environ.get("WORLD_SIZE", "1"))) > 1:
+        raise RequestError(
+            f"workers={settings.workers} does not go with torchrun, whose {processes} processes train each run "
+            "together; leave one of them out"
+        )
+    if settings.workers != "auto":
+        return settings.workers
+    from roadmap.runtime.device import available_cores, choose_device
+
+    return available_cores() if choose_device(settings.device).type == "cpu" else 0
+
+
+def _steps(overrides: Sequence[str], config_dirs: Sequence[str]) -> list[Step]:
+    """Return the steps to train. Raises RequestError for settings of other commands and unknown steps."""
+    for key in map(key_of, overrides):
+        if key in ("seed", "step"):
+            raise RequestError("seed= and step= belong to `roadmap train`; `roadmap run` takes seeds=[…] and path=…")
+        if key in ("engine", "study") or key.startswith("hydra"):
+            raise RequestError(f"{key}= belongs to `roadmap sweep`; `roadmap run` takes workers=N")
+    steps = compose_path(overrides, config_dirs)
+    names = [step.name for step in steps]
+    chosen = steps[0].composed.settings.steps or names
+    for name in chosen:
+        if name not in names:
+            raise RequestError(f"unknown step {name} in steps= (choose {listed(names)})")
+    # a step without the one before it has no gap
+    return [
+        replace(step, parent=step.parent if step.parent in chosen else None) for step in steps if step.name in chosen
+    ]
+
+
+def _train(requests: Sequence[Composed], workers: int) -> "tuple[list[dict[str, Any]], Failures]":
+    requests = [replace(request, values=request.values | {"workers": max(workers, 1)}) for request in requests]
+    if workers:
+        from roadmap.training.workers import train_in_workers
+
+        return train_in_workers(requests, workers)
+    from roadmap.training.run import run_all
+
+    return run_all(requests)
+
+
+def _raise_failures(failures: "Failures", runs: int) -> None:
     if failures:
-        error = WorkError(f"{len(failures)} of {len(requests)} runs failed; the same command tries them again")
+        error = WorkError(f"{len(failures)} of {runs} runs failed; the same command tries them again")
         error.on_all_ranks = True
         raise error
-    return 0
 
 
 def unique_runs(steps: list[Step]) -> list[Composed]:

@@ -22,11 +22,12 @@ from torch.optim.lr_scheduler import LRScheduler
 from roadmap.data.loaders import Loaders, Timed
 from roadmap.errors import StoppedError, WorkError
 from roadmap.networks.batch_norm import RunningStatistics
-from roadmap.runtime.distributed import SINGLE_PROCESS, World
+from roadmap.runtime.distributed import SINGLE_PROCESS, Agreement, World
 from roadmap.runtime.stopping import StopRequest
 from roadmap.training.checkpoint import averaged_weights
 from roadmap.training.ema import MovingAverage
 from roadmap.training.evaluator import PredictionCollector, Record, evaluate_networks
+from roadmap.training.losses import LossMeter
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class TrainingParts:
     autocast: Callable[[], AbstractContextManager[None]] = nullcontext
     no_sync: Callable[[], AbstractContextManager[None]] = nullcontext
     statistics: RunningStatistics = field(default_factory=lambda: RunningStatistics(nn.Identity()))
+    differentiate: Callable[[Tensor], None] = Tensor.backward  # adds the gradients of a loss to the parameters' own
     ema: MovingAverage | None = None
 
     def backward(self, images: Tensor, targets: Tensor, accumulation: int) -> Tensor:
@@ -56,7 +58,7 @@ class TrainingParts:
         with self.autocast():
             logits = self.forward(images)
         loss = self.loss(logits.float(), targets)
-        self.scaler.scale(loss / accumulation).backward()
+        self.differentiate(self.scaler.scale(loss if accumulation == 1 else loss / accumulation))
         return loss.detach()
 
     def update(self, images: Tensor, targets: Tensor) -> Tensor:
@@ -91,7 +93,8 @@ class Callbacks:
     """Where the trainer sends what it has; in all processes but the main one only ``predictions`` is used."""
 
     record: Callable[[Record], None] = lambda row: None  # the row of each finished epoch
-    save: Callable[[Record, bool], None] = lambda state, best: None  # a checkpoint's content
+    save: Callable[[Record, bool], None] = lambda state, best: None  # a checkpoint's content, valid during the call
+    wait: Callable[[], None] = lambda: None  # for the last checkpoint to be written
     pruner: Callable[[], None] = lambda: None  # before each epoch but the first; raises PrunedError to end the run
     on_step: Callable[[int, int, int], None] = lambda epoch, update, updates: None
     predictions: PredictionCollector | None = None  # of the network's last evaluation
@@ -108,46 +111,6 @@ class TrainState:
     lr: float = 0.0  # of the last update
     skipped: int = 0  # updates, because of a non-finite loss
     best_top1: float = -math.inf
-
-
-class LossMeter:
-    """Sum and count of an epoch's losses; ``error`` describes the first one that is not finite.
-
-    Reading a loss makes the CPU wait for the GPU, so losses are read in batches of ``every``.
-    """
-
-    def __init__(self, every: int):
-        self.every = every
-        self.pending: list[tuple[Tensor, str, float]] = []  # loss, its update, learning rate
-        self.start(0.0, 0)
-
-    def start(self, total: float, count: int) -> None:
-        """Start an epoch, or resume in the middle of one."""
-        self.total, self.count = total, count
-        self.last_finite: float | None = None
-        self.error: WorkError | None = None
-
-    def add(self, losses: list[Tensor], update: str, lr: float) -> None:
-        """Add the losses of one update's micro batches."""
-        self.pending += [(loss, update, lr) for loss in losses]
-        if len(self.pending) >= self.every:
-            self.read()
-
-    def read(self) -> None:
-        """Read the pending losses from the device."""
-        if not self.pending:
-            return
-        values = torch.stack([loss for loss, _, _ in self.pending]).tolist()
-        for value, (_, update, lr) in zip(values, self.pending, strict=True):
-            if math.isfinite(value):
-                self.total, self.count, self.last_finite = self.total + value, self.count + 1, value
-            elif self.error is None:
-                before = "the first loss" if self.last_finite is None else f"{self.last_finite:.4g} before"
-                self.error = WorkError(
-                    f"the loss became {value} in {update} at learning rate {lr:.3g} ({before}); the last checkpoint is "
-                    "intact; try a lower recipe.optimizer.lr, precision=fp32 or a higher max_skipped_updates"
-                )
-        self.pending.clear()
 
 
 @dataclass
@@ -170,6 +133,9 @@ class Trainer:
         self.state = TrainState()
         self.losses = LossMeter(every=1 if self.device.type == "cpu" else 50)
         self.saved_at = time.monotonic()
+        self.loader_error: WorkError | None = None
+        self.blank: list[Tensor] = []  # a micro batch of zeros without memory
+        self.posted: Agreement | None = None  # after the last update, and not read yet
 
     def fit(self) -> None:
         """Train the remaining epochs.
@@ -205,12 +171,13 @@ class Trainer:
         self.parts.network.train()
         batches = Timed(train.batches(state.epoch, state.updates), self.device, state.seconds, state.waited)
         for _ in range(state.updates, train.share.updates):
+            self.agree(batches)
             self.train_step(batches)
             self.callbacks.on_step(state.epoch, state.updates, train.share.updates)
             with batches.paused():  # the turns of other trainers
                 yield
         self.losses.read()
-        self.sync_status(self.losses.error, batches, between_updates=True)
+        self.agree(batches, now=True)
         state.seconds, state.waited = batches.seconds, batches.waited
         totals, counts = zip(*self.world.gather((self.losses.total, self.losses.count)), strict=True)
         if not sum(counts):
@@ -222,9 +189,9 @@ class Trainer:
         parts, state, losses = self.parts, self.state, []
         accumulation = self.loaders.train.share.accumulation
         if self.graph is not None:
-            losses, accumulation = [self.graph(*parts.mix(*self.fetch(batches, between_updates=True)))], 0
+            losses, accumulation = [self.graph(*self.fetch(batches))], 0
         for micro_batch in range(accumulation):
-            images, targets = self.fetch(batches, between_updates=micro_batch == 0)
+            images, targets = self.fetch(batches)
             with nullcontext() if micro_batch == accumulation - 1 else parts.no_sync():
                 losses.append(parts.backward(images, targets, accumulation))
         state.lr = max(map(float, parts.schedule.get_last_lr()))
@@ -239,25 +206,50 @@ class Trainer:
         parts.schedule.step()
         state.updates += 1
 
-    def fetch(self, batches: Timed, between_updates: bool) -> tuple[Tensor, Tensor]:
-        """Return the next micro batch, once every process has its own."""
-        batch, error = None, self.losses.error
-        if error is None:
-            try:
-                batch = next(batches)
-            except WorkError as caught:
-                error = caught
-        self.sync_status(error, batches, between_updates)
-        assert batch is not None
-        return batch
+    def fetch(self, batches: Timed) -> tuple[Tensor, Tensor]:
+        """Return the next micro batch.
 
-    def sync_status(self, error: WorkError | None, batches: Timed, between_updates: bool) -> None:
-        """Raise an error of any process in all; between updates save if a checkpoint is due and stop if asked to."""
-        stop, due = self.world.any_rank(self.stop.signal is not None, self.checkpoint_due(), error=error)
-        if between_updates and (stop or due):
+        Of several processes, one that cannot read its images goes on with zeros: the others wait for its gradients, and
+        learn of the error between updates.
+        """
+        try:
+            if self.loader_error is None:
+                images, labels = next(batches)
+        except WorkError as error:
+            if self.world.size == 1:
+                raise
+            self.loader_error = error
+        if self.world.size > 1 and not self.blank:  # the first micro batch
+            self.world.any_rank(error=self.loader_error)
+            self.blank = [torch.empty_like(part, device="meta") for part in (images, labels)]
+        if self.loader_error is not None:
+            images, labels = (torch.zeros_like(part, device=self.device) for part in self.blank)
+        return images, labels
+
+    @property
+    def error(self) -> WorkError | None:
+        """What this process has to tell the others."""
+        return self.loader_error or self.losses.error
+
+    def agree(self, batches: Timed, *, now: bool = False) -> None:
+        """Raise an error of any process in all; save if a checkpoint is due and stop if asked to, in any.
+
+        Between updates. Unless ``now``, several processes read after an update what they told each other after the one
+        before, so that none waits for another.
+        """
+        answer: Agreement | None = self.world.post(
+            self.stop.signal is not None, self.checkpoint_due(), error=self.error
+        )
+        later = None
+        if not now and self.world.size > 1:
+            answer, later = self.posted, answer
+        self.posted = later
+        stop, due = answer() if answer else (False, False)
+        if stop or due:
             self.state.seconds, self.state.waited = batches.seconds, batches.waited
-            self.save_checkpoint(best=False)
-        if between_updates and stop:
+            self.save_checkpoint(best=False, wait=stop)
+            self.posted = None
+        if stop:
             # the signal may have reached another process only
             signal = self.world.first_set(self.stop.signal)
             raise StoppedError(signal, f"update {self.state.updates} of epoch {self.state.epoch + 1}")
@@ -296,19 +288,21 @@ class Trainer:
             self.callbacks.record(row)
         (due,) = self.world.any_rank(self.checkpoint_due())
         if best or due or state.epoch % settings.checkpoint_epochs == 0 or state.epoch == settings.epochs:
-            self.save_checkpoint(best)
+            self.save_checkpoint(best, wait=state.epoch == settings.epochs)
 
     def checkpoint_due(self) -> bool:
         """Return whether the last checkpoint is older than ``checkpoint_seconds``."""
         return time.monotonic() - self.saved_at > self.settings.checkpoint_seconds
 
-    def save_checkpoint(self, best: bool) -> None:
-        """Save a checkpoint. Raises WorkError instead if a loss since the last one is not finite."""
+    def save_checkpoint(self, best: bool, wait: bool) -> None:
+        """Save a checkpoint. Raises WorkError instead after an error since the last one, such as a loss of NaN."""
         self.losses.read()
-        self.world.any_rank(error=self.losses.error)
+        self.world.any_rank(error=self.error)
         state = self.state_dict()
         with self.world.collective_errors():
             self.callbacks.save(state, best)
+            if wait:
+                self.callbacks.wait()
         self.saved_at = time.monotonic()
 
     def state_dict(self) -> Record:

@@ -1,6 +1,7 @@
 """Comparisons: what is refused, who is whose parent, what is said beside the table; against scipy and by hand."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -177,6 +178,23 @@ def test_cautions(tmp_path: Path) -> None:
     for part in ("device", "H100, cpu", "images per batch-norm batch (recipe enhanced): 32, 64", "torch: 2.14.1, 2.9"):
         assert part in cautions
     assert roadmap.compare(EXAMPLES).cautions == []
+
+
+def test_caution_where_averaged_runs_round_differently(tmp_path: Path) -> None:
+    """Not where only the groups differ; runs of older versions name neither."""
+
+    def cautions(place: str, *machines: tuple[str, dict[str, Any]]) -> list[str]:
+        rows = [record(variant, seed, 80.0) | machine for seed, (variant, machine) in enumerate(machines)]
+        return roadmap.compare(loaded(tmp_path / place, *rows)).cautions
+
+    one, two = {"threads": 1, "device_name": "AMD"}, {"threads": 2, "device_name": "AMD"}
+    other = {"threads": 1, "device_name": "Intel"}
+    assert cautions("apart", ("gelu", one), ("layer_norm", two), ("gelu", {}), ("gelu", one)) == []
+    (found,) = cautions(
+        "mixed", ("gelu", one), ("gelu", two), ("gelu", other), ("layer_norm", one), ("layer_norm", two)
+    )
+    end = "whose rounding acts like another seed: gelu and 1 more"
+    assert found == f"averaged runs differ in threads (1, 2) and hardware (AMD, Intel), {end}"
 
 
 def test_where_takes_plain_expressions(tmp_path: Path) -> None:

@@ -43,15 +43,19 @@ def test_diff_of_settings_versions_and_code(tmp_path: Path, capsys: pytest.Captu
     one, other = (shutil.copytree(example("gelu"), tmp_path / name) for name in ("one", "other"))
     summary = json.loads((other / "summary.json").read_text())
     summary["versions"]["torch"], summary["git_commit"], summary["seed"] = "2.9.0", "abc", 0
+    summary["threads"] = 2
     (other / "summary.json").write_text(json.dumps(summary))
     config = other / ".hydra" / "config.yaml"
     config.write_text(config.read_text().replace("num_workers: 2", "num_workers: 9"))
     assert main(["diff", str(one), str(other), "--json"]) == 0
     found = {(entry["kind"], entry["key"]) for entry in json.loads(capsys.readouterr().out)}
-    assert found == {("code", "git_commit"), ("code", "versions.torch"), ("environment", "num_workers")}
+    assert found == {
+        *(("code", key) for key in ("git_commit", "versions.torch")),
+        *(("environment", key) for key in ("num_workers", "threads")),
+    }
     config.unlink()
     assert main(["diff", str(one), str(other), "--json"]) == 0
-    assert {entry["kind"] for entry in json.loads(capsys.readouterr().out)} == {"code"}
+    assert "num_workers" not in {entry["key"] for entry in json.loads(capsys.readouterr().out)}
 
 
 def test_diff_takes_two_single_runs(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
     python tests/faults/kill_commands.py                         # a sweep of 42 runs, two processes, killed twice
     python tests/faults/kill_commands.py run --kills 40          # the paper's 17 steps x 3 seeds, one process
+    python tests/faults/kill_commands.py packed --kills 20       # the same with three runs at a time
     python tests/faults/kill_commands.py sweep --compare all     # compare every run with an undisturbed one
     python tests/faults/kill_commands.py trace FILE COMMAND …    # a command, with its writes to run folders traced
 
@@ -34,8 +35,12 @@ from tests.faults.kill_and_resume import differences  # noqa: E402
 
 EPOCHS = 2
 COMMON = [f"epochs={EPOCHS}", "seeds=[0,1,2]", "checkpoint_minutes=0.002"]
-# the overrides, the number of processes and of runs
-COMMANDS = {"sweep": (["study=add_one_in", *COMMON], 2, 42), "run": (COMMON, 1, 51)}
+# the command, its overrides, the number of processes and of runs
+COMMANDS = {
+    "sweep": ("sweep", ["study=add_one_in", *COMMON], 2, 42),
+    "run": ("run", COMMON, 1, 51),
+    "packed": ("run", ["packed=3", *COMMON], 1, 51),
+}
 Event = dict[str, Any]
 
 
@@ -215,7 +220,7 @@ def main() -> int:
     parser.add_argument("--compare", choices=["some", "all"], default="some")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        killed = Killed(Path(folder) / "work" / "runs", options.command, *COMMANDS[options.command])
+        killed = Killed(Path(folder) / "work" / "runs", *COMMANDS[options.command])
         found = kill_repeatedly(killed, options.kills, options.seed, options.compare)
     print("\n".join(found) or "every run was trained once, and equals an undisturbed one to the bit")
     return int(bool(found))

@@ -98,6 +98,7 @@ def test_slurm_batch_script(
     script = batch_script(engine, tmp_path, "hydra.launcher.partition=gpu")
     options = {line.removeprefix("#SBATCH --") for line in script if line.startswith("#SBATCH")}
     assert asked | {"requeue", "partition=gpu", "signal=USR2@300", "time=1440", "job-name=roadmap"} <= options
+    assert any("export SRUN_CPUS_PER_TASK=" in line for line in script[: script.index("# command")])
     assert ("export SLURM_KILL_BAD_EXIT=1" in script) == (engine != "slurm_array")
 
 
@@ -130,7 +131,7 @@ def test_launcher_that_is_not_installed_is_named(asked: str, extra: str) -> None
     assert done.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("word", ["engine=laptop", "workers=2", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"])
-def test_run_rejects_settings_of_workers(word: str) -> None:
+@pytest.mark.parametrize("word", ["engine=laptop", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"])
+def test_run_rejects_settings_of_launchers(word: str) -> None:
     with pytest.raises(RequestError, match=rf"{word.partition('=')[0]}= belongs to `roadmap sweep`"):
         run([word])

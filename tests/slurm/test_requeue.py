@@ -41,7 +41,7 @@ SlurmdPidFile={folder}/slurmd.pid
 SlurmctldLogFile={folder}/slurmctld.log
 SlurmdLogFile={folder}/slurmd.log
 ProctrackType=proctrack/linuxproc
-TaskPlugin=task/none
+TaskPlugin=task/affinity
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
 NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} State=UNKNOWN
@@ -116,6 +116,19 @@ def start() -> Iterator[Start]:
             return process
 
         yield starting
+
+
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="a task of two cores takes two")
+def test_a_task_sees_all_of_its_cores(
+    slurm: None, start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By torch's threads, as many as it sees cores, where tasks are bound to theirs."""
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    monkeypatch.setenv("SLURM_CPU_BIND", "cores")
+    launcher = start(tmp_path, "epochs=1", *ONE_JOB, "hydra.launcher.cpus_per_task=2")
+    end_of(launcher, tmp_path)
+    for run in planned(tmp_path):
+        assert (RunFolder(folder(tmp_path, run["run_id"])).read_summary() or {})["threads"] == 2
 
 
 def jobs() -> str:

@@ -13,17 +13,18 @@ from tests.faults.kill_commands import COMMANDS, COMMON, EPOCHS, Killed, faults_
 
 @pytest.mark.long
 def test_a_sweep_killed_twice_trains_every_run_exactly_once(tmp_path: Path) -> None:
-    killed = Killed(tmp_path / "work" / "runs", "sweep", *COMMANDS["sweep"])
+    killed = Killed(tmp_path / "work" / "runs", *COMMANDS["sweep"])
     assert kill_repeatedly(killed, kills=2, seed=1) == []
     (sweep,) = read_sweeps(killed.runs_dir)
     assert {run["run_id"] for run in sweep.runs} == {event["run"].rpartition("-")[2] for event in killed.events}
 
 
 @pytest.mark.long
-def test_a_roadmap_killed_twice_trains_every_run_exactly_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("packed", [1, 2])
+def test_a_roadmap_killed_twice_trains_every_run_exactly_once(packed: int, tmp_path: Path) -> None:
     (tmp_path / "conf" / "path").mkdir(parents=True)
     (tmp_path / "conf" / "path" / "short.yaml").write_text("name: short\nsteps: [step=gelu, norm=layer, kernel=k3]\n")
-    overrides = [*COMMON, "seeds=[0,1]", "path=short", "--config-dir", str(tmp_path / "conf")]
+    overrides = [*COMMON, f"packed={packed}", "seeds=[0,1]", "path=short", "--config-dir", str(tmp_path / "conf")]
     killed = Killed(tmp_path / "work" / "runs", "run", overrides, processes=1, runs=6)
     assert kill_repeatedly(killed, kills=2, seed=1) == []
 

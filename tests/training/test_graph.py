@@ -39,7 +39,7 @@ class TapeMode(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         assert not any(name in str(func) for name in HOST), f"{func} waits for the device"
-        for tensor in tensors_of(args):  # not all that change a tensor say so: batch_norm
+        for tensor in tensors_of([*args, *kwargs.values()]):  # not all that change a tensor say so: batch_norm
             if id(tensor) not in self.made:
                 self.before.setdefault(id(tensor), (tensor, tensor.detach().clone()))
         out = func(*args, **kwargs)
@@ -173,7 +173,7 @@ CUDA = torch.device("cuda")
         (["compile=true"], CUDA, "compile=true"),
         (["precision=fp16"], CUDA, "precision=fp16"),
         (["max_skipped_updates=1"], CUDA, "max_skipped_updates=1"),
-        (["micro_batch_size=32"], CUDA, "micro_batch_size=32, a part of an update"),
+        (["micro_batch_size=32", "recipe.batch_norm_images=32"], CUDA, "micro_batch_size=32, a part of an update"),
         (["FILES"], CUDA, "the image files of data=imagefolder"),
         (["image_size=96"], CUDA, None),
     ],

@@ -39,6 +39,11 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return torch.load(folder / "checkpoints" / "last.pt", weights_only=True)["network"]
 
 
+def cpu_name() -> str:
+    names = [line.partition(": ")[2] for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line]
+    return names[0]
+
+
 def assert_same_run(one: Path, other: Path) -> None:
     assert rows(one) == rows(other)
     first, second = weights(one), weights(other)
@@ -67,6 +72,8 @@ def test_run_folder_content(finished: Path) -> None:
         "digits",
         "enhanced",
     )
+    assert summary["threads"] == torch.get_num_threads()
+    assert (summary["device"], summary["device_name"].split()[0]) == ("cpu", cpu_name().split()[0])
     assert summary["gmacs"] == pytest.approx(0.002245, rel=1e-3)
     assert finished.name == f"nano-digits-separate_downsampling-s0-{summary['run_id']}"
     assert (finished / ".hydra" / "config.yaml").exists()
@@ -112,8 +119,9 @@ def train_and_signal(words: list[str], sent: signal.Signals) -> None:
     """Train, and send this process a signal after its first checkpoint."""
     save = Checkpoints.save
 
-    def save_and_signal(*arguments: Any) -> None:
-        save(*arguments)
+    def save_and_signal(checkpoints: Checkpoints, *arguments: Any) -> None:
+        save(checkpoints, *arguments)
+        checkpoints.wait()
         Checkpoints.save = save  # type: ignore[method-assign]
         os.kill(os.getpid(), sent)
 
