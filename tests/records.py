@@ -55,6 +55,17 @@ def unpacked(file: Path) -> Path:
 EXAMPLES = unpacked(EXPORTED)
 
 
+def with_todays_recipes(runs: list[Path], folder: Path) -> Path:
+    """Copy run folders into ``folder``, as if trained with the recipes of today, which have more settings."""
+    for run in runs:
+        copied = shutil.copytree(run, folder / run.name)
+        summary = json.loads((copied / "summary.json").read_text())
+        step = next(step for step in steps_of(summary["regime"]) if step.name == summary["step"])
+        summary["definition"]["recipe"] = step.composed.experiment().definition["recipe"]
+        (copied / "summary.json").write_text(json.dumps(summary))
+    return folder
+
+
 def timeless_metrics(file: Path) -> list[dict[str, Any]]:
     """The lines of a metrics.jsonl without times and what they depend on, so that equal runs have equal lines."""
     times = ("images_per_second", "data_wait", "train_seconds", "seconds", "packed")

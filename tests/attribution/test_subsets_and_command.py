@@ -3,7 +3,6 @@
 import io
 import json
 import random
-import shutil
 import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from roadmap.config.overrides import TOGGLES
 from roadmap.errors import RequestError
 from roadmap.runs.sweep_plan import write_sweep
 from roadmap.steps.path import compose_path
-from tests.records import EXAMPLES
+from tests.records import EXAMPLES, with_todays_recipes
 
 
 @pytest.fixture(scope="module")
@@ -119,9 +118,8 @@ steps:
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The example runs of three steps, and a sweep's plan of the one order that they are."""
     folder = tmp_path_factory.mktemp("short")
-    for step in ("kernel_7", "gelu", "fewer_activations"):
-        for path in EXAMPLES.glob(f"nano-digits-{step}-s*"):
-            shutil.copytree(path, folder / path.name)
+    steps = ("kernel_7", "gelu", "fewer_activations")
+    with_todays_recipes([run for step in steps for run in EXAMPLES.glob(f"nano-digits-{step}-s*")], folder)
     (folder / "conf" / "path").mkdir(parents=True)
     (folder / "conf" / "path" / "short.yaml").write_text(PATH)
     plan(folder, "ours", ["gelu", "fewer_activations"])

@@ -80,8 +80,8 @@ def test_a_dry_run_prints_every_run_and_writes_nothing(tmp_path: Path, capfd: py
         ([], "roadmap sweep needs a study (choose study="),
         (["study=orders", "seed=3"], "seed= belongs to `roadmap train`; a sweep takes seeds=[…]"),
         (
-            ["study=factorial", "study.axes={kernel:[k3]}", "batch_size=1000"],
-            "batch_size=1000 is larger than the 358 training images",
+            ["study=factorial", "study.axes={kernel:[k3]}", "batch_size=1024"],
+            "batch_size=1024 is larger than the 358 training images",
         ),
         (["study=leave_one_out", "kernel=k3,k5"], "kernel=k3,k5"),
     ],
