@@ -50,7 +50,9 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 def request(root: Path) -> list[str]:
     words = ["regime=tiny", "step=separate_downsampling", "data=imagenet", f"data.root={root}", "data.num_classes=2"]
-    return [*words, f"batch_size={BATCH}", "num_workers=0"]
+    # as they come from timm's loader, which does not mix
+    mixing = ["recipe.augment.mixup=null", "recipe.augment.cutmix=null"]
+    return [*words, *mixing, f"batch_size={BATCH}", "num_workers=0"]
 
 
 def ours(root: Path, *words: str) -> Callable[[], Iterator[Any]]:

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as nn_functional
 from torchvision.transforms import v2
 
-from roadmap.data.randaugment import NONE, OPERATIONS, draw, geometry
+from roadmap.data.randaugment import OPERATIONS, draw_one, geometry
 from roadmap.schema.experiment import EvalTransform
 from roadmap.schema.recipe import AugmentRecipe
 
@@ -90,11 +90,9 @@ class TrainImageTransform:
     def randaugment(self, image: Tensor) -> Tensor:
         """Apply the operations drawn for an image uint8 (3, S, S) in channels_last memory."""
         assert self.recipe.randaugment is not None
-        places, arguments = draw(self.recipe.randaugment, 1, self.size[0])
         pixels = image.permute(1, 2, 0).numpy()
-        for place, argument in zip(places[0].tolist(), arguments[0].tolist(), strict=True):
-            if place != NONE:
-                pixels = self.operations[place](pixels, argument)
+        for place, argument in draw_one(self.recipe.randaugment, self.size[0]):
+            pixels = self.operations[place](pixels, argument)
         return torch.from_numpy(pixels).permute(2, 0, 1)
 
 

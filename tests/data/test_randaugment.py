@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from torchvision.transforms import v2
 
 from roadmap.config.compose import compose
 from roadmap.data.image import operations
-from roadmap.data.randaugment import NONE, OPERATIONS, draw, geometry
+from roadmap.data.randaugment import NONE, OPERATIONS, draw, draw_one, geometry
 from roadmap.schema.recipe import RandAugmentRecipe
 
 RECIPE = compose(["recipe=enhanced", "data=imagenet", "data.root=x"]).recipe.augment.randaugment
@@ -148,6 +149,20 @@ def test_torchvisions_strengths() -> None:
             strength = float(int(strength)) if name.startswith("Translate") else strength
             wanted = {strength, -strength} if signed else {strength}
         assert sorted(found) == pytest.approx(sorted(wanted)), name
+
+
+@pytest.mark.parametrize("chosen", ["timm", "torchvision"])
+def test_one_image_is_drawn_as_many_are(chosen: Literal["timm", "torchvision"]) -> None:
+    assert RECIPE is not None
+    recipe = RECIPE.replace(operations=chosen)
+    for seed in range(500):
+        torch.manual_seed(seed)
+        places, arguments = draw(recipe, 1, SIZE)
+        torch.manual_seed(seed)
+        drawn = draw_one(recipe, SIZE)
+        applied = places[0] != NONE
+        assert [place for place, _ in drawn] == places[0][applied].tolist()
+        assert [argument for _, argument in drawn] == pytest.approx(arguments[0][applied].tolist())
 
 
 @pytest.mark.parametrize("probability", [0.0, 0.3, 1.0])
