@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NoReturn
 from msgspec import Meta
 
 from roadmap.errors import RequestError
+from roadmap.formatting import listed
 from roadmap.schema.corruptions import Severity
 from roadmap.schema.design import BaselineModel, Design
 from roadmap.schema.recipe import EvalResize, Recipe
@@ -176,9 +177,10 @@ class Experiment(Record):
                 f"so many images together (choose {batch // images * images} or {(batch // images + 1) * images})"
             )
         if batch // images % processes:
+            accepted = [str(count) for count in range(1, processes) if batch // images % count == 0]
             raise RequestError(
-                f"{processes} processes cannot share batch_size={batch} in whole groups of {setting}; choose a number "
-                f"of processes that divides {batch // images}"
+                f"{processes} processes cannot share batch_size={batch} in whole groups of {setting} "
+                f"(their number must be {listed(accepted)}, or recipe.batch_norm_images smaller)"
             )
         raise RequestError(
             f"micro_batch_size={self.settings.micro_batch_size} must be at least {setting}, or null: "

@@ -142,7 +142,7 @@ def test_evaluation_and_checkpoint_have_the_same_batch_norm_statistics(tmp_path:
     [
         (
             ["batch_size=48"],
-            "2 processes cannot share batch_size=48 in whole groups of recipe.batch_norm_images=16; choose",
+            "2 processes cannot share batch_size=48 in whole groups of recipe.batch_norm_images=16 (their number",
         ),
         (
             ["recipe=finetune_22k_224", "batch_size=33"],
