@@ -87,7 +87,7 @@ def tensors_of(value: Any) -> list[Tensor]:
 
 
 def new_trainer(*words: str, replays: bool = False) -> Trainer:
-    words = ("data.holdout=0.2", "batch_size=64", "epochs=2", *words)
+    words = ("data.holdout=0.2", "batch_size=64", "epochs=2", "eval_every=9", *words)
     experiment = compose(words).experiment()
     trainer = build_trainer(experiment, open_loaders(experiment, CPU), CPU)
     if replays:
