@@ -106,7 +106,8 @@ class TrainLoader:
     def batches(self, epoch: int, first_update: int = 0) -> Batches:
         """Normalised float images (n, 3, S, S) and labels (n,), from update ``first_update`` of the epoch.
 
-        With ``mix`` the images are mixed and the labels are probabilities (n, classes).
+        With ``mix`` the images are mixed and the labels are probabilities (n, classes). Workers that read images start
+        at once, before the first batch is asked for.
         """
         micro_batches = list(self.share.micro_batches(epoch, first_update))
         mixing: list[Tensor] = []
@@ -114,7 +115,10 @@ class TrainLoader:
             drawn = self.mix.draw(self.images // self.mix.group, derived_seed(self.share.seed, "mix", epoch))
             mixing = [upload(tensor, self.normalise.mean.device) for tensor in drawn]
         batches = self.source.batches(epoch, (indices for _, indices in micro_batches))
-        for (number, _), (images, labels) in zip(micro_batches, batches, strict=True):
+        return self._augmented(epoch, [number for number, _ in micro_batches], batches, mixing)
+
+    def _augmented(self, epoch: int, numbers: list[int], batches: Batches, mixing: list[Tensor]) -> Batches:
+        for number, (images, labels) in zip(numbers, batches, strict=True):
             torch.manual_seed(derived_seed(self.share.seed, "batch", epoch, number))
             images = self.erase(self.normalise(self.augment(images)))
             if self.mix is None:
