@@ -2,7 +2,8 @@
 
 Decode, random resized crop (bicubic), flip, RandAugment, normalise, erase; float32 batches of 64 in one process and one
 thread, from 500x375 JPEGs cut out of scikit-learn's two photographs. The rounds alternate, so that whatever else the
-machine does hits all alike; a ratio is the median over the rounds, above 1 ours is faster.
+machine does hits all alike, and the process's own CPU time counts; a ratio is the median over the rounds, above 1 ours
+is faster.
 
 Ours and timm's with the enhanced recipe's RandAugment, which is timm's rand-m9-mstd0.5-inc1 for both; then ours and
 torchvision's with torchvision's operations, every one carried out.
