@@ -1,127 +1,157 @@
-"""Data augmentation of training batches, built on torchvision.
+"""Augmentation of training images on their device: crop, flip, RandAugment, erasing.
 
-All random numbers come from torch's global generators, which the trainer and the loaders seed.
+Everything random but the noise of erased boxes is drawn on the CPU for a whole epoch, image by image in the epoch's
+order. So it depends neither on micro batches nor on processes nor on a resume. What is done with it has static shapes
+and does not synchronise with the host.
 """
 
 import math
-from typing import Self
+from functools import cache
 
+import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as nn_functional
-from torchvision.transforms import v2
 
-from roadmap.schema.recipe import AugmentRecipe, RandAugmentRecipe
+from roadmap.data import randaugment
+from roadmap.data.randaugment_batch import BatchRandAugment, Chosen, Rounds, rounds_of, stages
+from roadmap.schema.recipe import AugmentRecipe
 
-STRENGTHS = 101  # steps of RandAugment's scale, 0.1 each
-GROUPS = 8  # of images that share one RandAugment draw
 TRIES = 10  # for a box that fits, as in torchvision
+DRAWN_AT_ONCE = 2**16  # images
 
-
-class RandAugment(v2.RandAugment):
-    """Applies one of torchvision's 14 operations with a probability and strength N(magnitude, std) on a scale of 0..10.
-
-    As in timm, which the paper used, magnitude 9 is 90 % of an operation's range and operations are skipped at random.
-    In torchvision every operation is applied, and 9 of 31 steps is 30 % of the range.
-    """
-
-    def __init__(self, recipe: RandAugmentRecipe, interpolation: str):
-        super().__init__(1, interpolation=v2.InterpolationMode(interpolation))
-        self.recipe = recipe
-
-    @classmethod
-    def ops_of(cls, recipe: AugmentRecipe) -> list[Self]:
-        """The operations applied to each image, in order."""
-        drawn = recipe.randaugment
-        return [] if drawn is None else [cls(drawn, "bilinear") for _ in range(drawn.ops)]
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Augment uint8 (..., 3, H, W); a batch shares one draw."""
-        if torch.rand(()) >= self.recipe.probability:
-            return images
-        name, (table, signed) = self._get_random_item(self._AUGMENTATION_SPACE)
-        drawn = self.recipe.magnitude + self.recipe.magnitude_std * torch.randn(()).item()
-        strengths = table(STRENGTHS, *images.shape[-2:])
-        magnitude = 0.0
-        if strengths is not None:
-            magnitude = strengths[round(min(max(drawn / 10, 0), 1) * (STRENGTHS - 1))].item()
-        if signed and torch.rand(()) < 0.5:
-            magnitude = -magnitude
-        return self.apply(images, name, magnitude)
-
-    def apply(self, images: Tensor, name: str, magnitude: float) -> Tensor:
-        """Apply the operation that torchvision calls ``name``."""
-        return self._apply_image_or_video_transform(images, name, magnitude, self.interpolation, self._fill)
+# for n images: int64 (n, 2), where in ``resize_weights`` the weights of rows and of columns begin; RandAugment's Rounds
+Drawn = tuple[Tensor, ...]
 
 
 class BatchAugment:
-    """Random resized crop, flip and RandAugment of a batch on its device: uint8 (N, 3, H, W) to uint8 (N, 3, S, S).
+    """Random resized crop, flip and RandAugment: uint8 (n, 3, H, W) to float32 (n, 3, S, S) of whole values of 0..255.
 
-    Crops and flips are drawn per image. For each RandAugment operation the batch is split at random into at most 8
-    groups that share a draw, which does not change the distribution of a single image. Resizing has no antialiasing, so
-    images should not be much larger than ``image_size``.
+    Crops are Pillow's, as in torchvision and timm: antialiased, within one level. ``mean`` is the data's, 0..1.
     """
 
-    def __init__(self, recipe: AugmentRecipe, image_size: int):
-        self.recipe, self.size = recipe, image_size
-        self.ops = RandAugment.ops_of(recipe)
+    def __init__(
+        self,
+        recipe: AugmentRecipe,
+        image_size: int,
+        source_size: tuple[int, int],
+        mean: tuple[float, ...],
+        device: torch.device,
+    ):
+        self.recipe, self.size, self.source_size = recipe, image_size, source_size
+        self.longest = max(source_size)
+        self.weights = resize_weights(self.longest, image_size, recipe.interpolation).to(device)
+        # of weight (row, column) after an image's first
+        self.offsets = torch.arange(self.weights.numel() // self.weights.shape[0], device=device)
+        self.offsets = self.offsets.view(image_size, 2 * self.longest)[:, : self.longest].contiguous()
+        self.randaugment: BatchRandAugment | None = None
+        if recipe.randaugment is not None:
+            geometry = randaugment.geometry(recipe.randaugment, recipe.interpolation, mean)
+            self.randaugment = BatchRandAugment(image_size, *geometry, device)
 
-    def __call__(self, images: Tensor) -> Tensor:
-        images = self.crop_and_flip(images)
-        for op in self.ops:
-            augmented = torch.empty_like(images)
-            for group in torch.randperm(len(images), device=images.device).chunk(min(GROUPS, len(images) // 4 or 1)):
-                augmented[group] = op(images[group])
-            images = augmented
-        return images
-
-    def crop_and_flip(self, images: Tensor) -> Tensor:
-        """Random resized crop and horizontal flip, one box per image, in one call of grid_sample."""
-        count, (height, width) = len(images), images.shape[-2:]
-        low, high = self.recipe.crop_aspect
-        top, left, box_height, box_width, found = random_boxes(
-            count, height, width, self.recipe.crop_scale, (low, high)
-        )
-        found = found.bool()
+    def draw(self, count: int, generator: torch.Generator) -> tuple[Drawn, np.ndarray]:
+        """Draw for ``count`` images, on the CPU; also which stages change them, see ``randaugment_batch.stages``."""
+        height, width = self.source_size
+        recipe, (low, high) = self.recipe, self.recipe.crop_aspect
+        top, left, rows, columns, found = random_boxes(count, height, width, recipe.crop_scale, (low, high), generator)
+        fits = found.bool()
         # where no box fits, the largest of an allowed aspect in the centre
-        box_height = torch.where(found, box_height, min(height, round(width / low)))
-        box_width = torch.where(found, box_width, min(width, round(height * high)))
-        top, left = (
-            torch.where(found, place, (whole - part) // 2)
-            for place, whole, part in ((top, height, box_height), (left, width, box_width))
-        )
-        mirrored = torch.rand(count) < self.recipe.horizontal_flip
-        theta = torch.zeros(count, 2, 3)
-        theta[:, 0, 0] = torch.where(mirrored, -1.0, 1.0) * box_width / width
-        theta[:, 1, 1] = box_height / height
-        theta[:, 0, 2] = (2 * left + box_width) / width - 1
-        theta[:, 1, 2] = (2 * top + box_height) / height - 1
-        theta = theta.to(images.device)
-        grid = nn_functional.affine_grid(theta, [count, 3, self.size, self.size], align_corners=False)
-        mode = self.recipe.interpolation
-        sampled = nn_functional.grid_sample(images.float(), grid, mode, padding_mode="border", align_corners=False)
-        return sampled.round_().clamp_(0, 255).to(torch.uint8)
+        rows = torch.where(fits, rows, min(height, round(width / low)))
+        columns = torch.where(fits, columns, min(width, round(height * high)))
+        top, left = torch.where(fits, top, (height - rows) // 2), torch.where(fits, left, (width - columns) // 2)
+        mirrored = torch.rand(count, generator=generator) < recipe.horizontal_flip
+        matrices = torch.stack([rows, columns + mirrored * (self.longest + 1)])
+        matrix_size = self.size * 2 * self.longest
+        crops = (matrices * matrix_size + self.longest - torch.stack([top, left])).T.contiguous()
+        if recipe.randaugment is None:
+            return (crops,), np.empty((count, 0, 3), bool)
+        operations, arguments = randaugment.draw(recipe.randaugment, count, self.size, generator)
+        return (crops, *rounds_of(operations, arguments, self.size)), stages(operations)
+
+    def __call__(self, images: Tensor, drawn: Drawn, chosen: Chosen | None = None) -> Tensor:
+        """Augment; with ``chosen``, RandAugment computes these images only, with the same result."""
+        crops, *rounds = drawn
+        images = self.crop_and_flip(images, crops)
+        return images if self.randaugment is None else self.randaugment(images, Rounds(*rounds), chosen)
+
+    def crop_and_flip(self, images: Tensor, crops: Tensor) -> Tensor:
+        """Resize each image's columns, then its rows, in one product with a matrix of weights each."""
+        count, _, height, width = images.shape
+        weights = self.weights.view(-1)[crops.view(count, 2, 1, 1) + self.offsets]
+        rows, columns = weights[:, 0, :, :height], weights[:, 1, :, :width]
+        lines = images.float().view(count, 3 * height, width)
+        lines = rounded(torch.bmm(columns, lines.transpose(1, 2))).view(count, self.size * 3, height)
+        resized = rounded(torch.bmm(lines, rows.transpose(1, 2)))
+        return resized.view(count, self.size, 3, self.size).permute(0, 2, 3, 1).contiguous()
+
+
+def rounded(values: Tensor) -> Tensor:
+    """Round to 0..255, in place; as in Pillow, halves are rounded up."""
+    return values.add_(0.5).floor_().clamp_(0, 255)
+
+
+@cache
+def resize_weights(longest: int, size: int, interpolation: str) -> Tensor:
+    """The matrices that resize n pixels to ``size``, n = 0..``longest``, then those that mirror too.
+
+    float32 (2 · (longest + 1), size, 2 · longest): n weights from column ``longest`` on, 0 elsewhere, so that a part
+    of the columns places a crop in an image. The kernels are Pillow's.
+    """
+    weights = np.zeros((2, longest + 1, size, 2 * longest))
+    for pixels in range(1, longest + 1):
+        scale = pixels / size
+        centres = (np.arange(size)[:, None] + 0.5) * scale - 0.5
+        distances = np.abs(np.arange(pixels) - centres) / max(scale, 1)
+        kernel = cubic(distances) if interpolation == "bicubic" else np.clip(1 - distances, 0, None)
+        weights[0, pixels, :, longest : longest + pixels] = kernel / kernel.sum(1, keepdims=True)
+    weights[1] = weights[0, :, ::-1]
+    return torch.from_numpy(weights.reshape(-1, size, 2 * longest)).float()
+
+
+def cubic(distance: np.ndarray) -> np.ndarray:
+    """The bicubic kernel of Pillow's resizing (a = -0.5)."""
+    near = (1.5 * distance - 2.5) * distance**2 + 1
+    far = ((-0.5 * distance + 2.5) * distance - 4) * distance + 2
+    return np.where(distance < 1, near, np.where(distance < 2, far, 0))
 
 
 class RandomErasing:
-    """Random erasing (arXiv:1708.04896) with per-pixel noise, in place on normalised float (N, C, H, W).
+    """Random erasing (arXiv:1708.04896) with normal noise per pixel, of normalised float (n, C, ``size``, ``size``).
 
     With ``probability``, an image loses a box of 2 to 33 % of its area and aspect 0.3 to 3.3.
     """
 
-    def __init__(self, probability: float):
-        self.probability = probability
+    def __init__(self, probability: float, size: int, device: torch.device):
+        self.probability, self.size = probability, size
+        self.pixels = torch.arange(size, dtype=torch.float32, device=device)
 
-    def __call__(self, images: Tensor) -> Tensor:
-        chosen = (torch.rand(len(images)) < self.probability).nonzero()[:, 0].tolist()
-        channels, height, width = images.shape[1:]
-        boxes = random_boxes(len(chosen), height, width, (0.02, 0.33), (0.3, 3.3), strictly_inside=True)
-        # noise is expensive: draw it only for the boxes
-        for image, top, left, box_height, box_width, found in zip(chosen, *boxes.tolist(), strict=True):
-            if found:
-                noise = torch.randn(channels, box_height, box_width, device=images.device)
-                images[image, :, top : top + box_height, left : left + box_width] = noise
+    def draw(self, count: int, generator: torch.Generator) -> Tensor:
+        """Draw boxes: centre and half of the height, then of the width: float32 (count, 2, 2), -1 for none."""
+        if not self.probability:
+            return torch.full((count, 2, 2), -1.0)
+        boxes = random_boxes(count, self.size, self.size, (0.02, 0.33), (0.3, 3.3), generator, strictly_inside=True)
+        first, length = boxes[:2].T, boxes[2:4].T
+        erased = (torch.rand(count, generator=generator) < self.probability) & boxes[4].bool()
+        return torch.where(erased[:, None, None], torch.stack([first + (length - 1) / 2, length / 2], -1), -1.0)
+
+    def __call__(self, images: Tensor, boxes: Tensor, chosen: Tensor | None = None) -> Tensor:
+        """Erase, in place; with ``chosen``, known on the host, these images only, with the same result."""
+        if not self.probability:
+            return images
+        if chosen is None:
+            return images.masked_scatter_(self.mask(boxes), torch.randn(images.shape, device=images.device))
+        if len(chosen):
+            part, boxes = images.index_select(0, chosen), boxes.index_select(0, chosen)
+            pixels = images.shape[1] * int((2 * boxes[:, :, 1]).prod(1).sum())
+            # the first values of those for the whole batch; torch draws 16 at once
+            noise = torch.randn(-(-pixels // 16) * 16, device=images.device)
+            images.index_copy_(0, chosen, part.masked_scatter_(self.mask(boxes), noise))
         return images
+
+    def mask(self, boxes: Tensor) -> Tensor:
+        """Whether a pixel is erased: bool (n, 1, size, size)."""
+        centre, half = boxes.split(1, -1)
+        rows, columns = ((self.pixels - centre).abs_() < half).unbind(1)
+        return rows[:, None, :, None] & columns[:, None, None]
 
 
 def random_boxes(
@@ -130,21 +160,25 @@ def random_boxes(
     width: int,
     scale: tuple[float, float],
     aspect: tuple[float, float],
+    generator: torch.Generator | None = None,
     *,
     strictly_inside: bool = False,
 ) -> Tensor:
     """Top, left, height and width of boxes in images of height x width, and whether one of 10 tries fitted: (5, count).
 
-    As in torchvision, with uniform area and log-uniform aspect. Drawn on the CPU: equal for every device, and without a
-    GPU synchronisation.
+    As in torchvision, with uniform area and log-uniform aspect.
     """
-    area = height * width * torch.empty(count, TRIES).uniform_(*scale)
-    ratio = torch.empty(count, TRIES).uniform_(math.log(aspect[0]), math.log(aspect[1])).exp()
-    widths, heights = (area * ratio).sqrt().round().long(), (area / ratio).sqrt().round().long()
-    fits = (widths > 0) & (heights > 0) & (widths <= width - strictly_inside) & (heights <= height - strictly_inside)
-    first = fits.int().argmax(1, keepdim=True)
-    box_width, box_height = widths.gather(1, first)[:, 0], heights.gather(1, first)[:, 0]
-    place = torch.rand(2, count)
-    top = (place[0] * (height - box_height + 1)).long()
-    left = (place[1] * (width - box_width + 1)).long()
-    return torch.stack([top, left, box_height, box_width, fits.any(1).long()])
+    parts = []
+    for number in range(0, count, DRAWN_AT_ONCE):  # for less memory
+        part = min(DRAWN_AT_ONCE, count - number)
+        area = height * width * torch.empty(part, TRIES).uniform_(*scale, generator=generator)
+        ratio = torch.empty(part, TRIES).uniform_(math.log(aspect[0]), math.log(aspect[1]), generator=generator).exp_()
+        sides = torch.stack([area / ratio, area * ratio]).sqrt_().round_().long()
+        limits = torch.tensor([height, width]).view(2, 1, 1) - int(strictly_inside)
+        fits = ((sides > 0) & (sides <= limits)).all(0)
+        first = fits.int().argmax(1, keepdim=True)
+        box = sides.gather(2, first.expand(2, part, 1))[..., 0]
+        spare = torch.tensor([[height], [width]]) - box + 1
+        place = (torch.rand(2, part, generator=generator) * spare).long()
+        parts.append(torch.cat([place, box, fits.any(1).long()[None]]))
+    return torch.cat(parts, 1)

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,6 +16,7 @@ from roadmap.data.image import EvalImageTransform, TrainImageTransform, eval_cro
 from roadmap.data.image_dataset import ImageFileBatches, PostTransform, UnreadableImages, worker_count
 from roadmap.data.memory import Images, InMemoryBatches, decoded_images, shared_images
 from roadmap.data.mixing import Mixing
+from roadmap.data.randaugment_batch import chosen_of
 from roadmap.data.readers import read_files
 from roadmap.data.samples import Samples
 from roadmap.errors import RequestError
@@ -53,49 +55,78 @@ class DistributedBatchSampler:
         """Micro batches of this process per update."""
         return self.batch_size // (self.micro_batch_size * self.processes)
 
-    def micro_batches(self, epoch: int, first_update: int) -> Iterator[tuple[int, Tensor]]:
-        """Each micro batch's number in the epoch (over all processes) and its indices, from ``first_update`` on."""
+    def order(self, epoch: int) -> Tensor:
+        """The epoch's images, over all processes: int64 (updates · batch_size,)."""
         generator = torch.Generator().manual_seed(derived_seed(self.seed, "order", epoch))
-        order = torch.randperm(self.images, generator=generator)
+        return torch.randperm(self.images, generator=generator)[: self.updates * self.batch_size]
+
+    def numbers(self, first_update: int) -> Iterator[int]:
+        """The number in the epoch, over all processes, of each of this process's micro batches."""
         per_update = self.batch_size // self.micro_batch_size
         for update in range(first_update, self.updates):
             for part in range(self.rank, per_update, self.processes):
-                number = update * per_update + part
-                yield number, order[number * self.micro_batch_size :][: self.micro_batch_size]
+                yield update * per_update + part
+
+    def positions(self, number: int, group: int = 1) -> slice:
+        """The places of a micro batch in the epoch's order, counted in groups of images."""
+        size = self.micro_batch_size // group
+        return slice(number * size, (number + 1) * size)
 
 
 class Normalise:
-    """uint8 (n, 3, S, S) to float32, normalised with the data's mean and standard deviation."""
+    """uint8 or float (n, 3, S, S) of 0..255 to float32, normalised with the data's mean and standard deviation."""
 
     def __init__(self, mean: tuple[float, ...], std: tuple[float, ...], device: torch.device, *, channels_last: bool):
         self.channels_last = channels_last
         self.mean = torch.tensor(mean, device=device) * 255
         self.factor = 1 / (torch.tensor(std, device=device) * 255)
+        self.rows: tuple[Tensor, Tensor] | None = None
 
     def __call__(self, images: Tensor) -> Tensor:
         if not self.channels_last:
-            return images.contiguous().float().sub_(self.mean.view(3, 1, 1)).mul_(self.factor.view(3, 1, 1))
+            images = images.float().contiguous()
+            return images.sub_(self.mean.view(3, 1, 1)).mul_(self.factor.view(3, 1, 1))
         # rows of interleaved channels: faster on a CPU than broadcasting over the last dimension
         count, _, height, width = images.shape
+        if self.rows is None or len(self.rows[0]) != 3 * width:
+            self.rows = self.mean.repeat(width), self.factor.repeat(width)
         rows = images.permute(0, 2, 3, 1).reshape(count, height, width * 3).float()
-        rows.sub_(self.mean.repeat(width)).mul_(self.factor.repeat(width))
+        rows.sub_(self.rows[0]).mul_(self.rows[1])
         return rows.view(count, height, width, 3).permute(0, 3, 1, 2)
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """What a micro batch is made from: ``tensors`` on the device, of the same shapes in each micro batch.
+
+    They are the images, int64 (n,) by index where they are in memory and else uint8 (n, 3, S, S), the labels (n,), and
+    what ``Mixing``, ``RandomErasing`` and ``BatchAugment`` drew. On a CPU ``stages`` and ``erased`` say which images
+    are to be computed, see ``randaugment_batch.stages``.
+    """
+
+    number: int  # in the epoch, over all processes
+    tensors: tuple[Tensor, ...]
+    stages: np.ndarray | None = None
+    erased: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
 class TrainLoader:
     """This process's micro batches of each epoch.
 
-    Before each one, torch is seeded from the run's seed, the epoch and the micro batch's number. So everything random
-    that follows (augmentation, stochastic depth) is the same after a resume and in any process. MixUp and CutMix are
-    drawn once per epoch, for each group of images; they do not depend on micro batches either.
+    What is drawn for an image of an epoch depends on the run's seed, the epoch and its place in the epoch's order; for
+    MixUp and CutMix, on its group's. Before each micro batch, torch is seeded from the seed, the epoch and the micro
+    batch's number. So everything random that follows (noise of erased boxes, stochastic depth) is the same after a
+    resume and in any process.
+
+    A CUDA graph can capture ``prepare`` and, before each replay, copy a micro batch's ``tensors`` to those captured.
     """
 
     source: BatchSource
     share: DistributedBatchSampler
-    augment: Callable[[Tensor], Tensor]  # uint8 to uint8
+    augment: BatchAugment | None  # of images in memory
     normalise: Normalise
-    erase: Callable[[Tensor], Tensor]
+    erase: RandomErasing
     mix: Mixing | None = None
 
     @property
@@ -106,27 +137,66 @@ class TrainLoader:
     def batches(self, epoch: int, first_update: int = 0) -> Batches:
         """Normalised float images (n, 3, S, S) and labels (n,), from update ``first_update`` of the epoch.
 
-        With ``mix`` the images are mixed and the labels are probabilities (n, classes). Workers that read images start
-        at once, before the first batch is asked for.
+        With ``mix`` the images are mixed and the labels are probabilities (n, classes).
         """
-        micro_batches = list(self.share.micro_batches(epoch, first_update))
+        for micro_batch in self.micro_batches(epoch, first_update):
+            self.seed(epoch, micro_batch)
+            yield self.prepare(micro_batch.tensors, micro_batch)
+
+    def seed(self, epoch: int, micro_batch: MicroBatch) -> None:
+        torch.manual_seed(derived_seed(self.share.seed, "batch", epoch, micro_batch.number))
+
+    def micro_batches(self, epoch: int, first_update: int = 0) -> Iterator[MicroBatch]:
+        """Draw the epoch's order and parameters, upload them, and yield the part of each micro batch."""
+        share, device = self.share, self.normalise.mean.device
+        generator = torch.Generator().manual_seed(derived_seed(share.seed, "augment", epoch))
+        boxes = self.erase.draw(self.images, generator)
+        augmentation, stages = self.augment.draw(self.images, generator) if self.augment else ((), None)
+        drawn = [upload(tensor, device) for tensor in (boxes, *augmentation)]
         mixing: list[Tensor] = []
         if self.mix is not None:
-            drawn = self.mix.draw(self.images // self.mix.group, derived_seed(self.share.seed, "mix", epoch))
-            mixing = [upload(tensor, self.normalise.mean.device) for tensor in drawn]
-        batches = self.source.batches(epoch, (indices for _, indices in micro_batches))
-        return self._augmented(epoch, [number for number, _ in micro_batches], batches, mixing)
-
-    def _augmented(self, epoch: int, numbers: list[int], batches: Batches, mixing: list[Tensor]) -> Batches:
-        for number, (images, labels) in zip(numbers, batches, strict=True):
-            torch.manual_seed(derived_seed(self.share.seed, "batch", epoch, number))
-            images = self.erase(self.normalise(self.augment(images)))
-            if self.mix is None:
-                yield images, labels
+            mixes = self.mix.draw(self.images // self.mix.group, derived_seed(share.seed, "mix", epoch))
+            mixing = [upload(tensor, device) for tensor in mixes]
+        erased = boxes[:, 0, 1].numpy() > 0
+        numbers = list(share.numbers(first_update))
+        for number, images in zip(numbers, self._images(epoch, numbers), strict=True):
+            part = share.positions(number)
+            groups = share.positions(number, self.mix.group) if self.mix else part
+            tensors = (*images, *(tensor[groups] for tensor in mixing), *(tensor[part] for tensor in drawn))
+            if device.type != "cpu":
+                yield MicroBatch(number, tensors)
             else:
-                groups = self.share.micro_batch_size // self.mix.group
-                rows, columns, shares = (tensor[number * groups :][:groups] for tensor in mixing)
-                yield self.mix(images, labels, (rows, columns, shares))
+                yield MicroBatch(number, tensors, None if stages is None else stages[part], erased[part])
+
+    def _images(self, epoch: int, numbers: list[int]) -> Iterator[tuple[Tensor, Tensor]]:
+        """The images of micro batches, by index if they are to be augmented, and their labels."""
+        order, parts = self.share.order(epoch), [self.share.positions(number) for number in numbers]
+        if self.augment is None:
+            yield from self.source.batches(epoch, (order[part] for part in parts))
+        else:
+            assert isinstance(self.source, InMemoryBatches)
+            order = upload(order, self.normalise.mean.device)
+            labels = self.source.images.labels[order]
+            for part in parts:
+                yield order[part], labels[part]
+
+    def prepare(self, tensors: tuple[Tensor, ...], micro_batch: MicroBatch | None = None) -> tuple[Tensor, Tensor]:
+        """Normalised float images (n, 3, S, S) and labels (n,) from a micro batch's tensors.
+
+        Without ``micro_batch`` everything is computed for every image: no synchronisation with the host, and no shape
+        that depends on the data. With it a CPU computes less, with the same result.
+        """
+        images, labels, *drawn = tensors
+        mixing = [drawn.pop(0) for _ in range(3)] if self.mix else []
+        boxes = drawn.pop(0)
+        stages, erased = (micro_batch.stages, micro_batch.erased) if micro_batch else (None, None)
+        if self.augment is not None:
+            assert isinstance(self.source, InMemoryBatches)
+            pixels = self.source.images.pixels.index_select(0, images)
+            images = self.augment(pixels, drawn, None if stages is None else chosen_of(stages))
+        chosen = None if erased is None else torch.from_numpy(np.flatnonzero(erased))
+        images = self.erase(self.normalise(images), boxes, chosen)
+        return (images, labels) if self.mix is None else self.mix(images, labels, (mixing[0], mixing[1], mixing[2]))
 
 
 def upload(tensor: Tensor, device: torch.device) -> Tensor:
@@ -204,14 +274,15 @@ def open_loaders(experiment: Experiment, device: torch.device, world: World = SI
     corrupt = UnreadableImages(data.max_corrupt)
     workers = worker_count(experiment.settings.num_workers, experiment.settings.workers)
     source: BatchSource
-    augment: Callable[[Tensor], Tensor]
+    augment: BatchAugment | None = None
     train, val, num_classes = read_data(experiment, device, world, corrupt)
     if isinstance(train, Images):
-        source, augment = InMemoryBatches(train), BatchAugment(recipe.augment, size)
+        height, width = train.pixels.shape[-2:]
+        augment = BatchAugment(recipe.augment, size, (height, width), data.mean, device)
+        source = InMemoryBatches(train)
     else:
         transform = TrainImageTransform(recipe.augment, size, data.mean)
         source = ImageFileBatches(train, transform, corrupt, seed=experiment.seed, num_workers=workers, device=device)
-        augment = identity
     if experiment.batch_size > len(source):
         raise RequestError(
             f"batch_size={experiment.batch_size} is larger than the {len(source)} training images of {data.name}; "
@@ -219,7 +290,7 @@ def open_loaders(experiment: Experiment, device: torch.device, world: World = SI
         )
     micro = experiment.micro_batch_size(world.size)
     share = DistributedBatchSampler(len(source), experiment.batch_size, micro, experiment.seed, world.rank, world.size)
-    erase = RandomErasing(recipe.augment.random_erasing) if recipe.augment.random_erasing else identity
+    erase = RandomErasing(recipe.augment.random_erasing, size, device)
     settings = EvalSettings(
         image_size=size,
         crop_ratio=recipe.eval_crop_ratio,

@@ -6,20 +6,16 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
 from roadmap.config.compose import compose
-from roadmap.data import open_loaders
 from roadmap.data.loaders import DistributedBatchSampler
 from roadmap.errors import WorkError
 from roadmap.runtime import distributed
-from roadmap.training import build
 from roadmap.training.run import run_experiment
 from tests.processes import free_port, train_in
 from tests.records import timeless_metrics
@@ -107,7 +103,8 @@ def test_update_has_the_same_images_however_the_batch_is_split() -> None:
         shares = [DistributedBatchSampler(101, 24, micro, 7, rank, processes) for rank in range(processes)]
         taken: list[list[int]] = [[] for _ in range(shares[0].updates)]
         for share in shares:
-            for number, images in share.micro_batches(epoch, first):
+            for number in share.numbers(first):
+                images = share.order(epoch)[share.positions(number)]
                 assert len(images) == micro
                 taken[number * micro // 24] += images.tolist()
         return [sorted(images) for images in taken]
@@ -126,8 +123,11 @@ def test_evaluation_and_checkpoint_have_the_same_batch_norm_statistics(tmp_path:
     assert train_in(2, [*request, f"runs_dir={tmp_path}"]) == [0, 0]
     (row,) = rows(tmp_path)
     experiment = compose([*request, f"runs_dir={tmp_path}"]).experiment()
+    from roadmap.data import open_loaders
+    from roadmap.training.build import build_trainer
+
     device = torch.device("cpu")
-    trainer = build.build_trainer(experiment, open_loaders(experiment, device), device)
+    trainer = build_trainer(experiment, open_loaders(experiment, device), device)
     trainer.parts.network.load_state_dict(weights(tmp_path))
     assert trainer.parts.ema is not None
     trainer.parts.ema.network.load_state_dict(weights(tmp_path, "ema"))
@@ -247,20 +247,3 @@ def test_error_of_one_process_is_raised_in_all_and_recorded(
     summary = json.loads((folder(tmp_path / "runs") / "summary.json").read_text())
     assert summary["status"] == "failed"
     assert "china/3.jpg" in summary["error"]
-
-
-def test_processes_exchange_gradients_and_no_buffers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Gradients are views of the buckets that are summed: nothing is copied, and nothing sent before a pass."""
-    made: list[dict[str, Any]] = []
-
-    def wrapped(network: torch.nn.Module, **arguments: Any) -> torch.nn.Module:
-        made.append(arguments)
-        network.no_sync = nullcontext  # type: ignore[assignment]
-        return network
-
-    monkeypatch.setattr(build, "DistributedDataParallel", wrapped)
-    experiment = compose(["step=resnet50", *LAYER_NORM[1:]]).experiment()
-    device, world = torch.device("cpu"), distributed.World(0, 2)
-    build.build_trainer(experiment, open_loaders(experiment, device, world), device, world)
-    (arguments,) = made
-    assert (arguments["broadcast_buffers"], arguments["gradient_as_bucket_view"]) == (False, True)
