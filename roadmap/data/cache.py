@@ -1,13 +1,14 @@
 """What is read once and then kept on disk: indices of image files, and decoded images.
 
 A file holds arrays and is memory-mapped. It is written whole or not at all: first the arrays, then in JSON their types,
-places and checksums, notes and the state of the data that all was made of, at last the length of the JSON.
+places and checksums, notes and the state of the data that all was made of, at last its length and checksum.
 """
 
 import hashlib
 import logging
 import os
 import stat
+import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ from roadmap.validation import FileRecord, NonNegativeInt, converted
 logger = logging.getLogger(__name__)
 
 MAGIC = b"roadmap cache 1\n"  # at both ends; the number is the format's version
+ENDING = struct.Struct("<QI")  # length and checksum of the JSON
 FOLDER = ".roadmap"
 _verified: set[tuple[str, int, int]] = set()  # files, by size and mtime, whose checksums this process has compared
 
@@ -93,7 +95,7 @@ class Target:
             footer = msgspec.json.encode(_Footer(arrays=places, notes=dict(notes), state=state))
             with open(self.file, "r+b") as file:
                 file.seek(self.end)
-                file.write(footer + len(footer).to_bytes(8, "little") + MAGIC)
+                file.write(footer + ENDING.pack(len(footer), zlib.crc32(footer)) + MAGIC)
                 file.flush()
                 os.fsync(file.fileno())
         return Cached(self.arrays, notes, state)
@@ -210,13 +212,17 @@ def _opened(file: Path) -> Cached:
     """Return a file's content. Raises OSError, ValueError, TypeError or RequestError if it is damaged."""
     with open(file, "rb") as opened:
         found, head = os.fstat(opened.fileno()), opened.read(len(MAGIC))
-        opened.seek(max(found.st_size - len(MAGIC) - 8, 0))
-        length, tail = int.from_bytes(opened.read(8), "little"), opened.read()
-        start = found.st_size - len(MAGIC) - 8 - length
-        if head != MAGIC or tail != MAGIC or start < len(MAGIC):
+        end = found.st_size - len(MAGIC) - ENDING.size
+        opened.seek(max(end, 0))
+        ending, tail = opened.read(ENDING.size), opened.read()
+        if head != MAGIC or tail != MAGIC:
             raise ValueError("it is incomplete or of another version")
-        opened.seek(start)
-        footer = converted(parse_json(opened.read(length)), _Footer)
+        length, checksum = ENDING.unpack(ending)
+        opened.seek(max(end - length, 0))
+        text = opened.read(length)
+        if zlib.crc32(text) != checksum:
+            raise ValueError("its notes differ from their checksum")
+        footer = converted(parse_json(text), _Footer)
     arrays = {}
     for name, place in footer.arrays.items():
         dtype = np.dtype(place.dtype)
@@ -235,4 +241,4 @@ def _opened(file: Path) -> Cached:
 
 
 def _crc(array: np.ndarray) -> int:
-    return zlib.crc32(memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8)))
+    return zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)

@@ -163,7 +163,8 @@ class ImageFileBatches:
             self.unread += unreadable
         # a chunk without a readable image has no height and width
         parts = [chunk for chunk in chunks if len(chunk[1])] or chunks[:1]
-        pixels, labels = ([part[kind].to(self.device, non_blocking=True) for part in parts] for kind in (0, 1))
+        pixels = [images.to(self.device, non_blocking=True) for images, _, _ in parts]
+        labels = [classes.to(self.device, non_blocking=True) for _, classes, _ in parts]
         return (pixels[0], labels[0]) if len(parts) == 1 else (torch.cat(pixels), torch.cat(labels))
 
     def digest(self) -> str:

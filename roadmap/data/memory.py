@@ -154,8 +154,8 @@ def _decoded(
 
 def _request(data: Data, part: str, transform: EvalTransform) -> list[Any]:
     """What was asked for, apart from the state of the data."""
-    fields = ("source", "num_classes", "classes", "holdout", "train_files", "val_files", "image_column", "label_column")
-    fields += ("train_images",) if part == "train" else ()
+    fields = ["source", "num_classes", "classes", "holdout", "train_files", "val_files", "image_column", "label_column"]
+    fields += ["train_images"] if part == "train" else []
     values = [getattr(data, name) for name in fields]
     name = data.name if data.source == "torchvision" else ""
     crop = [transform.image_size, transform.crop_ratio, transform.interpolation, transform.resize]

@@ -41,7 +41,8 @@ def content_digest(samples: Samples) -> str:
     for index in range(0, count, -(-count // DIGEST_IMAGES)):
         # unreadable images are reported when they are loaded
         with suppress(OSError):
-            digest.update(memoryview(samples.read(index)))
+            image = samples.read(index)
+            digest.update(image.tobytes() if isinstance(image, np.ndarray) else image)
     return digest.hexdigest()
 
 

@@ -100,9 +100,9 @@ def tf32(allowed: bool) -> Iterator[None]:
 
 
 def free_memory(device: torch.device) -> int:
-    """Return the bytes that can still be taken of a GPU, or of the host: of its cgroup, if that has less."""
+    """Return the bytes of a GPU that are free or torch's, or the free ones of the host: of its cgroup, if it has less."""
     if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
+        return int(torch.cuda.mem_get_info(device)[0]) + torch.cuda.memory_reserved(device)
     found = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
     with suppress(OSError, ValueError):
         found.append(int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")))
