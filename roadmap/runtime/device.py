@@ -100,7 +100,7 @@ def tf32(allowed: bool) -> Iterator[None]:
 
 
 def free_memory(device: torch.device) -> int:
-    """Return the bytes of a GPU that are free or torch's, or the free ones of the host: of its cgroup, if it has less."""
+    """Return the bytes that are free: of a GPU with those torch holds, of the host or its cgroup, if that has less."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0]) + torch.cuda.memory_reserved(device)
     found = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
