@@ -12,6 +12,7 @@ from roadmap.__main__ import main
 from roadmap.config.compose import compose
 from roadmap.doctor import command as doctor
 from roadmap.doctor.command import Finding
+from roadmap.runtime import device
 
 Package = namedtuple("Package", "name")
 
@@ -74,8 +75,8 @@ def test_gpus_are_named_with_memory_and_capability(monkeypatch: pytest.MonkeyPat
     assert doctor.gpus("cuda:2")[-1].fix == "choose device=cuda:1"
     monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: ["sm_90"])
     assert doctor.gpus("auto")[0].ok is False
-    monkeypatch.setattr(doctor, "find_spec", lambda name: None)
-    assert "triton" in doctor.compiler(needed=True).fix
+    monkeypatch.setattr(device, "find_spec", lambda name: None)
+    assert "triton" in doctor.compiling(needed=True).fix
 
 
 def test_missing_extras(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,10 +17,12 @@ from roadmap.bench.models import BenchSettings
 from roadmap.config.build import build_network
 from roadmap.config.compose import Composed
 from roadmap.errors import WorkError
+from roadmap.networks.network import carry_out
 from roadmap.runtime.device import (
     autocast,
     compiled,
     is_out_of_memory,
+    measure_algorithms,
     peak_memory_gb,
     process_memory_gb,
     reset_peak_memory,
@@ -44,7 +46,8 @@ def make_step(composed: Composed, mode: Mode, batch: int, device: torch.device) 
     layout = torch.channels_last if settings.channels_last else torch.contiguous_format
     images = torch.randn(batch, 3, settings.image_size, settings.image_size, device=device).to(memory_format=layout)
     network: nn.Module = build_network(composed).to(device, memory_format=layout).train(training)  # type: ignore[call-overload]
-    forward = compiled(network) if settings.compile else network
+    carry_out(network, settings.checkpoint_stages, settings.pointwise_linear)
+    forward = compiled(network) if settings.compile is True else network
     context = autocast(device, settings.precision)
 
     @torch.inference_mode()
@@ -101,7 +104,9 @@ class NetworkTimer:
             return clock(step, self.device)
 
         took, memory = peak_memory(work, self.device)
-        compiler = self.composed.settings.compile and self.device.type == "cpu"  # its memory is part of the process's
+        compiler = (
+            self.composed.settings.compile is True and self.device.type == "cpu"
+        )  # its memory is part of the process's
         return took, None if compiler else memory
 
     def built(self, batch: int) -> Step:
@@ -138,7 +143,8 @@ def time_interleaved(timers: Mapping[str, NetworkTimer], settings: BenchSettings
     Raises WorkError if a network runs out of memory that it had when measured alone.
     """
     first = next(iter(timers.values()))
-    compiling = any(timer.composed.settings.compile for timer in timers.values())
+    measure_algorithms(first.device)
+    compiling = any(timer.composed.settings.compile is True for timer in timers.values())
     with tf32(True), many_compiled_versions() if compiling else nullcontext():
         if not compiling:
             # one untimed step, so that one-time allocations do not count for the first network; `fit` reports errors

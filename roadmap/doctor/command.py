@@ -19,7 +19,7 @@ from roadmap.data.memory import read_images
 from roadmap.data.readers import read_files, read_torchvision
 from roadmap.errors import RequestError, RoadmapError, WorkError
 from roadmap.formatting import aligned
-from roadmap.runtime.device import available_cores, processor
+from roadmap.runtime.device import available_cores, compiler, missing_for_compiling, processor
 from roadmap.schema.experiment import MEMORY_SOURCES, Experiment
 from roadmap.tracking.wandb_logger import has_wandb_key, wandb_host
 from roadmap.versions import DISTRIBUTION
@@ -63,7 +63,7 @@ def environment(composed: Composed) -> list[Finding]:
     """Findings about what a config's run needs, and about optional parts."""
     experiment = composed.experiment()
     settings = experiment.settings
-    machine = [cpu(), *gpus(settings.device), compiler(needed=settings.compile), packages(), extras()]
+    machine = [cpu(), *gpus(settings.device), compiling(needed=settings.compile is True), packages(), extras()]
     key = wandb_key(needed=experiment.logger.name == "wandb")
     return [*machine, disk(composed, experiment), data(experiment), key]
 
@@ -105,14 +105,11 @@ def _gpu(index: int) -> Finding:
     return Finding(f"GPU {index}", supported, found, fix)
 
 
-def compiler(*, needed: bool) -> Finding:
+def compiling(*, needed: bool) -> Finding:
     """What ``compile=true`` needs: a C++ compiler and, on a GPU, triton."""
-    found = next(filter(None, map(shutil.which, [os.environ.get("CXX", "g++"), "clang++", "c++"])), None)
-    missing = [] if found else ["a C++ compiler (apt install g++)"]
-    if torch.cuda.is_available() and find_spec("triton") is None:
-        missing.append("triton (pip install triton)")
-    fix = f"compile=true needs {' and '.join(missing)}" if missing else ""
-    return Finding("compile", None if missing and not needed else not missing, found or "no compiler", fix)
+    missing = missing_for_compiling("cuda" if torch.cuda.is_available() else "cpu")
+    fix = f"compile=true needs {missing}" if missing else ""
+    return Finding("compile", None if missing and not needed else not missing, compiler() or "no compiler", fix)
 
 
 def packages() -> Finding:

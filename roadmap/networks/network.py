@@ -1,12 +1,13 @@
 """The network of the roadmap, built from a design's rows."""
 
 from collections import OrderedDict
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
-from roadmap.networks.modules import LayerScale, ScalableConv2d
+from roadmap.networks.modules import LayerScale, ScalableConv2d, recomputed
 from roadmap.networks.rows import Act, BlockLayout, Layers, layout
 from roadmap.schema.design import Design
 from roadmap.schema.recipe import NetworkRecipe
@@ -98,6 +99,7 @@ class Network(nn.Module):
     def __init__(self, design: Design, recipe: NetworkRecipe, num_classes: int):
         super().__init__()
         self.design, self.num_classes = design, num_classes
+        self.checkpoint_stages = 0  # the first ones, whose blocks' activations the backward pass computes again
         drops = iter(torch.linspace(0, recipe.stochastic_depth, sum(design.depths), device="cpu").tolist())
         rows = layout(design)
 
@@ -115,11 +117,25 @@ class Network(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         x = self.stem(images)
-        for downsample, stage in zip(self.downsampling, self.stages, strict=True):
-            x = stage(downsample(x))
+        for index, (downsample, stage) in enumerate(zip(self.downsampling, self.stages, strict=True)):
+            x = downsample(x)
+            if index < self.checkpoint_stages and self.training and torch.is_grad_enabled():
+                for block in stage:
+                    x = recomputed(block, x, random=isinstance(block.drop, StochasticDepth))
+            else:
+                x = stage(x)
         # BatchNorm2d wants four dimensions; for LayerNorm two save the permutations
         x = x.mean((2, 3), keepdim=isinstance(self.norm, nn.BatchNorm2d))
         return self.head(self.norm(x).flatten(1))
+
+
+def carry_out(network: nn.Module, checkpoint_stages: int, pointwise_linear: Literal["auto"] | bool) -> None:
+    """Set how one of our own networks is computed: to equal results, with ``pointwise_linear`` up to rounding."""
+    if isinstance(network, Network):
+        network.checkpoint_stages = checkpoint_stages
+    for module in network.modules():
+        if isinstance(module, ScalableConv2d):
+            module.linear = None if pointwise_linear == "auto" else pointwise_linear
 
 
 def initialise(network: nn.Module, scheme: str) -> None:

@@ -2,18 +2,26 @@
 
 import ctypes
 import gc
+import logging
 import os
 import platform
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import nn
 
 from roadmap.errors import RequestError, WorkError
 
+logger = logging.getLogger(__name__)
+
+COMPILED_PIXELS = 224  # side of the images from which compiling, which takes minutes, pays for itself
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -151,6 +159,44 @@ def process_memory_gb(key: str) -> float | None:
         if found := re.search(rf"^{key}:\s+(\d+) kB$", Path("/proc/self/status").read_text(), flags=re.MULTILINE):
             return int(found[1]) / 2**20
     return None
+
+
+def measure_algorithms(device: torch.device) -> None:
+    """Let cuDNN try its algorithms of each convolution and take the fastest, since shapes do not change."""
+    torch.backends.cudnn.benchmark = device.type == "cuda"
+
+
+def compiles(setting: Literal["auto"] | bool, device: torch.device, image_size: int) -> bool:
+    """Return whether to compile a training network; ``auto``: on CUDA for images of 224 pixels and more.
+
+    Without a compiler, ``auto`` is false, with one warning, and true raises RequestError.
+    """
+    wanted = setting is True or (setting == "auto" and device.type == "cuda" and image_size >= COMPILED_PIXELS)
+    if not wanted or not (missing := missing_for_compiling(device.type)):
+        return wanted
+    if setting == "auto":
+        warn_once(f"networks are not compiled, which needs {missing}; compile=false turns this message off")
+        return False
+    raise RequestError(f"compile=true needs {missing} (choose compile=auto or false)")
+
+
+def missing_for_compiling(device_type: str) -> str:
+    """Return in words what torch.compile lacks on this machine, with commands that install it; empty if nothing."""
+    missing = [] if compiler() else ["a C++ compiler (apt install g++)"]
+    if device_type == "cuda" and find_spec("triton") is None:
+        missing.append("triton (pip install triton)")
+    return " and ".join(missing)
+
+
+def compiler() -> str | None:
+    """Return the path of the C++ compiler; one comes with a C compiler, which triton needs."""
+    return next(filter(None, map(shutil.which, [os.environ.get("CXX", "g++"), "clang++", "c++"])), None)
+
+
+@cache
+def warn_once(message: str) -> None:
+    """Log a warning unless this process, which may train many runs, has logged it before."""
+    logger.warning(message)
 
 
 def compiled(network: nn.Module) -> nn.Module:

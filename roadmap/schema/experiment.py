@@ -98,7 +98,9 @@ class Settings(Record):
     num_workers: Literal["auto"] | NonNegativeInt
     workers: Literal["auto"] | PositiveInt
     channels_last: bool
-    compile: bool
+    compile: Literal["auto"] | bool
+    pointwise_linear: Literal["auto"] | bool
+    checkpoint_stages: Annotated[int, Meta(ge=0, le=4)]
     cuda_graph: Literal["auto"] | bool
     resume: Literal["auto", "never"]
     eval_every: PositiveInt

@@ -12,8 +12,9 @@ from roadmap.data import Loaders
 from roadmap.errors import RequestError
 from roadmap.networks.batch_norm import RunningStatistics, has_batch_norm, with_ghost_batches
 from roadmap.networks.models import make_model
+from roadmap.networks.network import carry_out
 from roadmap.networks.weights import load_weights
-from roadmap.runtime.device import autocast, compiled
+from roadmap.runtime.device import autocast, compiled, compiles, measure_algorithms
 from roadmap.runtime.distributed import SINGLE_PROCESS, World
 from roadmap.schema.experiment import Experiment, weights_file
 from roadmap.seeds import derived_seed
@@ -52,7 +53,9 @@ def build_trainer(
             network, device_ids=device_ids, gradient_as_bucket_view=True, broadcast_buffers=False
         )
         no_sync = forward.no_sync
-    if settings.compile:
+    measure_algorithms(device)
+    graphed = uses_graph(experiment, loaders, device)
+    if not graphed and compiles(settings.compile, device, experiment.image_size):
         torch.compiler.reset()  # drops the versions of earlier runs' networks, of which torch keeps eight
         forward = compiled(forward)
     parts = TrainingParts(
@@ -77,7 +80,7 @@ def build_trainer(
         max_skipped=settings.max_skipped_updates,
     )
     graph = None
-    if uses_graph(experiment, loaders, device):
+    if graphed:
         graph = GraphedUpdate(parts.update, optimizer, CudaRecording(device), required=settings.cuda_graph is True)
     return Trainer(parts, loaders, trainer_settings, device, world, graph=graph)
 
@@ -90,6 +93,7 @@ def initial_network(
     network = make_model(experiment.design, experiment.recipe.network, num_classes, experiment.image_size)
     memory_format = torch.channels_last if experiment.settings.channels_last else torch.contiguous_format
     network = network.to(device=device, memory_format=memory_format)  # type: ignore[call-overload]
+    carry_out(network, experiment.settings.checkpoint_stages, experiment.settings.pointwise_linear)
     if experiment.pretrained is not None:
         loaded = load_pretrained(network, experiment.pretrained)
         if world.is_main:

@@ -141,7 +141,7 @@ def uses_graph(experiment: Experiment, loaders: Loaders, device: torch.device) -
         "several processes": share.processes > 1,
         f"the image files of data={experiment.data.name}": isinstance(loaders.train.source, ImageFileBatches),
         f"micro_batch_size={share.micro_batch_size}, a part of an update": share.accumulation > 1,
-        "compile=true": settings.compile,
+        "compile=true": settings.compile is True,
         "precision=fp16": experiment.precision == "fp16",
         f"max_skipped_updates={settings.max_skipped_updates}": settings.max_skipped_updates > 0,
     }
