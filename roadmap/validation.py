@@ -98,15 +98,17 @@ def sentence(error: msgspec.ValidationError, value: Any, kind: Any, place: str =
         fields = [field.name for kind in kinds for field in getattr(kind, "fields", ())]
         return f"{key} is missing" if named[1] == "missing required" else f"unknown key {key} (choose {listed(fields)})"
     where = where or "the record"
+    choices = [choice for kind in kinds for choice in getattr(kind, "values", ())]
     if reason.startswith("Invalid enum value"):
-        choices = [choice for kind in kinds for choice in getattr(kind, "values", ())]
         choices += ["null" for kind in kinds if isinstance(kind, msgspec.inspect.NoneType)]
+        choices += [word for kind in kinds if isinstance(kind, msgspec.inspect.BoolType) for word in ("true", "false")]
         return f"unknown {where} {shown(value)} (choose {listed(choices)})"
     of = "keys of " if path.startswith("`key`") else "values of " if "[...]" in path else ""
     found = re.match(r"Expected `([^`]+)`(?: ([^,]+))?", reason)
     if found is None:
         return f"{of}{where}: {reason.lower()} (got {shown(value)})"
-    accepted = listed(TYPES.get(name, name) for name in found[1].split(" | "))
+    types = TYPES | {"str": listed(choices)} if choices and len(kinds) > 1 else TYPES
+    accepted = listed(types.get(name, name) for name in found[1].split(" | "))
     limit = re.sub("|".join(LIMITS), lambda sign: LIMITS[sign[0]], (found[2] or "").removesuffix(".0"))
     accepted = f"{accepted} {limit}".rstrip() if not limit or found[1] == "array" else limit
     return f"{of}{where} must be {accepted} (got {shown(value)})"

@@ -59,7 +59,8 @@ class Small(nn.Module):
 
 
 def timer(make: Callable[[], nn.Module] = Small, mode: Any = "inference", *, compiled: bool = False) -> NetworkTimer:
-    settings = SimpleNamespace(image_size=4, precision="fp32", channels_last=True, compile=compiled)
+    how = {"channels_last": True, "compile": compiled, "checkpoint_stages": 0, "pointwise_linear": "auto"}
+    settings = SimpleNamespace(image_size=4, precision="fp32", **how)
     config: Any = SimpleNamespace(make=make, settings=settings)
     return NetworkTimer(config, mode, 8, CPU)
 

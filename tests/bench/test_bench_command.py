@@ -120,7 +120,7 @@ def test_failing_network_is_reported_and_others_are_measured(
     ("words", "sentence"),
     [
         ("precision=fp8", "unknown precision 'fp8' (choose bf16, fp16 or fp32)"),
-        ("compile=7 device=meta", "compile must be true or false (got 7)"),
+        ("compile=7 device=meta", "compile must be true or false or auto (got 7)"),
         ("device=tpu", "device=tpu is not available on this machine (choose auto or cpu)"),
         ("runs_dir=/dev/null", "cannot write to /dev/null/bench: Not a directory; choose another runs_dir"),
         ("--json --csv", "argument --csv: not allowed with argument --json; see `roadmap bench --help`"),

@@ -1,5 +1,6 @@
 """LayerNorm, layer scale, and what a network costs in operators and precision."""
 
+import copy
 from collections import Counter
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision.models.convnext import LayerNorm2d as TorchvisionLayerNorm2d
 
 from roadmap.config.build import build
+from roadmap.networks.batch_norm import RunningStatistics, with_ghost_batches
 from roadmap.networks.modules import LayerNorm2d, LayerScale
 from roadmap.networks.network import Block, carry_out
 
@@ -127,3 +129,82 @@ def test_operators_of_an_update() -> None:
         torch.autograd.grad(logits, [*network.parameters()], torch.ones_like(logits))
     counts = Counter(name for name, _ in operators.outputs)
     assert 0 < sum(counts.values()) <= 160, counts
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_1x1_convolutions_as_linear_layers(layout: torch.memory_format, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Equal up to rounding with layer scale folded and not, under the same names; chosen on a CPU."""
+    torch.manual_seed(0)
+    network = randomised(build(CONVNEXT)).to(memory_format=layout)
+    images = torch.randn(8, 3, 32, 32).to(memory_format=layout)
+    names = list(network.state_dict())
+    for folded in (2**21, 0):
+        monkeypatch.setattr("roadmap.networks.network.FOLDED_OUTPUTS", folded)
+        results, products = [], []
+        for setting in (False, True, "auto"):
+            carry_out(network, checkpoint_stages=0, pointwise_linear=setting)
+            with Operators() as operators:
+                results.append(gradients_of(network, images))
+            products.append(sum(name == "addmm" for name, _ in operators.outputs))
+        assert list(network.state_dict()) == names
+        for one, other in zip(*results[:2], strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+        assert products == [1, 13, 13]
+
+
+def randomised(network: nn.Module) -> nn.Module:
+    """Layer scale that is not next to nothing."""
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            if "scale" in name:
+                parameter.uniform_(0.5, 1.5)
+    return network
+
+
+def gradients_of(network: nn.Module, images: Tensor) -> list[Tensor]:
+    logits = network(images)
+    return [logits, *torch.autograd.grad(logits.logsumexp(1).sum(), [*network.parameters()])]
+
+
+def kept_bytes(network: nn.Module, images: Tensor) -> int:
+    """The memory that the backward pass needs, in bytes."""
+    storages: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        logits = network(images)
+    logits.sum().backward()
+    return sum(storages.values())
+
+
+@pytest.mark.parametrize(
+    ("step", "compiled"),
+    [("step=resnet50", False), (CONVNEXT, False), pytest.param(CONVNEXT, True, marks=pytest.mark.slow)],
+)
+def test_recomputed_activations_change_nothing(step: str, compiled: bool) -> None:
+    """Two micro batches with stochastic depth and ghost batches: loss, gradients and statistics to the bit."""
+    images = torch.randn(2, 16, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    results, kept = [], []
+    for stages in (0, 2) if compiled else (0, 2, 4):
+        torch.manual_seed(1)
+        words = [step, "norm=batch", "recipe=enhanced", "recipe.network.stochastic_depth=0.5"]
+        network = with_ghost_batches(randomised(build(*words)), groups=2)
+        carry_out(network, checkpoint_stages=stages, pointwise_linear="auto")
+        kept.append(kept_bytes(copy.deepcopy(network), images[0]))
+        torch.compiler.reset()
+        forward = torch.compile(network, backend="aot_eager") if compiled else network
+        torch.manual_seed(2)
+        losses = []
+        for part in images:
+            losses.append(forward(part).logsumexp(1).sum())
+            losses[-1].backward()
+        RunningStatistics(network).update()
+        results.append([*losses, *(p.grad for p in network.parameters()), *network.state_dict().values()])
+    for other in results[1:]:
+        for one, two in zip(results[0], other, strict=True):
+            assert torch.equal(one, two)
+    assert kept == sorted(kept, reverse=True)
+    assert kept[1] < 0.75 * kept[0]
