@@ -120,7 +120,7 @@ class Network(nn.Module):
         for index, (downsample, stage) in enumerate(zip(self.downsampling, self.stages, strict=True)):
             x = downsample(x)
             if index < self.checkpoint_stages and self.training and torch.is_grad_enabled():
-                for block in stage:
+                for block in stage.children():
                     x = recomputed(block, x, random=isinstance(block.drop, StochasticDepth))
             else:
                 x = stage(x)
