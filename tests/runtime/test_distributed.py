@@ -1,24 +1,31 @@
 """Several processes with gloo: updates equal to one process's, exact evaluation, a process that dies."""
 
+import itertools
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch.nn.parallel import DistributedDataParallel
 
 from roadmap.config.compose import compose
 from roadmap.data.loaders import DistributedBatchSampler
-from roadmap.errors import WorkError
+from roadmap.errors import StoppedError, WorkError
 from roadmap.runtime import distributed
+from roadmap.runtime.distributed import init_processes
 from roadmap.training.run import run_experiment
-from tests.processes import free_port, train_in
+from roadmap.training.trainer import Callbacks, Trainer, TrainerSettings
+from tests.processes import free_port, in_processes, train_in
 from tests.records import timeless_metrics
+from tests.training.test_trainer import CPU, small_loaders, small_parts
 
 LAYER_NORM = ["step=separate_downsampling", "epochs=1", "batch_size=32", "recipe.batch_norm_images=16"]
 # no random numbers per micro batch, so that micro batches give the update of the whole batch
@@ -247,3 +254,77 @@ def test_error_of_one_process_is_raised_in_all_and_recorded(
     summary = json.loads((folder(tmp_path / "runs") / "summary.json").read_text())
     assert summary["status"] == "failed"
     assert "china/3.jpg" in summary["error"]
+
+
+def trainer_of_two(batch_size: int, epochs: int, **callbacks: Any) -> Trainer:
+    """This process's half of a small trainer, with micro batches of one image."""
+    world, loaders, parts = init_processes(CPU), small_loaders(), small_parts()
+    share = DistributedBatchSampler(10, batch_size, 1, 0, world.rank, 2)
+    forward = DistributedDataParallel(parts.network)
+    parts = replace(parts, forward=forward, no_sync=forward.no_sync)
+    loaders = replace(loaders, train=replace(loaders.train, share=share))
+    return Trainer(parts, loaders, TrainerSettings(epochs), CPU, world, callbacks=Callbacks(**callbacks))
+
+
+def told(folder: Path) -> list[dict[str, Any]]:
+    """What each process wrote."""
+    return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
+
+
+def test_loader_that_fails_within_an_update_ends_all_processes(tmp_path: Path) -> None:
+    """Two updates of two micro batches an epoch; the sixth micro batch of one process fails, nothing is saved later."""
+
+    def work() -> None:
+        steps: list[int] = []
+        saved: list[int] = []
+        trainer = trainer_of_two(4, 3, on_step=lambda *step: steps.append(step[1]), save=lambda s, _: saved.append(1))
+        if trainer.world.rank == 1:
+            taken = itertools.count(1)
+
+            def augment(images: torch.Tensor) -> torch.Tensor:
+                if next(taken) == 6:
+                    raise WorkError("cannot read image 6")
+                return images
+
+            trainer.loaders = replace(trainer.loaders, train=replace(trainer.loaders.train, augment=augment))
+        with pytest.raises(WorkError) as error:
+            trainer.fit()
+        found = {"error": str(error.value), "all": error.value.on_all_ranks, "steps": steps, "saved": len(saved)}
+        (tmp_path / f"{trainer.world.rank}.json").write_text(json.dumps(found))
+
+    assert in_processes(2, work) == [0, 0]
+    # the update goes on without the image, as does the next one; the epoch's end waits for all
+    assert told(tmp_path) == [{"error": "cannot read image 6", "all": True, "steps": [1, 2, 1, 2], "saved": 1}] * 2
+
+
+def test_processes_agree_after_an_update_on_what_they_knew_before_it(tmp_path: Path) -> None:
+    """A signal in one of them stops both one update later; within an epoch none waits but for the gradients."""
+
+    def work() -> None:
+        calls: list[bool] = []
+        states: list[int] = []
+        reduce = torch.distributed.all_reduce
+
+        def counted(*words: Any, async_op: bool = False) -> Any:
+            calls.append(async_op)
+            return reduce(*words, async_op=async_op)
+
+        def on_step(epoch: int, update: int, updates: int) -> None:
+            asked.append(calls.copy())
+            calls.clear()
+            if update == 2 and trainer.world.rank == 1:
+                trainer.stop.note(signal.SIGTERM, None)
+
+        asked: list[list[bool]] = []
+        trainer = trainer_of_two(2, 3, on_step=on_step, save=lambda state, _: states.append(state["updates"]))
+        trainer.parts.network.state_dict()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(torch.distributed, "all_reduce", counted)
+            with pytest.raises(StoppedError) as error:
+                trainer.fit()
+        found = {"error": str(error.value), "calls": asked[1:], "updates": states}
+        (tmp_path / f"{trainer.world.rank}.json").write_text(json.dumps(found))
+
+    assert in_processes(2, work) == [0, 0]
+    expected = {"error": "stopped by SIGTERM after update 3 of epoch 1", "calls": [[True], [True]], "updates": [3]}
+    assert [one | {"error": one["error"][:44]} for one in told(tmp_path)] == [expected] * 2
