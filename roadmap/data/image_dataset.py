@@ -148,13 +148,15 @@ class ImageFileBatches:
         return len(self.samples.labels)
 
     def batches(self, epoch: int, indices: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        """A batch uint8 (n, 3, H, W) with labels (n,) for each tensor of image indices."""
+        """A batch uint8 (n, 3, H, W) with labels (n,) for each tensor of image indices.
+
+        The workers start at once, and read a few batches ahead.
+        """
         self.unread.clear()
         batches = [[chunk.tolist() for chunk in batch.split(CHUNK)] for batch in indices]
         self.keys[:] = [[(epoch, index) for index in chunk] for batch in batches for chunk in batch]
         chunks = iter(self.loader)
-        for batch in batches:
-            yield self._assembled([next(chunks) for _ in batch])
+        return (self._assembled([next(chunks) for _ in batch]) for batch in batches)
 
     def _assembled(self, chunks: list[tuple[Tensor, Tensor, dict[int, str]]]) -> tuple[Tensor, Tensor]:
         """The batch of these chunks, on the device."""

@@ -137,17 +137,20 @@ class TrainLoader:
     def batches(self, epoch: int, first_update: int = 0) -> Batches:
         """Normalised float images (n, 3, S, S) and labels (n,), from update ``first_update`` of the epoch.
 
-        With ``mix`` the images are mixed and the labels are probabilities (n, classes).
+        With ``mix`` the images are mixed and the labels are probabilities (n, classes). Workers that read images start
+        at once, before the first batch is asked for.
         """
-        for micro_batch in self.micro_batches(epoch, first_update):
-            self.seed(epoch, micro_batch)
-            yield self.prepare(micro_batch.tensors, micro_batch)
+        return (self._prepared(epoch, each) for each in self.micro_batches(epoch, first_update))
+
+    def _prepared(self, epoch: int, micro_batch: MicroBatch) -> tuple[Tensor, Tensor]:
+        self.seed(epoch, micro_batch)
+        return self.prepare(micro_batch.tensors, micro_batch)
 
     def seed(self, epoch: int, micro_batch: MicroBatch) -> None:
         torch.manual_seed(derived_seed(self.share.seed, "batch", epoch, micro_batch.number))
 
     def micro_batches(self, epoch: int, first_update: int = 0) -> Iterator[MicroBatch]:
-        """Draw the epoch's order and parameters, upload them, and yield the part of each micro batch."""
+        """Draw the epoch's order and parameters, upload them, and return the part of each micro batch."""
         share, device = self.share, self.normalise.mean.device
         generator = torch.Generator().manual_seed(derived_seed(share.seed, "augment", epoch))
         boxes = self.erase.draw(self.images, generator)
@@ -159,26 +162,27 @@ class TrainLoader:
             mixing = [upload(tensor, device) for tensor in mixes]
         erased = boxes[:, 0, 1].numpy() > 0
         numbers = list(share.numbers(first_update))
-        for number, images in zip(numbers, self._images(epoch, numbers), strict=True):
+
+        def micro_batch(number: int, images: tuple[Tensor, Tensor]) -> MicroBatch:
             part = share.positions(number)
             groups = share.positions(number, self.mix.group) if self.mix else part
             tensors = (*images, *(tensor[groups] for tensor in mixing), *(tensor[part] for tensor in drawn))
             if device.type != "cpu":
-                yield MicroBatch(number, tensors)
-            else:
-                yield MicroBatch(number, tensors, None if stages is None else stages[part], erased[part])
+                return MicroBatch(number, tensors)
+            return MicroBatch(number, tensors, None if stages is None else stages[part], erased[part])
+
+        images = self._images(epoch, numbers)
+        return (micro_batch(*each) for each in zip(numbers, images, strict=True))
 
     def _images(self, epoch: int, numbers: list[int]) -> Iterator[tuple[Tensor, Tensor]]:
         """The images of micro batches, by index if they are to be augmented, and their labels."""
         order, parts = self.share.order(epoch), [self.share.positions(number) for number in numbers]
         if self.augment is None:
-            yield from self.source.batches(epoch, (order[part] for part in parts))
-        else:
-            assert isinstance(self.source, InMemoryBatches)
-            order = upload(order, self.normalise.mean.device)
-            labels = self.source.images.labels[order]
-            for part in parts:
-                yield order[part], labels[part]
+            return self.source.batches(epoch, (order[part] for part in parts))
+        assert isinstance(self.source, InMemoryBatches)
+        order = upload(order, self.normalise.mean.device)
+        labels = self.source.images.labels[order]
+        return ((order[part], labels[part]) for part in parts)
 
     def prepare(self, tensors: tuple[Tensor, ...], micro_batch: MicroBatch | None = None) -> tuple[Tensor, Tensor]:
         """Normalised float images (n, 3, S, S) and labels (n,) from a micro batch's tensors.

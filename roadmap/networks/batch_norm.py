@@ -13,6 +13,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from roadmap.errors import RequestError
 
+ALIGNMENT = 16  # elements: kernels may load several at once
+
 
 class GhostBatchNorm2d(nn.BatchNorm2d):
     """BatchNorm2d in ``groups`` equal groups of images, (N, C, H, W) to the same shape and memory format.
@@ -21,8 +23,9 @@ class GhostBatchNorm2d(nn.BatchNorm2d):
     BatchNormAct2d. The state dict is that of ``norm``, whose parameters and buffers this module takes over.
     """
 
-    latest: Tensor  # (groups, 2 C + 1): mean, unbiased variance and 1 for each group of the last pass
-    sums: Tensor  # (2 C + 1): of ``latest`` since the last update
+    # (groups, 2 P + 1), P being C rounded up: mean, unbiased variance and 1 for each group of the last pass
+    latest: Tensor
+    sums: Tensor  # of ``latest`` since the last update
 
     def __init__(self, norm: nn.BatchNorm2d, groups: int):
         super().__init__(norm.num_features, norm.eps, norm.momentum, norm.affine, device="meta")
@@ -31,7 +34,8 @@ class GhostBatchNorm2d(nn.BatchNorm2d):
         self.num_batches_tracked = norm.num_batches_tracked  # counts updates
         self.drop, self.act = getattr(norm, "drop", nn.Identity()), getattr(norm, "act", nn.Identity())
         assert norm.running_mean is not None
-        latest = norm.running_mean.new_zeros(groups, 2 * norm.num_features + 1)
+        self.padded = -(-norm.num_features // ALIGNMENT) * ALIGNMENT
+        latest = norm.running_mean.new_zeros(groups, 2 * self.padded + ALIGNMENT)[:, : 2 * self.padded + 1]
         latest[:, -1] = 1
         self.register_buffer("latest", latest, persistent=False)
         self.register_buffer("sums", torch.zeros_like(latest[0]), persistent=False)
@@ -41,10 +45,13 @@ class GhostBatchNorm2d(nn.BatchNorm2d):
             return self.act(self.drop(self.normalized(x, self.running_mean, self.running_var)))
         groups, parts = len(self.latest), []
         for part, latest in zip(x.chunk(groups), self.latest.unbind(), strict=True):
-            mean, variance, _ = latest.split([self.num_features, self.num_features, 1])
-            parts.append(self.normalized(part, mean, variance))
+            parts.append(self.normalized(part, *self.mean_and_variance(latest)))
         self.sums.add_(self.latest[0] if groups == 1 else self.latest.sum(0))
         return self.act(self.drop(parts[0] if groups == 1 else torch.cat(parts)))
+
+    def mean_and_variance(self, statistics: Tensor) -> list[Tensor]:
+        """Return views of them, (C,) each, in a row of ``latest`` or in ``sums``."""
+        return [statistics[start : start + self.num_features] for start in (0, self.padded)]
 
     def normalized(self, x: Tensor, mean: Tensor | None, variance: Tensor | None) -> Tensor:
         """Normalize by these statistics; in training by those of ``x``, which are written into them."""
@@ -70,7 +77,7 @@ class RunningStatistics:
             sizes = torch.tensor([len(sums) for sums in self.sums])
             self.counts = (sizes.cumsum(0) - 1).repeat_interleave(sizes).to(self.means.device)
             per_layer = zip(self.means.split(sizes.tolist()), self.layers, strict=True)
-            self.targets = [part for means, layer in per_layer for part in means[:-1].split(layer.num_features)]
+            self.targets = [part for means, layer in per_layer for part in layer.mean_and_variance(means)]
 
     def update(self) -> None:
         """Move the running statistics by momentum towards the mean over all groups since the last call."""

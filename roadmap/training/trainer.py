@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
-from roadmap.data.loaders import Loaders, Timed
+from roadmap.data.loaders import Batches, Loaders, Timed
 from roadmap.errors import StoppedError, WorkError
 from roadmap.networks.batch_norm import RunningStatistics
 from roadmap.runtime.distributed import SINGLE_PROCESS, Agreement, World
@@ -135,6 +135,7 @@ class Trainer:
         self.saved_at = time.monotonic()
         self.loader_error: WorkError | None = None
         self.blank: list[Tensor] = []  # a micro batch of zeros without memory
+        self.upcoming: Batches | None = None  # of the next epoch
         self.posted: Agreement | None = None  # after the last update, and not read yet
 
     def fit(self) -> None:
@@ -154,6 +155,8 @@ class Trainer:
                     self.callbacks.pruner()
             row: Record = {"epoch": self.state.epoch + 1} | (yield from self.train_epoch())
             began = time.perf_counter()
+            if row["epoch"] < self.settings.epochs:
+                self.upcoming = self.loaders.train.batches(row["epoch"])  # read by workers during the evaluation
             if row["epoch"] % self.settings.eval_every == 0 or row["epoch"] == self.settings.epochs:
                 row |= self.evaluate_epoch()
             row["images_per_second"] = self.loaders.train.images / self.state.seconds
@@ -169,7 +172,8 @@ class Trainer:
         """
         state, train = self.state, self.loaders.train
         self.parts.network.train()
-        batches = Timed(train.batches(state.epoch, state.updates), self.device, state.seconds, state.waited)
+        upcoming, self.upcoming = self.upcoming or train.batches(state.epoch, state.updates), None
+        batches = Timed(upcoming, self.device, state.seconds, state.waited)
         for _ in range(state.updates, train.share.updates):
             self.agree(batches)
             self.train_step(batches)

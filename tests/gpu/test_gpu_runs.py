@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,8 @@ import torch
 
 from roadmap.__main__ import main
 from roadmap.config.compose import compose
-from roadmap.runs.run_folder import read_metrics
-from roadmap.training.run import run_experiment
+from roadmap.runs.run_folder import RunFolder, read_metrics
+from roadmap.training.run import run_all, run_experiment
 from tests.faults.kill_and_resume import differences, run_folder
 from tests.gpu.conftest import GPU, SLOW_CPU
 from tests.gpu.test_numerics import floats, joined
@@ -60,6 +61,37 @@ def test_two_processes_equal_one_with_two_accumulation_steps(device: torch.devic
     done = subprocess.run(command, cwd=ROOT, env={"OMP_NUM_THREADS": "1"} | os.environ, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert distance(train(*request, f"runs_dir={tmp_path / 'one'}"), run_folder(tmp_path / "two")) <= 1e-3
+
+
+def test_recorded_and_packed_runs_equal_a_run_alone(
+    device: torch.device, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Prints the images/s of all runs together, start-up and evaluation included."""
+    on_gpu, folders = device.type == "cuda", []
+    ways = (
+        [("false", 1), ("auto", 1), ("false", 4), ("auto", 4), ("auto", 16)] if on_gpu else [("false", 1), ("auto", 2)]
+    )
+    words = [*RUN, f"device={device}", f"epochs={30 if on_gpu else 2}", "eval_every=30"]
+    for graph, packed in ways:
+        runs_dir = tmp_path / f"{graph}-{packed}"
+        more = [f"cuda_graph={graph}", f"packed={packed}", f"runs_dir={runs_dir}"]
+        requests = [compose([*words, *more, f"seed={seed}"]) for seed in range(packed)]
+        began = time.perf_counter()
+        summaries, failures = run_all(requests)
+        seconds = time.perf_counter() - began
+        assert (len(summaries), failures) == (packed, [])
+        folder = RunFolder.find(requests[0].experiment())
+        assert folder is not None
+        folders.append(folder.path)
+        images = sum(summary["epochs"] * (summary["train_images"] // 32 * 32) for summary in summaries)
+        with capsys.disabled():
+            print(f"\ncuda_graph={graph} packed={packed}: {images / seconds:.0f} images/s")
+    for folder_path in folders[1:]:
+        if on_gpu:
+            again = train(*words, "cuda_graph=false", f"runs_dir={tmp_path / 'again'}")
+            assert distance(folders[0], folder_path) <= max(0.01, 10 * distance(folders[0], again))
+        else:
+            assert differences(folders[0], folder_path) == []
 
 
 def test_image_files_feed_training(device: torch.device, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

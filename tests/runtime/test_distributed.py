@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -17,10 +18,12 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 
 from roadmap.config.compose import compose
+from roadmap.data import open_loaders
 from roadmap.data.loaders import DistributedBatchSampler
 from roadmap.errors import StoppedError, WorkError
 from roadmap.runtime import distributed
 from roadmap.runtime.distributed import init_processes
+from roadmap.training import build
 from roadmap.training.run import run_experiment
 from roadmap.training.trainer import Callbacks, Trainer, TrainerSettings
 from tests.processes import free_port, in_processes, train_in
@@ -130,11 +133,8 @@ def test_evaluation_and_checkpoint_have_the_same_batch_norm_statistics(tmp_path:
     assert train_in(2, [*request, f"runs_dir={tmp_path}"]) == [0, 0]
     (row,) = rows(tmp_path)
     experiment = compose([*request, f"runs_dir={tmp_path}"]).experiment()
-    from roadmap.data import open_loaders
-    from roadmap.training.build import build_trainer
-
     device = torch.device("cpu")
-    trainer = build_trainer(experiment, open_loaders(experiment, device), device)
+    trainer = build.build_trainer(experiment, open_loaders(experiment, device), device)
     trainer.parts.network.load_state_dict(weights(tmp_path))
     assert trainer.parts.ema is not None
     trainer.parts.ema.network.load_state_dict(weights(tmp_path, "ema"))
@@ -328,3 +328,20 @@ def test_processes_agree_after_an_update_on_what_they_knew_before_it(tmp_path: P
     assert in_processes(2, work) == [0, 0]
     expected = {"error": "stopped by SIGTERM after update 3 of epoch 1", "calls": [[True], [True]], "updates": [3]}
     assert [one | {"error": one["error"][:44]} for one in told(tmp_path)] == [expected] * 2
+
+
+def test_processes_exchange_gradients_and_no_buffers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gradients are views of the buckets that are summed: nothing is copied, and nothing sent before a pass."""
+    made: list[dict[str, Any]] = []
+
+    def wrapped(network: torch.nn.Module, **arguments: Any) -> torch.nn.Module:
+        made.append(arguments)
+        network.no_sync = nullcontext  # type: ignore[assignment]
+        return network
+
+    monkeypatch.setattr(build, "DistributedDataParallel", wrapped)
+    experiment = compose(["step=resnet50", *LAYER_NORM[1:]]).experiment()
+    device, world = torch.device("cpu"), distributed.World(0, 2)
+    build.build_trainer(experiment, open_loaders(experiment, device, world), device, world)
+    (arguments,) = made
+    assert (arguments["broadcast_buffers"], arguments["gradient_as_bucket_view"]) == (False, True)

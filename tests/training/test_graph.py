@@ -6,6 +6,7 @@ or counts in an update is frozen, as in a CUDA graph.
 
 import copy
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from roadmap.config.compose import compose
 from roadmap.data import open_loaders
 from roadmap.errors import RequestError, WorkError
-from roadmap.training import optim
+from roadmap.training import graph, optim
 from roadmap.training.build import build_trainer
 from roadmap.training.graph import WARM_UP, GraphedUpdate, uses_graph
 from roadmap.training.trainer import Trainer
@@ -39,6 +40,8 @@ class TapeMode(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         assert not any(name in str(func) for name in HOST), f"{func} waits for the device"
+        if "index" in str(func):
+            assert not any(tensor.dtype == torch.bool for tensor in tensors_of(args[1:])), "a shape depends on values"
         for tensor in tensors_of([*args, *kwargs.values()]):  # not all that change a tensor say so: batch_norm
             if id(tensor) not in self.made:
                 self.before.setdefault(id(tensor), (tensor, tensor.detach().clone()))
@@ -83,11 +86,11 @@ def tensors_of(value: Any) -> list[Tensor]:
     return [tensor for one in value for tensor in tensors_of(one)] if isinstance(value, list | tuple) else []
 
 
-def new_trainer(*words: str, graph: bool = False) -> Trainer:
-    words = ("data.holdout=0.2", "batch_size=64", "epochs=2", *words)
+def new_trainer(*words: str, replays: bool = False) -> Trainer:
+    words = ("data.holdout=0.2", "batch_size=64", "epochs=2", "eval_every=9", *words)
     experiment = compose(words).experiment()
     trainer = build_trainer(experiment, open_loaders(experiment, CPU), CPU)
-    if graph:
+    if replays:
         trainer.graph = GraphedUpdate(trainer.parts.update, trainer.parts.optimizer, Tape(), required=True)
     return trainer
 
@@ -114,21 +117,33 @@ NETWORKS = [
 
 @pytest.mark.parametrize("words", NETWORKS)
 def test_replayed_run_equals_an_ordinary_one(words: list[str], rounded_rates: None) -> None:
-    graph, eager = new_trainer(*words, graph=True), new_trainer(*words)
-    for trainer in (graph, eager):
+    replayed, eager = new_trainer(*words, replays=True), new_trainer(*words)
+    for trainer in (replayed, eager):
         trainer.fit()
-    assert isinstance(graph.graph, GraphedUpdate)
-    assert isinstance(graph.graph.recording, Tape)
-    assert graph.graph.recording.replays == 2 * graph.loaders.train.share.updates - WARM_UP > 0
-    assert_same(graph, eager)
+    assert isinstance(replayed.graph, GraphedUpdate)
+    assert isinstance(replayed.graph.recording, Tape)
+    assert replayed.graph.recording.replays == 2 * replayed.loaders.train.share.updates - WARM_UP > 0
+    assert_same(replayed, eager)
+
+
+def test_stand_in_freezes_what_python_does(rounded_rates: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as a learning rate that is a number and not a tensor: the comparison above can fail."""
+    monkeypatch.setattr(graph, "rates_on_device", lambda *words: nullcontext())
+    replayed, eager = new_trainer(*NETWORKS[0], replays=True), new_trainer(*NETWORKS[0])
+    for trainer in (replayed, eager):
+        trainer.fit()
+    with pytest.raises(AssertionError, match="network"):
+        assert_same(replayed, eager)
+    with pytest.raises(AssertionError, match="waits for the device"), TapeMode():
+        torch.ones(2).sum().item()
 
 
 def test_rounding_of_the_learning_rate_is_all_that_differs() -> None:
-    graph, eager = new_trainer(*NETWORKS[0], graph=True), new_trainer(*NETWORKS[0])
-    for trainer in (graph, eager):
+    replayed, eager = new_trainer(*NETWORKS[0], replays=True), new_trainer(*NETWORKS[0])
+    for trainer in (replayed, eager):
         trainer.fit()
         assert all(type(group["lr"]) is float for group in trainer.parts.optimizer.param_groups)
-    for one, other in zip(graph.parts.network.parameters(), eager.parts.network.parameters(), strict=True):
+    for one, other in zip(replayed.parts.network.parameters(), eager.parts.network.parameters(), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
@@ -136,7 +151,7 @@ def test_rounding_of_the_learning_rate_is_all_that_differs() -> None:
 def test_run_resumes_with_and_without_a_graph(first_graph: bool, rounded_rates: None) -> None:
     """After seven updates, of which a graph replays the last four."""
     first, second, whole = (
-        new_trainer(*NETWORKS[0], "epochs=3", graph=kind) for kind in (first_graph, not first_graph, False)
+        new_trainer(*NETWORKS[0], "epochs=3", replays=kind) for kind in (first_graph, not first_graph, False)
     )
     steps = first.steps()
     for _ in range(7):
@@ -154,7 +169,7 @@ class Unrecordable(Tape):
 
 
 def test_failed_recording_is_one_sentence(caplog: pytest.LogCaptureFixture) -> None:
-    trainer = new_trainer(graph=True)
+    trainer = new_trainer(replays=True)
     trainer.graph = GraphedUpdate(trainer.parts.update, trainer.parts.optimizer, Unrecordable(), required=True)
     with pytest.raises(WorkError, match=r"^the update could not be recorded as a CUDA graph \(operation not permitted"):
         trainer.fit()
@@ -179,7 +194,7 @@ CUDA = torch.device("cuda")
     ],
 )
 def test_where_a_graph_is_used(words: list[str], device: torch.device, found: str | None, photo_folder: Path) -> None:
-    files = ["data=imagefolder", f"data.root={photo_folder}", "batch_size=8", "num_workers=0"]
+    files = ["data=imagefolder", f"data.root={photo_folder}", "batch_size=8", "in_memory=false"]
     words = ["batch_size=64", *(one for word in words for one in (files if word == "FILES" else [word]))]
     experiment = compose(words).experiment()
     loaders = open_loaders(experiment, CPU)

@@ -21,7 +21,7 @@ from tests.faults.kill_and_resume import differences
 
 # EMA, MixUp, CutMix, stochastic depth and erasing; two micro batches
 RANDOM = ["step=separate_downsampling", "recipe.ema_decay=0.9", "recipe.network.stochastic_depth=0.2"]
-QUICK = ["epochs=2", "batch_size=128", "micro_batch_size=64", "data.holdout=0.2"]
+QUICK = ["epochs=2", "eval_every=2", "batch_size=128", "micro_batch_size=64", "data.holdout=0.2"]
 
 
 def requests(runs_dir: Path, *words: str) -> list[Composed]:

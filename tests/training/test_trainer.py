@@ -1,17 +1,29 @@
 """The trainer, built small, against a training loop written by hand."""
 
 import copy
+import itertools
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
+from roadmap.config.compose import compose
+from roadmap.data import open_loaders
 from roadmap.data.augment import RandomErasing
 from roadmap.data.image_dataset import UnreadableImages
-from roadmap.data.loaders import DistributedBatchSampler, Loaders, Normalise, TrainLoader, ValLoader, identity
+from roadmap.data.loaders import DistributedBatchSampler, Loaders, Normalise, Timed, TrainLoader, ValLoader, identity
 from roadmap.data.memory import Images, InMemoryBatches
 from roadmap.errors import PrunedError
+from roadmap.networks.batch_norm import RunningStatistics
+from roadmap.training.build import build_trainer
+from roadmap.training.ema import MovingAverage
+from roadmap.training.losses import LossMeter
+from roadmap.training.optim import gradient_adder
 from roadmap.training.trainer import Callbacks, Trainer, TrainerSettings, TrainingParts
 
 CPU = torch.device("cpu")
@@ -101,3 +113,123 @@ def test_pruner_is_called_between_epochs_and_ends_the_run() -> None:
 
 def weights(trainer: Trainer) -> Tensor:
     return torch.cat([parameter.detach().flatten() for parameter in trainer.parts.network.parameters()])
+
+
+class NoWaiting(TorchDispatchMode):
+    """Fails on what makes a GPU's host wait: reading a value, shapes that depend on values, copies between devices."""
+
+    FORBIDDEN = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "equal", "item", "is_nonzero")
+
+    def __torch_dispatch__(self, operator: Any, types: Any, arguments: Any = (), options: Any = None) -> Any:
+        name = operator.overloadpacket.__name__
+        assert name not in self.FORBIDDEN, f"{operator} waits for the device"
+        indices = arguments[1] if name in ("index", "index_put", "index_put_", "_unsafe_index") else ()
+        booleans = [index for index in indices if index is not None and index.dtype in (torch.bool, torch.uint8)]
+        assert not booleans, f"{operator} with booleans waits for the device"
+        result = operator(*arguments, **(options or {}))
+        tensors = [leaf for leaf in tree_leaves((arguments, result)) if isinstance(leaf, Tensor)]
+        assert len({tensor.device for tensor in tensors}) < 2, f"{operator} between devices"
+        return result
+
+
+def enhanced_trainer(*overrides: str) -> Trainer:
+    request = ["step=fewer_norms", "batch_size=32", "recipe.ema_decay=0.9", "recipe.network.stochastic_depth=0.2"]
+    experiment = compose([*request, *overrides]).experiment()
+    return build_trainer(experiment, open_loaders(experiment, CPU), CPU)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("recipe=enhanced",),
+        ("recipe=original",),
+        ("precision=bf16",),
+        ("recipe.batch_norm_images=8", "micro_batch_size=16"),
+    ],
+)
+def test_update_never_waits_for_the_device(overrides: tuple[str, ...]) -> None:
+    """With losses read as on a GPU. The loader is asked for its batches before."""
+    trainer = enhanced_trainer(*overrides)
+    trainer.losses = LossMeter(every=50)
+    trainer.parts.network.train()
+    count = 3 * trainer.loaders.train.share.accumulation
+    batches = Timed(iter([*itertools.islice(trainer.loaders.train.batches(0), count)]), CPU)
+    with NoWaiting():
+        for _ in range(3):
+            trainer.agree(batches)
+            trainer.train_step(batches)
+        with pytest.raises(AssertionError, match="waits for the device"):
+            trainer.losses.pending[0][0].item()
+    trainer.losses.read()
+    assert trainer.losses.count == count
+
+
+def test_update_copies_nothing_between_devices() -> None:
+    """On the device ``meta``, of whose values the host has none; the fused optimizer has no kernel there."""
+    trainer = enhanced_trainer()
+    network = trainer.parts.network.to("meta").train()
+    statistics, ema = RunningStatistics(network), MovingAverage(network, 0.9)
+    parts = replace(trainer.parts, differentiate=gradient_adder(network), statistics=statistics, ema=ema)
+    images, targets = torch.zeros(32, 3, 32, 32, device="meta"), torch.zeros(32, 10, device="meta")
+    with NoWaiting():
+        parts.backward(images, targets, 1)
+        statistics.update()
+        ema.update()
+        with pytest.raises(AssertionError, match="between devices"):
+            images.copy_(torch.zeros(()))
+    assert all(parameter.grad is not None for parameter in network.parameters())
+
+
+class Eventful(InMemoryBatches):
+    """Notes in ``events`` which epoch's batches are asked for."""
+
+    def __init__(self, images: Images, events: list[str]):
+        super().__init__(images)
+        self.events = events
+
+    def batches(self, epoch: int, indices: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        self.events.append(f"epoch {epoch + 1}")
+        return super().batches(epoch, indices)
+
+
+def test_next_epochs_batches_are_asked_for_before_the_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After an epoch that is not evaluated too, once each; none after the last."""
+    events: list[str] = []
+    loaders = small_loaders()
+    assert isinstance(loaders.train.source, InMemoryBatches)
+    train = replace(loaders.train, source=Eventful(loaders.train.source.images, events))
+    settings = TrainerSettings(epochs=3, eval_every=2)
+    trainer = Trainer(small_parts(), replace(loaders, train=train), settings, CPU)
+    evaluate = Trainer.evaluate
+    monkeypatch.setattr(Trainer, "evaluate", lambda *words: (events.append("evaluation"), evaluate(*words))[1])
+    trainer.fit()
+    assert events == ["epoch 1", "epoch 2", "epoch 3", "evaluation", "evaluation"]
+
+
+@pytest.mark.parametrize("accumulation", [1, 3])
+def test_gradients_equal_those_of_backward(accumulation: int) -> None:
+    """To the bit and in the strides of the parameters, of one that is used twice, two with one gradient, one unused."""
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
+            self.twice, self.first, self.second, self.unused = (nn.Parameter(torch.ones(4)) for _ in range(4))
+
+        def forward(self, images: Tensor) -> Tensor:
+            means = self.conv(images).mean((2, 3))
+            return means * self.twice * self.twice + (self.first + self.second)
+
+    torch.manual_seed(0)
+    networks = [Net()]
+    networks.append(copy.deepcopy(networks[0]))
+    add = gradient_adder(networks[1])
+    for _ in range(accumulation):
+        images = torch.randn(1, 3, 5, 5)
+        networks[0](images).square().sum().backward()
+        add(networks[1](images).square().sum())
+    for one, other in zip(*(network.parameters() for network in networks), strict=True):
+        assert (one.grad is None) == (other.grad is None)
+        if one.grad is not None and other.grad is not None:
+            assert torch.equal(one.grad, other.grad)
+            assert other.grad.stride() == other.stride()
