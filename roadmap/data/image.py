@@ -6,6 +6,7 @@ value tables, blends and rotations exactly, shears and translations within one l
 
 import io
 import math
+import struct
 from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import Any
@@ -30,6 +31,7 @@ cv2.setNumThreads(0)
 
 LEVELS = np.arange(256)
 TRUNCATE = -0.4999  # added before OpenCV rounds; 99.99999 for 100 in float32 stays 100
+TRIES = 10  # for a crop that fits, as in torchvision
 SMOOTH = np.array([[1, 1, 1], [1, 5, 1], [1, 1, 1]]) / 13  # Pillow's filter of that name
 
 
@@ -44,17 +46,31 @@ def decode(data: bytes | Pixels) -> Pixels:
     """
     if isinstance(data, np.ndarray):
         return data
+    # OpenCV fills in a truncated file, which Pillow refuses
+    if data.startswith(b"\xff\xd8") and data.endswith(b"\xff\xd9"):
+        height, width, channels = jpeg_shape(data)
+        if channels in (1, 3) and 0 < height * width <= (Image.MAX_IMAGE_PIXELS or 0):
+            flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+            pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+            if pixels is not None:
+                return pixels
     try:
         with Image.open(io.BytesIO(data)) as image:
-            # OpenCV fills in a truncated file, which Pillow refuses
-            if image.format == "JPEG" and image.mode != "CMYK" and data.endswith(b"\xff\xd9"):
-                flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
-                pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-                if pixels is not None:
-                    return pixels
             return np.array(image.convert("RGB"))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UndecodableError(" ".join(str(error).split())) from error
+
+
+def jpeg_shape(data: bytes) -> tuple[int, int, int]:
+    """Height, width and channels in the header of a JPEG's frame; zeros if there is none."""
+    place = 2
+    while place + 10 <= len(data) and data[place] == 0xFF:
+        kind = data[place + 1]
+        if 0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC):
+            return struct.unpack_from(">HHB", data, place + 5)
+        # any number of bytes 0xFF may precede a marker
+        place += 1 if kind == 0xFF else 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+    return 0, 0, 0
 
 
 def as_batch(pixels: Pixels) -> Tensor:
@@ -71,21 +87,38 @@ class TrainImageTransform:
 
     def __init__(self, recipe: AugmentRecipe, image_size: int, mean: tuple[float, ...]):
         self.recipe, self.size = recipe, (image_size, image_size)
-        self.crop = v2.RandomResizedCrop(image_size, recipe.crop_scale, recipe.crop_aspect)
         self.operations: dict[int, Operation] = {}
         if recipe.randaugment is not None:
             self.operations = operations(*geometry(recipe.randaugment, recipe.interpolation, mean))
 
     def __call__(self, data: bytes | Pixels) -> Tensor:
         images = as_batch(decode(data))
-        box = self.crop.make_params([images])
-        rows, columns = slice(box["top"], box["top"] + box["height"]), slice(box["left"], box["left"] + box["width"])
-        images = images[..., rows, columns]
+        top, left, height, width, mirrored = self.draw_crop(*images.shape[2:])
+        images = images[..., top : top + height, left : left + width]
         # faster than the transform's forward, with the same result
         image = nn_functional.interpolate(images, self.size, mode=self.recipe.interpolation, antialias=True)[0]
-        if torch.rand(()) < self.recipe.horizontal_flip:
+        if mirrored:
             image = image.flip(2)
         return self.randaugment(image) if self.operations else image
+
+    def draw_crop(self, height: int, width: int) -> tuple[int, int, int, int, bool]:
+        """Top, left, height and width of torchvision's random resized crop, and whether it is mirrored.
+
+        In Python from numbers drawn at once: a fifth of the time of torchvision's, between other work.
+        """
+        (least, most), (low, high) = self.recipe.crop_scale, self.recipe.crop_aspect
+        mirrored, down, right, *tries = torch.rand(3 + 2 * TRIES, dtype=torch.float64).tolist()
+        mirror = mirrored < self.recipe.horizontal_flip
+        for share, form in zip(tries[::2], tries[1::2], strict=True):
+            area = height * width * (least + share * (most - least))
+            aspect = low * (high / low) ** form
+            box_width, box_height = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+            if 0 < box_width <= width and 0 < box_height <= height:
+                top, left = int(down * (height - box_height + 1)), int(right * (width - box_width + 1))
+                return top, left, box_height, box_width, mirror
+        # the largest of an allowed aspect, in the centre
+        box_height, box_width = min(height, round(width / low)), min(width, round(height * high))
+        return (height - box_height) // 2, (width - box_width) // 2, box_height, box_width, mirror
 
     def randaugment(self, image: Tensor) -> Tensor:
         """Apply the operations drawn for an image uint8 (3, S, S) in channels_last memory."""

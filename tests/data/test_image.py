@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy.stats import ks_2samp
 from sklearn.datasets import load_sample_image
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
@@ -83,12 +84,26 @@ def test_crops_are_resized_as_by_pillow(interpolation: str) -> None:
         image = Image.open(io.BytesIO(data)).convert("RGB")
         for seed in range(10):
             torch.manual_seed(seed)
-            ours = TrainImageTransform(recipe, 96, MEAN)(data)
+            transform = TrainImageTransform(recipe, 96, MEAN)
+            ours = transform(data)
             torch.manual_seed(seed)
-            crop = v2.RandomResizedCrop(96, recipe.crop_scale, recipe.crop_aspect, v2.InterpolationMode(interpolation))
-            wanted = crop(image)
-            wanted = F.pil_to_tensor(F.horizontal_flip(wanted) if torch.rand(()) < 0.5 else wanted)
+            *box, mirrored = transform.draw_crop(image.height, image.width)
+            wanted = F.resized_crop(image, *box, [96, 96], v2.InterpolationMode(interpolation))
+            wanted = F.pil_to_tensor(F.horizontal_flip(wanted) if mirrored else wanted)
             assert (ours.int() - wanted.int()).abs().max() <= 1
+
+
+@pytest.mark.parametrize("size", [(375, 500), (500, 375), (40, 400), (400, 40)])
+def test_crops_are_distributed_as_torchvisions(size: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    transform = TrainImageTransform(ENHANCED, 224, MEAN)
+    ours = np.array([transform.draw_crop(*size) for _ in range(4000)])
+    crop, image = v2.RandomResizedCrop(224, ENHANCED.crop_scale, ENHANCED.crop_aspect), torch.empty(3, *size)
+    drawn = [crop.make_params([image]) for _ in range(4000)]
+    theirs = np.array([[box[name] for name in ("top", "left", "height", "width")] for box in drawn])
+    for measure in (lambda b: b[:, 2] * b[:, 3], lambda b: b[:, 3] / b[:, 2], lambda b: b[:, 0], lambda b: b[:, 1]):
+        assert ks_2samp(measure(ours), measure(theirs)).pvalue > 0.001
+    assert ours[:, 4].mean() == pytest.approx(0.5, abs=0.04)
 
 
 @pytest.mark.parametrize("size", [(500, 375), (375, 500), (224, 224), (60, 300), (333, 257)])
@@ -146,6 +161,7 @@ ROTATED[0x0112] = 6
         encoded(SMALL.convert("CMYK")),
         encoded(SMALL, exif=ROTATED),
         encoded(SMALL) + b"\0\0",
+        b"\xff\xd8\xff\xff" + encoded(SMALL)[2:],  # a marker may begin with more bytes 0xFF
         encoded(SMALL, "PNG"),
         encoded(SMALL.convert("RGBA"), "PNG"),
         encoded(SMALL.convert("P"), "PNG"),
