@@ -102,7 +102,7 @@ def test_crops_are_distributed_as_torchvisions(size: tuple[int, int]) -> None:
     drawn = [crop.make_params([image]) for _ in range(4000)]
     theirs = np.array([[box[name] for name in ("top", "left", "height", "width")] for box in drawn])
     for measure in (lambda b: b[:, 2] * b[:, 3], lambda b: b[:, 3] / b[:, 2], lambda b: b[:, 0], lambda b: b[:, 1]):
-        assert ks_2samp(measure(ours), measure(theirs)).pvalue > 0.001
+        assert ks_2samp(measure(ours), measure(theirs), method="asymp").pvalue > 0.001
     assert ours[:, 4].mean() == pytest.approx(0.5, abs=0.04)
 
 
