@@ -142,12 +142,16 @@ class TrainLoader:
         """
         return (self._prepared(epoch, each) for each in self.micro_batches(epoch, first_update))
 
-    def _prepared(self, epoch: int, micro_batch: MicroBatch) -> tuple[Tensor, Tensor]:
-        self.seed(epoch, micro_batch)
-        return self.prepare(micro_batch.tensors, micro_batch)
+    def inputs(self, epoch: int, first_update: int = 0) -> Iterator[tuple[Tensor, ...]]:
+        """What ``prepare`` makes these batches from; torch is seeded as for them."""
+        return (self._seeded(epoch, each).tensors for each in self.micro_batches(epoch, first_update))
 
-    def seed(self, epoch: int, micro_batch: MicroBatch) -> None:
+    def _prepared(self, epoch: int, micro_batch: MicroBatch) -> tuple[Tensor, Tensor]:
+        return self.prepare(self._seeded(epoch, micro_batch).tensors, micro_batch)
+
+    def _seeded(self, epoch: int, micro_batch: MicroBatch) -> MicroBatch:
         torch.manual_seed(derived_seed(self.share.seed, "batch", epoch, micro_batch.number))
+        return micro_batch
 
     def micro_batches(self, epoch: int, first_update: int = 0) -> Iterator[MicroBatch]:
         """Draw the epoch's order and parameters, upload them, and return the part of each micro batch."""

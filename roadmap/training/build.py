@@ -81,7 +81,7 @@ def build_trainer(
     )
     graph = None
     if graphed:
-        graph = GraphedUpdate(parts.update, optimizer, CudaRecording(device), required=settings.cuda_graph is True)
+        graph = GraphedUpdate(parts, loaders.train, CudaRecording(device), required=settings.cuda_graph is True)
     return Trainer(parts, loaders, trainer_settings, device, world, graph=graph)
 
 

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from roadmap.data.image_dataset import ImageFileBatches
-from roadmap.data.loaders import Loaders
+from roadmap.data.loaders import Loaders, TrainLoader
 from roadmap.errors import RequestError, WorkError, first_line
 from roadmap.runtime.device import is_out_of_memory
 from roadmap.schema.experiment import Experiment
+from roadmap.training.trainer import TrainingParts
 
 logger = logging.getLogger(__name__)
 
@@ -50,33 +51,25 @@ class CudaRecording:
 
 
 class GraphedUpdate:
-    """An update that is recorded once and then replayed.
+    """An update, from the loader's ``inputs`` to the average of weights, that is recorded once and then replayed.
 
-    ``update`` maps the tensors of a batch to a loss and changes tensors in place. It must be work of the device alone,
-    on the same shapes and memory in each call: what Python does in it happens in the first calls only. ``required``:
-    that it cannot be recorded is an error, not a warning.
+    All of it must be work of the device alone, on the same shapes and memory in each call: what Python does in it
+    happens in the first calls only. ``required``: that it cannot be recorded is an error, not a warning.
     """
 
-    def __init__(
-        self,
-        update: Callable[..., Tensor],
-        optimizer: torch.optim.Optimizer,
-        recording: CudaRecording,
-        *,
-        required: bool,
-    ):
-        self.update, self.optimizer, self.required = update, optimizer, required
+    def __init__(self, parts: TrainingParts, train: TrainLoader, recording: CudaRecording, *, required: bool):
+        self.parts, self.optimizer, self.train, self.required = parts, parts.optimizer, train, required
         self.recording: CudaRecording | None = recording
-        self.batch: list[Tensor] = []
+        self.inputs: tuple[Tensor, ...] = ()
         self.rates: list[Tensor] = []
         self.loss: Tensor | None = None
         self.calls = 0
 
-    def __call__(self, *batch: Tensor) -> Tensor:
+    def __call__(self, inputs: tuple[Tensor, ...]) -> Tensor:
         """Do an update; return its loss."""
         if self.recording is None:
-            return self.update(*batch)
-        self.fill_buffers(batch)
+            return self.update(inputs)
+        self.fill_buffers(inputs)
         self.calls += 1
         if self.calls <= WARM_UP:
             return self.recording.run(self.on_buffers)
@@ -85,17 +78,21 @@ class GraphedUpdate:
                 self.loss = self.recording.record(self.on_buffers)
             except RuntimeError as error:
                 self.give_up(error)
-                return self.update(*batch)
+                return self.update(inputs)
         self.recording.replay()
         return self.loss.clone()
 
-    def fill_buffers(self, batch: tuple[Tensor, ...]) -> None:
+    def update(self, inputs: tuple[Tensor, ...]) -> Tensor:
+        """Do an update without a graph; return its loss."""
+        return self.parts.update(*self.train.prepare(inputs))
+
+    def fill_buffers(self, inputs: tuple[Tensor, ...]) -> None:
         """Copy what differs between updates, without waiting for the device."""
         groups = self.optimizer.param_groups
-        if not self.batch:
-            self.batch = [torch.empty_like(tensor) for tensor in batch]
+        if not self.inputs:
+            self.inputs = tuple(torch.empty_like(tensor) for tensor in inputs)
             self.rates = [torch.empty((), device=group["params"][0].device) for group in groups]
-        for buffer, tensor in zip(self.batch, batch, strict=True):
+        for buffer, tensor in zip(self.inputs, inputs, strict=True):
             buffer.copy_(tensor, non_blocking=True)
         for buffer, group in zip(self.rates, groups, strict=True):
             buffer.fill_(group["lr"])
@@ -103,7 +100,7 @@ class GraphedUpdate:
     def on_buffers(self) -> Tensor:
         """Do the update of the buffers."""
         with rates_on_device(self.optimizer, self.rates):
-            return self.update(*self.batch)
+            return self.update(self.inputs)
 
     def give_up(self, error: RuntimeError) -> None:
         """Do this and all further updates without a graph. Raises WorkError if it is required."""
@@ -142,6 +139,8 @@ def uses_graph(experiment: Experiment, loaders: Loaders, device: torch.device) -
         f"the image files of data={experiment.data.name}": isinstance(loaders.train.source, ImageFileBatches),
         f"micro_batch_size={share.micro_batch_size}, a part of an update": share.accumulation > 1,
         "compile=true": settings.compile is True,
+        # torch saves the device's random state for the second time
+        f"checkpoint_stages={settings.checkpoint_stages}": settings.checkpoint_stages > 0,
         "precision=fp16": experiment.precision == "fp16",
         f"max_skipped_updates={settings.max_skipped_updates}": settings.max_skipped_updates > 0,
     }

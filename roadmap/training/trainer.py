@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
-from roadmap.data.loaders import Batches, Loaders, Timed
+from roadmap.data.loaders import Loaders, Timed
 from roadmap.errors import StoppedError, WorkError
 from roadmap.networks.batch_norm import RunningStatistics
 from roadmap.runtime.distributed import SINGLE_PROCESS, Agreement, World
@@ -127,7 +127,7 @@ class Trainer:
     world: World = SINGLE_PROCESS
     stop: StopRequest = field(default_factory=StopRequest)
     callbacks: Callbacks = Callbacks()
-    graph: Callable[..., Tensor] | None = None  # the parts' ``update``, recorded and replayed
+    graph: Callable[[tuple[Tensor, ...]], Tensor] | None = None  # an update of the loader's ``inputs``; its loss
 
     def __post_init__(self) -> None:
         self.state = TrainState()
@@ -135,7 +135,7 @@ class Trainer:
         self.saved_at = time.monotonic()
         self.loader_error: WorkError | None = None
         self.blank: list[Tensor] = []  # a micro batch of zeros without memory
-        self.upcoming: Batches | None = None  # of the next epoch
+        self.upcoming: Iterator[tuple[Tensor, ...]] | None = None  # of the next epoch
         self.posted: Agreement | None = None  # after the last update, and not read yet
 
     def fit(self) -> None:
@@ -156,7 +156,7 @@ class Trainer:
             row: Record = {"epoch": self.state.epoch + 1} | (yield from self.train_epoch())
             began = time.perf_counter()
             if row["epoch"] < self.settings.epochs:
-                self.upcoming = self.loaders.train.batches(row["epoch"])  # read by workers during the evaluation
+                self.upcoming = self.batches(row["epoch"], 0)  # read by workers during the evaluation
             if row["epoch"] % self.settings.eval_every == 0 or row["epoch"] == self.settings.epochs:
                 row |= self.evaluate_epoch()
             row["images_per_second"] = self.loaders.train.images / self.state.seconds
@@ -172,7 +172,7 @@ class Trainer:
         """
         state, train = self.state, self.loaders.train
         self.parts.network.train()
-        upcoming, self.upcoming = self.upcoming or train.batches(state.epoch, state.updates), None
+        upcoming, self.upcoming = self.upcoming or self.batches(state.epoch, state.updates), None
         batches = Timed(upcoming, self.device, state.seconds, state.waited)
         for _ in range(state.updates, train.share.updates):
             self.agree(batches)
@@ -188,12 +188,17 @@ class Trainer:
             raise WorkError(f"every update of epoch {state.epoch + 1} was skipped: no loss of it is finite")
         return {"train_loss": sum(totals) / sum(counts), "lr": state.lr}
 
+    @property
+    def batches(self) -> Callable[[int, int], Iterator[tuple[Tensor, ...]]]:
+        """The loader's batches, or what a graph makes them from."""
+        return self.loaders.train.batches if self.graph is None else self.loaders.train.inputs
+
     def train_step(self, batches: Timed) -> None:
         """Train one update: accumulate the gradients of its micro batches, then step."""
         parts, state, losses = self.parts, self.state, []
         accumulation = self.loaders.train.share.accumulation
         if self.graph is not None:
-            losses, accumulation = [self.graph(*self.fetch(batches))], 0
+            losses, accumulation = [self.graph(next(batches))], 0
         for micro_batch in range(accumulation):
             images, targets = self.fetch(batches)
             with nullcontext() if micro_batch == accumulation - 1 else parts.no_sync():

@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from roadmap.config.compose import compose
 from roadmap.data import open_loaders
+from roadmap.data.loaders import TrainLoader
 from roadmap.errors import RequestError, WorkError
 from roadmap.training import graph, optim
 from roadmap.training.build import build_trainer
@@ -91,8 +92,15 @@ def new_trainer(*words: str, replays: bool = False) -> Trainer:
     experiment = compose(words).experiment()
     trainer = build_trainer(experiment, open_loaders(experiment, CPU), CPU)
     if replays:
-        trainer.graph = GraphedUpdate(trainer.parts.update, trainer.parts.optimizer, Tape(), required=True)
+        trainer.graph = GraphedUpdate(trainer.parts, trainer.loaders.train, Tape(), required=True)
     return trainer
+
+
+@pytest.fixture(autouse=True)
+def noise_as_on_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawn for whole images, not only for erased boxes, as what is drawn next depends on it."""
+    prepare = TrainLoader.prepare
+    monkeypatch.setattr(TrainLoader, "prepare", lambda self, tensors, micro_batch=None: prepare(self, tensors))
 
 
 @pytest.fixture
@@ -170,10 +178,10 @@ class Unrecordable(Tape):
 
 def test_failed_recording_is_one_sentence(caplog: pytest.LogCaptureFixture) -> None:
     trainer = new_trainer(replays=True)
-    trainer.graph = GraphedUpdate(trainer.parts.update, trainer.parts.optimizer, Unrecordable(), required=True)
+    trainer.graph = GraphedUpdate(trainer.parts, trainer.loaders.train, Unrecordable(), required=True)
     with pytest.raises(WorkError, match=r"^the update could not be recorded as a CUDA graph \(operation not permitted"):
         trainer.fit()
-    trainer.graph = GraphedUpdate(trainer.parts.update, trainer.parts.optimizer, Unrecordable(), required=False)
+    trainer.graph = GraphedUpdate(trainer.parts, trainer.loaders.train, Unrecordable(), required=False)
     trainer.fit()
     assert caplog.text.count("the update could not be recorded as a CUDA graph") == 1
 
@@ -186,6 +194,7 @@ CUDA = torch.device("cuda")
     [
         ([], CPU, "device=cpu"),
         (["compile=true"], CUDA, "compile=true"),
+        (["checkpoint_stages=2"], CUDA, "checkpoint_stages=2"),
         (["precision=fp16"], CUDA, "precision=fp16"),
         (["max_skipped_updates=1"], CUDA, "max_skipped_updates=1"),
         (["micro_batch_size=32", "recipe.batch_norm_images=32"], CUDA, "micro_batch_size=32, a part of an update"),
