@@ -239,7 +239,9 @@ class Timed:
     A GPU still computes while its host waits, so a wait counts only if the GPU had finished.
     """
 
-    def __init__(self, batches: Batches, device: torch.device, seconds: float = 0.0, waited: float = 0.0):
+    def __init__(
+        self, batches: Iterator[tuple[Tensor, ...]], device: torch.device, seconds: float = 0.0, waited: float = 0.0
+    ):
         self.batches, self.device, self.waited = batches, device, waited
         self.began = time.perf_counter() - seconds
 
@@ -254,7 +256,7 @@ class Timed:
         yield
         self.began += time.perf_counter() - began
 
-    def __next__(self) -> tuple[Tensor, Tensor]:
+    def __next__(self) -> tuple[Tensor, ...]:
         stream = torch.cuda.current_stream(self.device) if self.device.type == "cuda" else None
         finished = stream.record_event() if stream else None
         began = time.perf_counter()
