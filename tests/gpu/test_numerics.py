@@ -6,13 +6,18 @@ With BN and ReLU rounding is amplified, to 44 % after ten updates; in fp64, nois
 networks are compared in fp64.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from roadmap.config import config_dir
 from roadmap.config.build import build
@@ -28,7 +33,13 @@ RESNET, CONVNEXT = "step=resnet50", "step=separate_downsampling"
 STEPS = sorted(file.stem for file in (config_dir() / "step").glob("*.yaml"))
 # digits, ten updates, without random augmentation on the device, whose generator is not the CPU's
 TEN_UPDATES = (
-    *("epochs=1", "batch_size=35", "recipe.augment.horizontal_flip=0", "recipe.augment.random_erasing=0"),
+    *(
+        "epochs=1",
+        "batch_size=35",
+        "cuda_graph=false",
+        "recipe.augment.horizontal_flip=0",
+        "recipe.augment.random_erasing=0",
+    ),
     *(f"recipe.augment.{key}=null" for key in ("mixup", "cutmix", "randaugment")),
     *("recipe.augment.crop_scale=[1.0,1.0]", "recipe.augment.crop_aspect=[1.0,1.0]"),
 )
@@ -167,6 +178,117 @@ def test_ten_updates_in_lower_precision(precision: str, device: torch.device) ->
     trainers = trainer_on(device, CONVNEXT), trainer_on(device, CONVNEXT, f"precision={precision}")
     expected, losses = (ten_updates(trainer, trainer.loaders.train.batches(0)) for trainer in trainers)
     assert_close(losses, expected, 0.02)
+
+
+@pytest.mark.gpu
+def test_ten_updates_as_a_graph() -> None:
+    """Recorded and replayed; tests/training/test_graph.py has a stand-in for the recording on a CPU."""
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA GPU")
+    cuda = torch.device("cuda")
+    eager, graph = trainer_on(cuda, CONVNEXT), trainer_on(cuda, CONVNEXT, "cuda_graph=true")
+    batches = list(eager.loaders.train.batches(0))
+    start = joined(eager.parts.network.parameters())
+    assert_close(ten_updates(graph, batches), ten_updates(eager, batches), 1e-4)
+    end, found = joined(eager.parts.network.parameters()), joined(graph.parts.network.parameters())
+    assert (found - end).norm() <= 2e-3 * (end - start).norm()
+
+
+@pytest.mark.parametrize("device", ["cpu", GPU], indirect=True)
+def test_residual_precision(device: torch.device, capsys: pytest.CaptureFixture[str]) -> None:
+    """Prints how far the losses of ten updates in bf16 are from those in fp32, with sums of either precision."""
+    words = [(), *(("precision=bf16", f"recipe.network.residual={sums}") for sums in ("fp32", "autocast"))]
+    trainers = [trainer_on(device, CONVNEXT, *each) for each in words]
+    expected, *losses = (ten_updates(trainer, trainer.loaders.train.batches(0)) for trainer in trainers)
+    for found in losses:
+        assert_close(found, expected, 0.02)
+    assert not torch.equal(*losses), "the setting changes the sums"
+    with capsys.disabled():
+        errors = [f"{(found - expected).abs().mean() / expected.mean():.2e}" for found in losses]
+        print(f"\n{device.type}: mean error of the loss in bf16: {errors[0]} with sums in fp32, {errors[1]} in bf16")
+
+
+class Waits(TorchDispatchMode):
+    """Counts operators whose result the host waits for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += any(name in str(func) for name in ("_local_scalar_dense", "nonzero", "masked_select", "unique"))
+        return func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def counted_waits(device: torch.device) -> Iterator[Callable[[], int]]:
+    """Count how often the host waits for the device: by CUDA's own warnings on a GPU, by operator on a CPU."""
+    if device.type == "cpu":
+        with Waits() as waits:
+            yield lambda: waits.count
+        return
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            yield lambda: sum("synchronizing CUDA operation" in str(warning.message) for warning in caught)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.parametrize("device", ["cpu", GPU], indirect=True)
+@pytest.mark.parametrize(
+    "words",
+    [
+        (CONVNEXT, "precision=bf16", "recipe.ema_decay=0.9"),
+        (CONVNEXT, "precision=fp16"),
+        (RESNET, "precision=bf16", "recipe.ema_decay=0.9"),
+        (CONVNEXT, "precision=bf16", "cuda_graph=auto"),
+    ],
+)
+def test_updates_do_not_wait_for_the_device(
+    words: tuple[str, ...], device: torch.device, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trainer = trainer_on(device, *words)
+    trainer.parts.network.train()
+    trainer.losses.every = 1000
+    batches = Timed(trainer.loaders.train.batches(0), device)
+    for _ in range(4):  # allocations, and the recording of a graph
+        trainer.train_step(batches)
+    with counted_waits(device) as waits:
+        for _ in range(5):
+            trainer.train_step(batches)
+    with capsys.disabled():
+        print(f"\n{device.type}, {' '.join(words)}: the host waits {waits()} times in 5 updates")
+    assert waits() == 0
+    with counted_waits(device) as waits:
+        trainer.losses.read() if device.type == "cuda" else torch.ones(1).sum().item()
+    assert waits() > 0, "the count sees a wait"
+
+
+@pytest.mark.parametrize("device", ["cpu", GPU], indirect=True)
+def test_ddp_in_one_process(device: torch.device, capsys: pytest.CaptureFixture[str]) -> None:
+    """NCCL on a GPU, gloo on a CPU: the updates of the plain network; prints both times."""
+    backend, ids = ("cpu:gloo,cuda:nccl", [0]) if device.type == "cuda" else ("gloo", None)
+    torch.distributed.init_process_group(backend, store=torch.distributed.HashStore(), rank=0, world_size=1)
+    try:
+        plain, wrapped = trainer_on(device, CONVNEXT), trainer_on(device, CONVNEXT)
+        ddp = DistributedDataParallel(
+            wrapped.parts.network, device_ids=ids, gradient_as_bucket_view=True, broadcast_buffers=False
+        )
+        wrapped.parts = replace(wrapped.parts, forward=ddp, no_sync=ddp.no_sync)
+        start = joined(plain.parts.network.parameters())
+        batches, seconds = list(plain.loaders.train.batches(0)), []
+        for trainer in (plain, wrapped):
+            began = time.perf_counter()
+            ten_updates(trainer, batches)
+            seconds.append(time.perf_counter() - began)
+    finally:
+        torch.distributed.destroy_process_group()
+    end, found = joined(plain.parts.network.parameters()), joined(wrapped.parts.network.parameters())
+    assert (found - end).norm() <= 2e-3 * (end - start).norm()
+    with capsys.disabled():
+        print(f"\n{device.type}: ten updates in {seconds[0]:.2f} s, by DDP in one process in {seconds[1]:.2f} s")
 
 
 def training_state(trainer: Trainer) -> Tensor:
