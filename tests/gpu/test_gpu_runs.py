@@ -1,23 +1,36 @@
 """Whole training runs on the device: resumed, in two processes, fed from image files; and throughput."""
 
+import gc
+import itertools
 import os
+import statistics
 import subprocess
 import sys
 import time
+from collections import Counter
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch._inductor.compile_fx import compile_fx
 
 from roadmap.__main__ import main
-from roadmap.config.compose import compose
+from roadmap.bench.timing import NetworkTimer, Step, clock, interleave, make_step, many_compiled_versions
+from roadmap.config.compose import Composed, compose
+from roadmap.data.loaders import Timed
 from roadmap.runs.run_folder import RunFolder, read_metrics
-from roadmap.training.run import run_all, run_experiment
+from roadmap.runtime.device import reset_peak_memory
+from roadmap.training.run import Failures, run_all, run_experiment
+from roadmap.training.trainer import Trainer
 from tests.faults.kill_and_resume import differences, run_folder
 from tests.gpu.conftest import GPU, SLOW_CPU
 from tests.gpu.test_numerics import floats, joined
 from tests.photos import make_photos
 from tests.processes import interrupt
+from tests.records import steps_of
 
 ROOT = Path(__file__).parents[2]
 # two epochs of 11 updates on digits, with all of the recipe's augmentation
@@ -131,3 +144,130 @@ def test_throughput_beside_torchvision_and_timm(
     with capsys.disabled():
         print()
         assert main([*bench, *words.split(), f"device={device}", f"runs_dir={tmp_path}"]) == 0
+
+
+def medians(steps: Mapping[str, Step], device: torch.device, repeats: int) -> dict[str, float]:
+    """The median seconds of each step, in turns."""
+    for step in steps.values():
+        for _ in range(3):
+            step()
+    found = interleave({name: partial(clock, step, device) for name, step in steps.items()}, repeats)
+    return {name: statistics.median(seconds) for name, seconds in found.items()}
+
+
+@pytest.mark.timeout(240)
+def test_ways_to_compute_one_network(device: torch.device, capsys: pytest.CaptureFixture[str]) -> None:
+    """Prints images/s of ConvNeXt-T's training, batch 256 in bf16."""
+    on_gpu = device.type == "cuda"
+    batch, regime = (256, "tiny") if on_gpu else (2, "nano")
+    words = [f"regime={regime}", "step=separate_downsampling", "precision=bf16", "compile=false"]
+    ways = {"eager": [], "1x1 as linear": ["pointwise_linear=true"], "compiled": ["compile=true"]}
+    ways["compiled, 1x1 as linear"] = ["compile=true", "pointwise_linear=true"]
+    torch.compiler.reset()
+    steps = {name: make_step(compose([*words, *way]), "training", batch, device) for name, way in ways.items()}
+
+    def without_benchmark(step: Step = steps["eager"]) -> None:
+        with torch.backends.cudnn.flags(benchmark=False):
+            step()
+
+    with torch.backends.cudnn.flags(benchmark=True), many_compiled_versions():
+        seconds = medians(steps | {"eager, benchmark off": without_benchmark}, device, 9 if on_gpu else 1)
+    with capsys.disabled():
+        for name, took in seconds.items():
+            print(f"\n{name}: {batch / took:.0f} images/s, {seconds['eager'] / took:.2f} of eager", end="")
+        print()
+    assert all(torch.isfinite(torch.tensor([*seconds.values()])))
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("device", ["cpu", GPU], indirect=True)
+def test_depthwise_convolutions_share_of_bandwidth(device: torch.device, capsys: pytest.CaptureFixture[str]) -> None:
+    """Prints the bytes that it must read and write per second, as a share of what a copy does."""
+    shape, dtype = ((256, 96, 56, 56), torch.bfloat16) if device.type == "cuda" else ((2, 8, 14, 14), torch.float32)
+    images = torch.randn(shape, device=device, dtype=dtype).to(memory_format=torch.channels_last)
+    conv = torch.nn.Conv2d(shape[1], shape[1], 7, padding=3, groups=shape[1], device=device, dtype=dtype)
+    conv.to(memory_format=torch.channels_last)
+    copy, once = torch.empty_like(images), images.numel() * images.element_size()
+
+    def trained() -> None:
+        inputs = images.detach().requires_grad_()
+        conv(inputs).backward(images)  # reads two and writes two tensors of this size, the weights' gradient two more
+
+    with torch.no_grad():
+        expected = conv(images)
+    with torch.backends.cudnn.flags(benchmark=True):
+        steps = {"copy": lambda: copy.copy_(images), "forward": torch.no_grad()(lambda: conv(images))}
+        seconds = medians(steps | {"forward and backward": trained}, device, 20)
+        assert torch.allclose(conv(images), expected, atol=1e-2)
+    speeds = {name: factor * once / seconds[name] for name, factor in (("copy", 2), ("forward", 2))}
+    speeds["forward and backward"] = 6 * once / seconds["forward and backward"]
+    with capsys.disabled():
+        for name, speed in speeds.items():
+            print(f"\n{name}: {speed / 2**30:.1f} GiB/s, {speed / speeds['copy']:.0%} of the copy", end="")
+        print()
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("device", ["cpu", GPU], indirect=True)
+def test_peak_memory_of_two_steps(device: torch.device, capsys: pytest.CaptureFixture[str]) -> None:
+    """Prints it for the step with the largest activations and for ConvNeXt-T, in bf16, in all and by image."""
+    regime, batches = ("tiny", (128, 256)) if device.type == "cuda" else ("nano", (64, 256))
+    found = {}
+    for step, batch in itertools.product(("increase_width", "separate_downsampling"), batches):
+        words = [f"regime={regime}", f"step={step}", "precision=bf16", "compile=false"]
+        timer = NetworkTimer(compose(words), "training", batch, device)
+        timer.fit(0)
+        assert timer.error is None
+        if timer.memory_gb is None:
+            pytest.skip("this system's peak memory cannot be reset")
+        found[step, timer.batch] = timer.memory_gb
+    with capsys.disabled():
+        for (step, batch), memory in found.items():
+            print(f"\n{step}, batch {batch}: {memory:.2f} GiB, {1024 * memory / batch:.1f} MiB an image", end="")
+        print()
+    assert found["separate_downsampling", batches[1]] > found["separate_downsampling", batches[0]]
+
+
+@pytest.mark.timeout(240)
+def test_nine_compiled_networks_and_memory_after_a_forced_out_of_memory(
+    device: torch.device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """torch keeps eight compiled versions of a function; a failed run must not keep its memory from the others."""
+    graphs: Counter[str] = Counter()
+    train_step, compile_ = Trainer.train_step, torch.compile
+
+    def backend(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> Any:
+        graphs[current[-1]] += 1
+        return compile_fx(graph, inputs) if device.type == "cuda" else graph
+
+    def or_out_of_memory(self: Trainer, batches: Timed) -> None:
+        if self.state.updates == 1 and len(current) == 5:
+            torch.empty(2**50, device=self.device)
+        train_step(self, batches)
+
+    def counted(request: Composed) -> tuple[list[dict[str, Any]], Failures]:
+        current.append(request.variant)
+        return run_all([request])
+
+    current: list[str] = []
+    monkeypatch.setattr(torch, "compile", partial(compile_, backend=backend))
+    monkeypatch.setattr(Trainer, "train_step", or_out_of_memory)
+    steps = [step.name for step in steps_of("nano")][-9:]
+    how = ["compile=true", "epochs=1", "batch_size=32", f"device={device}", f"runs_dir={tmp_path}"]
+    held, errors = [], []
+    for step in steps:
+        errors += counted(compose([f"step={step}", *how]))[1]
+        reset_peak_memory(device)
+        held.append(torch.cuda.memory_allocated() / 2**20 if device.type == "cuda" else live_trainers())
+    assert {step: graphs[step] > 0 for step in steps} == dict.fromkeys(steps, True)
+    ((_, error),) = errors
+    assert "ran out of memory" in str(error)
+    with capsys.disabled():
+        what = "MiB allocated" if device.type == "cuda" else "trainers alive"
+        print(f"\n{what} after each of nine runs, the fifth out of memory: {', '.join(f'{n:.0f}' for n in held)}")
+    # the images stay; a nano network, its optimizer and activations are tens of MiB
+    assert max(held[4:]) - held[0] < (16 if device.type == "cuda" else 1)
+
+
+def live_trainers() -> int:
+    return sum(type(thing) is Trainer for thing in gc.get_objects())
