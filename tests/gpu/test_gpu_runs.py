@@ -208,7 +208,6 @@ def test_depthwise_convolutions_share_of_bandwidth(device: torch.device, capsys:
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("device", ["cpu", GPU], indirect=True)
 def test_peak_memory_of_two_steps(device: torch.device, capsys: pytest.CaptureFixture[str]) -> None:
     """Prints it for the step with the largest activations and for ConvNeXt-T, in bf16, in all and by image."""
     regime, batches = ("tiny", (128, 256)) if device.type == "cuda" else ("nano", (64, 256))
