@@ -62,7 +62,7 @@ def randomised(network: nn.Module) -> nn.Module:
     Initial weights of 0.02, BN that does not normalise in evaluation and layer scale of 1e-6 leave 1e-4 of it.
     """
     generator = torch.Generator().manual_seed(0)
-    for name, tensor in [*network.named_parameters(), *network.named_buffers()]:
+    for name, tensor in network.state_dict().items():  # without constants
         if tensor.ndim > 1:
             nn.init.kaiming_normal_(tensor, generator=generator)
         elif tensor.ndim == 1:
