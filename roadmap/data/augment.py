@@ -19,7 +19,7 @@ from roadmap.schema.recipe import AugmentRecipe
 TRIES = 10  # for a box that fits, as in torchvision
 DRAWN_AT_ONCE = 2**16  # images
 
-# for n images: int64 (n, 2), where in ``resize_weights`` the weights of rows and of columns begin; RandAugment's Rounds
+# for n images: int64 (n, 2, 2), matrix of ``resize_weights`` and first column for rows and columns; then Rounds
 Drawn = tuple[Tensor, ...]
 
 
@@ -39,10 +39,9 @@ class BatchAugment:
     ):
         self.recipe, self.size, self.source_size = recipe, image_size, source_size
         self.longest = max(source_size)
-        self.weights = resize_weights(self.longest, image_size, recipe.interpolation).to(device)
-        # of weight (row, column) after an image's first
-        self.offsets = torch.arange(self.weights.numel() // self.weights.shape[0], device=device)
-        self.offsets = self.offsets.view(image_size, 2 * self.longest)[:, : self.longest].contiguous()
+        weights = resize_weights(self.longest, image_size, recipe.interpolation).to(device)
+        # by matrix and first column
+        self.windows = weights.unfold(2, self.longest, 1).transpose(1, 2)
         self.randaugment: BatchRandAugment | None = None
         if recipe.randaugment is not None:
             geometry = randaugment.geometry(recipe.randaugment, recipe.interpolation, mean)
@@ -60,10 +59,9 @@ class BatchAugment:
         top, left = torch.where(fits, top, (height - rows) // 2), torch.where(fits, left, (width - columns) // 2)
         mirrored = torch.rand(count, generator=generator) < recipe.horizontal_flip
         matrices = torch.stack([rows, columns + mirrored * (self.longest + 1)])
-        matrix_size = self.size * 2 * self.longest
-        crops = (matrices * matrix_size + self.longest - torch.stack([top, left])).T.contiguous()
+        crops = torch.stack([matrices, self.longest - torch.stack([top, left])], -1).transpose(0, 1).contiguous()
         if recipe.randaugment is None:
-            return (crops,), np.empty((count, 0, 3), bool)
+            return (crops,), np.empty((count, 0, 4), bool)
         operations, arguments = randaugment.draw(recipe.randaugment, count, self.size, generator)
         return (crops, *rounds_of(operations, arguments, self.size)), stages(operations)
 
@@ -76,7 +74,8 @@ class BatchAugment:
     def crop_and_flip(self, images: Tensor, crops: Tensor) -> Tensor:
         """Resize each image's columns, then its rows, in one product with a matrix of weights each."""
         count, _, height, width = images.shape
-        weights = self.weights.view(-1)[crops.view(count, 2, 1, 1) + self.offsets]
+        matrices, first = crops.unbind(2)
+        weights = self.windows[matrices, first]
         rows, columns = weights[:, 0, :, :height], weights[:, 1, :, :width]
         lines = images.float().view(count, 3 * height, width)
         lines = rounded(torch.bmm(columns, lines.transpose(1, 2))).view(count, self.size * 3, height)

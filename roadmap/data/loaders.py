@@ -201,7 +201,7 @@ class TrainLoader:
         if self.augment is not None:
             assert isinstance(self.source, InMemoryBatches)
             pixels = self.source.images.pixels.index_select(0, images)
-            images = self.augment(pixels, drawn, None if stages is None else chosen_of(stages))
+            images = self.augment(pixels, tuple(drawn), None if stages is None else chosen_of(stages))
         chosen = None if erased is None else torch.from_numpy(np.flatnonzero(erased))
         images = self.erase(self.normalise(images), boxes, chosen)
         return (images, labels) if self.mix is None else self.mix(images, labels, (mixing[0], mixing[1], mixing[2]))

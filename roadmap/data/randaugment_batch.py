@@ -17,16 +17,18 @@ from torch.nn import functional as nn_functional
 
 from roadmap.data.randaugment import OPERATIONS
 
-LOOKED_UP = ("AutoContrast", "Equalize", "Invert", "Posterize", "Solarize", "SolarizeAdd")
+BY_CONTENT = ("AutoContrast", "Equalize")
+FIXED = ("Invert", "Posterize", "Solarize", "SolarizeAdd")
 BLENDED = ("Color", "Contrast", "Brightness", "Sharpness")
 MOVED = ("Rotate", "ShearX", "ShearY", "TranslateX", "TranslateY")
+KINDS = (BY_CONTENT, FIXED, BLENDED, MOVED)
 # rows of ``value_tables`` after AutoContrast's 256·lowest + highest value; row 0 changes nothing
 POSTERIZE = 256 * 256  # + bits kept
 SOLARIZE = POSTERIZE + 9  # + least value that is inverted
 SOLARIZE_ADD = SOLARIZE + 257  # + value added
 ROUNDING = 1e-3  # added to resampled values before they are truncated, above the error of float32
 
-# positions in the batch of the images that a stage changes, for each round and stage; known on the host
+# positions in the batch of the images that a kind of operation changes, for each round and kind; known on the host
 Chosen = list[list[Tensor]]
 
 
@@ -45,7 +47,7 @@ def rounds_of(operations: Tensor, arguments: Tensor, size: int) -> Rounds:
     argument = arguments.double()
 
     def where(*names: str, otherwise: float = 0.0) -> Tensor:
-        return torch.where(sum(chosen[name] for name in names).bool(), argument, otherwise)
+        return torch.where(torch.stack([chosen[name] for name in names]).any(0), argument, otherwise)
 
     rows = torch.zeros_like(operations)
     rows[chosen["Invert"]] = SOLARIZE
@@ -62,19 +64,19 @@ def rounds_of(operations: Tensor, arguments: Tensor, size: int) -> Rounds:
     return Rounds(
         torch.stack([rows, chosen["AutoContrast"].long()], -1),
         torch.stack([least_step, where(*BLENDED, otherwise=1.0), *flags], -1).float(),
-        torch.from_numpy(stages(operations)[..., 2]),
+        torch.from_numpy(stages(operations)[..., 3]),
         torch.stack([start, columns, rows_], -2).float(),
     )
 
 
 def stages(operations: Tensor) -> np.ndarray:
-    """Which of the three stages change each image: bool (n, rounds, 3)."""
-    places = [torch.tensor([OPERATIONS.index(name) for name in stage]) for stage in (LOOKED_UP, BLENDED, MOVED)]
+    """Which kind of operation changes each image, in the order of ``KINDS``: bool (n, rounds, 4)."""
+    places = [torch.tensor([OPERATIONS.index(name) for name in kind]) for kind in KINDS]
     return torch.stack([torch.isin(operations, place) for place in places], -1).numpy()
 
 
 def chosen_of(stages: np.ndarray) -> Chosen:
-    """The positions of the images that each round's stages change."""
+    """The positions of the images that each kind of operation changes in each round."""
     return [[torch.from_numpy(np.flatnonzero(stage)) for stage in of_round.T] for of_round in stages.swapaxes(0, 1)]
 
 
@@ -97,10 +99,6 @@ class BatchRandAugment:
         # Pillow's grey is rounded to 16 bits; sums are exact in float32
         self.grey = constant([19595, 38470, 7471]).view(3, 1, 1) / 65536
         self.grey_rounding = constant([0.5, 0, 0]).view(3, 1, 1)
-        # Pillow's SMOOTH is (ring + 5·centre) / 13, rounded, and leaves the border; exact with TF32 too
-        self.smooth = constant([[2, 2, 2], [2, 10, 2], [2, 2, 2]]).expand(3, 1, 3, 3).contiguous()
-        self.smooth_rounding = constant([13, 13, 13])
-        self.inside = nn_functional.pad(torch.ones(size - 2, size - 2), (1, 1, 1, 1)).bool().to(device)
         self.pixels = torch.arange(size, dtype=torch.float32, device=device)
         sign = torch.arange(-1, size + 1, device=device) % 2 * -2.0 + 1  # of the knots of ``resample``
         even = torch.ones_like(sign)
@@ -115,8 +113,8 @@ class BatchRandAugment:
         if chosen is None:
             maps, counts = rounds.maps.transpose(0, 1).flatten(0, 1), [count] * rounds.maps.shape[1]
         else:
-            maps = torch.cat([rounds.maps[moved, i] for i, (_, _, moved) in enumerate(chosen)])
-            counts = [len(moved) for _, _, moved in chosen]
+            maps = torch.cat([rounds.maps[moved, i] for i, (*_, moved) in enumerate(chosen)])
+            counts = [len(moved) for *_, moved in chosen]
         places = zip(*(part.split(counts) for part in self.places(maps)), strict=True)  # of all rounds at once
         for i, place in enumerate(places):
             tables, values = rounds.tables[:, i], rounds.values[:, i]
@@ -125,8 +123,9 @@ class BatchRandAugment:
                 moved = rounds.moved[:, i, None, None, None]
                 images = truncate(torch.where(moved, self.resample(images, *place), changed))
             else:
-                looked_up, blended, moved = chosen[i]
-                replace(images, looked_up, self.look_up, tables[looked_up], values[looked_up])
+                by_content, fixed, blended, moved = chosen[i]
+                replace(images, by_content, self.look_up, tables[by_content], values[by_content])
+                replace(images, fixed, self.look_up_fixed, tables[fixed])
                 replace(images, blended, self.blend, values[blended])
                 replace(images, moved, self.resample, *place)
         return images
@@ -146,14 +145,23 @@ class BatchRandAugment:
         table = torch.where(step >= values[:, 0, None, None], equalized, looked_up)
         return table.gather(2, levels).view_as(images)
 
+    def look_up_fixed(self, images: Tensor, tables: Tensor) -> Tensor:
+        """What ``look_up`` does where tables do not depend on the image."""
+        table = self.value_tables[tables[:, :1]].float().expand(-1, 3, -1)
+        return table.gather(2, images.flatten(2).long()).view_as(images)
+
     def blend(self, images: Tensor, values: Tensor) -> Tensor:
         """Mix with black, grey, the mean grey or a smoothed image."""
         factor, color, contrast, sharpness = values.view(-1, 5, 1, 1, 1).unbind(1)[1:]
         grey = torch.addcmul(self.grey_rounding, images, self.grey).sum(1, keepdim=True).floor_()
         pixels = self.size * self.size
         mean = grey.sum((2, 3), keepdim=True).add_(pixels / 2).div_(pixels, rounding_mode="floor")
-        smooth = nn_functional.conv2d(images, self.smooth, self.smooth_rounding, padding=1, groups=3)
-        smooth = torch.where(self.inside, smooth.div_(26, rounding_mode="floor"), images)
+        # Pillow's SMOOTH is (sum of 3x3 + 4·centre) / 13, rounded, and leaves the border
+        rows = images[:, :, :-2] + images[:, :, 1:-1] + images[:, :, 2:]
+        sums = (rows[..., :-2] + rows[..., 1:-1]).add_(rows[..., 2:])
+        smooth = images.clone()
+        inner = smooth[:, :, 1:-1, 1:-1]
+        inner.copy_(sums.add_(inner, alpha=4).add_(6.5).mul_(1 / 13).floor_())
         degenerate = (smooth * sharpness).addcmul_(grey, color).addcmul_(mean, contrast)
         return (images - degenerate).mul_(factor).add_(degenerate)
 

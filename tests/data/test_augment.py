@@ -191,11 +191,11 @@ def test_computing_chosen_images_equals_computing_all(name: str) -> None:
 def test_every_image_has_its_own_draw() -> None:
     augment = BatchAugment(ENHANCED, 16, (16, 16), (0.5, 0.5, 0.5), CPU)
     (_, _, values, _, maps), changed = augment.draw(256, torch.Generator().manual_seed(0))
-    assert changed.shape == (256, 2, 3)
+    assert changed.shape == (256, 2, 4)
     # two rounds, each of them with probability 0.5
     assert changed.any(2).mean() == pytest.approx(0.5, abs=0.1)
     factors = values[..., 1][values[..., 1] != 1].tolist()
-    moved = maps[torch.from_numpy(changed[..., 2])]
+    moved = maps[torch.from_numpy(changed[..., 3])]
     assert len(set(factors)) == len(factors) > 40
     assert len({tuple(row) for row in moved.flatten(1).tolist()}) == len(moved) > 60
 
