@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import replace
 from datetime import timedelta
@@ -278,14 +279,16 @@ def test_loader_that_fails_within_an_update_ends_all_processes(tmp_path: Path) -
         saved: list[int] = []
         trainer = trainer_of_two(4, 3, on_step=lambda *step: steps.append(step[1]), save=lambda s, _: saved.append(1))
         if trainer.world.rank == 1:
-            taken = itertools.count(1)
+            taken, source = itertools.count(1), trainer.loaders.train.source
+            batches = source.batches
 
-            def augment(images: torch.Tensor) -> torch.Tensor:
-                if next(taken) == 6:
-                    raise WorkError("cannot read image 6")
-                return images
+            def failing(*words: Any) -> Iterator[Any]:
+                for batch in batches(*words):
+                    if next(taken) == 6:
+                        raise WorkError("cannot read image 6")
+                    yield batch
 
-            trainer.loaders = replace(trainer.loaders, train=replace(trainer.loaders.train, augment=augment))
+            source.batches = failing  # type: ignore[method-assign]
         with pytest.raises(WorkError) as error:
             trainer.fit()
         found = {"error": str(error.value), "all": error.value.on_all_ranks, "steps": steps, "saved": len(saved)}
