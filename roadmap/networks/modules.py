@@ -61,6 +61,8 @@ class ScalableConv2d(nn.Conv2d):
         if factors is not None:
             weight, bias = weight * factors.view(-1, 1, 1, 1), None if bias is None else bias * factors
         if self.kernel_size == self.stride == (1, 1) and self.groups == 1 and self.is_linear(x):
+            if weight.stride(3) != 1:  # channels_last, which the gradient then has too, as DDP wants it
+                weight = weight.permute(0, 2, 3, 1)
             return linear(x.permute(0, 2, 3, 1), weight.flatten(1), bias).permute(0, 3, 1, 2)
         return self._conv_forward(x, weight, bias)
 

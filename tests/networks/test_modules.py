@@ -150,6 +150,8 @@ def test_1x1_convolutions_as_linear_layers(layout: torch.memory_format, monkeypa
         for one, other in zip(*results[:2], strict=True):
             torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
         assert products == [1, 13, 13]
+        for gradient, parameter in zip(results[1][1:], network.parameters(), strict=True):
+            assert parameter.shape[2:] != (1, 1) or gradient.stride() == parameter.stride()
 
 
 def randomised(network: nn.Module) -> nn.Module:
