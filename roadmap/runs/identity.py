@@ -207,7 +207,8 @@ def cautions(runs: pd.DataFrame) -> list[str]:
 
 def _rounded_differently(runs: pd.DataFrame) -> list[str]:
     """A sentence if finished runs that are averaged had different numbers of threads or different hardware."""
-    words, variants = [], {}
+    words: list[str] = []
+    variants: dict[str, None] = {}
     for name, what in (("threads", "threads"), ("device_name", "hardware")):
         if runs[name].nunique() < 2:
             continue

@@ -256,7 +256,7 @@ def progress(folder: str | os.PathLike[str], epochs: float) -> RunProgress | Non
             last = last or row
             if row.top1 is not None:
                 return RunProgress(last.epoch, epochs, row.top1, last.seconds or 0.0)
-    return last and RunProgress(last.epoch, epochs, None, last.seconds or 0.0)
+    return RunProgress(last.epoch, epochs, None, last.seconds or 0.0) if last else None
 
 
 def in_words(done: RunProgress | None, epochs: float) -> str:

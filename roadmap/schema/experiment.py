@@ -284,7 +284,7 @@ class EvalTransform(Record):
     resize: EvalResize = "shorter_side"
 
 
-class EvalSettings(EvalTransform):
+class EvalSettings(EvalTransform, kw_only=True):
     """The transform with the settings of an evaluation; ``batch_size`` is per process."""
 
     precision: str

@@ -89,8 +89,8 @@ def test_hydras_own_flags_work(
     assert len(list((tmp_path / "runs").glob("nano-digits-*/summary.json"))) == 2
     assert sorted(file.name for file in tmp_path.iterdir()) == ["runs"]
     capfd.readouterr()
-    assert main(["train", "-m", "step=gelu", "norm=layer", "batch_size=1000"]) == 2
-    assert capfd.readouterr().err.splitlines()[-1].startswith("roadmap: batch_size=1000 is larger than the 358")
+    assert main(["train", "-m", "step=gelu", "norm=layer", "batch_size=960"]) == 2
+    assert capfd.readouterr().err.splitlines()[-1].startswith("roadmap: batch_size=960 is larger than the 358")
     # what a resolver of the config objects to comes when the job has begun
     assert main(["train", "recipe=isotropic"]) == 2
     assert capfd.readouterr().err.splitlines() == [

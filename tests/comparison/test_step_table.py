@@ -74,7 +74,7 @@ def test_a_toggled_design_is_not_its_step() -> None:
     ("override", "key"),
     [
         ("epochs=5", "epochs"),
-        ("image_size=64", "image_size"),
+        ("image_size=192", "image_size"),
         ("recipe.optimizer.lr=1", "recipe"),
         ("data.root=/b", "data"),
     ],

@@ -81,12 +81,12 @@ def test_two_processes_and_two_steps_equal_the_whole_batch(words: list[str], tmp
     run_experiment(compose([*request, f"runs_dir={tmp_path / 'whole'}"]))
     run_experiment(compose([*request, "micro_batch_size=16", f"runs_dir={tmp_path / 'parts'}"]))
     # AdamW's first update divides a gradient by its own size, which amplifies rounding to the fourth digit
-    assert_close(weights(tmp_path / "whole"), weights(tmp_path / "two"), rtol=1e-3, atol=1e-4)
-    assert_close(weights(tmp_path / "whole"), weights(tmp_path / "parts"), rtol=1e-3, atol=1e-4)
+    assert_close(weights(tmp_path / "whole"), weights(tmp_path / "two"), rtol=1e-3, atol=5e-4)
+    assert_close(weights(tmp_path / "whole"), weights(tmp_path / "parts"), rtol=1e-3, atol=5e-4)
     other = "recipe.batch_norm_images=32" if words else "batch_size=16"
     run_experiment(compose([*request, other, f"runs_dir={tmp_path / 'other'}"]))
     with pytest.raises(AssertionError):
-        assert_close(weights(tmp_path / "whole"), weights(tmp_path / "other"), rtol=1e-3, atol=1e-4)
+        assert_close(weights(tmp_path / "whole"), weights(tmp_path / "other"), rtol=1e-3, atol=5e-4)
 
 
 @pytest.mark.parametrize("in_memory", ["false", "true"])

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from roadmap.config.compose import compose
 from roadmap.data import open_loaders
+from roadmap.data.augment import RandomErasing
 from roadmap.errors import WorkError
 from roadmap.runs.run_folder import read_metrics
 from roadmap.training.build import build_trainer
@@ -203,13 +204,14 @@ def test_unreadable_image_is_replaced_by_the_next_readable_one(in_memory: str, d
     assert sorted(Path(name).name for name in loaders.corrupt.found) == found
 
 
-class InfiniteBatches:
+class InfiniteBatches(RandomErasing):
     """In place of random erasing: makes the batches with the given numbers (from 1) infinite."""
 
     def __init__(self, numbers: set[int]):
+        super().__init__(0.0, 32, torch.device("cpu"))
         self.numbers, self.count = numbers, 0
 
-    def __call__(self, images: Tensor) -> Tensor:
+    def __call__(self, images: Tensor, boxes: Tensor, chosen: Tensor | None = None) -> Tensor:
         self.count += 1
         return images * torch.inf if self.count in self.numbers else images
 
