@@ -13,7 +13,7 @@ from torchvision.models.convnext import LayerNorm2d as TorchvisionLayerNorm2d
 
 from roadmap.config.build import build
 from roadmap.networks.batch_norm import RunningStatistics, with_ghost_batches
-from roadmap.networks.modules import LayerNorm2d, LayerScale
+from roadmap.networks.modules import LayerNorm2d, LayerScale, ScalableConv2d
 from roadmap.networks.network import Block, carry_out
 
 CONVNEXT = "step=separate_downsampling"
@@ -123,7 +123,7 @@ def test_operators_of_an_update() -> None:
     """Forward and backward of ConvNeXt, as on a GPU; a LayerNorm takes six, of which four are views."""
     network = build(CONVNEXT).to(memory_format=torch.channels_last)
     carry_out(network, checkpoint_stages=0, pointwise_linear=False)
-    images = torch.randn(256, 3, 32, 32).to(memory_format=torch.channels_last)
+    images = torch.randn(4, 3, 256, 256).to(memory_format=torch.channels_last)
     with Operators() as operators:
         logits = network(images)
         torch.autograd.grad(logits, [*network.parameters()], torch.ones_like(logits))
@@ -210,3 +210,19 @@ def test_recomputed_activations_change_nothing(step: str, compiled: bool) -> Non
             assert torch.equal(one, two)
     assert kept == sorted(kept, reverse=True)
     assert kept[1] < 0.75 * kept[0]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 2), (2, 5), (4, 4)])
+@pytest.mark.parametrize("kernel", [3, 7, 11])
+def test_kernels_larger_than_the_map(kernel: int, size: tuple[int, int]) -> None:
+    """Outputs and gradients are those of torch's convolution with the whole kernel; weights keep their shape."""
+    conv = ScalableConv2d(8, 8, kernel, padding=kernel // 2, groups=8).double()
+    x = torch.randn(3, 8, *size, dtype=torch.float64, requires_grad=True)
+    expected = nn.functional.conv2d(x, conv.weight, conv.bias, padding=kernel // 2, groups=8)
+    found = conv(x)
+    torch.testing.assert_close(found, expected)
+    weights, upstream = (x, *conv.parameters()), torch.randn_like(expected)
+    for one, other in zip(
+        torch.autograd.grad(found, weights, upstream), torch.autograd.grad(expected, weights, upstream), strict=True
+    ):
+        torch.testing.assert_close(one, other)
