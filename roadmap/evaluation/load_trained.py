@@ -127,6 +127,9 @@ def _read_records(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
             f"{folder} is not a run's folder, with a readable summary.json and .hydra/config.yaml; evaluate a "
             "checkpoint inside its run's folder, or name the network: step=… pretrained=FILE"
         )
+    recipe, micro_batch = values.get("recipe"), summary.get("micro_batch_size")
+    if isinstance(recipe, dict) and micro_batch:  # before it was a setting, BN took the whole micro batch
+        recipe.setdefault("batch_norm_images", micro_batch)
     return summary, values
 
 

@@ -45,6 +45,19 @@ def test_folder_of_runs_evaluates_each_finished_run(runs_dir: Path, capsys: pyte
     assert "2 of 2 evaluations already existed; --force evaluates again" in capsys.readouterr().out
 
 
+def test_runs_older_than_the_batch_of_bn_are_evaluated(
+    runs_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = shutil.copytree(sorted(runs_dir.glob("*/checkpoints/last.pt"))[0].parent.parent, tmp_path / "run")
+    shutil.rmtree(run / "evaluations", ignore_errors=True)
+    config = run / ".hydra" / "config.yaml"
+    kept = [line for line in config.read_text().splitlines(keepends=True) if "batch_norm_images" not in line]
+    assert len(kept) == len(config.read_text().splitlines()) - 1
+    config.write_text("".join(kept))
+    assert main(["evaluate", str(run)]) == 0
+    assert f"{json.loads((run / 'summary.json').read_text())['top1']:.2f}" in capsys.readouterr().out
+
+
 def test_json_prints_the_records(runs_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = sorted(runs_dir.glob("*/checkpoints/last.pt"))[0].parent.parent
     assert main(["evaluate", str(run), "corruptions=[contrast,fog]", "severities=[1,4]", "--json"]) == 0
