@@ -69,7 +69,7 @@ def test_two_processes_equal_one_process_with_two_accumulation_steps(tmp_path: P
 
 
 # BN amplifies rounding, at the recipe's own learning rate a thousandfold in each update
-BATCH_NORM = ["step=kernel_7", "recipe=original", "recipe.optimizer.lr=0.001"]
+BATCH_NORM = ["step=kernel_7", "recipe=original", "recipe.optimizer.lr=0.0001"]
 BATCH_NORM += ["recipe.augment.crop_scale=[1.0,1.0]", "recipe.augment.crop_aspect=[1.0,1.0]"]
 
 
