@@ -301,13 +301,10 @@ def open_loaders(experiment: Experiment, device: torch.device, world: World = SI
     micro = experiment.micro_batch_size(world.size)
     share = DistributedBatchSampler(len(source), experiment.batch_size, micro, experiment.seed, world.rank, world.size)
     erase = RandomErasing(recipe.augment.random_erasing, size, device)
-    settings = EvalSettings(
+    settings = EvalSettings.of(
+        recipe,
+        data,
         image_size=size,
-        crop_ratio=recipe.eval_crop_ratio,
-        interpolation=recipe.augment.interpolation,
-        resize=recipe.eval_resize,
-        mean=data.mean,
-        std=data.std,
         precision=experiment.precision,
         channels_last=experiment.settings.channels_last,
         num_workers=workers,

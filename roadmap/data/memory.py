@@ -80,16 +80,9 @@ def decoded_images(
     centre; evaluation images have the recipe's transform. The next training image replaces one that cannot be read.
     Raises RequestError if they do not fit the budget, and WorkError if more than ``corrupt.limit`` are unreadable.
     """
-    data, recipe = experiment.data, experiment.recipe
+    data = experiment.data
     _check_budget(experiment, len(split.train.labels) + len(split.val.labels), device)
-    evaluated = EvalTransform(
-        image_size=experiment.image_size,
-        crop_ratio=recipe.eval_crop_ratio,
-        interpolation=recipe.augment.interpolation,
-        mean=data.mean,
-        std=data.std,
-        resize=recipe.eval_resize,
-    )
+    evaluated = EvalTransform.of(experiment.recipe, data, image_size=experiment.image_size)
     trained = evaluated.replace(crop_ratio=1.0, interpolation="bicubic", resize="shorter_side")
     found = []
     for part, samples, transform in (("train", split.train, trained), ("val", split.val, evaluated)):

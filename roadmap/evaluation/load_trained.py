@@ -135,16 +135,9 @@ def _read_records(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def _eval_settings(composed: Composed, batch_size: int) -> EvalSettings:
     """Return the settings with which a run of this config evaluates."""
-    recipe, data = composed.recipe, composed.data
-    return EvalSettings(
-        crop_ratio=recipe.eval_crop_ratio,
-        interpolation=recipe.augment.interpolation,
-        resize=recipe.eval_resize,
-        mean=data.mean,
-        std=data.std,
-        batch_size=batch_size,
-        **{name: composed.values[name] for name in ("image_size", "precision", "channels_last", "num_workers")},
-    )
+    names = ("image_size", "precision", "channels_last", "num_workers")
+    values = {name: composed.values[name] for name in names}
+    return EvalSettings.of(composed.recipe, composed.data, batch_size=batch_size, **values)
 
 
 def _maker(design: Design | BaselineModel, recipe: Recipe, weights: Mapping[str, Any], origin: str) -> Make:

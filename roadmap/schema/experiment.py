@@ -5,7 +5,7 @@ import json
 import os
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NoReturn, Self
 
 from msgspec import Meta
 
@@ -282,6 +282,18 @@ class EvalTransform(Record):
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     resize: EvalResize = "shorter_side"
+
+    @classmethod
+    def of(cls, recipe: Recipe, data: Data, **others: Any) -> Self:
+        """Return the transform of a recipe for a data set; ``others`` are the other fields."""
+        return cls(
+            crop_ratio=recipe.eval_crop_ratio,
+            interpolation=recipe.augment.interpolation,
+            resize=recipe.eval_resize,
+            mean=data.mean,
+            std=data.std,
+            **others,
+        )
 
 
 class EvalSettings(EvalTransform, kw_only=True):
