@@ -1,13 +1,17 @@
 """Runs functions in several processes with torchrun's environment, and stops runs as a signal would."""
 
+import json
 import logging
 import multiprocessing
 import os
 import signal
 import socket
+import subprocess
 import sys
+import time
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -15,7 +19,7 @@ import pytest
 from roadmap.config.compose import compose
 from roadmap.data.loaders import Timed
 from roadmap.errors import StoppedError
-from roadmap.runs.run_folder import RunFolder
+from roadmap.runs.run_folder import RunFolder, read_metrics
 from roadmap.training.run import run_experiment
 from roadmap.training.trainer import Trainer
 
@@ -95,3 +99,42 @@ def interrupt(overrides: list[str], after: int) -> Path:
     folder = RunFolder.find(request.experiment())
     assert folder is not None
     return folder.path
+
+
+class Command:
+    """A command that trains several runs, in a session of its own, as in a terminal.
+
+    ``mark`` stands in the command lines of its worker processes.
+    """
+
+    def __init__(self, runs_dir: Path, command: Sequence[str], mark: str, stderr: int):
+        self.runs_dir, self.mark = runs_dir, mark
+        words = [sys.executable, "-m", "roadmap", *command, f"runs_dir={runs_dir}"]
+        self.process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=stderr, text=True, start_new_session=True)
+
+    def folders(self) -> list[Path]:
+        return sorted(file.parent for file in self.runs_dir.glob("*/summary.json"))
+
+    def statuses(self) -> list[str]:
+        return [json.loads((folder / "summary.json").read_text())["status"] for folder in self.folders()]
+
+    def wait_until_two_train(self) -> None:
+        wait_for(lambda: sum(bool(read_metrics(folder / "metrics.jsonl")) for folder in self.folders()) >= 2)
+
+    def workers(self) -> list[int]:
+        """The worker processes that are left of it."""
+        listed = subprocess.run(["ps", "-ww", "-eo", "pid,sid,args"], capture_output=True, text=True, check=True).stdout
+        rows = [line.split(None, 2) for line in listed.splitlines()[1:]]
+        return [int(pid) for pid, session, args in rows if int(session) == self.process.pid and self.mark in args]
+
+    def kill(self) -> None:
+        """Kill what is left of its session."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+
+
+def wait_for(done: Callable[[], bool]) -> None:
+    end = time.monotonic() + TIMEOUT
+    while not done():
+        assert time.monotonic() < end
+        time.sleep(0.05)

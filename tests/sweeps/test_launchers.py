@@ -4,60 +4,30 @@ import json
 import os
 import signal
 import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from roadmap.runs.run_folder import read_metrics
 from tests.faults.kill_and_resume import differences
+from tests.processes import TIMEOUT, Command, wait_for
 
 pytestmark = pytest.mark.slow
 STUDY = ["study=leave_one_out", "study.changes=[gelu]", "seeds=[0,1]"]  # four runs
 RAY = ["engine=ray_local", "workers=2", "hydra.launcher.ray.remote={num_gpus: 0, num_cpus: 0.5}"]
-SECONDS = 600
 
 
-class Sweep:
-    """The sweep's command in a session of its own, as in a terminal."""
+class Sweep(Command):
+    """``roadmap sweep``."""
 
     def __init__(self, runs_dir: Path, *overrides: str):
-        self.runs_dir = runs_dir
-        command = [sys.executable, "-m", "roadmap", "sweep", *STUDY, f"runs_dir={runs_dir}", *overrides]
-        self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
-        )
+        super().__init__(runs_dir, ["sweep", *STUDY, *overrides], mark="LokyProcess", stderr=subprocess.STDOUT)
 
     def end(self) -> str:
         """What it said."""
-        said, _ = self.process.communicate(timeout=SECONDS)
+        said, _ = self.process.communicate(timeout=TIMEOUT)
         return said
-
-    def folders(self) -> list[Path]:
-        return sorted(file.parent for file in self.runs_dir.glob("*/summary.json"))
-
-    def statuses(self) -> list[str]:
-        return [json.loads((folder / "summary.json").read_text())["status"] for folder in self.folders()]
-
-    def wait_until_two_train(self) -> None:
-        wait_for(lambda: sum(bool(read_metrics(folder / "metrics.jsonl")) for folder in self.folders()) >= 2)
-
-    def workers(self) -> list[int]:
-        """The processes of joblib's that are left of it."""
-        listed = subprocess.run(["ps", "-ww", "-eo", "pid,sid,args"], capture_output=True, text=True, check=True).stdout
-        rows = [line.split(None, 2) for line in listed.splitlines()[1:]]
-        return [int(pid) for pid, session, args in rows if int(session) == self.process.pid and "LokyProcess" in args]
-
-
-def wait_for(done: Callable[[], bool]) -> None:
-    end = time.monotonic() + SECONDS
-    while not done():
-        assert time.monotonic() < end
-        time.sleep(0.1)
 
 
 @pytest.fixture
@@ -71,8 +41,7 @@ def start() -> Iterator[Callable[..., Sweep]]:
 
     yield starting
     for sweep in started:
-        with suppress(ProcessLookupError):
-            os.killpg(sweep.process.pid, signal.SIGKILL)
+        sweep.kill()
 
 
 @pytest.fixture(scope="module")

@@ -5,10 +5,7 @@ import logging
 import os
 import signal
 import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -17,13 +14,14 @@ import roadmap
 from roadmap.__main__ import main
 from roadmap.config.compose import ConfigSettings, compose
 from roadmap.errors import WorkError
-from roadmap.runs.run_folder import RunFolder, finished_runs, read_metrics
+from roadmap.runs.run_folder import RunFolder, finished_runs
 from roadmap.runtime import device
 from roadmap.runtime.device import available_cores
 from roadmap.training.run import RunEnd
 from roadmap.training.run_command import worker_count
 from roadmap.training.workers import RunEnds, train_in_workers
 from tests.faults.kill_and_resume import differences
+from tests.processes import Command, wait_for
 
 ONE = 'path.steps=["step=gelu"]'
 FOUR = ["steps=[layer_norm,separate_downsampling]", "seeds=[0,1]"]
@@ -83,65 +81,42 @@ def test_each_end_and_message_is_logged_once(caplog: pytest.LogCaptureFixture) -
     assert ends.failures["b"][0] == "norm"
 
 
-class Command:
-    """``roadmap run`` in a session of its own, as in a terminal."""
+class Run(Command):
+    """``roadmap run``."""
 
     def __init__(self, runs_dir: Path, *words: str):
-        self.runs_dir = runs_dir
-        command = [sys.executable, "-m", "roadmap", "run", *FOUR, f"runs_dir={runs_dir}", *words]
-        self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-        )
+        super().__init__(runs_dir, ["run", *FOUR, *words], mark="spawn_main", stderr=subprocess.PIPE)
 
     def end(self) -> tuple[int, list[str]]:
         """The exit status, and the lines on stderr."""
         _, err = self.process.communicate(timeout=600)
         return self.process.returncode, err.splitlines()
 
-    def statuses(self) -> list[str]:
-        return [json.loads(file.read_text())["status"] for file in sorted(self.runs_dir.glob("*/summary.json"))]
-
-    def wait_until_two_train(self) -> None:
-        wait_for(lambda: sum(bool(read_metrics(file)) for file in self.runs_dir.glob("*/metrics.jsonl")) >= 2)
-
-    def workers(self) -> list[int]:
-        listed = subprocess.run(["ps", "-ww", "-eo", "pid,sid,args"], capture_output=True, text=True, check=True).stdout
-        rows = [line.split(None, 2) for line in listed.splitlines()[1:]]
-        return [int(pid) for pid, session, args in rows if int(session) == self.process.pid and "spawn_main" in args]
-
-
-def wait_for(done: Callable[[], bool]) -> None:
-    end = time.monotonic() + 600
-    while not done():
-        assert time.monotonic() < end
-        time.sleep(0.05)
-
 
 @pytest.fixture
-def start() -> Iterator[Callable[..., Command]]:
+def start() -> Iterator[Callable[..., Run]]:
     """Starts commands; nothing of them outlives the test."""
-    started: list[Command] = []
+    started: list[Run] = []
 
-    def starting(*words: str) -> Command:
-        started.append(Command(*words))
+    def starting(*words: str) -> Run:
+        started.append(Run(*words))
         return started[-1]
 
     yield starting
     for command in started:
-        with suppress(ProcessLookupError):
-            os.killpg(command.process.pid, signal.SIGKILL)
+        command.kill()
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The runs trained in one process of one thread."""
     runs_dir = tmp_path_factory.mktemp("whole")
-    status, err = Command(runs_dir, "epochs=4").end()
+    status, err = Run(runs_dir, "epochs=4").end()
     assert status == 0, err
     return runs_dir
 
 
-def assert_finished(command: Command, whole: Path) -> None:
+def assert_finished(command: Run, whole: Path) -> None:
     """Each run equals the one trained in one process, to the bit."""
     folders = sorted(file.parent for file in command.runs_dir.glob("*/summary.json"))
     assert len(folders) == 4
@@ -150,7 +125,7 @@ def assert_finished(command: Command, whole: Path) -> None:
 
 
 @pytest.mark.slow
-def test_two_workers_equal_one_process(start: Callable[..., Command], whole: Path, tmp_path: Path) -> None:
+def test_two_workers_equal_one_process(start: Callable[..., Run], whole: Path, tmp_path: Path) -> None:
     command = start(tmp_path, "epochs=4", "workers=2")
     status, err = command.end()
     assert status == 0, err
@@ -182,7 +157,7 @@ def test_a_failed_run_stops_no_other(tmp_path: Path, caplog: pytest.LogCaptureFi
 @pytest.mark.long
 @pytest.mark.parametrize(("number", "to_all"), [(signal.SIGINT, True), (signal.SIGTERM, False)])
 def test_a_stop_goes_to_the_workers(
-    number: signal.Signals, to_all: bool, start: Callable[..., Command], whole: Path, tmp_path: Path
+    number: signal.Signals, to_all: bool, start: Callable[..., Run], whole: Path, tmp_path: Path
 ) -> None:
     """Ctrl-C in a terminal goes to all processes, `kill` to one; both leave checkpoints and no process."""
     command = start(tmp_path, "epochs=4", "workers=2")
@@ -202,9 +177,7 @@ def test_a_stop_goes_to_the_workers(
 
 
 @pytest.mark.slow
-def test_the_others_train_the_run_of_a_killed_worker(
-    start: Callable[..., Command], whole: Path, tmp_path: Path
-) -> None:
+def test_the_others_train_the_run_of_a_killed_worker(start: Callable[..., Run], whole: Path, tmp_path: Path) -> None:
     command = start(tmp_path, "epochs=4", "workers=2")
     command.wait_until_two_train()
     os.kill(command.workers()[0], signal.SIGKILL)
@@ -214,7 +187,7 @@ def test_the_others_train_the_run_of_a_killed_worker(
 
 
 @pytest.mark.long
-def test_killed_workers_and_commands_leave_nothing_behind(start: Callable[..., Command], tmp_path: Path) -> None:
+def test_killed_workers_and_commands_leave_nothing_behind(start: Callable[..., Run], tmp_path: Path) -> None:
     command = start(tmp_path, "epochs=500", "workers=2")
     command.wait_until_two_train()
     for worker in command.workers():
