@@ -23,6 +23,7 @@ PACKAGES = [
     "roadmap",
     "schema",
     "paper",
+    "statistics",
     "networks",
     "tracking",
     "runs",
@@ -47,7 +48,19 @@ PACKAGES = [
 COMMAND_PARTS = ("cli.import_wandb",)  # parts of commands, and as high
 TOPS = ("__init__", "__main__")  # above all others
 WITHOUT_TORCH = (
-    *("roadmap", "schema", "paper", "tracking", "runs", "steps", "cli", "plots", "comparison", "attribution"),
+    *(
+        "roadmap",
+        "schema",
+        "paper",
+        "statistics",
+        "tracking",
+        "runs",
+        "steps",
+        "cli",
+        "plots",
+        "comparison",
+        "attribution",
+    ),
     *("design_spaces", "robustness", "report"),
 )
 

@@ -10,10 +10,10 @@ import pandas as pd
 
 from roadmap.attribution import shapley
 from roadmap.attribution.change_subsets import SubsetTable, beginnings
-from roadmap.comparison.statistics import ALPHA, Sample, gaps
 from roadmap.errors import RequestError
 from roadmap.paper.published import SCALED_FROM, published_steps
 from roadmap.runs.identity import check_comparable, check_equally_long
+from roadmap.statistics.gaps import ALPHA, Sample, gaps
 from roadmap.steps.path_file import paper_parents
 
 SIDES = {"loo": "leave-one-out", "aoi": "add-one-in"}

@@ -19,7 +19,7 @@ from roadmap.steps.path import Step
 if TYPE_CHECKING:
     import pandas as pd
 
-    from roadmap.comparison.statistics import Sample
+    from roadmap.statistics.gaps import Sample
 
 MOST_CHANGES = 16  # 65,536 subsets, which take half a minute to compose
 

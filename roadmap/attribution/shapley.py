@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from roadmap.comparison.statistics import CONFIDENCE, Sample
 from roadmap.errors import RequestError
+from roadmap.statistics.gaps import CONFIDENCE, Sample
 
 Array = np.ndarray
 

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 
 from roadmap.attribution.attribution import SIDES, Attribution, Interactions, explained
-from roadmap.comparison.statistics import ALPHA
 from roadmap.formatting import aligned, number
+from roadmap.statistics.gaps import ALPHA
 
 SHOWN = 10  # pairs
 MEASURES = {"path": "on the path"} | SIDES | {"shapley": "Shapley"}

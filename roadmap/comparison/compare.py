@@ -8,12 +8,12 @@ from typing import Any
 import pandas as pd
 
 from roadmap.comparison.groups import Baseline, PaperPath, summarise
-from roadmap.comparison.statistics import ALPHA
 from roadmap.errors import RequestError
 from roadmap.formatting import aligned, listed, mean_and_std, number, printable, sides
 from roadmap.paper.published import SCALED_FROM, published_steps
 from roadmap.runs.identity import Difference, Parents, cautions, not_comparable, unequal_conditions
 from roadmap.runs.reading import Folders, load_runs
+from roadmap.statistics.gaps import ALPHA
 
 MIN_STEPS = 4  # fewest steps whose order is compared
 CLOSE = 0.8  # lowest rank correlation, and share of equal signs, that count as agreement

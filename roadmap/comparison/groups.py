@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from roadmap.comparison.statistics import Sample, gaps, means
 from roadmap.runs.identity import SHARED, Parents, condition_keys, field_keys, group_keys
+from roadmap.statistics.gaps import Sample, gaps, means
 from roadmap.steps.path_file import paper_parents
 
 if TYPE_CHECKING:

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from roadmap.comparison.statistics import CONFIDENCE
 from roadmap.comparison.step_table import data_words
 from roadmap.errors import RequestError
 from roadmap.formatting import aligned
 from roadmap.runs.identity import group_keys
 from roadmap.runs.select import evaluated
+from roadmap.statistics.gaps import CONFIDENCE
 
 COSTS = {"gmacs": "GMACs", "params": "parameters (millions)"}
 RESAMPLES = 2000

@@ -9,8 +9,8 @@ import pytest
 
 from roadmap.attribution import shapley
 from roadmap.attribution.shapley import Estimate, exact, interactions, orders, weights
-from roadmap.comparison.statistics import Sample
 from roadmap.errors import RequestError
+from roadmap.statistics.gaps import Sample
 
 
 def by_permutations(values: np.ndarray) -> tuple[np.ndarray, int]:

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 from statsmodels.stats.power import TTestPower
 
-from roadmap.comparison.statistics import gaps, means, seeds_for
+from roadmap.statistics.gaps import gaps, means, seeds_for
 
 ONE, OTHER = {0: 81.0, 1: 80.2, 2: 80.9}, {0: 80.0, 1: 79.9, 2: 79.7}
 

@@ -1,0 +1,1 @@
+"""Statistics of accuracies over a few seeds."""
