@@ -35,6 +35,11 @@ class Cost(NamedTuple):
         """Parameters ×10⁶."""
         return self.params / 1e6
 
+    def __str__(self) -> str:
+        return f"{self.gmacs:.4g} GMACs, {self.params_m:.4g} M parameters, {self.activations / 1e6:.4g} M activations"
+
+    _repr_markdown_ = __str__  # in a notebook
+
 
 @dataclass(slots=True)
 class Layer:

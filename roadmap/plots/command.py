@@ -79,7 +79,12 @@ def main(arguments: list[str]) -> int:
     chart, text = _draw(options)
     if text:
         print(printable(text))
-    save(chart, file)
+    if options.style == "paper":
+        from roadmap.plots.paper_style import save_for_paper
+
+        print(f"caption: {printable(save_for_paper(chart, file))}")
+    else:
+        save(chart, file)
     print(f"figure: {file}")
     return 0
 
@@ -95,7 +100,10 @@ def figure(*words: str | Path, kind: str = "roadmap", **options: str | list[str]
     for name, value in ({"kind": kind} | options).items():
         for each in value if isinstance(value, list) else [value]:
             arguments += [f"--{name.replace('_', '-')}", str(each)]
-    return themed(_draw(_parse([*arguments, "--output", "-"]))[0])
+    parsed = _parse([*arguments, "--output", "-"])
+    if parsed.style == "paper":
+        raise RequestError("style='paper' is of files: roadmap figure … --style paper -o FILE")
+    return themed(_draw(parsed)[0])
 
 
 def _draw(options: argparse.Namespace) -> Drawn:
@@ -118,6 +126,8 @@ def _parser() -> Parser:
     parser = override_parser("figure", f"charts of logged runs; kinds: {kinds}")
     parser.add_argument("-o", "--output", required=True, metavar="FILE", help="png, svg or pdf")
     parser.add_argument("--kind", default="roadmap", choices=KINDS)
+    style = "paper: a column or a page wide, in a serif font, with the title and caption printed instead"
+    parser.add_argument("--style", choices=("screen", "paper"), default="screen", help=style)
     parser.add_argument("--where", metavar="EXPR", help="only runs that match, as for `roadmap compare`")
     for name, (of, metavar, words) in OPTIONS.items():
         action = "append" if name == "bench" else "store"

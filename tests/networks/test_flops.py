@@ -17,6 +17,7 @@ from roadmap.config.compose import compose
 from roadmap.errors import RequestError
 from roadmap.networks.flops import cost, count_flops, matched, scale
 from roadmap.networks.network import Network
+from roadmap.networks.rows import Cost
 from roadmap.paper.published import EXCEPTIONS, published_steps
 from roadmap.schema.design import Design
 from roadmap.schema.recipe import NetworkRecipe
@@ -79,6 +80,7 @@ def test_counting_changes_nothing() -> None:
     network = build("regime=nano", "step=separate_downsampling").train()
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     assert cost(network, 32) == cost(network, 32)
+    assert str(Cost(4_456_000_000, 28_589_128, 13_400_000)) == "4.456 GMACs, 28.59 M parameters, 13.4 M activations"
     assert all(module.training for module in network.modules())
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
     assert network(torch.randn(2, 3, 32, 32)).shape == (2, 10)

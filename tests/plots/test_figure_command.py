@@ -241,6 +241,27 @@ def test_png_svg_and_pdf_are_written_and_equal_charts_give_equal_files(chart: al
     assert pdf.rstrip().endswith(b"%%EOF")
 
 
+def test_a_picture_for_a_paper_is_a_column_wide_with_its_font(
+    two: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for kind, width, of in (("roadmap", 234, short(two)), ("tradeoff", 495, [str(two / "nano")])):
+        for suffix in ("pdf", "svg", "png"):
+            file = str(tmp_path / f"{kind}.{suffix}")
+            assert main(["figure", *of, "regime=nano", "--kind", kind, "--style", "paper", "-o", file]) == 0
+        pdf = (tmp_path / f"{kind}.pdf").read_bytes()
+        assert f"/MediaBox [0 0 {width} ".encode() in pdf
+        assert b"/FontFile" in pdf
+        assert ET.parse(tmp_path / f"{kind}.svg").getroot().get("width") == f"{width}pt"
+        assert Image.open(tmp_path / f"{kind}.png").width == pytest.approx(width * 300 / 72, abs=2)
+    printed, drawn = capsys.readouterr().out, words(tmp_path / "roadmap.svg")
+    for part in ("one change at a time", "Whiskers"):
+        assert part in printed
+        assert part not in drawn
+    assert "fewer activations" in drawn
+    with pytest.raises(RequestError, match="style='paper' is of files"):
+        roadmap.figure(*short(two), style="paper")
+
+
 @pytest.mark.parametrize("name", ["a.jpg", "a"])
 def test_other_formats_are_refused(chart: alt.VConcatChart, name: str, tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=r"cannot draw a figure as '(\.jpg|a)'; choose \.png, \.svg or \.pdf"):
