@@ -17,7 +17,7 @@ BESIDE_PLOT = ("number", "faint", "column", "section")  # styles of the text tha
 def save_for_paper(chart: AnyChart, file: Path) -> str:
     """Write a ``framed`` chart as png (300 dpi), svg or pdf (with its fonts); return its title and caption as text.
 
-    The picture is a column wide if that leaves text of 5 points, without sections and columns of numbers, and else a page.
+    The picture is a column wide if that leaves text of 5 points, without sections and numbers, and else a page.
     Raises RequestError for another suffix and for a file that cannot be written.
     """
     import vl_convert

@@ -257,7 +257,7 @@ def test_a_picture_for_a_paper_is_a_column_wide_with_its_font(
     for part in ("one change at a time", "Whiskers"):
         assert part in printed
         assert part not in drawn
-    assert "fewer activations" in drawn
+    assert "fewer_activations" in drawn
     with pytest.raises(RequestError, match="style='paper' is of files"):
         roadmap.figure(*short(two), style="paper")
 
