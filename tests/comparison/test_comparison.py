@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 import roadmap
-from roadmap.comparison.compare import step_verdict
+from roadmap.comparison.agreement import step_verdict
 from roadmap.comparison.groups import Baseline, OwnPath, PaperPath
 from roadmap.errors import RequestError
 from roadmap.paper.published import published_steps
