@@ -2,9 +2,10 @@
 
 import torch
 
+from roadmap.data.build import build_val_loader
 from roadmap.data.corruptions import Corruption, frost_pictures
 from roadmap.data.image_dataset import UnreadableImages
-from roadmap.data.loaders import ValLoader, open_val_loader
+from roadmap.data.loaders import ValLoader
 from roadmap.data.memory import Images, read_images
 from roadmap.data.readers import read_evaluated
 from roadmap.data.robustness_sets import Part, read_set
@@ -47,4 +48,4 @@ def eval_parts(data: Data, image_size: int, corruptions: Corruptions | None = No
 
 def open_part(part: Part, settings: EvalSettings, max_corrupt: int, world: World, device: torch.device) -> ValLoader:
     """The loader of a part: each image occurs once over all processes, except those in ``loader.left_out``."""
-    return open_val_loader(part.read(), settings, UnreadableImages(max_corrupt), device, world, part.corrupt)
+    return build_val_loader(part.read(), settings, UnreadableImages(max_corrupt), device, world, part.corrupt)

@@ -1,32 +1,23 @@
-"""The loaders of a run: normalised, augmented batches from any source, in the same order for every source."""
+"""Normalised, augmented batches of a run on its device, in the same order for every source."""
 
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import TypeVar
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from roadmap.data.augment import BatchAugment, RandomErasing
-from roadmap.data.image import EvalImageTransform, TrainImageTransform, eval_crop
-from roadmap.data.image_dataset import ImageFileBatches, PostTransform, UnreadableImages, worker_count
-from roadmap.data.memory import Images, InMemoryBatches, decoded_images, shared_images
+from roadmap.data.image_dataset import ImageFileBatches, UnreadableImages
+from roadmap.data.memory import InMemoryBatches
 from roadmap.data.mixing import Mixing
 from roadmap.data.randaugment_batch import chosen_of
-from roadmap.data.readers import read_files
-from roadmap.data.samples import Samples
-from roadmap.errors import RequestError
-from roadmap.runtime.distributed import SINGLE_PROCESS, World
-from roadmap.schema.experiment import MEMORY_SOURCES, EvalSettings, Experiment
 from roadmap.seeds import derived_seed
 
 Batches = Iterator[tuple[Tensor, Tensor]]
 BatchSource = InMemoryBatches | ImageFileBatches
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -218,14 +209,14 @@ class ValLoader:
 
     source: BatchSource
     indices: list[Tensor]
-    crop: Callable[[Tensor], Tensor]
     normalise: Normalise
+    crop: Callable[[Tensor], Tensor] | None = None
 
     def batches(self) -> Batches:
         """Normalised float images (n, 3, S, S) and labels (n,)."""
         for images, labels in self.source.batches(0, self.indices):
             if len(labels):
-                yield self.normalise(self.crop(images)), labels
+                yield self.normalise(images if self.crop is None else self.crop(images)), labels
 
     @property
     def left_out(self) -> list[int]:
@@ -276,123 +267,3 @@ class Loaders:
     train_images: int
     val_images: int
     corrupt: UnreadableImages
-
-
-def open_loaders(experiment: Experiment, device: torch.device, world: World = SINGLE_PROCESS) -> Loaders:
-    """Open a run's data. Raises RequestError if it is missing or smaller than one batch."""
-    data, recipe, size = experiment.data, experiment.recipe, experiment.image_size
-    corrupt = UnreadableImages(data.max_corrupt)
-    workers = worker_count(experiment.settings.num_workers, experiment.settings.workers)
-    source: BatchSource
-    augment: BatchAugment | None = None
-    train, val, num_classes = read_data(experiment, device, world, corrupt)
-    if isinstance(train, Images):
-        height, width = train.pixels.shape[-2:]
-        augment = BatchAugment(recipe.augment, size, (height, width), data.mean, device)
-        source = InMemoryBatches(train)
-    else:
-        transform = TrainImageTransform(recipe.augment, size, data.mean)
-        source = ImageFileBatches(train, transform, corrupt, seed=experiment.seed, num_workers=workers, device=device)
-    if experiment.batch_size > len(source):
-        raise RequestError(
-            f"batch_size={experiment.batch_size} is larger than the {len(source)} training images of {data.name}; "
-            f"choose at most {len(source)}"
-        )
-    micro = experiment.micro_batch_size(world.size)
-    share = DistributedBatchSampler(len(source), experiment.batch_size, micro, experiment.seed, world.rank, world.size)
-    erase = RandomErasing(recipe.augment.random_erasing, size, device)
-    settings = EvalSettings.of(
-        recipe,
-        data,
-        image_size=size,
-        precision=experiment.precision,
-        channels_last=experiment.settings.channels_last,
-        num_workers=workers,
-        batch_size=micro,
-    )
-    val_loader = open_val_loader(val, settings, corrupt, device, world)
-    mix = Mixing(recipe.augment, experiment.batch_norm_images, num_classes, size) if recipe.augment.mixes else None
-    train_loader = TrainLoader(source, share, augment, val_loader.normalise, erase, mix)
-    return Loaders(train_loader, val_loader, num_classes, len(source), len(val.labels), corrupt)
-
-
-def read_data(
-    experiment: Experiment, device: torch.device, world: World, corrupt: UnreadableImages
-) -> tuple[Images | Samples, Images | Samples, int]:
-    """Training and evaluation images of a run, in memory or in files, and the number of classes."""
-    data, settings = experiment.data, experiment.settings
-    if data.source in MEMORY_SOURCES:
-        train, val = main_first(world, lambda: shared_images(data, experiment.image_size, device))
-        return train, val, data.num_classes or int(train.labels.max()) + 1
-    split = main_first(world, lambda: read_files(data))
-    if not experiment.in_memory:
-        return split.train, split.val, split.num_classes
-    # all cores: nothing else is done meanwhile, and the other processes of this machine wait
-    workers = worker_count(settings.num_workers, settings.workers) + (settings.num_workers == "auto")
-    workers *= int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-    train, val = main_first(world, lambda: decoded_images(experiment, split, device, workers, corrupt))
-    return train, val, split.num_classes
-
-
-def main_first(world: World, read: Callable[[], T]) -> T:
-    """Return what each process reads, the main process first: it fills caches and downloads for the others."""
-    if not torch.distributed.is_initialized():
-        return read()
-    for main in (True, False):
-        with world.collective_errors():
-            if world.is_main is main:
-                found = read()
-    return found
-
-
-def open_val_loader(
-    images: Images | Samples,
-    settings: EvalSettings,
-    corrupt: UnreadableImages,
-    device: torch.device,
-    world: World,
-    post_transform: PostTransform | None = None,
-) -> ValLoader:
-    """This process's share of ``images``, resized and cropped, then transformed by ``post_transform``."""
-    # batches of images in memory have at least 256
-    batch_size = max(settings.batch_size, 256) if isinstance(images, Images) else settings.batch_size
-    count, processes = len(images.labels), world.size
-    begin, end = count * world.rank // processes, count * (world.rank + 1) // processes
-    unreadable = [index for index in images.unreadable if begin <= index < end] if isinstance(images, Images) else []
-    own = torch.tensor([index for index in range(begin, end) if index not in unreadable], dtype=torch.int64)
-    indices = list(own.split(batch_size)) if len(own) else []
-    normalise = Normalise(settings.mean, settings.std, device, channels_last=settings.channels_last)
-    source: BatchSource
-    if isinstance(images, Images):
-        crop: Callable[[Tensor], Tensor] = eval_crop(settings) if images.files is None else identity
-        if post_transform is not None:
-            images, crop = _transformed(images, indices, crop, post_transform), identity
-        source = InMemoryBatches(images.to(device))
-        source.unread = unreadable
-    else:
-        crop = identity
-        source = ImageFileBatches(
-            images,
-            EvalImageTransform(settings),
-            corrupt,
-            seed=None,
-            num_workers=worker_count(settings.num_workers),
-            device=device,
-            post_transform=post_transform,
-        )
-    return ValLoader(source, indices, crop, normalise)
-
-
-def _transformed(
-    images: Images, indices: list[Tensor], crop: Callable[[Tensor], Tensor], transform: PostTransform
-) -> Images:
-    """Crop and transform this process's images; those of other processes are black."""
-    pixels = torch.zeros_like(crop(images.pixels[:1])).repeat(len(images), 1, 1, 1)
-    for batch in indices:
-        for index, image in zip(batch.tolist(), crop(images.pixels[batch]), strict=True):
-            pixels[index] = transform(image, index)
-    return replace(images, pixels=pixels)
-
-
-def identity(images: Tensor) -> Tensor:
-    return images

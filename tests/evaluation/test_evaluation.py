@@ -169,8 +169,8 @@ def test_networks_share_one_pass_over_the_images(
     import roadmap.data.eval_splits as parts
 
     opened = []
-    loader = parts.open_val_loader
-    monkeypatch.setattr(parts, "open_val_loader", lambda *given: opened.append(given) or loader(*given))
+    loader = parts.build_val_loader
+    monkeypatch.setattr(parts, "build_val_loader", lambda *given: opened.append(given) or loader(*given))
     request = plain.replace(corruptions=("pixelate",), severities=(3,))
     tasks = [evaluation_task(load_run(run), request), evaluation_task(load_run(run, averaged=True), request)]
     together = [record for record, _ in evaluate_tasks(tasks, CPU, SINGLE_PROCESS, force=True)]

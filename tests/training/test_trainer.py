@@ -16,7 +16,7 @@ from roadmap.config.compose import compose
 from roadmap.data import open_loaders
 from roadmap.data.augment import RandomErasing
 from roadmap.data.image_dataset import UnreadableImages
-from roadmap.data.loaders import DistributedBatchSampler, Loaders, Normalise, Timed, TrainLoader, ValLoader, identity
+from roadmap.data.loaders import DistributedBatchSampler, Loaders, Normalise, Timed, TrainLoader, ValLoader
 from roadmap.data.memory import Images, InMemoryBatches
 from roadmap.errors import PrunedError
 from roadmap.networks.batch_norm import RunningStatistics
@@ -38,7 +38,7 @@ def small_loaders() -> Loaders:
     normalise = Normalise((0.5,) * 3, (0.5,) * 3, CPU, channels_last=False)
     share = DistributedBatchSampler(IMAGES, BATCH, micro_batch_size=2, seed=0, rank=0, processes=1)
     train = TrainLoader(source, share, None, normalise, RandomErasing(0.0, 4, CPU))
-    val = ValLoader(source, [torch.arange(IMAGES)], identity, normalise)
+    val = ValLoader(source, [torch.arange(IMAGES)], normalise)
     return Loaders(train, val, CLASSES, IMAGES, IMAGES, UnreadableImages(0))
 
 
