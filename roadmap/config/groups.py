@@ -16,12 +16,17 @@ def options_in(file: str) -> dict[str, dict[str, dict[str, Any]]]:
     return dict(yaml.safe_load((config_dir() / file).read_text(encoding="utf-8")))
 
 
+def _name(axis: str, option: str | int) -> str:
+    """Return an option's name: ``p2`` for 2 of the axis ``patch``, as Hydra takes no number for a name."""
+    return option if isinstance(option, str) else f"{axis[0]}{option}"
+
+
 def _register() -> None:
     store = ConfigStore.instance().store
     for axis, options in AXIS_OPTIONS.items():
         for option in options:
-            store(group=axis, name=option, node={axis: option}, package="design")
-    store("added_axes", {"defaults": [{axis: default} for axis, default in ADDED_AXES.items()]})
+            store(group=axis, name=_name(axis, option), node={axis: option}, package="design")
+    store("added_axes", {"defaults": [{axis: _name(axis, default)} for axis, default in ADDED_AXES.items()]})
     for group, recipes in options_in("scaled_recipes.yaml").items():
         for name, node in recipes.items():
             store(group=group, name=name, node=node, package="recipe")

@@ -38,7 +38,8 @@ class Cost(NamedTuple):
     def __str__(self) -> str:
         return f"{self.gmacs:.4g} GMACs, {self.params_m:.4g} M parameters, {self.activations / 1e6:.4g} M activations"
 
-    _repr_markdown_ = __str__  # in a notebook
+    def _repr_markdown_(self) -> str:
+        return str(self)
 
 
 @dataclass(slots=True)
@@ -180,15 +181,19 @@ def layout(design: Design) -> Layout:
 
 
 def stem(design: Design) -> Layers:
-    """Return the stem: stride 4, or for an isotropic network a stride-16 convolution without norm or activation."""
+    """Return the stem: stride ``patch``; for an isotropic network a stride-16 convolution without norm or activation.
+
+    A ResNet stem of stride 2 or 1 has the 3×3 convolution that ResNets have on small images, with the max-pool at 2.
+    """
     if design.hierarchy == "isotropic":
         return (Conv("conv", 3, design.width, PATCH, PATCH),)
-    patchify = design.stem == "patchify"
-    conv = Conv("conv", 3, design.width, 4, 4) if patchify else Conv("conv", 3, design.width, 7, 2)
+    patchify, patch = design.stem == "patchify", design.patch
+    kernel, stride = (patch, patch) if patchify else (7, 2) if patch == 4 else (3, 1)
+    conv = Conv("conv", 3, design.width, kernel, stride)
     layers: list[Layer] = [conv, Norm("norm", design.width)]
     if design.activations == "every_layer":
         layers.append(Act("act"))
-    if not patchify:
+    if not patchify and patch > 1:
         layers.append(Pool("pool"))
     return with_biases(design, layers)
 

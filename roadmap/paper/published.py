@@ -15,7 +15,7 @@ from roadmap.validation import FileRecord, PositiveInt, Record
 
 PAPER = Path(__file__).parent
 # Scaled-down regimes, and the paper's regime that they are compared with.
-SCALED_FROM = {"nano": "tiny", "nano_base": "base"}
+SCALED_FROM = {"nano": "tiny", "nano_base": "base", "cifar": "tiny"}
 TABLES = {"tiny": "table10_resnet50_regime.csv", "base": "table11_resnet200_regime.csv"}
 TABLE_NAMES = {"tiny": "Table 10", "base": "Table 11"}
 REFERENCE = "swin"  # a row of the tables that is not a step

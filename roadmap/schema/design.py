@@ -39,6 +39,7 @@ class Design(Record):
     norm: Literal["batch", "layer"]
     downsampling: Literal["in_block", "separate"]
     hierarchy: Literal["pyramid", "isotropic"] = "pyramid"  # stages at falling resolution, or one at a sixteenth
+    patch: Literal[4, 2, 1] = 4  # the stem's total stride
 
     def __post_init__(self) -> None:
         if self.kernel % 2 == 0:
@@ -53,6 +54,11 @@ class Design(Record):
                 "hierarchy=isotropic does not go with stem=resnet: its stem is one convolution of 16x16 patches; "
                 "choose stem=patchify or hierarchy=pyramid"
             )
+        if self.hierarchy == "isotropic" and self.patch != 4:
+            raise RequestError(
+                f"hierarchy=isotropic does not go with patch=p{self.patch}: its patches are 16x16; "
+                "choose patch=p4 or hierarchy=pyramid"
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as they are logged and hashed: without the added axes that are at their default."""
@@ -63,8 +69,8 @@ class Design(Record):
 
 # Config group -> field of Design, in the order of the roadmap. Only the stage ratio has a field of another name.
 AXES = {"stage_ratio" if name == "depths" else name: name for name in Design.__struct_fields__}
-# Axis of words -> its options. The other axes (stage_ratio, width, kernel) have a file per option in ``conf/``.
-AXIS_OPTIONS: dict[str, tuple[str, ...]] = {
+# Axis of fixed options -> its options. The other axes (stage_ratio, width, kernel) have a file per option in ``conf/``.
+AXIS_OPTIONS: dict[str, tuple[str | int, ...]] = {
     field.name: get_args(field.type) for field in msgspec.structs.fields(Design) if get_origin(field.type) is Literal
 }
 # Axis added after the paper's -> its default

@@ -43,7 +43,7 @@ def test_toggles_win_over_the_step_whatever_their_order() -> None:
 
 def test_all_toggles_by_hand_are_the_last_step() -> None:
     options = ("swin", "patchify", "depthwise", "swin", "inverted", "first", "k7", "gelu")
-    options += ("one_per_block", "one_per_block", "layer", "separate", "pyramid")
+    options += ("one_per_block", "one_per_block", "layer", "separate", "pyramid", "p4")
     toggles = [f"{axis}={option}" for axis, option in zip(AXES, options, strict=True)]
     by_hand = compose([*toggles, "recipe=enhanced", "seed=1"]).experiment()
     by_step = compose(["step=separate_downsampling", "seed=1"]).experiment()

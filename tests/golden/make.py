@@ -15,7 +15,7 @@ from roadmap.paper.published import network_rows
 from roadmap.steps.path import compose_path
 
 FOLDER = Path(__file__).parent
-REGIMES = ("tiny", "base", "nano", "nano_base")
+REGIMES = ("tiny", "base", "nano", "nano_base", "cifar")
 Costs = dict[str, dict[str, int]]
 
 

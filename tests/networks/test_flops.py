@@ -31,7 +31,7 @@ WANTED = ["match_gmacs=0.003", "match_by=depth"]
 ROWS = "step=stage_ratio, stem=patchify, conv=depthwise, bottleneck=inverted, kernel=k7, downsampling=separate"
 
 
-@pytest.mark.parametrize("regime", ["tiny", "base", "nano", "nano_base"])
+@pytest.mark.parametrize("regime", ["tiny", "base", "nano", "nano_base", "cifar"])
 def test_golden_costs_of_every_step(regime: str) -> None:
     for step in steps_of(regime):
         counts = [network_cost(step.composed)]

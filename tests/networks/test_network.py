@@ -2,6 +2,7 @@
 
 import itertools
 import random
+from typing import Any
 
 import pytest
 import torch
@@ -60,7 +61,7 @@ def test_every_combination_is_counted_or_refused_by_its_rule_and_a_sample_runs()
         try_design(**chosen)
 
 
-@pytest.mark.parametrize("regime", ["nano", "nano_base", pytest.param("tiny", marks=pytest.mark.long)])
+@pytest.mark.parametrize("regime", ["nano", "nano_base", "cifar", pytest.param("tiny", marks=pytest.mark.long)])
 def test_every_parameter_gets_a_gradient_at_every_step(regime: str) -> None:
     """With real numbers: a gradient that exists and is not zero everywhere."""
     torch.manual_seed(0)
@@ -177,6 +178,38 @@ def test_isotropic_wants_patches_and_older_records_are_pyramids() -> None:
     isotropic = compose(["hierarchy=isotropic", "stem=patchify"])
     assert isotropic.variant == "resnet50 stem=patchify hierarchy=isotropic"
     assert Design.from_mapping(isotropic.design.to_dict()) == isotropic.design
+
+
+@pytest.mark.parametrize("stem", ["resnet", "patchify"])
+@pytest.mark.parametrize("patch", [4, 2, 1])
+def test_the_stem_divides_by_its_patch_with_and_without_the_other_axes(stem: str, patch: int) -> None:
+    for number in (0, 1):
+        chosen = {name: options[number] for name, options in OPTIONS.items()}
+        network = try_design(**chosen | {"stem": stem, "conv": "depthwise", "patch": patch})
+        assert network.stem(torch.randn(2, 3, 32, 32)).shape[2:] == (32 // patch, 32 // patch)
+
+
+def test_stems_of_small_images_by_hand() -> None:
+    """A 3×3 convolution, with a max-pool at stride 2 (arXiv:1512.03385, section 4.2, has none at stride 1)."""
+
+    def stem(*overrides: str) -> list[tuple[str, Any, Any]]:
+        layers = build("regime=cifar", *overrides).stem.children()
+        return [(type(row).__name__, row.kernel_size, row.stride) for row in layers if hasattr(row, "stride")]
+
+    assert stem("patch=p2") == [("ScalableConv2d", (3, 3), (1, 1)), ("MaxPool2d", 3, 2)]
+    assert stem("patch=p1") == [("ScalableConv2d", (3, 3), (1, 1))]
+    assert stem("stem=patchify") == [("ScalableConv2d", (2, 2), (2, 2))]
+
+
+def test_patch_of_an_isotropic_network_is_refused_and_the_regime_sets_a_default() -> None:
+    with pytest.raises(RequestError, match=r"hierarchy=isotropic .* patch=p2: .* choose patch=p4"):
+        compose(["regime=cifar", "hierarchy=isotropic", "stem=patchify"])
+    assert compose(["regime=cifar"]).design.patch == 2
+    assert compose(["patch=p1", "regime=cifar"]).design.patch == 1
+    assert compose(["regime=cifar", "patch=p4", "step=gelu"]).design == compose(["regime=nano", "step=gelu"]).design
+    assert "patch" not in compose(["regime=nano"]).design.to_dict()
+    assert compose(["regime=nano", "patch=p2"]).variant == "resnet50 patch=p2"
+    assert compose(["regime=cifar"]).variant == "resnet50"
 
 
 def test_initial_weights_follow_the_recipe() -> None:

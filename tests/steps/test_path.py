@@ -33,7 +33,7 @@ CHANGES = {
 }
 
 
-@pytest.mark.parametrize("regime", ["nano", "nano_base", "tiny", "base"])
+@pytest.mark.parametrize("regime", ["nano", "nano_base", "cifar", "tiny", "base"])
 def test_every_step_is_the_adopted_one_before_it_plus_one_change(regime: str) -> None:
     steps = steps_of(regime)
     expected = {name: dict(changes) for name, changes in CHANGES.items()}
