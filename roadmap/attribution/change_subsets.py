@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from roadmap.config.build import network_cost
-from roadmap.config.compose import Composed, Patch, compose, patched
+from roadmap.config.compose import Composed, compose
 from roadmap.config.overrides import TOGGLES, key_of
+from roadmap.config.patches import Patch, patched
 from roadmap.errors import RequestError
 from roadmap.formatting import listed
 from roadmap.runs.identity import step_key

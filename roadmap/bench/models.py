@@ -67,7 +67,7 @@ def compose_bench(overrides: Sequence[str], config_dirs: Sequence[str] = ()) -> 
     if "batch_size" not in given:
         overrides = ["batch_size=${bench.batch_size}", *overrides]
     asked = options_of(overrides, config_dirs)
-    settings, rows = BenchSettings.from_mapping(asked.bench), asked.rows
+    settings, rows = BenchSettings.from_mapping(asked.values["bench"]), asked.values.get("rows")
     for override in overrides:
         if rows and key_of(override) in (*ONE, "size", "path"):
             raise RequestError(f"{override} conflicts with rows=, which defines the networks; leave out one of them")

@@ -1,53 +1,25 @@
 """Composes overrides with Hydra into checked records; the packages above use no Hydra."""
 
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
-from hydra import compose as hydra_compose
-from hydra.core.global_hydra import GlobalHydra
-from hydra.types import RunMode
 from msgspec import Meta
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig
 
-from roadmap.config.hydra_errors import hydra_errors, initialized
-from roadmap.config.overrides import TOGGLES, is_network, is_toggle, key_of, searchpath, variant_name
+from roadmap.config.composition import Choices, Values, check_words, composition, group_choices, plain_values
+from roadmap.config.overrides import TOGGLES, is_network, is_toggle, key_of, variant_name
 from roadmap.errors import RequestError
-from roadmap.formatting import listed
 from roadmap.networks.flops import Scale, count_flops, matched
 from roadmap.networks.rows import Cost
 from roadmap.schema.design import AXES, BaselineModel, Design, Regime
 from roadmap.schema.experiment import Data, Experiment, ImageSize, Settings
 from roadmap.schema.recipe import Recipe
-from roadmap.schema.torchvision_sets import torchvision_set
 from roadmap.validation import NonNegativeInt, PositiveInt, Record
-
-# Hydra's own groups that only its application uses: a sixth of the time of a composition without one.
-GROUPS = ("sweeper", "launcher", "help", "hydra_help", "output", "hydra_logging", "job_logging")
-UNUSED = [f"~hydra/{group}" for group in GROUPS]
-Values = dict[str, Any]
-
-
-def by_size(size: str, values: Mapping[str, Any], *, _root_: DictConfig) -> Any:
-    """``${by_size:${regime.size},{t: 0.1, s: 0.4}}`` in a recipe's file: what it has for the size of the network.
-
-    Raises RequestError for a size that the recipe does not have.
-    """
-    if size not in values:
-        name = _root_.recipe.name
-        raise RequestError(f"recipe {name} has no values for a network of size {size} (choose size {listed(values)})")
-    return values[size]
-
-
-OmegaConf.register_new_resolver("by_size", by_size, replace=True)
-OmegaConf.register_new_resolver(
-    "torchvision", lambda name, field: getattr(torchvision_set(str(name)), field), replace=True
-)
 
 
 class ConfigSettings(Settings):
@@ -82,7 +54,7 @@ class Composed:
     """
 
     values: Values
-    choices: dict[str, str]
+    choices: Choices
     overrides: tuple[str, ...]
     config_dirs: tuple[str, ...] = ()
 
@@ -112,24 +84,9 @@ class Composed:
         return str(self.values["data"]["name"])
 
     @property
-    def path(self) -> Values:
-        """The node ``path``, which ``steps.path_file`` checks."""
-        return dict(self.values["path"])
-
-    @property
     def path_name(self) -> str:
         """The name of the path."""
-        return str(self.path["name"])
-
-    @property
-    def bench(self) -> Values:
-        """The node ``bench``, which ``bench.models`` checks."""
-        return dict(self.values["bench"])
-
-    @property
-    def rows(self) -> Values | None:
-        """The node ``rows`` of networks to measure; None unless chosen."""
-        return self.values.get("rows")
+        return str(self.values["path"]["name"])
 
     @property
     def design_fields(self) -> Values:
@@ -167,14 +124,12 @@ class Composed:
         )
 
     @cached_property
-    def plain(self) -> dict[str, str]:
+    def plain(self) -> Choices:
         """The option of each group without the toggles: those that the step itself chooses."""
-        words = [word for word in self.overrides if key_of(word) in self.choices and not is_toggle(word)]
-        step = tuple(word for word in words if not word.startswith("hydra")), self.config_dirs
-        if step not in _choices_of_step:
-            toggled = any(map(is_toggle, self.overrides))
-            _choices_of_step[step] = _group_choices(*step) if toggled else self.choices
-        return _choices_of_step[step]
+        if not any(map(is_toggle, self.overrides)):
+            return self.choices
+        words = (word for word in self.overrides if key_of(word) in self.choices and not is_toggle(word))
+        return group_choices(tuple(word for word in words if not word.startswith("hydra")), self.config_dirs)
 
     @cached_property
     def variant(self) -> str:
@@ -227,7 +182,7 @@ class Composed:
         name = key_of(word).partition(".")[0]
         if not word.startswith("+") or name not in self.values or name in self.choices:
             return
-        known = _compose("config", (), ())[0]
+        known = composition("config")[0]
         files = [
             file.read_text("utf-8", "replace") for folder in self.config_dirs for file in Path(folder).rglob("*.yaml")
         ]
@@ -259,48 +214,6 @@ class Composed:
 
 
 _matched = lru_cache(maxsize=1024)(matched)
-_choices_of_step: dict[tuple[tuple[str, ...], tuple[str, ...]], dict[str, str]] = {}  # by its overrides and folders
-
-
-class Patch(NamedTuple):
-    """Fields of the design, other values and options of groups that differ from another config.
-
-    Hydra composes ten configs in a second, and a sweep may have thousands.
-    """
-
-    design: Values
-    values: Values
-    options: dict[str, str]
-
-    @classmethod
-    def between(cls, before: Composed, values: Values, choices: dict[str, str]) -> "Patch":
-        """Return the patch from a config to the values and choices of another."""
-        others = {key: value for key, value in values.items() if key not in ("design", "step")}
-        toggles = {group: option for group, option in choices.items() if group in TOGGLES}
-        return cls(
-            _changed(before.values["design"], values["design"]),
-            _changed(before.values, others),
-            _changed(before.choices, toggles),
-        )
-
-
-def _changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in after.items() if before.get(key, ...) != value}
-
-
-def patched(base: Composed, patches: Sequence[Patch], overrides: Sequence[str]) -> Composed:
-    """Return what Hydra would compose from ``overrides``: ``base`` with all patches.
-
-    Raises RequestError if the values exclude each other.
-    """
-    values, choices, design = dict(base.values), dict(base.choices), dict(base.values["design"])
-    for patch in patches:
-        values |= patch.values
-        choices |= patch.options
-        design |= patch.design
-    named = {key_of(word): word.partition("=")[2] for word in overrides}.get("step", base.choices["step"])
-    values |= {"step": named, "design": design}
-    return replace(base, values=values, choices=choices | {"step": named}, overrides=tuple(overrides)).check()
 
 
 def compose(overrides: Sequence[str], config_dirs: Sequence[str] = ()) -> Composed:
@@ -313,7 +226,7 @@ def compose(overrides: Sequence[str], config_dirs: Sequence[str] = ()) -> Compos
 
 def options_of(overrides: Sequence[str], config_dirs: Sequence[str] = ()) -> Composed:
     """Compose as ``compose`` does, without checking whether the options go together."""
-    found = Composed(*_composition("config", overrides, config_dirs), tuple(overrides), tuple(config_dirs))
+    found = Composed(*composition("config", overrides, config_dirs), tuple(overrides), tuple(config_dirs))
     _ = found.settings
     return found
 
@@ -324,51 +237,4 @@ def composed(
     """Return the config of a Hydra application as plain values and checked records."""
     check_words(overrides, config_dirs)
     options = {str(group): str(option) for group, option in choices.items()}
-    return Composed(_plain(config), options, tuple(overrides), tuple(config_dirs)).check()
-
-
-def evaluation_values(overrides: Sequence[str], config_dirs: Sequence[str] = ()) -> Values:
-    """Return the values of ``conf/evaluate.yaml`` with overrides; otherwise as ``compose``."""
-    return _composition("evaluate", overrides, config_dirs)[0]
-
-
-def check_words(overrides: Sequence[str], config_dirs: Sequence[str]) -> None:
-    """Raise RequestError for deleted keys, missing folders and Hydra's own search paths."""
-    for folder in config_dirs:
-        if not os.path.isdir(folder):
-            raise RequestError(f"--config-dir {folder} is not a folder")
-    for word in overrides:
-        if word.startswith("~"):
-            raise RequestError(f"'{word}' takes away what every config needs; give it a value: {key_of(word)}=…")
-        if word.lstrip("+").startswith("hydra.searchpath"):
-            raise RequestError(f"'{word}' adds folders of configs unseen; name each by --config-dir")
-
-
-def _composition(name: str, overrides: Sequence[str], config_dirs: Sequence[str]) -> tuple[Values, dict[str, str]]:
-    """Return the values of ``conf/NAME.yaml`` with overrides, and each group's option; do not change them."""
-    check_words(overrides, config_dirs)
-    run = _compose.__wrapped__ if config_dirs else _compose  # the user's own files may change
-    return run(name, tuple(overrides), tuple(config_dirs))
-
-
-@lru_cache(maxsize=1024)
-def _compose(name: str, overrides: tuple[str, ...], config_dirs: tuple[str, ...]) -> tuple[Values, dict[str, str]]:
-    with hydra_errors(overrides, config_dirs), initialized():
-        config = hydra_compose(name, [*overrides, *UNUSED, *searchpath(config_dirs)], return_hydra_config=True)
-        choices = {str(group): str(option) for group, option in config.hydra.runtime.choices.items()}
-        with open_dict(config):
-            del config["hydra"]
-        return _plain(config), choices
-
-
-def _plain(config: DictConfig) -> Values:
-    return dict(OmegaConf.to_container(config, resolve=True))  # type: ignore[arg-type]
-
-
-def _group_choices(overrides: tuple[str, ...], config_dirs: tuple[str, ...]) -> dict[str, str]:
-    """Return the option chosen in each group, from the defaults lists alone."""
-    with hydra_errors(overrides, config_dirs), initialized():
-        loader = GlobalHydra.instance().config_loader()
-        words = [*overrides, *UNUSED, *searchpath(config_dirs)]
-        choices = loader.compute_defaults_list("config", words, RunMode.RUN).overrides.known_choices
-        return {group: str(option) for group, option in choices.items()}
+    return Composed(plain_values(config), options, tuple(overrides), tuple(config_dirs)).check()

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from roadmap.config.compose import evaluation_values
+from roadmap.config.composition import composition
 from roadmap.config.overrides import key_of as override_key
 from roadmap.errors import RequestError
 from roadmap.evaluation.load_trained import TrainedModel
@@ -80,7 +80,7 @@ def evaluation_request(overrides: Sequence[str], config_dirs: Sequence[str] = ()
     if "data" not in keys:
         # changes to the network's own data
         overrides = [f"+{word}" if word.startswith("data.") else word for word in overrides]
-    return EvaluationRequest.from_mapping(evaluation_values(overrides, config_dirs))
+    return EvaluationRequest.from_mapping(composition("evaluate", overrides, config_dirs)[0])
 
 
 @dataclass(frozen=True)

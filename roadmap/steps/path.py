@@ -31,7 +31,7 @@ def compose_path(overrides: Sequence[str], config_dirs: Sequence[str] = ()) -> l
 
     Raises RequestError, naming the row, if one is invalid.
     """
-    path = PathFile.of(options_of(overrides, config_dirs).path)
+    path = PathFile.of(options_of(overrides, config_dirs).values["path"])
     rows = [
         *path.steps,
         *(PathRow(change=(f"model={name}",), section=BASELINES, adopted=False) for name in path.baselines or ()),

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from roadmap.attribution.change_subsets import MOST_CHANGES, ChangeSubsets, beginnings
-from roadmap.config.compose import Composed, Patch, compose, options_of, patched
+from roadmap.config.compose import Composed, compose, options_of
 from roadmap.config.overrides import TOGGLES, is_toggle, key_of
+from roadmap.config.patches import Patch, patched
 from roadmap.design_spaces.space import Space, sample
 from roadmap.errors import RequestError
 from roadmap.formatting import listed

@@ -11,7 +11,8 @@ from omegaconf import DictConfig
 
 from roadmap.cli.arguments import overrides_first, say_choices
 from roadmap.config import config_dir
-from roadmap.config.compose import check_words, composed
+from roadmap.config.compose import composed
+from roadmap.config.composition import check_words
 from roadmap.config.hydra_errors import hydra_errors
 from roadmap.console import console_level
 from roadmap.errors import RoadmapError, StoppedError

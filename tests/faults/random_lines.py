@@ -4,7 +4,8 @@ import random
 
 from roadmap.__main__ import COMMANDS
 from roadmap.config import config_dir
-from roadmap.config.compose import compose, evaluation_values
+from roadmap.config.compose import compose
+from roadmap.config.composition import composition
 from roadmap.config.groups import options_in
 from roadmap.formatting import flatten_dict
 
@@ -110,7 +111,7 @@ GROUPS |= {group: [*GROUPS.get(group, []), *named] for group, named in options_i
 # every other setting: at the value that it has, and at odd ones
 SETTINGS |= {
     key: ["true" if value is True else "false" if value is False else "null" if value is None else str(value)]
-    for key, value in (flatten_dict(evaluation_values([])) | flatten_dict(compose([]).values)).items()
+    for key, value in (flatten_dict(composition("evaluate")[0]) | flatten_dict(compose([]).values)).items()
     if key not in SETTINGS and key not in GROUPS and key != "compile"  # of compile every line would take a minute
 }
 KEYS = [*GROUPS, *GROUPS, *SETTINGS]
