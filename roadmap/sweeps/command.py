@@ -82,7 +82,7 @@ def work(overrides: Sequence[str], config_dirs: Sequence[str], worker: int, sinc
     """One worker: the sweep's runs that are neither finished nor another's."""
     from roadmap.runtime.device import share_gpus
     from roadmap.runtime.distributed import world_from_env
-    from roadmap.training.run import run_all
+    from roadmap.training.many_runs import run_all
 
     plan = plan_sweep(overrides, config_dirs)
     if world_from_env().size == 1:

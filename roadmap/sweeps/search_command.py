@@ -17,7 +17,7 @@ from roadmap.runtime.distributed import World, init_processes, local_device, wor
 from roadmap.runtime.launcher import launch
 from roadmap.sweeps.search_space import SearchSpace
 from roadmap.sweeps.trials import SearchTrials, check_median, peers
-from roadmap.training.run import run_all
+from roadmap.training.many_runs import run_all
 
 logger = logging.getLogger(__name__)
 

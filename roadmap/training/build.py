@@ -34,17 +34,45 @@ def build_trainer(
 
     Raises RequestError if its settings do not fit each other, the device or its pretrained weights.
     """
-    recipe, settings = experiment.recipe, experiment.settings
+    settings, share = experiment.settings, loaders.train.share
     network = initial_network(experiment, loaders.num_classes, device, world)
-    if has_batch_norm(network):
-        micro_batch_size, images = loaders.train.share.micro_batch_size, experiment.batch_norm_images
-        if micro_batch_size % images:  # of a baseline model
-            experiment.refuse_groups(world.size)
-        network = with_ghost_batches(network, micro_batch_size // images)
+    network = normalised_by_groups(network, experiment, share.micro_batch_size, world)
+    measure_algorithms(device)
+    graphed = uses_graph(experiment, loaders, device)
+    parts = build_parts(experiment, network, share.updates * experiment.epochs, device, world, compile_=not graphed)
+    graph = None
+    if graphed:
+        graph = GraphedUpdate(parts, loaders.train, CudaRecording(device), required=settings.cuda_graph is True)
+    trainer_settings = TrainerSettings(
+        epochs=experiment.epochs,
+        eval_every=settings.eval_every,
+        checkpoint_epochs=settings.checkpoint_epochs,
+        checkpoint_seconds=settings.checkpoint_minutes * 60,
+        max_skipped=settings.max_skipped_updates,
+    )
+    return Trainer(parts, loaders, trainer_settings, device, world, graph=graph)
+
+
+def normalised_by_groups(network: nn.Module, experiment: Experiment, micro_batch_size: int, world: World) -> nn.Module:
+    """Return the network with BN over groups of ``batch_norm_images``.
+
+    Raises RequestError if the BN of a baseline model cannot have whole groups.
+    """
+    images = experiment.batch_norm_images
+    if not has_batch_norm(network):
+        return network
+    if micro_batch_size % images:
+        experiment.refuse_groups(world.size)
+    return with_ghost_batches(network, micro_batch_size // images)
+
+
+def build_parts(
+    experiment: Experiment, network: nn.Module, updates: int, device: torch.device, world: World, *, compile_: bool
+) -> TrainingParts:
+    """Return what ``updates`` updates use. ``compile_``: compile the network if the settings ask for it."""
+    recipe, forward = experiment.recipe, network
     optimizer = build_optimizer(network, recipe.optimizer)
-    updates = loaders.train.share.updates * experiment.epochs
     ema = None if recipe.ema_decay is None else MovingAverage(network, recipe.ema_decay)
-    forward: nn.Module = network
     no_sync: Callable[[], AbstractContextManager[None]] = nullcontext
     if world.size > 1:
         device_ids = [device.index] if device.type == "cuda" else None
@@ -53,12 +81,10 @@ def build_trainer(
             network, device_ids=device_ids, gradient_as_bucket_view=True, broadcast_buffers=False
         )
         no_sync = forward.no_sync
-    measure_algorithms(device)
-    graphed = uses_graph(experiment, loaders, device)
-    if not graphed and compiles(settings.compile, device, experiment.image_size):
+    if compile_ and compiles(experiment.settings.compile, device, experiment.image_size):
         torch.compiler.reset()  # drops the versions of earlier runs' networks, of which torch keeps eight
         forward = compiled(forward)
-    parts = TrainingParts(
+    return TrainingParts(
         network=network,
         forward=forward,
         optimizer=optimizer,
@@ -72,17 +98,6 @@ def build_trainer(
         differentiate=Tensor.backward if world.size > 1 else gradient_adder(network),
         ema=ema,
     )
-    trainer_settings = TrainerSettings(
-        epochs=experiment.epochs,
-        eval_every=settings.eval_every,
-        checkpoint_epochs=settings.checkpoint_epochs,
-        checkpoint_seconds=settings.checkpoint_minutes * 60,
-        max_skipped=settings.max_skipped_updates,
-    )
-    graph = None
-    if graphed:
-        graph = GraphedUpdate(parts, loaders.train, CudaRecording(device), required=settings.cuda_graph is True)
-    return Trainer(parts, loaders, trainer_settings, device, world, graph=graph)
 
 
 def initial_network(

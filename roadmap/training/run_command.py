@@ -19,7 +19,7 @@ from roadmap.steps.path import Step, compose_path
 if TYPE_CHECKING:
     import pandas as pd
 
-    from roadmap.training.run import Failures
+    from roadmap.training.many_runs import Failures
 
 logger = logging.getLogger(__name__)
 
@@ -119,7 +119,7 @@ def _train(requests: Sequence[Composed], workers: int) -> "tuple[list[dict[str, 
         from roadmap.training.workers import train_in_workers
 
         return train_in_workers(requests, workers)
-    from roadmap.training.run import run_all
+    from roadmap.training.many_runs import run_all
 
     return run_all(requests)
 

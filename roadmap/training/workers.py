@@ -19,7 +19,8 @@ from roadmap.runs.run_folder import finished_runs, now
 from roadmap.runtime.launcher import SignalForwarder
 
 if TYPE_CHECKING:
-    from roadmap.training.run import Failures, RunEnd, Summary
+    from roadmap.training.many_runs import Failures, RunEnd
+    from roadmap.training.recorder import Summary
 
 logger = logging.getLogger(__name__)
 
@@ -166,7 +167,7 @@ def _work(requests: Sequence[Composed], number: int, since: str, level: int, con
 
     from roadmap.runtime.device import share_gpus
     from roadmap.tracking.loggers import background
-    from roadmap.training.run import run_all
+    from roadmap.training.many_runs import run_all
 
     torch.set_num_threads(1)
     share_gpus(requests[0].settings.device, number)

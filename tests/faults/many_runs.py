@@ -23,7 +23,7 @@ sys.path.insert(0, str(ROOT))
 import torch  # noqa: E402
 
 from roadmap.config.compose import compose  # noqa: E402
-from roadmap.training import run  # noqa: E402
+from roadmap.training import many_runs, run  # noqa: E402
 
 HELD = {"trainer": "build_trainer"}
 
@@ -55,16 +55,16 @@ def train(count: int, held: str | None, runs_dir: str) -> None:
     kept: list[Any] = []
     if held:
         setattr(run, HELD[held], after(getattr(run, HELD[held]), kept.append))
-    train_run = run.train_run
+    train_run = many_runs.train_run
 
     def looked(*arguments: Any) -> Generator[None, None, Any]:
         found = yield from train_run(*arguments)
         print(json.dumps(look()), flush=True)
         return found
 
-    run.train_run = looked
+    many_runs.train_run = looked
     request = compose(["step=layer_norm", "epochs=1", "device=cpu", f"runs_dir={runs_dir}"])
-    _, failures = run.run_all([request.with_seed(seed) for seed in range(count)])
+    _, failures = many_runs.run_all([request.with_seed(seed) for seed in range(count)])
     assert not failures, failures
 
 

@@ -23,7 +23,8 @@ from roadmap.config.compose import Composed, compose
 from roadmap.data.loaders import Timed
 from roadmap.runs.run_folder import RunFolder, read_metrics
 from roadmap.runtime.device import reset_peak_memory
-from roadmap.training.run import Failures, run_all, run_experiment
+from roadmap.training.many_runs import Failures, run_all
+from roadmap.training.run import run_experiment
 from roadmap.training.trainer import Trainer
 from tests.faults.kill_and_resume import differences, run_folder
 from tests.gpu.conftest import GPU, SLOW_CPU

@@ -20,7 +20,8 @@ from roadmap.config.compose import Composed, compose
 from roadmap.errors import PrunedError, RequestError
 from roadmap.sweeps.search_space import Prune, SearchSpace, distribution
 from roadmap.sweeps.trials import SearchTrials, check_median, peers
-from roadmap.training.run import run_all, run_experiment
+from roadmap.training.many_runs import run_all
+from roadmap.training.run import run_experiment
 from tests.records import EXAMPLES, timeless_metrics, with_todays_recipes
 
 # every axis but kernel and downsampling

@@ -9,8 +9,8 @@ from roadmap.__main__ import main
 from roadmap.config.compose import Composed, compose
 from roadmap.errors import RequestError
 from roadmap.runs.run_folder import RunFolder, RunLock, now
-from roadmap.training import run
-from roadmap.training.run import run_all
+from roadmap.training import many_runs
+from roadmap.training.many_runs import run_all
 from roadmap.training.trainer import Trainer
 
 
@@ -77,7 +77,7 @@ def test_locked_run_is_trained_after_the_others_once_unlocked(tmp_path: Path, mo
         if len(polls) == 2:
             lock.release()
 
-    monkeypatch.setattr(run.time, "sleep", unlock_at_second_poll)
+    monkeypatch.setattr(many_runs.time, "sleep", unlock_at_second_poll)
     summaries, failures = run_all([first, second])
     assert [summary["variant"] for summary in summaries] == ["gelu", "resnet50"]
     assert len(polls) == 2

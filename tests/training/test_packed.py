@@ -14,8 +14,9 @@ from roadmap.config.compose import Composed, compose
 from roadmap.data import memory
 from roadmap.errors import RequestError, StoppedError
 from roadmap.runs.run_folder import RunFolder, read_metrics
+from roadmap.training.many_runs import run_all
 from roadmap.training.packed import check_packed
-from roadmap.training.run import run_all, run_experiment
+from roadmap.training.run import run_experiment
 from roadmap.training.trainer import Trainer
 from tests.faults.kill_and_resume import differences
 

@@ -17,7 +17,7 @@ from roadmap.errors import WorkError
 from roadmap.runs.run_folder import RunFolder, finished_runs
 from roadmap.runtime import device
 from roadmap.runtime.device import available_cores
-from roadmap.training.run import RunEnd
+from roadmap.training.many_runs import RunEnd
 from roadmap.training.run_command import worker_count
 from roadmap.training.workers import RunEnds, train_in_workers
 from tests.faults.kill_and_resume import differences
