@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from roadmap.networks.weights import load_weights as load_weights
     from roadmap.plots.command import figure as figure
     from roadmap.runs.export_command import export as export
+    from roadmap.runs.list_command import list_runs as list_runs
     from roadmap.runs.reading import load_history as load_history
     from roadmap.runs.reading import load_runs as load_runs
     from roadmap.training.run_command import run as run
@@ -24,6 +25,7 @@ _MODULES = {
     "cost": "roadmap.networks.flops",
     "export": "roadmap.runs.export_command",
     "figure": "roadmap.plots.command",
+    "list_runs": "roadmap.runs.list_command",
     "load_bench": "roadmap.bench.reading",
     "load_evaluations": "roadmap.evaluation.reading",
     "load_history": "roadmap.runs.reading",

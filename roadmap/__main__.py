@@ -21,6 +21,7 @@ COMMANDS = {
     "run": ("training.run_command", "train the missing steps of a path × seeds; print a table and draw the figure"),
     "sweep": ("sweeps.command", "train designs off the path × seeds: study=leave_one_out, add_one_in, orders, …"),
     "evaluate": ("evaluation.command", "evaluate trained networks on a data set, corruptions or a robustness set"),
+    "list": ("runs.list_command", "list logged runs, one line each"),
     "compare": ("comparison.command", "compare logged runs: means over seeds, gaps with intervals and p-values"),
     "status": ("sweeps.status_command", "show the progress of sweeps: finished, running, failed and missing runs"),
     "attribution": ("attribution.command", "estimate the effect of each change: leave-one-out, add-one-in, Shapley"),
