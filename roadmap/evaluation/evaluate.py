@@ -13,6 +13,7 @@ from tqdm import tqdm
 from roadmap.data.eval_splits import eval_parts, open_part
 from roadmap.data.robustness_sets import Part
 from roadmap.errors import RequestError
+from roadmap.evaluation.calibration import BINS, calibration_error, calibration_floor
 from roadmap.evaluation.task import EvaluationTask
 from roadmap.runs.evaluations import (
     EvaluatedImages,
@@ -29,8 +30,6 @@ from roadmap.validation import SCHEMA
 from roadmap.versions import git_commit, package_versions
 
 logger = logging.getLogger(__name__)
-
-CALIBRATION_BINS = 15
 
 
 def evaluate_tasks(
@@ -98,14 +97,16 @@ def _evaluate_part(
         for task, record, mean, collector in zip(tasks, records, means, collectors, strict=True):
             predictions = collector.gathered(images, world)
             correct, top5, loss, ece = predictions.right, mean["top5"], mean["val_loss"], None
+            floor = None
             if part.accepted is None:
                 ece = calibration_error(predictions.confidence, correct)
+                floor = calibration_floor(predictions.confidence)
             else:  # several correct classes per image: only top-1 is defined
                 pairs = zip(predictions.predicted.tolist(), part.accepted, strict=True)
                 correct, top5, loss = np.array([one in classes for one, classes in pairs]), None, None
             row = {"part": part.name, "images": len(correct), "left_out": len(predictions.images.left_out)}
             row |= {"digest": digest, "top1": 100 * int(correct.sum()) / len(correct)}
-            record["parts"].append(row | {"top5": top5, "loss": loss, "ece": ece})
+            record["parts"].append(row | {"top5": top5, "loss": loss, "ece": ece, "ece_floor": floor})
             if not part.name:
                 counts, accuracies = class_accuracies(predictions.labels, correct, part.num_classes)
                 record |= {"class_images": counts, "class_top1": accuracies}
@@ -113,19 +114,6 @@ def _evaluate_part(
                 file = task.predictions_file(part.name)
                 make_folder(file.parent)
                 write_predictions(file, predictions)
-
-
-def calibration_error(confidence: np.ndarray, correct: np.ndarray, bins: int = CALIBRATION_BINS) -> float:
-    """Return the expected calibration error in percent (Guo et al., arXiv:1706.04599, equations 1 to 3).
-
-    ``confidence`` (n,) is in 0..1 and ``correct`` (n,) is bool. The ``bins`` have equal width and are open below and
-    closed above.
-    """
-    confidence = np.asarray(confidence, np.float64)
-    index = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
-    # a bin's size / n times the difference of its means is the difference of its sums / n
-    gaps = np.bincount(index, confidence, bins) - np.bincount(index, correct, bins)
-    return float(100 * np.abs(gaps).sum() / len(confidence))
 
 
 def class_accuracies(labels: np.ndarray, correct: np.ndarray, num_classes: int) -> tuple[list[int], list[float | None]]:
@@ -187,7 +175,7 @@ def _new_record(task: EvaluationTask, num_classes: int, device: torch.device, wo
         **{name: getattr(settings, name) for name in same_name},
         "corruptions": task.corruptions and task.corruptions.to_dict(),
         "num_classes": num_classes,
-        "calibration_bins": CALIBRATION_BINS,
+        "calibration_bins": BINS,
         "definition": task.definition,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "processes": world.size,

@@ -20,7 +20,7 @@ SHARED = (
     *("key", "conditions", "label", "run_id", "regime", "step", "variant", "recipe", "seed", "epochs"),
     *("data", "image_size", "resize", "crop_ratio", "interpolation", "precision", "num_classes", "device", "ended"),
 )
-PART = ("images", "left_out", "top1", "top5", "loss", "ece")
+PART = ("images", "left_out", "top1", "top5", "loss", "ece", "ece_floor")
 COLUMNS = (*SHARED, "checkpoint", "epoch", "weights", "part", "corruption", "severity", *PART, "path")
 
 
@@ -28,10 +28,10 @@ def load_evaluations(folders: Folders) -> pd.DataFrame:
     """Return one row per part of each evaluation in ``folders``, searched recursively, or in files written with ``-o``.
 
     ``part`` is empty for a whole data set, otherwise such as "gaussian_noise/3"; ``corruption`` and ``severity`` split
-    it. ``top1``, ``top5`` and ``ece`` are in percent, and ``loss`` is the mean over ``images``. ``conditions`` is equal
-    for evaluations on the same images at the same size, crop and precision; ``key`` is equal if the weights are too.
-    ``path`` is the record's file. Unreadable records are skipped with a warning. Raises RequestError for a folder that
-    does not exist.
+    it. ``top1``, ``top5``, ``ece`` and ``ece_floor`` (``calibration_floor``) are in percent, and ``loss`` is the mean
+    over ``images``. ``conditions`` is equal for evaluations on the same images at the same size, crop and precision;
+    ``key`` is equal if the weights are too. ``path`` is the record's file. Unreadable records are skipped with a
+    warning. Raises RequestError for a folder that does not exist.
     """
     table, skipped = read_evaluations(folders)
     for sentence in skipped:

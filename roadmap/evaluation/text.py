@@ -39,7 +39,10 @@ def _whole_table(rows: pd.DataFrame, differing: Sequence[str]) -> str:
     averaged = [", averaged" if weights == "averaged" else "" for weights in rows["weights"]]
     columns["weights"] = list(rows["checkpoint"] + epochs + averaged)
     columns["images"] = list(rows["images"].astype(str))
-    for name, header in {"top1": "top-1 (%)", "top5": "top-5 (%)", "loss": "loss", "ece": "ECE (%)"}.items():
+    headers = {"top1": "top-1 (%)", "top5": "top-5 (%)", "loss": "loss", "ece": "ECE (%)", "ece_floor": "floor (%)"}
+    if rows["ece_floor"].isna().all():
+        del headers["ece_floor"]  # in older records
+    for name, header in headers.items():
         columns[header] = [number(value, ".4f" if name == "loss" else ".2f") for value in rows[name]]
     return aligned(list(columns), list(zip(*columns.values(), strict=True)))
 

@@ -43,6 +43,7 @@ class EvaluationPart(FileRecord):
     top5: float | None = None
     loss: float | None = None
     ece: float | None = None
+    ece_floor: float | None = None  # what perfect calibration has on average; missing in older records
 
     def __post_init__(self) -> None:
         if not PART.fullmatch(self.part):

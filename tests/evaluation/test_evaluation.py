@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from roadmap.config.compose import compose
 from roadmap.data import open_loaders
 from roadmap.errors import RequestError
-from roadmap.evaluation.evaluate import MaskedLogits, calibration_error, class_accuracies, evaluate_tasks
+from roadmap.evaluation.calibration import calibration_error
+from roadmap.evaluation.evaluate import MaskedLogits, class_accuracies, evaluate_tasks
 from roadmap.evaluation.load_trained import TrainedModel, load_checkpoint, load_pretrained, load_run
 from roadmap.evaluation.task import EvaluationRequest, EvaluationTask, evaluation_request, evaluation_task
 from roadmap.runs.evaluations import EvaluatedImages, Predictions, read_evaluation, read_predictions
