@@ -4,19 +4,45 @@ All values are in percentage points. Intervals and tests are Student's t, which 
 over its seeds are normally distributed. Samples are dicts of seed → accuracy, so that two can be paired.
 """
 
-import warnings
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-CONFIDENCE, ALPHA, POWER = 0.95, 0.05, 0.8
-MOST_SEEDS = 1000  # a larger number of seeds is reported as infinite
+from roadmap.errors import RequestError
+from roadmap.statistics.moderation import NO_VARIANCE, moderated
+from roadmap.statistics.power import gap_error, more_seeds
+
+CONFIDENCE, ALPHA = 0.95, 0.05
+CORRECTIONS = {"holm": "holm", "bh": "fdr_bh"}  # the names in statsmodels
+BETTER, WORSE, EQUAL, UNDECIDED = "better", "worse", "equal", "undecided"
+MIN_CORRELATED = 3  # fewest shared seeds whose correlation is reported
 
 Sample = Mapping[int, float]
-GAPS = ("delta", "delta_low", "delta_high", "delta_n", "delta_p", "delta_p_holm", "more_seeds")
+
+
+@dataclass(frozen=True)
+class GapTest:
+    """How gaps are tested.
+
+    ``paired``: by the paired t-test over shared seeds, where there are two or more. ``equivalence``: also test whether
+    gaps lie within ± this many percentage points. ``correction``: ``holm``, which bounds the probability of any false
+    claim, or ``bh``, which bounds the expected share of false claims (Benjamini-Hochberg).
+    """
+
+    paired: bool = False
+    equivalence: float | None = None
+    correction: str = "holm"
+
+    def __post_init__(self) -> None:
+        if self.equivalence is not None and not 0 < self.equivalence <= 100:
+            raise RequestError(f"equivalence must be above 0 and at most 100 percentage points (got {self.equivalence:g})")
+        if self.correction not in CORRECTIONS:
+            raise RequestError(f"unknown correction '{self.correction}' (choose {' or '.join(CORRECTIONS)})")
+
+
+DEFAULT_TEST = GapTest()
 
 
 def means(samples: Sequence[Sample]) -> pd.DataFrame:
@@ -26,120 +52,191 @@ def means(samples: Sequence[Sample]) -> pd.DataFrame:
     """
     from scipy.special import stdtrit
 
-    n = np.array([len(sample) for sample in samples])
-    values = [np.fromiter(sample.values(), float) for sample in samples]
-    mean = np.array([sample.mean() if len(sample) else np.nan for sample in values])
-    std = np.array([sample.std(ddof=1) if len(sample) > 1 else np.nan for sample in values])
+    n, mean, variance = _moments(samples)
+    std = np.sqrt(variance)
     half = stdtrit(np.maximum(n - 1, 1), (1 + CONFIDENCE) / 2) * std / np.sqrt(np.maximum(n, 1))
     return pd.DataFrame({"n": n, "mean": mean, "std": std, "low": mean - half, "high": mean + half})
 
 
-def gaps(pairs: Sequence[tuple[Sample, Sample] | None]) -> pd.DataFrame:
+def gaps(
+    pairs: Sequence[tuple[Sample, Sample] | None],
+    test: GapTest = DEFAULT_TEST,
+    declared: Sequence[bool] | None = None,
+    family: int = 0,
+) -> pd.DataFrame:
     """One row per pair ``(sample, reference)``; a row of NaN for None.
 
-    ``delta`` is the difference of the means. If two or more seeds are shared, it is over these seeds with the paired
-    t-test (``paired``); otherwise over all seeds, with Welch's test if both have two or more. ``delta_n`` is the number
-    of pairs, or of values in the smaller sample. ``delta_low`` to ``delta_high`` is the 95 % interval of this gap,
-    not corrected; ``delta_p`` its p-value; ``delta_p_holm`` the p-value corrected by Holm's method for all gaps tested
-    here. ``more_seeds`` is the number of additional shared seeds that would make the observed gap significant, with
-    Bonferroni's correction for the same number of tests, with a power of 80 % at the observed variance: 0 if it is
-    already significant, infinite beyond 1,000. Gaps without variance have neither interval nor p-value, because a few
-    values of limited resolution do not determine it.
+    ``delta`` is the difference of the means over all seeds, with its standard error ``delta_se``, degrees of freedom
+    ``delta_df``, 95 % interval ``delta_low`` to ``delta_high`` (not corrected) and p-value ``delta_p``, by Welch's test
+    with variances moderated over all samples of this call (``moderation.moderated``). ``delta_n`` is the number of
+    values in the smaller sample. With ``test.paired`` and two or more shared seeds, all are over these seeds, by the
+    paired t-test (``paired``), and ``delta_n`` is their number. ``delta_r`` is the correlation over three or more
+    shared seeds. Gaps whose variance is unknown or 0 have neither interval nor p-value.
+
+    ``delta_p_holm`` is corrected for all gaps tested here by Holm's method, ``delta_p_bh`` by Benjamini and Hochberg's;
+    ``equal_p`` is the p-value of two one-sided tests of ``test.equivalence``, ``equal_p_corrected`` corrected likewise.
+    If ``declared`` says which gaps were declared before the runs, these are corrected for the declared ones only, of
+    which there are at least ``family``. ``outcome`` at 5 % after correction: ``equal`` (within the equivalence),
+    ``better``, ``worse`` or ``undecided``; "" without a test.
+
+    ``more_seeds`` is the number of additional seeds of each of the two that would make the observed gap significant,
+    at the level that the correction leaves for the next gap, with a power of 80 %: 0 if it is already significant,
+    infinite beyond 1,000; ``more_seeds_low`` to ``more_seeds_high`` for the ends of the variance's 95 % interval.
     """
-    columns = {name: np.full(len(pairs), np.nan) for name in GAPS}
-    same_sizes: dict[tuple[bool, int, int], list[int]] = defaultdict(list)
-    aligned = [_aligned(*pair) if pair else None for pair in pairs]
-    for row, pair in enumerate(aligned):
-        if pair is not None and len(pair.ours) and len(pair.theirs):
-            columns["delta"][row] = pair.ours.mean() - pair.theirs.mean()
-            columns["delta_n"][row] = min(len(pair.ours), len(pair.theirs))
-            if columns["delta_n"][row] > 1:
-                same_sizes[pair.paired, len(pair.ours), len(pair.theirs)].append(row)
-    spread = np.full(len(pairs), np.nan)
-    for (paired, *_), rows in same_sizes.items():
-        members = [aligned[row] for row in rows]
-        ours = np.stack([pair.ours for pair in members if pair])
-        theirs = np.stack([pair.theirs for pair in members if pair])
-        tested = _tested(ours, theirs, paired)
-        for name, values in zip(("delta_low", "delta_high", "delta_p"), tested[:3], strict=True):
-            columns[name][rows] = values
-        spread[rows] = tested[3]
-    _correct(columns, spread)
-    paired_rows = [pair.paired if pair and len(pair.ours) else None for pair in aligned]
-    return pd.DataFrame(columns | {"paired": pd.Series(paired_rows, dtype=object)})
+    found = _measured(pairs, test.paired)
+    known = np.isfinite(found.error)
+    columns = found.columns(known)
+    declared = np.ones(len(pairs), bool) if declared is None else np.asarray(declared, bool)
+    adjust = _Correction(known, declared, family)
+    for name in dict.fromkeys(("holm", test.correction)):
+        columns[f"delta_p_{name}"] = adjust(columns["delta_p"], name)
+    outside = columns[f"delta_p_{test.correction}"] < ALPHA
+    outcome = np.where(outside, np.where(columns["delta"] > 0, BETTER, WORSE), np.where(known, UNDECIDED, ""))
+    if test.equivalence is not None:
+        columns["equal_p"] = _equal_p(columns["delta"], found, test.equivalence)
+        columns["equal_p_corrected"] = adjust(columns["equal_p"], test.correction)
+        outcome = np.where(columns["equal_p_corrected"] < ALPHA, EQUAL, outcome)
+    level = adjust.next_level(outside, test.correction)
+    wanted = known & ~outside
+    for name, factor in _variance_interval(found.df).items():
+        columns[name] = np.where(outside, 0.0, np.nan)
+        columns[name][wanted] = more_seeds(
+            columns["delta"][wanted],
+            found.variances[wanted] * factor[wanted, None],
+            found.n[wanted],
+            found.dfs[wanted],
+            level[wanted],
+        )
+    objects = {"outcome": outcome.tolist(), "paired": found.paired, "declared": declared.tolist()}
+    return pd.DataFrame(columns | {name: pd.Series(values, dtype=object) for name, values in objects.items()})
 
 
 @dataclass(frozen=True)
-class Aligned:
-    """Two samples as arrays; if ``paired``, values at the same position have the same seed."""
+class _Measured:
+    """For each row: ``delta``, ``seeds`` and ``correlation``, and of both groups the arguments of ``gap_error``."""
 
-    ours: np.ndarray
-    theirs: np.ndarray
-    paired: bool
+    delta: np.ndarray
+    seeds: np.ndarray
+    correlation: np.ndarray
+    variances: np.ndarray
+    n: np.ndarray
+    dfs: np.ndarray
+    paired: list[bool | None]
+    error: np.ndarray
+    df: np.ndarray
 
+    def columns(self, known: np.ndarray) -> dict[str, np.ndarray]:
+        """The columns of ``gaps`` that need no correction; ``known`` are the rows with a standard error."""
+        from scipy.special import stdtr, stdtrit
 
-def _aligned(sample: Sample, reference: Sample) -> Aligned:
-    """Pair by seed if two or more seeds are shared, or if both samples have the same single seed."""
-    shared = sorted(sample.keys() & reference.keys())
-    if len(shared) > 1 or (shared and len(sample) == len(reference) == 1):
-        pairs = np.array([(sample[seed], reference[seed]) for seed in shared])
-        return Aligned(pairs[:, 0], pairs[:, 1], True)
-    return Aligned(np.array(list(sample.values())), np.array(list(reference.values())), False)
-
-
-def _tested(
-    ours: np.ndarray, theirs: np.ndarray, paired: bool
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """For pairs of samples of equal sizes, one per row: interval, p-value, and the std of one pair's difference."""
-    from scipy import stats
-
-    with warnings.catch_warnings(), np.errstate(all="ignore"):
-        # scipy divides by 0 for samples without variance, which are set to NaN below
-        warnings.simplefilter("ignore", RuntimeWarning)
-        if paired:
-            result = stats.ttest_rel(ours, theirs, axis=1)
-            spread = (ours - theirs).std(axis=1, ddof=1)
-        else:
-            result = stats.ttest_ind(ours, theirs, axis=1, equal_var=False)
-            spread = np.sqrt(ours.var(axis=1, ddof=1) + theirs.var(axis=1, ddof=1))
-        interval = result.confidence_interval(CONFIDENCE)
-    # equal differences are not equal to the last bit
-    known = spread > 1e-9
-    low, high, p, std = (
-        np.where(known, value, np.nan) for value in (interval.low, interval.high, result.pvalue, spread)
-    )
-    return low, high, p, std
+        half = stdtrit(self.df, (1 + CONFIDENCE) / 2) * self.error
+        p = 2 * stdtr(self.df, -np.abs(self.delta) / self.error)
+        return {
+            "delta": self.delta,
+            "delta_low": self.delta - half,
+            "delta_high": self.delta + half,
+            "delta_n": self.seeds,
+            "delta_se": self.error,
+            "delta_df": np.where(known, self.df, np.nan),
+            "delta_r": self.correlation,
+            "delta_p": np.where(known, p, np.nan),
+        }
 
 
-def _correct(columns: dict[str, np.ndarray], spread: np.ndarray) -> None:
-    """Fill in Holm's correction over all tested gaps, and the additional seeds that the others need."""
-    (tested,) = np.nonzero(~np.isnan(columns["delta_p"]))
-    if not len(tested):
-        return
-    from statsmodels.stats.multitest import multipletests
+def _measured(pairs: Sequence[tuple[Sample, Sample] | None], paired: bool) -> _Measured:
+    given = [(row, *pair) for row, pair in enumerate(pairs) if pair is not None and pair[0] and pair[1]]
+    samples = {id(sample): sample for _, *pair in given for sample in pair}
+    place = {key: number for number, key in enumerate(samples)}
+    n, mean, own = _moments([*samples.values()])
+    variance, df = moderated(own, n - 1)
+    delta, seeds, correlation = (np.full(len(pairs), np.nan) for _ in range(3))
+    variances, ns, dfs = (np.full((len(pairs), 2), fill) for fill in (np.nan, 1.0, 1.0))
+    kinds: list[bool | None] = [None] * len(pairs)
+    for row, sample, reference in given:
+        both = [place[id(sample)], place[id(reference)]]
+        delta[row], seeds[row], kinds[row] = mean[both[0]] - mean[both[1]], n[both].min(), False
+        variances[row], ns[row], dfs[row] = variance[both], n[both], df[both]
+        shared = sorted(sample.keys() & reference.keys())
+        if len(shared) > 1:
+            ours, theirs = (np.array([each[seed] for seed in shared]) for each in (sample, reference))
+            correlation[row] = _correlation(ours, theirs)
+            if paired:
+                difference = ours - theirs
+                delta[row], seeds[row], kinds[row] = difference.mean(), len(shared), True
+                variances[row], ns[row], dfs[row] = (difference.var(ddof=1), 0.0), len(shared), len(shared) - 1
+    error, df_of_gap = gap_error(variances, ns, dfs)
+    error = np.where(error**2 > NO_VARIANCE, error, np.nan)
+    return _Measured(delta, seeds, correlation, variances, ns, dfs, kinds, error, df_of_gap)
 
-    corrected = multipletests(columns["delta_p"][tested], ALPHA, method="holm")[1]
-    wanted = seeds_for(np.abs(columns["delta"][tested]), spread[tested], ALPHA / len(tested))
-    columns["delta_p_holm"][tested] = corrected
-    columns["more_seeds"][tested] = np.where(corrected < ALPHA, 0, np.maximum(wanted - columns["delta_n"][tested], 1))
+
+def _moments(samples: Sequence[Sample]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The number, mean and variance (n - 1) of each sample."""
+    values = [np.fromiter(sample.values(), float) for sample in samples]
+    mean = np.array([sample.mean() if len(sample) else np.nan for sample in values])
+    variance = np.array([sample.var(ddof=1) if len(sample) > 1 else np.nan for sample in values])
+    return np.array([len(sample) for sample in samples], int), mean, variance
 
 
-def seeds_for(gap: np.ndarray, spread: np.ndarray, alpha: float = ALPHA) -> np.ndarray:
-    """The number of seed pairs that detect each ``gap`` with a power of 80 %, infinite beyond 1,000.
+def _correlation(ours: np.ndarray, theirs: np.ndarray) -> float:
+    if len(ours) < MIN_CORRELATED or min(ours.var(), theirs.var()) <= NO_VARIANCE:
+        return float("nan")
+    return float(np.corrcoef(ours, theirs)[0, 1])
 
-    ``spread`` is the standard deviation of the pairs' differences.
+
+def _equal_p(delta: np.ndarray, found: _Measured, bound: float) -> np.ndarray:
+    """The larger p-value of the two one-sided tests that the gap is above -``bound`` and below ``bound``.
+
+    Schuirmann (1987), doi:10.1007/BF01068419.
     """
-    from scipy.special import ndtri
-    from statsmodels.stats.power import TTestPower
+    from scipy.special import stdtr
 
-    effect = gap / spread
-    with np.errstate(divide="ignore"):
-        # the number for known variance, a lower bound
-        n = np.maximum(np.ceil(((ndtri(1 - alpha / 2) + ndtri(POWER)) / effect) ** 2), 2)
-    open_rows = np.nonzero(n <= MOST_SEEDS)[0]
-    while len(open_rows):
-        power = np.asarray(TTestPower().power(effect[open_rows], n[open_rows], alpha))
-        # NaN: the other tail underflows, so the power is 1
-        open_rows = open_rows[power < POWER]
-        n[open_rows] += 1
-    return np.where(n <= MOST_SEEDS, n, np.inf)
+    return np.where(np.isfinite(found.error), stdtr(found.df, (np.abs(delta) - bound) / found.error), np.nan)
+
+
+@dataclass(frozen=True)
+class _Correction:
+    """Correction for the ``known`` gaps: of those ``declared`` among themselves, of the others among all."""
+
+    known: np.ndarray
+    declared: np.ndarray
+    family: int
+
+    @property
+    def groups(self) -> list[tuple[np.ndarray, np.ndarray, int]]:
+        """Rows to correct, rows that they are corrected with, and the number of tests."""
+        declared, others = self.known & self.declared, self.known & ~self.declared
+        most = max(int(declared.sum()), self.family)
+        parts = [(declared, declared, most), (others, self.known, most + int(others.sum()))]
+        return [part for part in parts if part[0].any()]
+
+    def __call__(self, p: np.ndarray, correction: str) -> np.ndarray:
+        from statsmodels.stats.multitest import multipletests
+
+        corrected = np.full(len(p), np.nan)
+        for rows, among, tests in self.groups:
+            # declared gaps that have no runs yet count as tests that found nothing
+            padded = np.append(p[among], np.ones(tests - int(among.sum())))
+            of_all = np.full(len(p), np.nan)
+            of_all[among] = multipletests(padded, ALPHA, method=CORRECTIONS[correction])[1][: int(among.sum())]
+            corrected[rows] = of_all[rows]
+        return corrected
+
+    def next_level(self, outside: np.ndarray, correction: str) -> np.ndarray:
+        """The level at which one more gap of each row's family becomes significant."""
+        level = np.full(len(outside), np.nan)
+        for rows, among, tests in self.groups:
+            found = int(outside[among].sum())
+            level[rows] = ALPHA * (found + 1) / tests if correction == "bh" else ALPHA / max(tests - found, 1)
+        return level
+
+
+def _variance_interval(df: np.ndarray) -> dict[str, np.ndarray]:
+    """Factors from a variance estimated with ``df`` degrees of freedom to itself and to its 95 % interval."""
+    from scipy.special import chdtri
+
+    tail = (1 - CONFIDENCE) / 2
+    return {
+        "more_seeds": np.ones(len(df)),
+        "more_seeds_low": df / chdtri(df, tail),
+        "more_seeds_high": df / chdtri(df, 1 - tail),
+    }

@@ -1,0 +1,55 @@
+"""Power of the tests of a gap, and the seeds that resolve it."""
+
+import numpy as np
+
+POWER = 0.8
+MOST_SEEDS = 1000  # a larger number of seeds is reported as infinite
+INFINITE = 1e6  # degrees of freedom beyond which Student's t is the normal distribution
+
+
+def gap_error(variances: np.ndarray, n: np.ndarray, df: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the standard error of a difference of two means and its degrees of freedom by Satterthwaite's formula.
+
+    All are (..., 2): the ``variances`` of the two groups, their ``n`` seeds and their variances' ``df``. A paired test
+    is the case of one group, with a second variance of 0.
+    """
+    parts = variances / n
+    total = parts.sum(axis=-1)
+    with np.errstate(all="ignore"):
+        # in shares of the total, since squares of small variances underflow
+        found = 1 / ((parts / total[..., None]) ** 2 / np.minimum(df, INFINITE)).sum(axis=-1)
+    return np.sqrt(total), found
+
+
+def power(gap: np.ndarray, error: np.ndarray, df: np.ndarray, alpha: np.ndarray | float) -> np.ndarray:
+    """Return the power of a two-sided t-test at ``alpha`` to find a ``gap`` with its sign: the non-central t's near tail.
+
+    ``error`` is the gap's true standard error, estimated with ``df`` degrees of freedom.
+    """
+    from scipy import stats
+
+    df = np.minimum(df, INFINITE)
+    # scipy's series converge up to here, where the power is 1 for all practical purposes
+    shift = np.minimum(np.abs(gap) / error, 1e4)
+    # scipy.special.nctdtr is NaN where the lower tail underflows; this is not
+    return np.asarray(stats.nct.sf(stats.t.isf(np.asarray(alpha) / 2, df), df, shift))
+
+
+def more_seeds(
+    gap: np.ndarray, variances: np.ndarray, n: np.ndarray, df: np.ndarray, alpha: np.ndarray | float
+) -> np.ndarray:
+    """Return how many more seeds of each of the two groups detect ``gap`` with a power of 80 %.
+
+    ``gap`` is (rows,), the others (rows, 2) as in ``gap_error``. At least 1; infinite beyond 1,000.
+    """
+
+    def enough(more: np.ndarray) -> np.ndarray:
+        added = more[:, None]
+        return power(gap, *gap_error(variances, n + added, df + added), alpha) >= POWER
+
+    least, most = np.zeros(len(gap), int), np.full(len(gap), MOST_SEEDS + 1)
+    while (most - least > 1).any():
+        middle = (least + most) // 2
+        found = enough(middle)
+        most, least = np.where(found, middle, most), np.where(found, least, middle)
+    return np.where(most > MOST_SEEDS, np.inf, most)
