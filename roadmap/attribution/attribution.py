@@ -13,7 +13,8 @@ from roadmap.attribution.change_subsets import SubsetTable, beginnings
 from roadmap.errors import RequestError
 from roadmap.paper.published import SCALED_FROM, published_steps
 from roadmap.runs.identity import check_comparable, check_equally_long
-from roadmap.statistics.gaps import ALPHA, Sample, gaps
+from roadmap.statistics.correction import ALPHA
+from roadmap.statistics.gaps import Sample, gaps
 from roadmap.steps.path_file import paper_parents
 
 SIDES = {"loo": "leave-one-out", "aoi": "add-one-in"}

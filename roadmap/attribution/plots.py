@@ -14,7 +14,7 @@ from roadmap.comparison.groups import seeds_words
 from roadmap.errors import RequestError
 from roadmap.plots.charts import BLUE, SKY, VERMILLION, WIDTH, YELLOW, framed, sentences, tooltips
 from roadmap.plots.rows import Rows, columns_of, format_cell, gap_limit, gap_marks, heat_map
-from roadmap.statistics.gaps import ALPHA
+from roadmap.statistics.correction import ALPHA
 
 CELL = ["row", "column", "value", "strong"]
 TITLE = "change of top-1 accuracy (percentage points)"

@@ -8,7 +8,7 @@ import pandas as pd
 
 from roadmap.attribution.attribution import SIDES, Attribution, Interactions, explained
 from roadmap.formatting import aligned, number
-from roadmap.statistics.gaps import ALPHA
+from roadmap.statistics.correction import ALPHA
 
 SHOWN = 10  # pairs
 MEASURES = {"path": "on the path"} | SIDES | {"shapley": "Shapley"}
@@ -120,7 +120,7 @@ def _accuracy_notes(found: Attribution) -> list[str]:
     table = found.table
     lines = {
         "top-1 after the last epoch, percentage points; leave-one-out: all changes less all but this one; add-one-in: "
-        "this one less none, both paired by seed where seeds are shared": True,
+        "this one less none, by Welch's test with moderated variances": True,
         **dict.fromkeys(_shapley_notes(found), True),
         "caution: a gap of one seed (n 1) has no interval and no test: it may be noise": (
             (table[[f"{side}_n" for side in SIDES]] == 1).to_numpy().any()

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from roadmap.paper.published import SCALED_FROM, published_steps
-from roadmap.statistics.gaps import ALPHA
+from roadmap.statistics.correction import ALPHA
 
 MIN_STEPS = 4  # fewest steps whose order is compared
 CLOSE = 0.8  # lowest rank correlation, and share of equal signs, that count as agreement

@@ -3,10 +3,11 @@
 import argparse
 import gc
 import logging
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from roadmap.cli.arguments import Parser, chosen_runs, folders_and_overrides, say_skipped, write_text
+from roadmap.cli.gap_test import add_test_options, gap_test
 from roadmap.errors import RequestError
 from roadmap.formatting import aligned, csv, printable
 from roadmap.runs.records import is_place
@@ -74,6 +75,7 @@ def _parser() -> Parser:
     )
     parser.add_argument("--sort", metavar="COLUMN", help="ascending by a column of --csv; --sort=-top1: descending")
     parser.add_argument("--baseline", metavar="VARIANT", help="compare with this variant instead of the step before")
+    add_test_options(parser)
     parser.add_argument("--force", action="store_true", help="compare runs that are not comparable, with a warning")
     parser.add_argument("--config-dir", action="append", default=[], metavar="DIR", help="folder of your own path=…")
     output = parser.add_mutually_exclusive_group()
@@ -86,18 +88,21 @@ def _output(runs: "pd.DataFrame", options: argparse.Namespace) -> "tuple[pd.Data
     """The table for other programs, its cells for documents, and the text for a terminal."""
     from roadmap.comparison.compare import accuracy_cells, check_equal, compare, grouped_cells, text
     from roadmap.runs.select import grouped, ordered
+    from roadmap.statistics.gaps import DEFAULT_TEST
 
     def in_order(table: "pd.DataFrame") -> "pd.DataFrame":
         return ordered(table, options.sort) if options.sort else table
 
-    path = _path(options)
+    path, test = _path(options), gap_test(options)
     if options.by:
+        if test != DEFAULT_TEST:
+            raise RequestError("--by tests no gaps; leave out --paired, --equivalence and --correction")
         _warn(check_equal(runs, path, force=options.force))
         table = in_order(grouped(runs, options.by))
         cells = grouped_cells(table)
         return table, cells, aligned(*cells)
     if options.robustness is None:
-        comparison = compare(runs, path, force=options.force)
+        comparison = compare(runs, path, **asdict(test), force=options.force)
         _warn(comparison.unequal)
         table = in_order(comparison.table)
         terminal = text(replace(comparison, table=table))
@@ -106,7 +111,7 @@ def _output(runs: "pd.DataFrame", options: argparse.Namespace) -> "tuple[pd.Data
 
     robust, skipped = robustness.corrupted_runs(runs, options.robustness or None)
     say_skipped(skipped)
-    comparison = robustness.robust_comparison(robust, path, force=options.force)
+    comparison = robustness.robust_comparison(robust, path, test, force=options.force)
     _warn(comparison.unequal)
     table = in_order(comparison.table)
     cells = robustness.robust_cells(table)

@@ -12,6 +12,9 @@ from roadmap.errors import RequestError
 from roadmap.formatting import aligned, listed, mean_and_std, number, printable, sides
 from roadmap.runs.identity import Difference, Parents, cautions, not_comparable, unequal_conditions
 from roadmap.runs.reading import Folders, load_runs
+from roadmap.runs.sweep_plan import plans_of
+from roadmap.statistics.correction import CORRECTION_NAMES
+from roadmap.statistics.gaps import DEFAULT_TEST, GapTest
 
 # Fields that are printed once above the table if all groups share them, and as columns otherwise.
 SHARED = ("regime", "recipe", "data", "epochs", "batch_size", "image_size", "precision")
@@ -25,24 +28,37 @@ class Comparison:
     """``table`` has one row per group of seeds, with the paper's values.
 
     ``unequal`` holds the differences that make the comparison unfair (empty unless forced), ``cautions`` sentences on
-    harmless differences, and ``agreements`` the agreement with the paper for each regime and data set.
+    harmless differences, and ``agreements`` the agreement with the paper for each regime and data set. ``test`` is how
+    gaps were tested.
     """
 
     table: pd.DataFrame
     unequal: list[Difference]
     cautions: list[str]
     agreements: list[Agreement]
+    test: GapTest = DEFAULT_TEST
 
 
-def compare(runs: Folders | pd.DataFrame, path: Parents | None = None, *, force: bool = False) -> Comparison:
+def compare(
+    runs: Folders | pd.DataFrame,
+    path: Parents | None = None,
+    *,
+    paired: bool = False,
+    equivalence: float | None = None,
+    correction: str = "holm",
+    force: bool = False,
+) -> Comparison:
     """Compare runs, given as folders or as a table of ``load_runs``, averaged over seeds.
 
     Accuracies are those after the last epoch, in percent; the columns are described in ``groups.summarise``,
     ``statistics.gaps`` and ``with_paper``. ``path`` says which variant each one is compared with, by default the step
-    before on the paper's path. Raises RequestError if there is no run or no such baseline and, unless forced, if
+    before on the paper's path. ``paired``, ``equivalence`` and ``correction`` say how gaps are tested, as in
+    ``statistics.gaps.GapTest``; p-values are corrected for the gaps that the plan of the runs declares, or without a
+    plan for all gaps of the table. Raises RequestError if there is no run or no such baseline and, unless forced, if
     finished runs differ in data, epochs, batch size, image size, pretrained weights or recipe. Two recipes are accepted
     if a step of the path leads from one to the other.
     """
+    test = GapTest(paired, equivalence, correction)
     runs = runs if isinstance(runs, pd.DataFrame) else load_runs(runs)
     path = path or PaperPath()
     if not len(runs):
@@ -51,9 +67,10 @@ def compare(runs: Folders | pd.DataFrame, path: Parents | None = None, *, force:
     if isinstance(path, Baseline) and path.variant not in known:
         raise RequestError(f"no variant '{path.variant}' among these runs (choose {listed(known)})")
     unequal = check_equal(runs, path, force=force)
-    table = with_paper(summarise(runs, path))
-    found = cautions(runs[runs["status"] == "finished"])
-    return Comparison(table, unequal, found, [] if unequal else agreements(table))
+    plans, skipped = plans_of(runs["path"])
+    table = with_paper(summarise(runs, path, test, plans))
+    found = cautions(runs[runs["status"] == "finished"]) + skipped
+    return Comparison(table, unequal, found, [] if unequal else agreements(table), test)
 
 
 def check_equal(runs: pd.DataFrame, path: Parents, *, force: bool) -> list[Difference]:
@@ -105,10 +122,15 @@ def accuracy_cells(table: pd.DataFrame) -> Cells:
             columns["against"] = [number(parent, "") for parent in table["parent"]]
         columns["Δ"] = _numbers(table["delta"], "+.2f")
         columns["95 % of Δ"] = _intervals(table, "delta", "+.2f")
-        columns["p (Holm)"] = [
-            "" if pd.isna(p) else "< 0.001" if p < 0.001 else f"{p:.3f}" for p in table["delta_p_holm"]
-        ]
-        columns["more seeds"] = ["" if pd.isna(n) else f"{n:.0f}".replace("inf", "> 1000") for n in table["more_seeds"]]
+        if table["paired"].eq(True).any():
+            columns["r"] = _numbers(table["delta_r"], "+.2f")
+        # the correction chosen, which is the last of them
+        correction = [name for name in CORRECTION_NAMES if f"delta_p_{name}" in table][-1]
+        columns[f"p ({CORRECTION_NAMES[correction]})"] = _p_values(table[f"delta_p_{correction}"])
+        if "equal_p_corrected" in table:
+            columns["p (equal)"] = _p_values(table["equal_p_corrected"])
+        columns["outcome"] = list(table["outcome"])
+        columns["more seeds"] = [*map(_seeds, table["more_seeds"], table["more_seeds_low"], table["more_seeds_high"])]
     columns["GMACs"] = _numbers(table["gmacs"], ".4g")
     columns["params (M)"] = _numbers(table["params_m"])
     columns["images/s"] = _numbers(table["images_per_second"], ".0f")
@@ -157,20 +179,49 @@ def notes(comparison: Comparison) -> list[str]:
         lines = ["no run has finished, so there is no accuracy yet"]
     if table["delta"].notna().any():
         against = "the variant named" if _other_parents(table) else "the step before"
-        tested = int(table["delta_p"].notna().sum())
-        lines.append(f"Δ: to {against}, paired by seed where seeds are shared")
-        if tested:
-            lines[-1] += f"; p: of {tested} t-tests, corrected by Holm's method"
-            lines[-1] += "; more seeds: to resolve this gap with power 0.8"
+        lines.append(f"Δ: to {against}{', paired by seed where seeds are shared' * comparison.test.paired}")
+        if table["delta_p"].notna().any():
+            lines += test_notes(table, comparison.test)
     lines += [f"caution: {caution}" for caution in comparison.cautions]
     if unfinished := int(table["unfinished"].sum()):
         lines.append(f"caution: {unfinished} unfinished run{'s' * (unfinished != 1)} not included in the means")
     return lines
 
 
+def test_notes(table: pd.DataFrame, test: GapTest) -> list[str]:
+    """How the gaps of ``table`` were tested."""
+    tested = table["delta_p"].notna()
+    declared = tested & table["declared"].astype(bool)
+    kind = (
+        "paired t-tests, r: correlation over shared seeds" if test.paired else "Welch's tests with moderated variances"
+    )
+    method = "Holm's method" if test.correction == "holm" else "Benjamini and Hochberg's method, for exploration"
+    lines = [f"p: of {tested.sum()} {kind}; corrected by {method}"]
+    if not declared.equals(tested):
+        lines[-1] += f", the {declared.sum()} gaps declared in the plan among themselves, the others among all"
+    if test.equivalence is not None:
+        lines.append(f"equal: within ± {test.equivalence:g} percentage points, by two one-sided tests")
+    return [
+        *lines,
+        "more seeds: of each of the two, to resolve this gap with power 0.8 (range: for the variance's interval)",
+    ]
+
+
 def _without_empty(columns: dict[str, list[str]]) -> Cells:
     kept = {name: cells for name, cells in columns.items() if any(cell not in ("", "-") for cell in cells)}
     return list(kept), [list(row) for row in zip(*kept.values(), strict=True)]
+
+
+def _p_values(values: pd.Series) -> list[str]:
+    return ["" if pd.isna(p) else "< 0.001" if p < 0.001 else f"{p:.3f}" for p in values]
+
+
+def _seeds(best: float, low: float, high: float) -> str:
+    """How many more seeds, with the range for the uncertain variance."""
+    if pd.isna(best):
+        return ""
+    words = [f"{n:.0f}".replace("inf", "> 1000") for n in (best, low, high)]
+    return words[0] if low == high else f"{words[0]} ({words[1]} to {words[2]})"
 
 
 def _intervals(table: pd.DataFrame, name: str, form: str) -> list[str]:

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from roadmap.runs.identity import SHARED, Parents, condition_keys, field_keys, group_keys
-from roadmap.statistics.gaps import Sample, gaps, means
+from roadmap.runs.sweep_plan import Sweep
+from roadmap.statistics.gaps import DEFAULT_TEST, GapTest, Sample, gaps, means
 from roadmap.steps.path_file import paper_parents
 
 if TYPE_CHECKING:
@@ -77,14 +78,20 @@ class Baseline(PaperPath):
         return self.variant
 
 
-def summarise(runs: pd.DataFrame, path: Parents | None = None) -> pd.DataFrame:
+def summarise(
+    runs: pd.DataFrame,
+    path: Parents | None = None,
+    test: GapTest = DEFAULT_TEST,
+    plans: Sequence[Sweep] = (),
+) -> pd.DataFrame:
     """One row per group of runs that differ only in the seed, in the paper's order, then by accuracy, best last.
 
     Over the finished runs: ``n`` seeds, ``top1``, the mean accuracy after the last epoch in percent, with ``top1_std``
     and the 95 % interval ``top1_low`` to ``top1_high``; mean ``top5``, ``images_per_second``, ``peak_memory_gb`` and
     ``train_seconds``. ``unfinished`` counts the other runs. ``gmacs``, ``params_m`` and ``activations_m`` are costs.
     ``parent`` is the variant before on ``path``, by default the paper's, under the same conditions; ``delta`` and the
-    other columns of ``statistics.gaps`` are the gap to it.
+    other columns of ``statistics.gaps`` are the gap to it. ``declared`` gaps are those that ``plans`` have both
+    variants of; without plans, all.
     """
     runs = runs.reset_index(drop=True)
     code, keys = pd.factorize(pd.Series(group_keys(runs["definition"]), dtype=object))
@@ -97,9 +104,11 @@ def summarise(runs: pd.DataFrame, path: Parents | None = None) -> pd.DataFrame:
     measured = runs.loc[finished, [*MEASURED]].astype(float).groupby(code[finished]).mean()
     table = pd.concat([table, accuracies(samples), measured.reindex(range(len(table)))], axis=1)
     table["unfinished"] = np.bincount(code[~finished], minlength=len(table))
-    parents = _parent_rows(table, path or PaperPath())
+    path = path or PaperPath()
+    parents = _parent_rows(table, path)
     table["parent"] = [None if row is None else table["variant"].iloc[row] for row in parents]
-    table = pd.concat([table, gaps_to(parents, samples)], axis=1)
+    declared, family = declared_gaps(plans, path, runs["run_id"].groupby(code).agg(set).tolist(), parents)
+    table = pd.concat([table, gaps_to(parents, samples, test, declared, family)], axis=1)
     places = {name: place for place, name in enumerate(paper_parents())}
     order = {
         "regime": table["regime"],
@@ -119,11 +128,45 @@ def accuracies(samples: Sequence[Sample]) -> pd.DataFrame:
     return table
 
 
-def gaps_to(parents: Sequence[int | None], samples: Sequence[Sample]) -> pd.DataFrame:
-    """The gap of each sample to its parent, given as a position in ``samples``; NaN for None."""
+def gaps_to(
+    parents: Sequence[int | None],
+    samples: Sequence[Sample],
+    test: GapTest = DEFAULT_TEST,
+    declared: Sequence[bool] | None = None,
+    family: int = 0,
+) -> pd.DataFrame:
+    """The gap of each sample to its parent, given as a position in ``samples``, as in ``gaps``; NaN for None."""
+    pairs = zip(samples, parents, strict=True)
     return gaps(
-        [None if parent is None else (sample, samples[parent]) for sample, parent in zip(samples, parents, strict=True)]
+        [None if parent is None else (sample, samples[parent]) for sample, parent in pairs], test, declared, family
     )
+
+
+def declared_gaps(
+    plans: Sequence[Sweep], path: Parents, run_ids: Sequence[set[str]], parents: Sequence[int | None]
+) -> tuple[list[bool] | None, int]:
+    """Which gaps were declared before the runs, and how many are declared in all, whether run or not.
+
+    ``run_ids`` are those of each group and ``parents`` the groups they are compared with. A plan declares the gaps of
+    its variants to variants before them on the path. None without such a plan, and for a chosen baseline, which no plan
+    names.
+    """
+    planned = [{run["run_id"] for run in plan.runs} for plan in plans]
+    known = set().union(*run_ids)
+    used = [(plan, ids) for plan, ids in zip(plans, planned, strict=True) if not ids.isdisjoint(known)]
+    if not used or isinstance(path, Baseline):
+        return None, 0
+    declared = [
+        parent is not None and any(not own.isdisjoint(ids) and not run_ids[parent].isdisjoint(ids) for _, ids in used)
+        for own, parent in zip(run_ids, parents, strict=True)
+    ]
+    family = set()
+    for plan, _ in used:
+        variants = {run["variant"] for run in plan.runs}
+        before = {variant: path.parent(variant, variants) for variant in variants}
+        gaps_of_plan = [(variant, other) for variant, other in before.items() if other in variants and other != variant]
+        family |= {(plan.header["regime"], plan.header["data"], *gap) for gap in gaps_of_plan}
+    return (declared, len(family)) if any(declared) else (None, 0)
 
 
 def group_names(groups: pd.DataFrame) -> list[str]:

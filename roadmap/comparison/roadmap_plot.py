@@ -24,7 +24,7 @@ from roadmap.paper.published import REFERENCE, SCALED_FROM, TABLE_NAMES, publish
 from roadmap.plots.charts import BLUE, GREY, VERMILLION, WIDTH, framed, inline, sentences, tooltips
 from roadmap.plots.rows import Column, Rows, columns_of, diamonds, step_gaps
 from roadmap.runs.identity import check_comparable
-from roadmap.statistics.gaps import ALPHA
+from roadmap.statistics.correction import ALPHA
 from roadmap.steps.path import Step
 
 IMAGENET = ("imagenet", "imagenet_parquet", "imagenet_webdataset")

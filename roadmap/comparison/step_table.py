@@ -10,10 +10,11 @@ from roadmap.config.overrides import is_toggle
 from roadmap.formatting import aligned, mean_and_std, number
 from roadmap.paper.published import SCALED_FROM, published_steps
 from roadmap.runs.identity import check_comparable, step_key
+from roadmap.statistics.gaps import DEFAULT_TEST, GapTest
 from roadmap.steps.path import Step
 
 
-def step_table(runs: pd.DataFrame, steps: Sequence[Step]) -> pd.DataFrame:
+def step_table(runs: pd.DataFrame, steps: Sequence[Step], test: GapTest = DEFAULT_TEST) -> pd.DataFrame:
     """One row per step: the columns of ``groups.summarise``, with ``delta`` to the parent step, and published values.
 
     Runs are assigned to steps by design and recipe, not by name. Accuracies are in percent, ``gmacs`` ×10⁹ and
@@ -46,7 +47,7 @@ def step_table(runs: pd.DataFrame, steps: Sequence[Step]) -> pd.DataFrame:
         )
     places = {step.name: place for place, step in enumerate(steps)}
     parents = [places[step.parent] if step.parent else None for step in steps]
-    return pd.concat([pd.DataFrame(rows), accuracies(samples), gaps_to(parents, samples)], axis=1)
+    return pd.concat([pd.DataFrame(rows), accuracies(samples), gaps_to(parents, samples, test)], axis=1)
 
 
 def on_path(runs: pd.DataFrame, steps: Sequence[Step]) -> list[bool]:

@@ -121,7 +121,9 @@ def section_charts(section: Section, table: pd.DataFrame) -> Iterator[AnyChart]:
     """Yield the charts of a section; ``table`` has a row per design."""
     run = table[table["top1"].notna()].reset_index(drop=True)
     if section.steps and len(run):
-        steps = step_table(section.runs, section.steps).drop(columns="more_seeds")  # may be infinite, unlike JSON
+        steps = step_table(section.runs, section.steps)
+        # may be infinite, unlike JSON
+        steps = steps.drop(columns=["more_seeds", "more_seeds_low", "more_seeds_high"])
         yield roadmap_chart(steps, title="Accuracy, one change at a time", subtitle="", width=WIDTH)
         if steps["delta"].notna().any():
             words = {"title": "What each step changed", "subtitle": "", "paper": paper_regime(section.steps)}

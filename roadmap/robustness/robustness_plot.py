@@ -9,7 +9,7 @@ import pandas as pd
 from roadmap.errors import RequestError
 from roadmap.plots.charts import BLUE, SMALL, framed, inline, sentences, tooltips
 from roadmap.plots.rows import BETWEEN, Rows, columns_of, diamonds, heat_map, step_gaps
-from roadmap.statistics.gaps import ALPHA
+from roadmap.statistics.correction import ALPHA
 
 PLOT, ROW, CELL = 210, 25, 27  # pixels: width of a plot, height of a row, width of a cell of the heat map
 TITLE = "change from the adopted step before (points)"

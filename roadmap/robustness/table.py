@@ -5,7 +5,7 @@ minus it is a mean error, but not the mCE of ImageNet-C, which divides by AlexNe
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -18,6 +18,7 @@ from roadmap.evaluation.reading import read_evaluations
 from roadmap.formatting import listed, number
 from roadmap.runs.identity import Parents, group_keys
 from roadmap.schema.corruptions import SYNTHETIC_FROST
+from roadmap.statistics.gaps import DEFAULT_TEST, GapTest
 from roadmap.steps.path import Step
 
 
@@ -93,13 +94,15 @@ def _of_one_evaluation(evaluations: pd.DataFrame, conditions: str | None) -> pd.
     return evaluations[evaluations["path"].isin(records["path"])]
 
 
-def robust_comparison(robust: CorruptedRuns, path: Parents | None = None, *, force: bool = False) -> Comparison:
+def robust_comparison(
+    robust: CorruptedRuns, path: Parents | None = None, test: GapTest = DEFAULT_TEST, *, force: bool = False
+) -> Comparison:
     """The comparison of ``compare`` with ``top1`` and ``delta`` on corrupted images.
 
     The table also has ``clean_top1`` and ``clean_delta``, and ``drop``, their accuracy lost to corruption.
     The paper has no such values by step, so its columns are empty.
     """
-    comparison = compare(robust.runs.assign(top1=robust.runs["corrupted_top1"]), path, force=force)
+    comparison = compare(robust.runs.assign(top1=robust.runs["corrupted_top1"]), path, **asdict(test), force=force)
     clean = summarise(robust.runs.assign(top1=robust.runs["clean_top1"]), path)
     clean = clean.set_index(pd.Index(group_keys(clean["definition"])))
     clean = clean.loc[group_keys(comparison.table["definition"])].reset_index(drop=True)

@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -123,3 +124,15 @@ def read_sweeps(runs_dir: str | Path) -> list[Sweep]:
     """Return the plans of all sweeps under ``runs_dir``, including those in exported files there."""
     places = [Path(runs_dir), *sorted(Path(runs_dir).glob(f"*{SUFFIX}"))]
     return [read_sweep(folder) for place in places for folder in sweep_folders(place)]
+
+
+def plans_of(paths: Iterable[str]) -> tuple[list[Sweep], list[str]]:
+    """Return the plans beside runs, given by their ``path``, and a sentence on each one that cannot be read."""
+    plans, skipped = [], []
+    for place in dict.fromkeys(os.path.dirname(path) for path in paths if "://" not in path):
+        for folder in sweep_folders(place):
+            try:
+                plans.append(read_sweep(folder))
+            except RequestError as error:
+                skipped.append(str(error))
+    return plans, skipped

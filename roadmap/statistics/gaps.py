@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 
 from roadmap.errors import RequestError
+from roadmap.statistics.correction import ALPHA, CORRECTION_NAMES, Families
 from roadmap.statistics.moderation import NO_VARIANCE, moderated
 from roadmap.statistics.power import gap_error, more_seeds
 
-CONFIDENCE, ALPHA = 0.95, 0.05
-CORRECTIONS = {"holm": "holm", "bh": "fdr_bh"}  # the names in statsmodels
+CONFIDENCE = 0.95
 BETTER, WORSE, EQUAL, UNDECIDED = "better", "worse", "equal", "undecided"
 MIN_CORRELATED = 3  # fewest shared seeds whose correlation is reported
 
@@ -37,9 +37,11 @@ class GapTest:
 
     def __post_init__(self) -> None:
         if self.equivalence is not None and not 0 < self.equivalence <= 100:
-            raise RequestError(f"equivalence must be above 0 and at most 100 percentage points (got {self.equivalence:g})")
-        if self.correction not in CORRECTIONS:
-            raise RequestError(f"unknown correction '{self.correction}' (choose {' or '.join(CORRECTIONS)})")
+            raise RequestError(
+                f"equivalence must be above 0 and at most 100 percentage points (got {self.equivalence:g})"
+            )
+        if self.correction not in CORRECTION_NAMES:
+            raise RequestError(f"unknown correction '{self.correction}' (choose {' or '.join(CORRECTION_NAMES)})")
 
 
 DEFAULT_TEST = GapTest()
@@ -86,17 +88,17 @@ def gaps(
     found = _measured(pairs, test.paired)
     known = np.isfinite(found.error)
     columns = found.columns(known)
-    declared = np.ones(len(pairs), bool) if declared is None else np.asarray(declared, bool)
-    adjust = _Correction(known, declared, family)
+    of_plan = np.ones(len(pairs), bool) if declared is None else np.asarray(declared, bool)
+    families = Families(known, of_plan, family)
     for name in dict.fromkeys(("holm", test.correction)):
-        columns[f"delta_p_{name}"] = adjust(columns["delta_p"], name)
+        columns[f"delta_p_{name}"] = families.corrected(columns["delta_p"], name)
     outside = columns[f"delta_p_{test.correction}"] < ALPHA
     outcome = np.where(outside, np.where(columns["delta"] > 0, BETTER, WORSE), np.where(known, UNDECIDED, ""))
     if test.equivalence is not None:
         columns["equal_p"] = _equal_p(columns["delta"], found, test.equivalence)
-        columns["equal_p_corrected"] = adjust(columns["equal_p"], test.correction)
+        columns["equal_p_corrected"] = families.corrected(columns["equal_p"], test.correction)
         outcome = np.where(columns["equal_p_corrected"] < ALPHA, EQUAL, outcome)
-    level = adjust.next_level(outside, test.correction)
+    level = families.next_level(outside, test.correction)
     wanted = known & ~outside
     for name, factor in _variance_interval(found.df).items():
         columns[name] = np.where(outside, 0.0, np.nan)
@@ -107,7 +109,7 @@ def gaps(
             found.dfs[wanted],
             level[wanted],
         )
-    objects = {"outcome": outcome.tolist(), "paired": found.paired, "declared": declared.tolist()}
+    objects = {"outcome": outcome.tolist(), "paired": found.paired, "declared": of_plan.tolist()}
     return pd.DataFrame(columns | {name: pd.Series(values, dtype=object) for name, values in objects.items()})
 
 
@@ -164,7 +166,7 @@ def _measured(pairs: Sequence[tuple[Sample, Sample] | None], paired: bool) -> _M
                 difference = ours - theirs
                 delta[row], seeds[row], kinds[row] = difference.mean(), len(shared), True
                 variances[row], ns[row], dfs[row] = (difference.var(ddof=1), 0.0), len(shared), len(shared) - 1
-    error, df_of_gap = gap_error(variances, ns, dfs)
+    error, df_of_gap = gap_error(variances, ns, dfs, np.maximum(n - 1, 0).sum())
     error = np.where(error**2 > NO_VARIANCE, error, np.nan)
     return _Measured(delta, seeds, correlation, variances, ns, dfs, kinds, error, df_of_gap)
 
@@ -191,43 +193,6 @@ def _equal_p(delta: np.ndarray, found: _Measured, bound: float) -> np.ndarray:
     from scipy.special import stdtr
 
     return np.where(np.isfinite(found.error), stdtr(found.df, (np.abs(delta) - bound) / found.error), np.nan)
-
-
-@dataclass(frozen=True)
-class _Correction:
-    """Correction for the ``known`` gaps: of those ``declared`` among themselves, of the others among all."""
-
-    known: np.ndarray
-    declared: np.ndarray
-    family: int
-
-    @property
-    def groups(self) -> list[tuple[np.ndarray, np.ndarray, int]]:
-        """Rows to correct, rows that they are corrected with, and the number of tests."""
-        declared, others = self.known & self.declared, self.known & ~self.declared
-        most = max(int(declared.sum()), self.family)
-        parts = [(declared, declared, most), (others, self.known, most + int(others.sum()))]
-        return [part for part in parts if part[0].any()]
-
-    def __call__(self, p: np.ndarray, correction: str) -> np.ndarray:
-        from statsmodels.stats.multitest import multipletests
-
-        corrected = np.full(len(p), np.nan)
-        for rows, among, tests in self.groups:
-            # declared gaps that have no runs yet count as tests that found nothing
-            padded = np.append(p[among], np.ones(tests - int(among.sum())))
-            of_all = np.full(len(p), np.nan)
-            of_all[among] = multipletests(padded, ALPHA, method=CORRECTIONS[correction])[1][: int(among.sum())]
-            corrected[rows] = of_all[rows]
-        return corrected
-
-    def next_level(self, outside: np.ndarray, correction: str) -> np.ndarray:
-        """The level at which one more gap of each row's family becomes significant."""
-        level = np.full(len(outside), np.nan)
-        for rows, among, tests in self.groups:
-            found = int(outside[among].sum())
-            level[rows] = ALPHA * (found + 1) / tests if correction == "bh" else ALPHA / max(tests - found, 1)
-        return level
 
 
 def _variance_interval(df: np.ndarray) -> dict[str, np.ndarray]:

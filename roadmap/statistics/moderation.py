@@ -10,7 +10,7 @@ differ. With two or three seeds its plug-in estimates promise too much if varian
   estimate and the pooled variance;
 - a moderated variance is never below the group's own.
 
-benchmarks/gap_tests.py simulates the error rates with and without these.
+tests/statistics/gap_simulation.py simulates the error rates.
 """
 
 import numpy as np
@@ -22,16 +22,15 @@ NO_VARIANCE = 1e-18  # equal accuracies are not equal to the last bit
 def moderated(variances: np.ndarray, df: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the moderated variances, (..., groups), and their degrees of freedom.
 
-    ``variances`` are sample variances of the last axis' groups with ``df`` (groups,) degrees of freedom, n - 1. A group
-    with 0 has the prior's variance; its own variance is ignored. With fewer than four other groups nothing is
-    moderated, and its variance is NaN.
+    ``variances`` are sample variances of the last axis' groups with ``df`` (groups,) degrees of freedom, n - 1. Groups
+    with 0 have NaN, because nothing bounds their variance from below. With fewer than four others nothing is moderated.
     """
     prior, prior_df = prior_of(variances, df)
     prior, prior_df = prior[..., None], prior_df[..., None]
-    own = np.where(df > 0, variances, 0.0)
+    own = np.where(df > 0, variances, np.nan)
     with np.errstate(invalid="ignore"):
         weight = np.where(np.isinf(prior_df), 1.0, prior_df / (prior_df + df))
-        shrunk = np.where(weight > 0, weight * prior + (1 - weight) * own, np.where(df > 0, own, np.nan))
+        shrunk = np.where(weight > 0, weight * prior + (1 - weight) * own, own)
     return np.maximum(shrunk, own), np.broadcast_to(np.minimum(prior_df + df, df.sum()), shrunk.shape)
 
 

@@ -7,22 +7,25 @@ MOST_SEEDS = 1000  # a larger number of seeds is reported as infinite
 INFINITE = 1e6  # degrees of freedom beyond which Student's t is the normal distribution
 
 
-def gap_error(variances: np.ndarray, n: np.ndarray, df: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def gap_error(
+    variances: np.ndarray, n: np.ndarray, df: np.ndarray, most_df: float = np.inf
+) -> tuple[np.ndarray, np.ndarray]:
     """Return the standard error of a difference of two means and its degrees of freedom by Satterthwaite's formula.
 
     All are (..., 2): the ``variances`` of the two groups, their ``n`` seeds and their variances' ``df``. A paired test
-    is the case of one group, with a second variance of 0.
+    is the case of one group, with a second variance of 0. ``most_df`` is the sum over all groups that moderated the
+    variances, because two moderated variances are not independent.
     """
     parts = variances / n
     total = parts.sum(axis=-1)
     with np.errstate(all="ignore"):
         # in shares of the total, since squares of small variances underflow
         found = 1 / ((parts / total[..., None]) ** 2 / np.minimum(df, INFINITE)).sum(axis=-1)
-    return np.sqrt(total), found
+    return np.sqrt(total), np.minimum(found, most_df)
 
 
 def power(gap: np.ndarray, error: np.ndarray, df: np.ndarray, alpha: np.ndarray | float) -> np.ndarray:
-    """Return the power of a two-sided t-test at ``alpha`` to find a ``gap`` with its sign: the non-central t's near tail.
+    """Return the power of a two-sided t-test at ``alpha`` to find a ``gap`` and its sign: non-central t, near tail.
 
     ``error`` is the gap's true standard error, estimated with ``df`` degrees of freedom.
     """
@@ -49,7 +52,7 @@ def more_seeds(
 
     least, most = np.zeros(len(gap), int), np.full(len(gap), MOST_SEEDS + 1)
     while (most - least > 1).any():
-        middle = (least + most) // 2
+        middle = np.maximum((least + most) // 2, 1)  # 0 would be tried for rows that are done
         found = enough(middle)
         most, least = np.where(found, middle, most), np.where(found, least, middle)
     return np.where(most > MOST_SEEDS, np.inf, most)

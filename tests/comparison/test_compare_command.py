@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import roadmap
 from roadmap.__main__ import main
 from tests.records import EXAMPLES, record, write
 
@@ -17,16 +18,58 @@ def test_the_table_says_all_that_is_to_be_known(capsys: pytest.CaptureFixture[st
     text = capsys.readouterr().out
     (gelu,) = (line for line in text.splitlines() if line.startswith("enhanced  gelu "))
     assert gelu.split("  ")[2:] != []
-    for part in ("95.89 ± 0.13", "95.57 to 96.21", "+0.94", "+0.71 to +1.18", "0.055", "0.001825"):
+    for part in (
+        "95.89 ± 0.13",
+        "95.57 to 96.21",
+        "+0.94",
+        "+0.25 to +1.64",
+        "0.219",
+        "undecided",
+        "3 (1 to 18)",
+        "0.001825",
+    ):
         assert part in gelu
     for part in (
         "regime nano, data digits, epochs 30, batch_size 64, image_size 32, precision fp32",
-        "Δ: to the step before, paired by seed where seeds are shared; p: of 16 t-tests, corrected by Holm's method",
+        "Δ: to the step before\np: of 16 Welch's tests with moderated variances; corrected by Holm's method\n",
         "inside seed noise; the paper's +2.69 does not fit",
         "order of 17 steps: Spearman +0.17 (p 0.52) against the paper's top-1",
     ):
         assert part in text
     assert "against  " not in text
+
+
+def test_options_of_the_test(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*COMPARE, "--paired", "--equivalence", "1.5", "--correction", "bh", "--csv"]) == 0
+    rows = {row["variant"]: row for row in csv.DictReader(capsys.readouterr().out.splitlines())}
+    table = roadmap.compare(EXAMPLES, paired=True, equivalence=1.5, correction="bh").table.set_index("variant")
+    for name in ("delta_p", "delta_p_bh", "delta_r", "equal_p", "equal_p_corrected"):
+        assert [float(row[name] or "nan") for row in rows.values()] == pytest.approx(table[name].tolist(), nan_ok=True)
+    assert [row["outcome"] for row in rows.values()] == table["outcome"].tolist()
+    assert set(table["outcome"]) == {"", "equal", "undecided"}
+    assert main([*COMPARE, "--paired", "--equivalence", "1.5", "--correction", "bh"]) == 0
+    text = capsys.readouterr().out
+    for part in (
+        "p (BH)",
+        "p (equal)",
+        "  equal  ",
+        "equal: within ± 1.5 percentage points",
+        "correlation over shared",
+    ):
+        assert part in text
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--equivalence", "-1"], "equivalence must be above 0 and at most 100 percentage points (got -1)"),
+        (["--correction", "sidak"], "unknown correction 'sidak' (choose holm or bh)"),
+        (["--by", "norm", "--paired"], "--by tests no gaps; leave out --paired, --equivalence and --correction"),
+    ],
+)
+def test_options_that_are_refused(options: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*COMPARE, *options]) == 2
+    assert message in capsys.readouterr().err
 
 
 def test_one_seed_is_said_to_be_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,6 +21,7 @@ from roadmap.robustness.robustness_plot import robustness_chart
 from roadmap.robustness.table import corrupted_runs, robust_comparison, robust_step_table
 from roadmap.runs.reading import load_runs
 from roadmap.schema.corruptions import CORRUPTIONS, WITHOUT_PHOTOGRAPHS
+from roadmap.statistics.gaps import GapTest
 from roadmap.steps.path import Step, compose_path
 
 NAMES = ("gaussian_noise", "fog", "frost_synthetic")
@@ -122,7 +123,8 @@ def test_unreadable_records_are_named(runs_dir: Path) -> None:
 
 def test_robustness_intervals_equal_scipys(runs_dir: Path, steps: list[Step]) -> None:
     robust, _ = corrupted_runs(load_runs(runs_dir))
-    table = robust_comparison(robust).table.set_index("variant")
+    paired = GapTest(paired=True)
+    table = robust_comparison(robust, test=paired).table.set_index("variant")
     ours, theirs = ([mean(step, seed) for seed in range(3)] for step in ("patchify_stem", "stage_ratio"))
     row = table.loc["patchify_stem"]
     assert row["top1"] == pytest.approx(np.mean(ours))
@@ -135,6 +137,7 @@ def test_robustness_intervals_equal_scipys(runs_dir: Path, steps: list[Step]) ->
     assert row["clean_top1"] == pytest.approx(94.25)
     assert row["clean_delta"] == pytest.approx(1)
     assert row["drop"] == pytest.approx(94.25 - np.mean(ours))
+    row = robust_comparison(robust).table.set_index("variant").loc["patchify_stem"]
     road = robust_step_table(robust, steps).set_index("step")
     assert road.loc["patchify_stem", "delta_p_holm"] == row["delta_p_holm"]
     assert robust.words == (

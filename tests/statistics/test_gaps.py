@@ -1,14 +1,16 @@
-"""Means, gaps and seeds needed, against hand calculations, scipy, statsmodels and a simulation."""
+"""Means and gaps, against hand calculations, scipy and statsmodels; the error rates are in test_moderation.py."""
 
 import math
-import warnings
+import re
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
-from statsmodels.stats.power import TTestPower
+from statsmodels.stats.weightstats import ttost_ind
 
-from roadmap.statistics.gaps import gaps, means, seeds_for
+from roadmap.errors import RequestError
+from roadmap.statistics.gaps import GapTest, gaps, means
 
 ONE, OTHER = {0: 81.0, 1: 80.2, 2: 80.9}, {0: 80.0, 1: 79.9, 2: 79.7}
 
@@ -25,27 +27,31 @@ def test_means_by_hand() -> None:
     assert table.loc[[1, 2], ["std", "low", "high"]].isna().all(axis=None)
 
 
-def test_gaps_are_paired_by_seed_where_seeds_are_shared() -> None:
-    table = gaps([(ONE, {2: 79.7, 0: 80.0, 1: 79.9, 9: 10.0})])
-    expected = stats.ttest_rel(list(ONE.values()), list(OTHER.values()))
-    interval = expected.confidence_interval(0.95)
-    assert table.loc[0, "paired"] is True
-    assert table.loc[0, ["delta", "delta_n"]].tolist() == pytest.approx([(1.0 + 0.3 + 1.2) / 3, 3])
-    assert table.loc[0, ["delta_low", "delta_high", "delta_p"]].tolist() == pytest.approx(
-        [interval.low, interval.high, expected.pvalue]
-    )
-
-
-def test_gaps_of_other_seeds_are_welchs() -> None:
-    one, other = {0: 81.0, 1: 80.2, 2: 80.9}, {5: 80.0, 6: 79.0}
-    table = gaps([(one, other), (one, {0: 80.0, 6: 79.0})])
+def test_gaps_of_few_groups_are_welchs() -> None:
+    """Without enough groups for a prior; unshared seeds are used."""
+    one, other = {0: 81.0, 1: 80.2, 2: 80.9}, {0: 80.0, 1: 79.0, 7: 79.6, 9: 79.8}
+    table = gaps([(one, other)])
     expected = stats.ttest_ind(list(one.values()), list(other.values()), equal_var=False)
     interval = expected.confidence_interval(0.95)
-    for row in (0, 1):  # one shared seed pairs nothing
-        assert table.loc[row, "paired"] is False
-        assert table.loc[row, ["delta_low", "delta_high", "delta_p"]].tolist() == pytest.approx(
-            [interval.low, interval.high, expected.pvalue]
-        )
+    assert table.loc[0, "paired"] is False
+    assert table.loc[0, ["delta", "delta_n"]].tolist() == pytest.approx([80.7 - 79.6, 3])
+    assert table.loc[0, ["delta_low", "delta_high", "delta_p", "delta_df"]].tolist() == pytest.approx(
+        [interval.low, interval.high, expected.pvalue, expected.df]
+    )
+    assert table.loc[0, "delta_se"] == pytest.approx((table.loc[0, "delta"]) / expected.statistic)
+    assert math.isnan(table.loc[0, "delta_r"])  # two points always correlate
+
+
+def test_pairing_on_request() -> None:
+    table = gaps([(ONE, {2: 79.7, 0: 80.0, 1: 79.9, 9: 10.0}), (ONE, {0: 80.0, 6: 79.0})], GapTest(paired=True))
+    expected = stats.ttest_rel(list(ONE.values()), list(OTHER.values()))
+    interval = expected.confidence_interval(0.95)
+    assert table["paired"].tolist() == [True, False]  # one shared seed pairs nothing
+    assert table.loc[0, ["delta", "delta_n"]].tolist() == pytest.approx([(1.0 + 0.3 + 1.2) / 3, 3])
+    assert table.loc[0, ["delta_low", "delta_high", "delta_p", "delta_df"]].tolist() == pytest.approx(
+        [interval.low, interval.high, expected.pvalue, 2]
+    )
+    assert table.loc[0, "delta_r"] == pytest.approx(stats.pearsonr(list(ONE.values()), list(OTHER.values())).statistic)
 
 
 def test_rows_keep_their_places_among_pairs_of_all_sizes() -> None:
@@ -53,62 +59,97 @@ def test_rows_keep_their_places_among_pairs_of_all_sizes() -> None:
     pairs = []
     for seeds in (3, 2, 5, 3, 1, 4):
         pairs += [(dict(enumerate(rng.normal(80, 1, seeds))), dict(enumerate(rng.normal(80, 1, seeds)))), None]
-    table = gaps(pairs)
+    table = gaps(pairs, GapTest(paired=True))
     for row, pair in enumerate(pairs):
         if pair is None:
             assert table.loc[row, ["delta", "delta_p", "more_seeds"]].isna().all()
         else:
             ours, theirs = (list(sample.values()) for sample in pair)
             assert table.loc[row, "delta"] == pytest.approx(np.mean(ours) - np.mean(theirs))
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                expected = stats.ttest_rel(ours, theirs).pvalue
+            expected = stats.ttest_rel(ours, theirs).pvalue if len(ours) > 1 else math.nan
             assert table.loc[row, "delta_p"] == pytest.approx(expected, nan_ok=True)
 
 
-def test_holm_by_hand() -> None:
-    spread = np.array([-1.0, 0.0, 1.0])  # std 1 over three seeds: t is the gap times the root of 3
-    pairs = [(dict(enumerate(gap + spread)), {0: 0.0, 1: 0.0, 2: 0.0}) for gap in (0.2, 30.0, 5.0, 3.0)]
-    table = gaps(pairs)
+def table_of(*effects: float, **settings: object) -> pd.DataFrame:
+    """Gaps of samples with equal variances to samples around 0."""
+    spread = np.array([-1.0, 0.0, 1.0])
+    pairs = [(dict(enumerate(gap + spread)), dict(enumerate(spread))) for gap in effects]
+    return gaps(pairs, **settings)
+
+
+def test_corrections_by_hand() -> None:
+    table = table_of(0.2, 30.0, 5.0, 3.0, test=GapTest(correction="bh"))
     p = table["delta_p"].to_numpy()
-    assert p == pytest.approx([2 * stats.t.sf(gap * math.sqrt(3), 2) for gap in (0.2, 30.0, 5.0, 3.0)])
+    # eight groups with a standard deviation of 1 are pooled: 16 degrees of freedom, c4 of three values is 0.8862
+    error = math.sqrt(2 / 3) / 0.886227
+    assert p == pytest.approx([2 * stats.t.sf(gap / error, 16) for gap in (0.2, 30.0, 5.0, 3.0)], rel=1e-4)
     smallest = sorted(p)
     by_hand = np.maximum.accumulate([smallest[0] * 4, smallest[1] * 3, smallest[2] * 2, smallest[3]])
     assert sorted(table["delta_p_holm"]) == pytest.approx(list(np.minimum(by_hand, 1)))
-    told = (table["delta_p_holm"] < 0.05).tolist()
-    assert told == [False, True, True, False]
-    assert (table["more_seeds"] == 0).tolist() == told
+    assert table["delta_p_bh"].to_numpy() == pytest.approx(stats.false_discovery_control(p))
+    assert table["outcome"].tolist() == ["undecided", "better", "better", "better"]
+    assert (table["more_seeds"] == 0).tolist() == [False, True, True, True]
+    assert "delta_p_bh" not in table_of(0.2, 30.0)
+
+
+def test_correction_is_for_the_declared_gaps() -> None:
+    effects = (1.9, 1.8, 0.3, 2.0)
+    p = table_of(*effects)["delta_p"].to_numpy()
+    declared = table_of(*effects, declared=[True, True, False, False])
+    # the declared two among themselves; the others among all four
+    assert declared["delta_p_holm"].tolist()[:2] == pytest.approx([2 * p[0], max(2 * p[0], p[1])])
+    whole = table_of(*effects)["delta_p_holm"].tolist()
+    assert declared["delta_p_holm"].tolist()[2:] == pytest.approx(whole[2:])
+    # three declared gaps without runs count
+    counted = table_of(*effects, declared=[True, True, False, False], family=5)["delta_p_holm"]
+    assert counted.tolist()[:2] == pytest.approx([5 * p[0], max(5 * p[0], 4 * p[1])])
+    assert declared["declared"].tolist() == [True, True, False, False]
+
+
+def test_equivalence_against_statsmodels() -> None:
+    rng = np.random.default_rng(0)
+    one, other = rng.normal(80, 0.1, 20), rng.normal(80, 0.2, 12)
+    table = gaps([(dict(enumerate(one)), dict(enumerate(other)))], GapTest(equivalence=0.2))
+    expected, *_ = ttost_ind(one, other, -0.2, 0.2, usevar="unequal")
+    assert table.loc[0, "equal_p"] == pytest.approx(expected)
+    assert table.loc[0, "outcome"] == "equal"
+
+
+@pytest.mark.parametrize(
+    ("gap", "spread", "outcome"),
+    [
+        (0.0, 0.01, "equal"),
+        (0.1, 0.01, "equal"),  # different from 0, but within the bounds
+        (0.1, 1.0, "undecided"),
+        (0.5, 0.01, "better"),
+        (-0.5, 0.01, "worse"),
+    ],
+)
+def test_three_outcomes(gap: float, spread: float, outcome: str) -> None:
+    values = spread * np.array([-1.0, 0.0, 1.0])
+    table = gaps([(dict(enumerate(gap + values)), dict(enumerate(values)))], GapTest(equivalence=0.2))
+    assert table.loc[0, "outcome"] == outcome
 
 
 def test_one_seed_and_no_variance_test_nothing() -> None:
-    table = gaps([({0: 81.0}, {0: 80.0}), ({0: 81.0, 1: 82.0}, {0: 80.0, 1: 81.0}), ({0: 80.1, 1: 80.4}, {0: 80.0})])
+    steady = {0: 80.0, 1: 80.0}
+    table = gaps([({0: 81.0}, {0: 80.0}), ({0: 81.0, 1: 81.0}, steady), ({0: 80.1, 1: 80.4}, {0: 80.0})])
     assert table["delta"].tolist() == pytest.approx([1.0, 1.0, 0.25])
     assert table["delta_n"].tolist() == [1, 2, 1]
     assert table[["delta_low", "delta_high", "delta_p", "delta_p_holm", "more_seeds"]].isna().all(axis=None)
+    assert table["outcome"].tolist() == ["", "", ""]
     assert gaps([None, ({}, {0: 1.0})])["delta"].isna().all()
     assert len(gaps([])) == 0
 
 
-@pytest.mark.parametrize(("gap", "alpha"), [(3.0, 0.05), (1.0, 0.05), (0.5, 0.05), (0.2, 0.05), (1.0, 0.05 / 16)])
-def test_seeds_needed(gap: float, alpha: float) -> None:
-    expected = math.ceil(TTestPower().solve_power(gap, power=0.8, alpha=alpha))
-    assert seeds_for(np.array([gap, gap * 7]), np.array([1.0, 7.0]), alpha).tolist() == [expected, expected]
-
-
-def test_a_gap_of_nothing_takes_no_number_of_seeds() -> None:
-    assert seeds_for(np.array([0.0, 1e-4]), np.array([1.0, 1.0])).tolist() == [math.inf, math.inf]
-    assert seeds_for(np.array([1000.0]), np.array([1.0])).tolist() == [2.0]
-
-
-def test_the_intervals_cover_what_they_say() -> None:
-    """4,000 studies of three seeds with a known mean and a known gap; 0.95 ± 3 standard errors of the share."""
-    rng = np.random.default_rng(1)
-    of_seed = rng.normal(0, 1, (4000, 1, 3))  # a seed's luck, shared by both designs
-    runs = 80 + of_seed + rng.normal(0, 0.5, (4000, 2, 3))
-    runs[:, 1] += 0.7
-    samples = [(dict(enumerate(better)), dict(enumerate(worse))) for worse, better in runs]
-    bound = 3 * math.sqrt(0.95 * 0.05 / 4000)
-    table = gaps(samples)
-    assert abs(((table["delta_low"] < 0.7) & (table["delta_high"] > 0.7)).mean() - 0.95) < bound
-    table = means([better for better, _ in samples])
-    assert abs(((table["low"] < 80.7) & (table["high"] > 80.7)).mean() - 0.95) < bound
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"equivalence": 0.0}, "equivalence must be above 0 and at most 100 percentage points (got 0)"),
+        ({"equivalence": math.nan}, "equivalence must be above 0 and at most 100 percentage points (got nan)"),
+        ({"correction": "bonferroni"}, "unknown correction 'bonferroni' (choose holm or bh)"),
+    ],
+)
+def test_settings_that_are_not_accepted(settings: dict, message: str) -> None:
+    with pytest.raises(RequestError, match=re.escape(message)):
+        GapTest(**settings)
