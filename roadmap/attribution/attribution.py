@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -10,35 +9,15 @@ import pandas as pd
 
 from roadmap.attribution import shapley
 from roadmap.attribution.change_subsets import SubsetTable, beginnings
+from roadmap.attribution.interactions import Interactions, interactions_of
 from roadmap.errors import RequestError
 from roadmap.paper.published import SCALED_FROM, published_steps
 from roadmap.runs.identity import check_comparable, check_equally_long
-from roadmap.statistics.correction import ALPHA
 from roadmap.statistics.gaps import Sample, gaps
 from roadmap.steps.path_file import paper_parents
 
 SIDES = {"loo": "leave-one-out", "aoi": "add-one-in"}
 ENDINGS = ("", "_low", "_high", "_n", "_p_holm")  # of the columns of a gap
-
-
-@dataclass(frozen=True)
-class Interactions:
-    """A linear model of the accuracy of measured sets with main effects of the changes and interactions of pairs.
-
-    ``pairs`` has one row per two changes: ``first``, ``second``, ``estimate`` and ``se`` in percentage points, ``p``
-    and ``p_holm``; it is empty unless there are more ``sets`` than ``terms`` of the model. ``left_out`` is the number
-    of pairs without all four combinations; ``additive`` the adjusted R² of main effects alone; ``f``, ``f_df`` and
-    ``f_p`` the F-test of all pairs together.
-    """
-
-    pairs: pd.DataFrame
-    sets: int
-    terms: int
-    left_out: int
-    additive: float
-    f: float = float("nan")
-    f_df: tuple[int, int] = (0, 0)
-    f_p: float = float("nan")
 
 
 @dataclass(frozen=True)
@@ -138,7 +117,7 @@ def attribute(
         counted.feasible_orders,
         finished,
         samples,
-        _interactions(sets.names, samples),
+        interactions_of(sets.names, samples),
         len(known) - len(finished),
         len(planned),
         len(used),
@@ -181,55 +160,3 @@ def _deltas(sets: SubsetTable, samples: Mapping[int, Sample]) -> pd.DataFrame:
     found = gaps([(samples.get(one, {}), samples.get(other, {})) for one, other in masks])
     halves = np.split(found[[f"delta{end}" for end in ENDINGS]].to_numpy(), len(SIDES))
     return pd.DataFrame(np.hstack(halves), columns=[f"{side}{end}" for side in SIDES for end in ENDINGS])
-
-
-def _interactions(names: Sequence[str], samples: Mapping[int, Sample]) -> Interactions | None:
-    """Return the least-squares model of the means of the measured sets; None if they do not determine main effects.
-
-    Changes are coded -½ and +½, so that a pair's coefficient is v(both) - v(one) - v(other) + v(neither). The residuals
-    hold lack of fit and seed noise; standard errors and tests are against both.
-    """
-    masks = np.array(sorted(samples))
-    means = np.array([np.mean(list(samples[mask].values())) for mask in masks])
-    mains, products, pairs = _model_columns(masks, len(names))
-    if len(masks) <= mains.shape[1] or np.linalg.matrix_rank(mains) < mains.shape[1]:
-        return None
-    from statsmodels.regression.linear_model import OLS
-    from statsmodels.stats.multitest import multipletests
-
-    additive, columns = OLS(means, mains).fit(), np.hstack([mains, products])
-    table = pd.DataFrame([(names[i], names[j]) for i, j in pairs], columns=["first", "second"])
-    left_out = len(names) * (len(names) - 1) // 2 - len(pairs)
-    common = (len(masks), columns.shape[1], left_out, float(additive.rsquared_adj))
-    if not pairs or len(masks) <= columns.shape[1] or np.linalg.matrix_rank(columns) < columns.shape[1]:
-        return Interactions(table[:0], *common)
-    fitted = OLS(means, columns).fit()
-    f, f_p, df = fitted.compare_f_test(additive)
-    own = slice(mains.shape[1], None)
-    table = table.assign(estimate=fitted.params[own], se=fitted.bse[own], p=fitted.pvalues[own])
-    table["p_holm"] = multipletests(table["p"], ALPHA, method="holm")[1]
-    return Interactions(table, *common, float(f), (int(df), int(fitted.df_resid)), float(f_p))
-
-
-def explained(values: np.ndarray) -> tuple[float, float]:
-    """Return the shares of the variance of a game's ``values``, (2**n,), that main effects explain, and with pairs.
-
-    Sets whose value is NaN do not count. NaN if all others have one value.
-    """
-    masks = np.nonzero(~np.isnan(values))[0]
-    known = values[masks] - values[masks].mean()
-    if np.abs(known).max() <= 1e-9 * np.abs(values[masks]).max():
-        return float("nan"), float("nan")
-    mains, products, _ = _model_columns(masks, len(values).bit_length() - 1)
-    models = (mains, np.hstack([mains, products]))
-    residuals = [known - columns @ np.linalg.lstsq(columns, known, rcond=None)[0] for columns in models]
-    by_mains, with_pairs = (float(1 - (residual @ residual) / (known @ known)) for residual in residuals)
-    return by_mains, with_pairs
-
-
-def _model_columns(masks: np.ndarray, changes: int) -> tuple[np.ndarray, np.ndarray, list[tuple[int, int]]]:
-    """Return the constant with main effects, (sets, n + 1), and the products, (sets, pairs), of complete pairs."""
-    coded = (masks[:, None] >> np.arange(changes) & 1) - 0.5
-    pairs = [(i, j) for i, j in combinations(range(changes), 2) if len(np.unique(coded[:, [i, j]], axis=0)) == 4]
-    products = np.array([coded[:, i] * coded[:, j] for i, j in pairs]).reshape(len(pairs), len(masks)).T
-    return np.hstack([np.ones((len(masks), 1)), coded]), products, pairs

@@ -106,8 +106,10 @@ def interactions_chart(found: Attribution, *, title: str, subtitle: str) -> alt.
     below: list[dict[str, Any]] = []
     for (i, one), (j, other) in combinations(enumerate(found.sets.names), 2):
         above.append({"row": i, "column": j + 1, "value": float(macs[i, j]), "strong": False})
-        pair = known.get((one, other), {"estimate": np.nan, "p_holm": np.nan})
-        below.append({"row": j, "column": i + 1, "value": pair["estimate"], "strong": bool(pair["p_holm"] < ALPHA)})
+        pair = known.get((one, other), {"estimate": np.nan, "p_corrected": np.nan})
+        below.append(
+            {"row": j, "column": i + 1, "value": pair["estimate"], "strong": bool(pair["p_corrected"] < ALPHA)}
+        )
     triangles = [pd.DataFrame(cells, columns=CELL) for cells in ([above, below] if known else [above])]
     table = pd.concat([one.assign(share=one["value"] / max(one["value"].abs().max(), 1e-12)) for one in triangles])
     labels = [f"{label} · {number}" for number, label in enumerate(found.table["label"], 1)]
@@ -120,8 +122,8 @@ def interactions_chart(found: Attribution, *, title: str, subtitle: str) -> alt.
     }
     if pairs is not None and known:
         parts[
-            f"Top-1: least squares over {pairs.sets} designs with {pairs.terms} terms; bold: p < {ALPHA:g}, corrected "
-            f"for {len(known)} pairs (Holm). –: one change needs the other, or not all four combinations were run."
+            f"Top-1: least squares over {pairs.sets} designs with {pairs.terms} terms; bold: p < {ALPHA:g} by the wild "
+            f"bootstrap for {len(known)} pairs. –: one change needs the other, or not all four combinations were run."
         ] = True
     return framed(chart, title, subtitle, sentences(parts), rows.total_width)
 

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from roadmap.attribution.attribution import SIDES, Attribution, Interactions, explained
+from roadmap.attribution.attribution import SIDES, Attribution
+from roadmap.attribution.interactions import Interactions, explained
 from roadmap.formatting import aligned, number
 from roadmap.statistics.correction import ALPHA
 
@@ -70,10 +71,10 @@ def _accuracy_cells(found: Attribution) -> Cells:
 def _pair_cells(pairs: Interactions) -> Cells:
     table = pairs.pairs.iloc[pairs.pairs["estimate"].abs().argsort()[::-1][:SHOWN]]
     rows = [
-        [one, other, f"{estimate:+.2f} ± {se:.2f}", format_p(p), format_p(p_holm)]
-        for one, other, estimate, se, p, p_holm in table.itertuples(index=False)
+        [one, other, f"{estimate:+.2f} ± {se:.2f}", format_p(p), format_p(corrected)]
+        for one, other, estimate, se, p, corrected in table.itertuples(index=False)
     ]
-    return ["change", "and", "both together ± SE", "p", "p (Holm)"], rows
+    return ["change", "and", "both together ± SE", "p", "p (all pairs)"], rows
 
 
 def _cells(found: Attribution, columns: Sequence[Sequence[str]]) -> Cells:
@@ -109,7 +110,10 @@ def _cost_notes(found: Attribution) -> list[str]:
 
 
 def _pair_notes(pairs: Interactions) -> list[str]:
-    lines = [f"both together: top-1 that two changes add beyond each alone; the {SHOWN} strongest pairs, all in --json"]
+    lines = [
+        f"both together: top-1 that two changes add beyond each alone; the {SHOWN} strongest pairs, all in --json",
+        "SE: HC3; p: wild bootstrap, by itself and corrected for all pairs; both allow each design its own variance",
+    ]
     if pairs.left_out:
         lines.append(f"left out: pairs without runs of all four combinations ({pairs.left_out})")
     return lines
@@ -171,10 +175,10 @@ def _interaction_note(pairs: Interactions | None) -> str:
     test = f"F({pairs.f_df[0]}, {pairs.f_df[1]}) = {pairs.f:.2f}, p {format_p(pairs.f_p)}"
     if pairs.f_p >= ALPHA:
         return f"{share}; pairs explain no more than chance would ({test}), which does not prove that there are none"
-    significant = int((pairs.pairs["p_holm"] < ALPHA).sum())
+    significant = int((pairs.pairs["p_corrected"] < ALPHA).sum())
     return (
         f"{share}; pairs explain more than chance would ({test}), {significant} of {len(pairs.pairs)} by themselves "
-        "after Holm's correction: what a change is worth depends on the others"
+        "after correction: what a change is worth depends on the others"
     )
 
 

@@ -11,7 +11,7 @@ import pytest
 from charts import drawn, texts
 
 from roadmap.attribution import shapley
-from roadmap.attribution.attribution import Attribution, attribute, count, explained
+from roadmap.attribution.attribution import Attribution, attribute, count
 from roadmap.attribution.change_subsets import ChangeSubsets, SubsetTable, beginnings
 from roadmap.attribution.plots import attribution_chart, interactions_chart
 from roadmap.attribution.text import record as as_record
@@ -203,7 +203,7 @@ def test_pairs_are_found_with_their_size(whole: Attribution) -> None:
     pairs = whole.interactions
     assert pairs is not None
     assert (pairs.sets, pairs.terms, pairs.left_out, pairs.f_df) == (12, 10, 1, (5, 2))
-    strong = pairs.pairs[pairs.pairs["p_holm"] < 0.05]
+    strong = pairs.pairs[pairs.pairs["p"] < 0.05]
     assert [*zip(strong["first"], strong["second"], strict=True)] == [("moved", "wide")]
     assert strong["estimate"].item() == pytest.approx(3)
     assert "what a change is worth depends on the others" in text(whole)
@@ -216,18 +216,6 @@ def test_few_designs_tell_main_effects_or_nothing(sets: SubsetTable, tmp_path: P
     assert not len(found.interactions.pairs)
     assert "to test pairs takes more than" in text(found)
     assert found_of(sets, tmp_path / "few", [0, 1]).interactions is None
-
-
-def test_known_values_are_explained_exactly() -> None:
-    additive, pairs = explained(np.array([sum(place + 1.0 for place in range(5) if m >> place & 1) for m in range(32)]))
-    assert (additive, pairs) == (pytest.approx(1), pytest.approx(1))
-    # v = 4 for both: of four sets 0, 0, 0, 4 the main effects explain 2/3
-    additive, pairs = explained(np.array([0.0, 0, 0, 4]))
-    assert (additive, pairs) == (pytest.approx(2 / 3), pytest.approx(1))
-    # three together, of eight sets: variance 7/64; main effects 3/64, pairs 3/64
-    additive, pairs = explained(np.array([0.0] * 7 + [1]))
-    assert (additive, pairs) == (pytest.approx(3 / 7), pytest.approx(6 / 7))
-    assert np.isnan(explained(np.full(8, 5.0))).all()
 
 
 @pytest.mark.slow
