@@ -112,7 +112,6 @@ def _flat(record: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _files(place: Path) -> list[Path]:
-    """Return the bench files at a place."""
     if is_file(place):
         return [place]
     skipped: list[str] = []

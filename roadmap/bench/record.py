@@ -116,7 +116,6 @@ def environment(device: torch.device) -> Record:
 
 
 def write_record(record: Record, folder: Path) -> Path:
-    """Write the record atomically and return its file."""
     file = folder / f"{record['bench_id']}.json"
     write_whole(file, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
     return file

@@ -132,7 +132,6 @@ class NetworkTimer:
         return took
 
     def release(self) -> None:
-        """Free the network's memory."""
         self._step = None
         free(self.device)
 
@@ -231,7 +230,6 @@ def synchronise(device: torch.device) -> None:
 
 
 def free(device: torch.device) -> None:
-    """Free the memory of earlier networks."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()

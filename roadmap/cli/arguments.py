@@ -126,7 +126,6 @@ def say_choices(requests: "Iterable[Composed]") -> None:
 
 
 def say_skipped(skipped: list[str], shown: int = 5) -> None:
-    """Warn about inputs that could not be read."""
     for sentence in skipped[:shown]:
         logger.warning(f"skipped {sentence}")
     if len(skipped) > shown:

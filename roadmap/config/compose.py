@@ -60,17 +60,14 @@ class Composed:
 
     @cached_property
     def settings(self) -> ConfigSettings:
-        """The settings at the top level."""
         return ConfigSettings.from_mapping({name: self.values[name] for name in ConfigSettings.__struct_fields__})
 
     @cached_property
     def regime(self) -> Regime:
-        """The regime."""
         return Regime.from_mapping(self.values["regime"])
 
     @cached_property
     def recipe(self) -> Recipe:
-        """The recipe."""
         return Recipe.from_mapping(self.values["recipe"])
 
     @property
@@ -85,7 +82,6 @@ class Composed:
 
     @property
     def path_name(self) -> str:
-        """The name of the path."""
         return str(self.values["path"]["name"])
 
     @property

@@ -67,7 +67,6 @@ def check_trusted(config: DictConfig) -> None:
 
 
 def _check(value: Any, place: str) -> None:
-    """Check all values of nested mappings and lists."""
     if isinstance(value, dict | list):
         for key, item in value.items() if isinstance(value, dict) else enumerate(value):
             _check(item, f"{place}.{key}".lstrip("."))

@@ -1,14 +1,14 @@
-"""What is read once and then kept on disk: indices of image files, and decoded images.
+"""Arrays that are made once and then kept on disk: indices of image files, and decoded images.
 
-A file holds arrays and is memory-mapped. It is written whole or not at all: first the arrays, then in JSON their types,
-places and checksums, notes and the state of the data that all was made of, at last its length and checksum.
+They lie in a folder, in NumPy's format, memory-mapped. ``notes.json``, written last, has their checksums, and the state
+of the data that they were made from. The folder gets its name when it is complete.
 """
 
 import hashlib
 import logging
 import os
+import shutil
 import stat
-import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,84 +20,66 @@ import msgspec
 import numpy as np
 
 from roadmap.errors import RequestError
+from roadmap.runs.run_folder import write_whole
 from roadmap.schema.experiment import Data
 from roadmap.untrusted_io import parse_json
-from roadmap.validation import FileRecord, NonNegativeInt, converted
+from roadmap.validation import FileRecord, converted
 
 logger = logging.getLogger(__name__)
 
-MAGIC = b"roadmap cache 1\n"  # at both ends; the number is the format's version
-ENDING = struct.Struct("<QI")  # length and checksum of the JSON
+VERSION = 2  # of the format
+NOTES = "notes.json"
 FOLDER = ".roadmap"
-_verified: set[tuple[str, int, int]] = set()  # files, by size and mtime, whose checksums this process has compared
+_verified: set[str] = set()  # the states of folders whose checksums this process has compared
 
 
 @dataclass(frozen=True)
 class Cached:
-    """Arrays, memory-mapped if there is a file (writing to them does not change it), with notes and their state."""
+    """Arrays, memory-mapped if there is a folder (writing to them does not change it), with notes and their state."""
 
     arrays: Mapping[str, np.ndarray]
     notes: Mapping[str, Any]
     state: str
-    file: Path | None = None
+    folder: Path | None = None
 
 
-class _Place(FileRecord):
-    dtype: str
-    shape: tuple[NonNegativeInt, ...]
-    offset: NonNegativeInt
-    checksum: NonNegativeInt
-
-
-class _Footer(FileRecord):
-    arrays: dict[str, _Place]
+class _Notes(FileRecord):
+    checksums: dict[str, int]
     notes: dict[str, Any]
     state: str
 
 
 class Target:
-    """Arrays that are being made: in a file, or in memory if there is none."""
+    """Arrays that are being made: in a folder, or in memory if there is none."""
 
-    def __init__(self, file: Path | None = None):
-        self.file, self.end = file, len(MAGIC)
+    def __init__(self, folder: Path | None = None):
+        self.folder = folder
         self.arrays: dict[str, np.ndarray] = {}
-        self.offsets: dict[str, int] = {}
-        if file is not None:
-            file.write_bytes(MAGIC)
 
     def empty(self, name: str, dtype: Any, shape: tuple[int, ...]) -> np.ndarray:
         """Return a new array to be filled. Raises OSError if the disk has no space for it."""
-        size = int(np.prod(shape)) * np.dtype(dtype).itemsize
-        if self.file is None or not size:
+        if self.folder is None:
             self.arrays[name] = np.empty(shape, dtype)
         else:
-            with open(self.file, "r+b") as file:
-                if hasattr(os, "posix_fallocate"):
-                    # writing to a mapped page without space on the disk is a signal, not an error
-                    os.posix_fallocate(file.fileno(), self.end, size)
-                file.truncate(self.end + size)
-            self.arrays[name] = np.memmap(self.file, dtype, "r+", self.end, shape)
-        self.offsets[name] = self.end
-        self.end += -(-size // 64) * 64
+            file = self.folder / f"{name}.npy"
+            self.arrays[name] = np.lib.format.open_memmap(file, "w+", dtype, shape)
+            if hasattr(os, "posix_fallocate"):
+                # writing to a mapped page without space on the disk is a signal, not an error
+                with open(file, "r+b") as opened:
+                    os.posix_fallocate(opened.fileno(), 0, file.stat().st_size)
         return self.arrays[name]
 
     def add(self, name: str, array: np.ndarray) -> None:
-        """Copy an array."""
         self.empty(name, array.dtype, array.shape)[...] = array
 
     def finish(self, state: str, notes: Mapping[str, Any]) -> Cached:
-        """Return the arrays; complete the file."""
-        if self.file is not None:
-            places = {
-                name: _Place(dtype=array.dtype.str, shape=array.shape, offset=self.offsets[name], checksum=_crc(array))
-                for name, array in self.arrays.items()
-            }
-            footer = msgspec.json.encode(_Footer(arrays=places, notes=dict(notes), state=state))
-            with open(self.file, "r+b") as file:
-                file.seek(self.end)
-                file.write(footer + ENDING.pack(len(footer), zlib.crc32(footer)) + MAGIC)
-                file.flush()
-                os.fsync(file.fileno())
+        """Return the arrays; complete the folder."""
+        if self.folder is not None:
+            for array in self.arrays.values():
+                array.flush()  # type: ignore[attr-defined]
+            checksums = {name: _crc(array) for name, array in self.arrays.items()} | {NOTES: _notes_crc(state, notes)}
+            content = _Notes(checksums=checksums, notes=dict(notes), state=state)
+            write_whole(self.folder / NOTES, msgspec.json.encode(content))
         return Cached(self.arrays, notes, state)
 
 
@@ -107,25 +89,25 @@ Make = Callable[[Target], tuple[str, Mapping[str, Any]]]
 def cached(data: Data, name: str, key: Any, current: Callable[[Cached], str], make: Make) -> Cached:
     """Return the arrays that ``make`` made once, or make them, in one process at a time.
 
-    ``key`` holds everything that was asked for, in plain values. A damaged file, or one whose state is not the
-    ``current`` one, is made again. ``make`` fills a target and returns the data's state and notes. Without a folder
+    ``key`` holds everything that was asked for, in plain values. Damaged arrays, or those whose state is not the
+    ``current`` one, are made again. ``make`` fills a target and returns the data's state and notes. Without a folder
     that can be written, the arrays are made in memory. Raises RequestError if that folder is ``data.cache``.
     """
-    digest = hashlib.sha256(msgspec.json.encode(key, order="sorted")).hexdigest()
-    files = [folder / f"{name}-{digest[:16]}" for folder in _folders(data)]
-    for file in files:
-        if (found := _read(file, current)) is not None:
+    digest = hashlib.sha256(msgspec.json.encode([VERSION, key], order="sorted")).hexdigest()
+    folders = [place / f"{name}-{digest[:16]}" for place in _places(data)]
+    for folder in folders:
+        if (found := _read(folder, current)) is not None:
             return found
-    for file in files:
-        if not _is_writable(file.parent):
+    for folder in folders:
+        if not _is_writable(folder.parent):
             continue
         try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            with _locked(file):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with _locked(folder):
                 # another process may have made it while this one waited
-                return _read(file, current, quiet=True) or _write(file, make)
+                return _read(folder, current, quiet=True) or _write(folder, make)
         except OSError as error:
-            text = f"cannot write {file}: {error.strerror or error}"
+            text = f"cannot write {folder}: {error.strerror or error}"
             if data.cache is not None:
                 raise RequestError(f"{text}; free some space or choose another data.cache") from error
             logger.warning(f"{text}; continuing without (set data.cache to a folder that can be written)")
@@ -146,8 +128,8 @@ def files_state(paths: Iterable[str | bytes | Path]) -> str:
     return digest.hexdigest()
 
 
-def _folders(data: Data) -> list[Path]:
-    """Return where files may lie: ``data.cache``, or with the data, or in the user's own folder of caches."""
+def _places(data: Data) -> list[Path]:
+    """Return where arrays may lie: ``data.cache``, or with the data, or in the user's own folder of caches."""
     if data.cache is not None:
         return [Path(data.cache)]
     user = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "roadmap"
@@ -161,15 +143,15 @@ def _is_writable(folder: Path) -> bool:
 
 
 @contextmanager
-def _locked(file: Path) -> Iterator[None]:
-    """Hold the lock of a file; where the file system has no locks, go on without, as files are replaced whole."""
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder; where the file system has no locks, go on without."""
     from filelock import FileLock, Timeout
 
-    lock = FileLock(f"{file}.lock", is_singleton=False)
+    lock = FileLock(f"{folder}.lock", is_singleton=False)
     try:
         lock.acquire(blocking=False)
     except Timeout:
-        logger.info(f"another process is making {file}; waiting for it")
+        logger.info(f"another process is making {folder}; waiting for it")
         lock.acquire()
     except NotImplementedError:
         pass
@@ -179,66 +161,55 @@ def _locked(file: Path) -> Iterator[None]:
         lock.release()
 
 
-def _write(file: Path, make: Make) -> Cached:
-    for left in file.parent.glob(f".{file.name}.*"):  # by a killed process
-        left.unlink(missing_ok=True)
-    partial = file.with_name(f".{file.name}.{os.getpid()}")
+def _write(folder: Path, make: Make) -> Cached:
+    for left in folder.parent.glob(f".{folder.name}.*"):  # by a killed process
+        shutil.rmtree(left)
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}")
     try:
+        partial.mkdir()
         target = Target(partial)
         target.finish(*make(target))
-        partial.replace(file)
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.rename(folder)
     finally:
-        partial.unlink(missing_ok=True)
-    return _opened(file)
+        shutil.rmtree(partial, ignore_errors=True)
+    return _opened(folder)
 
 
-def _read(file: Path, current: Callable[[Cached], str], *, quiet: bool = False) -> Cached | None:
-    """Return a file's content; None, with a message, if it is damaged or out of date."""
+def _read(folder: Path, current: Callable[[Cached], str], *, quiet: bool = False) -> Cached | None:
+    """Return a folder's content; None, with a message, if it is damaged or out of date."""
+    if not (folder / NOTES).exists():
+        return None
     try:
-        found = _opened(file)
+        found = _opened(folder)
         if found.state == current(found):
             return found
         reason = "the data has changed"
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, TypeError, RequestError) as error:
+    except (OSError, EOFError, ValueError, RequestError) as error:
         reason = f"damaged: {' '.join(str(error).split())}"
     if not quiet:
-        logger.info(f"{file} is made again ({reason})")
+        logger.info(f"{folder} is made again ({reason})")
     return None
 
 
-def _opened(file: Path) -> Cached:
-    """Return a file's content. Raises OSError, ValueError, TypeError or RequestError if it is damaged."""
-    with open(file, "rb") as opened:
-        found, head = os.fstat(opened.fileno()), opened.read(len(MAGIC))
-        end = found.st_size - len(MAGIC) - ENDING.size
-        opened.seek(max(end, 0))
-        ending, tail = opened.read(ENDING.size), opened.read()
-        if head != MAGIC or tail != MAGIC:
-            raise ValueError("it is incomplete or of another version")
-        length, checksum = ENDING.unpack(ending)
-        opened.seek(max(end - length, 0))
-        text = opened.read(length)
-        if zlib.crc32(text) != checksum:
-            raise ValueError("its notes differ from their checksum")
-        footer = converted(parse_json(text), _Footer)
-    arrays = {}
-    for name, place in footer.arrays.items():
-        dtype = np.dtype(place.dtype)
-        if dtype.kind not in "iuS":
-            raise ValueError(f"an array of type {dtype}")
-        arrays[name] = np.empty(place.shape, dtype)
-        if arrays[name].size:
-            arrays[name] = np.asarray(np.memmap(file, dtype, "c", place.offset, place.shape))
-    identity = (str(file), found.st_size, found.st_mtime_ns)
-    if identity not in _verified:
-        for name, place in footer.arrays.items():
-            if _crc(arrays[name]) != place.checksum:
-                raise ValueError(f"its {name} differ from their checksum")
-        _verified.add(identity)
-    return Cached(arrays, footer.notes, footer.state, file)
+def _opened(folder: Path) -> Cached:
+    """Return a folder's content. Raises OSError, EOFError, ValueError or RequestError if it is damaged."""
+    content = converted(parse_json((folder / NOTES).read_bytes()), _Notes)
+    files = {name: folder / f"{name}.npy" for name in content.checksums if name != NOTES}
+    arrays = {name: np.asarray(np.load(file, "c", allow_pickle=False)) for name, file in files.items()}
+    state = f"{folder} {files_state([folder / NOTES, *files.values()])}"
+    if state not in _verified:
+        found = {name: _crc(array) for name, array in arrays.items()}
+        found[NOTES] = _notes_crc(content.state, content.notes)
+        if odd := [name for name in found if found[name] != content.checksums.get(name)]:
+            raise ValueError(f"its {odd[0]} differ from their checksum")
+        _verified.add(state)
+    return Cached(arrays, content.notes, content.state, folder)
 
 
 def _crc(array: np.ndarray) -> int:
     return zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+
+
+def _notes_crc(state: str, notes: Mapping[str, Any]) -> int:
+    return zlib.crc32(msgspec.json.encode([state, notes], order="sorted"))

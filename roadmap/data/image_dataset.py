@@ -159,7 +159,6 @@ class ImageFileBatches:
         return (self._assembled([next(chunks) for _ in batch]) for batch in batches)
 
     def _assembled(self, chunks: list[tuple[Tensor, Tensor, dict[int, str]]]) -> tuple[Tensor, Tensor]:
-        """The batch of these chunks, on the device."""
         for _, _, unreadable in chunks:
             self.corrupt.add({self.samples.name(index): reason for index, reason in unreadable.items()})
             self.unread += unreadable
@@ -170,5 +169,4 @@ class ImageFileBatches:
         return (pixels[0], labels[0]) if len(parts) == 1 else (torch.cat(pixels), torch.cat(labels))
 
     def digest(self) -> str:
-        """The digest of the images' content."""
         return content_digest(self.samples)

@@ -38,7 +38,6 @@ class DistributedBatchSampler:
 
     @property
     def updates(self) -> int:
-        """Updates per epoch."""
         return self.images // self.batch_size
 
     @property

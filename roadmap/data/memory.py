@@ -35,8 +35,8 @@ DECODE_BATCH = 256
 class Images:
     """``pixels`` uint8 (N, 3, H, W) and ``labels`` int64 (N,).
 
-    ``files`` are those they were decoded from, evaluation images with their transform; those at ``unreadable`` are
-    black.
+    ``files`` are the image files they were decoded from; evaluation images are already transformed. Unreadable images
+    are black.
     """
 
     pixels: Tensor
@@ -55,12 +55,12 @@ class Images:
         return Images(self.pixels[indices], self.labels[indices])
 
 
-# weak: the memory is free again when no run needs it
+# weak references, so that the memory is freed when no run needs it
 _shared: WeakValueDictionary[tuple[Any, ...], Images] = WeakValueDictionary()
 
 
 def shared_images(data: Data, image_size: int, device: torch.device) -> tuple[Images, Images]:
-    """The images of ``read_images`` on a device, once for all runs of this process that use them at the same time."""
+    """Return the images of ``read_images`` on a device, shared by the concurrent runs of this process."""
     keys = [(data, image_size, device, part) for part in ("train", "val")]
     train, val = map(_shared.get, keys)
     if train is None or val is None:
@@ -74,11 +74,11 @@ def shared_images(data: Data, image_size: int, device: torch.device) -> tuple[Im
 def decoded_images(
     experiment: Experiment, split: Split, device: torch.device, workers: int, corrupt: UnreadableImages
 ) -> tuple[Images, Images]:
-    """Image files on a device: decoded once by ``workers`` processes and then kept on disk.
+    """Return image files as tensors on a device, decoded once by ``workers`` processes and cached on disk.
 
-    Training images are resized to ``image_size`` at the shorter side (bicubic, whatever the recipe) and cropped to the
-    centre; evaluation images have the recipe's transform. The next training image replaces one that cannot be read.
-    Raises RequestError if they do not fit the budget, and WorkError if more than ``corrupt.limit`` are unreadable.
+    Training images are resized (shorter side, bicubic) and center-cropped to ``image_size``; evaluation images get the
+    recipe's transform. An unreadable training image is replaced by the next one. Raises RequestError if the images
+    exceed the memory budget, and WorkError if more than ``corrupt.limit`` are unreadable.
     """
     data = experiment.data
     _check_budget(experiment, len(split.train.labels) + len(split.val.labels), device)
@@ -87,11 +87,11 @@ def decoded_images(
     found = []
     for part, samples, transform in (("train", split.train, trained), ("val", split.val, evaluated)):
         arrays = _decoded(data, part, samples, transform, workers, corrupt)
-        key = (str(arrays.file), arrays.state, device)
+        key = (str(arrays.folder), arrays.state, device)
         images = _shared.get(key)
         if images is None:
             images = _readable(part, samples, arrays).to(device)
-            if arrays.file is not None:
+            if arrays.folder is not None:
                 _shared[key] = images
         found.append(images)
     if device.type == "cuda":
@@ -114,7 +114,7 @@ def _check_budget(experiment: Experiment, count: int, device: torch.device) -> N
 def _decoded(
     data: Data, part: str, samples: Samples, transform: EvalTransform, workers: int, corrupt: UnreadableImages
 ) -> Cached:
-    """The decoded images of a part as "pixels", with why images could not be read as notes."""
+    """Return the decoded images as the array "pixels"; the notes hold the reasons of unreadable images."""
 
     def decode(target: Target) -> tuple[str, dict[str, Any]]:
         state, count, size, began = samples.state(), len(samples.labels), transform.image_size, time.perf_counter()
@@ -146,7 +146,7 @@ def _decoded(
 
 
 def _request(data: Data, part: str, transform: EvalTransform) -> list[Any]:
-    """What was asked for, apart from the state of the data."""
+    """Return everything that the decoded images depend on, except the state of the files."""
     fields = ["source", "num_classes", "classes", "holdout", "train_files", "val_files", "image_column", "label_column"]
     fields += ["train_images"] if part == "train" else []
     values = [getattr(data, name) for name in fields]
@@ -156,14 +156,14 @@ def _request(data: Data, part: str, transform: EvalTransform) -> list[Any]:
 
 
 def _compare_statistics(data: Data, mean: np.ndarray, std: np.ndarray) -> None:
-    """Say what the training images' own mean and standard deviation are, where data.mean and data.std are others."""
+    """Log the training images' own mean and standard deviation if data.mean and data.std differ from them."""
     if np.abs([mean - data.mean, std - data.std]).max() > 0.02:
         own = " ".join(f"data.{name}=[{','.join(f'{x:.4f}' for x in v)}]" for name, v in (("mean", mean), ("std", std)))
         logger.info(f"{data.name}: normalised by another mean or deviation than those of its training images, {own}")
 
 
 def _readable(part: str, samples: Samples, found: Cached) -> Images:
-    """The images, a training image that cannot be read replaced by the next one."""
+    """Return the images, with unreadable training images replaced by the next ones."""
     unreadable = sorted(map(int, found.notes["unreadable"]))
     pixels, labels = torch.from_numpy(found.arrays["pixels"]), torch.from_numpy(samples.labels.copy())
     if part == "val" or len(unreadable) == len(labels):
@@ -177,9 +177,9 @@ def _readable(part: str, samples: Samples, found: Cached) -> Images:
 
 
 def read_images(data: Data, image_size: int) -> tuple[Images, Images]:
-    """Training and evaluation images of an in-memory source.
+    """Return training and evaluation images of an in-memory source.
 
-    With ``data.holdout`` both come from the training images, so that tuning does not use the test images.
+    With ``data.holdout``, both are taken from the training images, so that tuning never uses the test images.
     """
     train, test = _digits(image_size) if data.source == "digits" else _cifar(data)
     if data.holdout:
@@ -191,15 +191,15 @@ def read_images(data: Data, image_size: int) -> tuple[Images, Images]:
 
 
 def _digits(image_size: int) -> tuple[Images, Images]:
-    """scikit-learn's 8x8 digits at ``image_size``, in a fixed stratified split: 358 for training and 1,200 for test.
+    """Return scikit-learn's 8x8 digits at ``image_size`` in a fixed stratified split: 358 training, 1,200 test images.
 
-    The other 239 were used to tune ``conf/scaled_recipes.yaml`` and are in neither.
+    The other 239 were used to tune ``conf/scaled_recipes.yaml``.
     """
     from sklearn.datasets import load_digits
 
     digits = load_digits()
     pixels = torch.from_numpy(digits.images * (255 / 16)).round().to(torch.uint8)
-    # enlarged before cropping: crops of 8x8 pixels would be coarse
+    # upsampled before cropping, since crops of 8x8 pixels would be coarse
     pixels = F.resize(pixels[:, None].expand(-1, 3, -1, -1).contiguous(), [image_size, image_size])
     images = Images(pixels, torch.from_numpy(digits.target).long())
     rest, test = stratified_split(images.labels.tolist(), DIGITS_TEST)
@@ -238,13 +238,13 @@ class InMemoryBatches:
         return len(self.images)
 
     def digest(self) -> str:
-        """The digest of the files' content, or of the labels in order, where the images follow from the data's name."""
+        """Return a hash of the files' content, or of the labels if the data's name determines the images."""
         if self.images.files is not None:
             return content_digest(self.images.files)
         return hashlib.sha256(self.images.labels.cpu().numpy().astype("<i8").tobytes()).hexdigest()
 
     def batches(self, epoch: int, indices: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        """A batch uint8 (n, 3, H, W) with labels (n,) for each tensor of image indices."""
+        """Yield images uint8 (n, 3, H, W) and labels (n,) for each tensor of image indices."""
         for batch in indices:
             batch = batch.to(self.images.labels.device)
             yield self.images.pixels[batch], self.images.labels[batch]

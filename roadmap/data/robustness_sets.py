@@ -97,7 +97,6 @@ def _corruption_folders(data: Data, root: Path, num_classes: int) -> list[Part]:
 
 
 def _corruption_grid(data: Data) -> list[tuple[str, int]]:
-    """Each corruption at each severity."""
     return [(name, severity) for name in data.corruptions for severity in data.severities]
 
 

@@ -119,7 +119,6 @@ def packages() -> Finding:
 
 
 def extras() -> Finding:
-    """Which optional dependencies are installed."""
     installed = {package.name.replace("_", "-") for package in distributions()}
     missing = [name for name, package in EXTRAS.items() if package not in installed]
     found = ", ".join(name for name in EXTRAS if name not in missing) or "none"

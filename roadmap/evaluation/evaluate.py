@@ -159,7 +159,6 @@ def _build_network(task: EvaluationTask, num_classes: int, device: torch.device)
 
 
 def _new_record(task: EvaluationTask, num_classes: int, device: torch.device, world: World) -> EvaluationRecord:
-    """Return a record without results."""
     model, settings = task.model, task.settings
     same_name = ("image_size", "crop_ratio", "interpolation", "resize", "precision", "channels_last", "batch_size")
     return {

@@ -128,7 +128,6 @@ class EvaluationTask:
 
     @property
     def file(self) -> Path:
-        """The record's file."""
         if self.output is not None:
             return self.output
         assert self.model.folder is not None

@@ -99,6 +99,5 @@ def matched(design: Design, gmacs: float, by: Scale, image_size: int, num_classe
 
 
 def scale(design: Design, by: Scale, value: int) -> Design:
-    """Return the design with another width or number of blocks in its third stage."""
     first, second, _, last = design.depths
     return design.replace(width=value) if by == "width" else design.replace(depths=(first, second, value, last))

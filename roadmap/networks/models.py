@@ -79,7 +79,6 @@ def _make_torchvision(baseline: BaselineModel, drop: float, num_classes: int, im
 
 
 def _sized(baseline: BaselineModel, image_size: int) -> dict[str, Any]:
-    """Return the arguments for the image size of torchvision's models that have a fixed one."""
     if baseline.name.startswith("vit_"):
         return {"image_size": image_size}
     return {"input_size": (image_size, image_size)} if baseline.name.startswith("maxvit") else {}

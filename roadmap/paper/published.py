@@ -89,7 +89,6 @@ class NetworkRow(Record):
 
     @property
     def overrides(self) -> tuple[str, ...]:
-        """Return the overrides that compose it."""
         change = (self.change,) if isinstance(self.change, str) else self.change
         return (*change, f"image_size={self.image_size}")
 

@@ -143,7 +143,6 @@ def padded(values: Any, room: float, factor: float | None = None) -> tuple[list[
 
 
 def themed(chart: Themed, background: Background = "light") -> Themed:
-    """Return the chart with the theme for a light or a dark background."""
     return chart.configure(**theme(background))
 
 

@@ -155,14 +155,12 @@ def curves_chart() -> dict[str, Any]:
 
 
 def lead(runs: pd.DataFrame) -> str:
-    """Return one sentence on what was run."""
     settings = ", ".join((runs["regime"] + " on " + runs["data"]).unique())
     designs = _plural(len(set(group_keys(runs["definition"]))), "design")
     return f"{_plural(len(runs), 'run')} of {designs} ({settings}): {_statuses(runs)}."
 
 
 def key_numbers(runs: pd.DataFrame) -> dict[str, str]:
-    """Return the key numbers by name."""
     finished = runs[runs["status"] == "finished"]
     factor, unit = mac_unit(runs)
     found = {

@@ -127,7 +127,6 @@ def corrupted_columns(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def robust_cells(table: pd.DataFrame) -> Cells:
-    """The table of ``robust_comparison`` as text."""
     header, rows = accuracy_cells(table)
     place = header.index("top-1 (%)")
     clean = {"clean (%)": ("clean_top1", ".2f")} | ({"clean Δ": ("clean_delta", "+.2f")} if "Δ" in header else {})

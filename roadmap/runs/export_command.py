@@ -101,7 +101,6 @@ def _read(files: Iterable[Path], skipped: list[str]) -> dict[str, Any]:
 
 
 def _sweeps(places: Iterable[str], run_ids: set[str]) -> Lines:
-    """The plans of the runs' sweeps."""
     from roadmap.runs.sweep_plan import read_sweeps
 
     sweeps = {sweep.name: sweep for place in places for sweep in read_sweeps(place)}

@@ -3,12 +3,14 @@
 import os
 import warnings
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pandas as pd
 
@@ -19,14 +21,16 @@ from roadmap.runs.records import exported_part, is_place, read_json, run_paths
 from roadmap.runs.run_folder import METRICS, SUMMARY, read_metrics
 from roadmap.schema.summary import NUMBERS, EpochRow, Summary
 from roadmap.untrusted_io import parse_json, reason
-from roadmap.validation import converted
+from roadmap.validation import Int64, converted
 
 Folders = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 Row = dict[str, Any]
+Columns = dict[str, np.ndarray]
 
 FIELDS = Summary.__struct_fields__  # columns of every table of runs; None where a record has no such field
 NAMED = ("design", "recipe", "data", "seed", "epochs", "batch_size", "image_size", "precision")
 WANDB = "wandb://"
+NUMBERS_BY_NAME = msgspec.json.Decoder(dict[str, Int64 | float | None])  # a line of metrics.jsonl, if nothing is odd
 TAIL = 8192  # bytes at the end of a file that always include its last line
 
 
@@ -122,44 +126,54 @@ def _read_summary(folder: str) -> Row:
 
 
 def read_history(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """Return the table of ``load_history`` for ``runs``, and a sentence on each file with lines that were skipped.
-
-    polars parses all regular files at once; other files are parsed line by line.
-    """
+    """Return the table of ``load_history`` for ``runs``, and a sentence on each file with lines that were skipped."""
     parts: list[pd.DataFrame] = []  # each with the position of the row's run in `runs` as its column `owner`
     skipped: list[str] = []
     exported: dict[str, dict[str, int]] = defaultdict(dict)
-    owners: dict[str, int] = {}
-    names: dict[str, None] = {}
-    regular, irregular = [], []
+    numbers: list[Columns] = []
     for owner, path in enumerate(runs["path"]):
         file = os.path.join(path, METRICS)
-        owners[file] = owner
         if part := exported_part(path):
             exported[part[0]][part[1]] = owner
         elif path.startswith(WANDB):
             from roadmap.tracking.wandb_runs import wandb_history
 
             parts.append(pd.DataFrame(wandb_history(path)).assign(owner=owner))
-        elif columns := _columns(file):
-            regular.append(file)
-            names |= dict.fromkeys(columns)
         elif os.path.isfile(file):
-            irregular.append(file)
+            columns = _columns(file)
+            if columns is None:
+                parts.append(_line_by_line(file, skipped).assign(owner=owner))
+            else:
+                numbers.append(columns | {"owner": np.full(len(columns["epoch"]), owner)})
     for source, owner_of in exported.items():
         try:
             parts += list(_exported(source, owner_of))
         except RequestError as error:
             skipped.append(str(error).removeprefix("cannot read "))
-    irregular += _parse_together(regular, owners, list(names), parts) if regular else []
-    for file in irregular:
-        parts.append(_line_by_line(file, skipped).assign(owner=owners[file]))
+    names = dict.fromkeys(name for columns in numbers for name in columns)
+    parts.append(pd.DataFrame({name: _joined(numbers, name) for name in names}, copy=False))
     labels = runs[["run_id", "variant", "step", "seed"]]
     if not (parts := [part for part in parts if len(part)]):
         return labels.iloc[:0], skipped
     rows = pd.concat(parts).sort_values("owner", kind="stable", ignore_index=True)
     labels = labels.iloc[rows.pop("owner").to_numpy()].reset_index(drop=True)
     return pd.concat([labels, rows.drop(columns=[name for name in labels if name in rows])], axis=1), skipped
+
+
+def _columns(file: str) -> Columns | None:
+    """The columns of a file that has only complete lines of numbers, else None; None is NaN."""
+    try:
+        rows = NUMBERS_BY_NAME.decode_lines(Path(file).read_bytes())
+        columns = {name: np.array([row.get(name) for row in rows], float) for name in dict.fromkeys(chain(*rows))}
+        if all(type(row["epoch"]) is int for row in rows):
+            return columns | {"epoch": columns["epoch"].astype(int)}
+    except (OSError, ValueError, KeyError):
+        pass
+    return None
+
+
+def _joined(parts: Sequence[Columns], name: str) -> np.ndarray:
+    return np.concatenate([part[name] if name in part else np.full(len(part["epoch"]), np.nan) for part in parts])
 
 
 def _exported(source: str, owners: dict[str, int]) -> Iterator[pd.DataFrame]:
@@ -171,49 +185,6 @@ def _exported(source: str, owners: dict[str, int]) -> Iterator[pd.DataFrame]:
                 yield pd.DataFrame(columns | {"epoch": columns["epoch"].astype(int), "owner": owners[line.run]})
             except (TypeError, ValueError, KeyError, OverflowError) as error:
                 raise RequestError(f"cannot read {source}: metrics of {line.run}: {error}") from error
-
-
-def _tail(file: str) -> bytes:
-    with open(file, "rb") as opened_file:
-        opened_file.seek(max(0, os.path.getsize(file) - TAIL))
-        return opened_file.read()
-
-
-def _columns(file: str) -> list[str] | None:
-    """The names in a file's lines if the last has all of them and both it and the first have finite numbers only.
-
-    An earlier epoch may not have been evaluated.
-    """
-    try:
-        with open(file, "rb") as opened_file:
-            first = parse_json(opened_file.readline())
-        tail = _tail(file)
-        last = parse_json(tail.splitlines()[-1])
-    except (OSError, ValueError, IndexError):
-        return None
-    if not (
-        tail.endswith(b"\n") and isinstance(first, dict) and isinstance(last, dict) and first.keys() <= last.keys()
-    ):
-        return None
-    numbers = all(type(value) in (int, float) and np.isfinite(value) for value in (*first.values(), *last.values()))
-    return list(last) if numbers and "epoch" in first and "top1" in last else None
-
-
-def _parse_together(files: list[str], owners: dict[str, int], names: list[str], parts: list[pd.DataFrame]) -> list[str]:
-    """Parse files into ``parts``; return those that polars refuses, found by bisection."""
-    import polars as pl
-
-    schema = {name: pl.Int64 if name == "epoch" else pl.Float64 for name in names}
-    owner = pl.col("owner").replace_strict(owners, return_dtype=pl.Int64)
-    try:
-        table = pl.scan_ndjson(files, schema=schema, include_file_paths="owner").with_columns(owner).collect()
-    except (pl.exceptions.PolarsError, OSError):
-        if len(files) == 1:
-            return files
-        halves = files[: len(files) // 2], files[len(files) // 2 :]
-        return [file for half in halves for file in _parse_together(half, owners, names, parts)]
-    parts.append(pd.DataFrame({name: table[name].to_numpy() for name in table.columns}, copy=False))
-    return []
 
 
 def _line_by_line(file: str, skipped: list[str]) -> pd.DataFrame:
@@ -246,7 +217,9 @@ def progress(folder: str | os.PathLike[str], epochs: float) -> RunProgress | Non
         rows = [opened(part[0]).last_rows.get(part[1])]
     else:
         try:
-            rows = reversed(_tail(os.path.join(folder, METRICS)).splitlines())
+            with open(os.path.join(folder, METRICS), "rb") as file:
+                file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL))
+                rows = reversed(file.read().splitlines())
         except OSError:
             return None
     last: EpochRow | None = None
@@ -260,7 +233,6 @@ def progress(folder: str | os.PathLike[str], epochs: float) -> RunProgress | Non
 
 
 def in_words(done: RunProgress | None, epochs: float) -> str:
-    """Return epoch, accuracy and time left as text."""
     if done is None:
         return f"in epoch 1 of {epochs:g}"
     left = duration((done.epochs - done.epoch) * done.seconds)

@@ -79,7 +79,6 @@ class RunFolder:
         return summary
 
     def append_metrics(self, row: Mapping[str, Any]) -> None:
-        """Append the line of one epoch."""
         with _clear_errors(self.path / METRICS), open(self.path / METRICS, "a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
 
@@ -184,7 +183,6 @@ class RunLock:
             raise RequestError(f"cannot write {self.file}: {error.strerror}; choose another runs_dir") from error
 
     def release(self) -> None:
-        """Unlock the run."""
         self.lock.release()
 
     def discard(self) -> None:

@@ -64,7 +64,6 @@ class Sweep:
 
     @property
     def runs_dir(self) -> Path:
-        """The folder of its runs."""
         return self.path.parent.parent
 
 
@@ -93,7 +92,6 @@ def write_sweep(runs_dir: str | Path, header: Mapping[str, Any], runs: Sequence[
 
 
 def folder_of(runs_dir: str | Path, name: str) -> Path:
-    """Return the folder of a sweep's plan."""
     return Path(runs_dir) / FOLDER / name
 
 

@@ -26,20 +26,17 @@ class ProgressBar:
         self.bar = tqdm(total=epochs, desc=label, leave=False, disable=not in_bar, bar_format=bar_format)
 
     def start(self, epochs_done: int, updates_done: int) -> None:
-        """Start, or resume from a checkpoint."""
         self.bar.update(epochs_done)
         if self.in_lines and (epochs_done or updates_done):
             within = f", update {updates_done} of the next" if updates_done else ""
             logger.info(f"{self.label}: resuming from epoch {epochs_done}/{self.epochs}{within}")
 
     def on_step(self, epochs_done: int, update: int, updates: int) -> None:
-        """Show a finished update."""
         self.bar.update(epochs_done + update / updates - self.bar.n)
         if time.monotonic() - self.logged_at > QUIET_SECONDS:
             self._log(f"epoch {epochs_done + 1} of {self.epochs}, update {update} of {updates}")
 
     def show(self, row: dict[str, Any]) -> None:
-        """Show a finished epoch and its metrics."""
         top1 = f"top-1 {row['top1']:.2f}, " if "top1" in row else ""
         results = f"{top1}loss {row['train_loss']:.3f}"
         self.bar.set_postfix_str(results, refresh=False)

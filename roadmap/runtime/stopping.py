@@ -32,7 +32,6 @@ class StopRequest:
         return self.noted
 
     def note(self, number: int, frame: FrameType | None) -> None:
-        """Handle a signal."""
         if number == SIGINT and self.interrupted:
             raise KeyboardInterrupt
         self.interrupted = self.interrupted or number == SIGINT

@@ -16,17 +16,17 @@ from roadmap.validation import (
     Record,
 )
 
-EvalResize = Literal["shorter_side", "squeeze"]  # squeeze: both sides, whatever the image's shape
+EvalResize = Literal["shorter_side", "squeeze"]  # squeeze: both sides, ignoring the aspect ratio
 
 
 class NetworkRecipe(Record):
     """Initial weights, and regularization of the residual branches."""
 
     weight_init: Literal["kaiming", "trunc_normal"]
-    layer_scale: float | None  # initial value; null: no layer scale
+    layer_scale: float | None  # initial value, or null for no layer scale
     stochastic_depth: BelowOne  # drop rate of the last block
     head_init_scale: PositiveFloat  # multiplies the classifier's initial weights and biases
-    residual: Literal["fp32", "autocast"] = "fp32"  # the precision of the blocks' sums, with layer scale
+    residual: Literal["fp32", "autocast"] = "fp32"  # dtype of the residual sums with layer scale
 
 
 class OptimizerRecipe(Record):
@@ -43,12 +43,12 @@ class OptimizerRecipe(Record):
 
 
 class ScheduleRecipe(Record):
-    """The learning-rate schedule over ``epochs``; a run of another length stretches or shrinks all of it."""
+    """The learning-rate schedule over ``epochs``, stretched or shrunk to the length of the run."""
 
     name: Literal["step", "cosine"]
     epochs: PositiveInt
     warmup_epochs: NonNegativeFloat = 0.0  # linear, from 0
-    step_epochs: PositiveFloat = 1.0  # step: multiply the rate by step_factor after this many epochs
+    step_epochs: PositiveFloat = 1.0  # step: epochs between multiplications by step_factor
     step_factor: float = 1.0
     min_lr: float = 0.0  # cosine: final rate
 
@@ -70,12 +70,12 @@ class RandAugmentRecipe(Record):
     probability: Probability  # of each op
     magnitude: Annotated[float, Meta(ge=0, le=10)]
     magnitude_std: NonNegativeFloat
-    # timm: its rand-m9-mstd0.5-inc1, with which the paper's authors trained; configs of older runs do not have the key
+    # timm: rand-m9-mstd0.5-inc1, as in the paper; missing in configs of older runs
     operations: Literal["timm", "torchvision"] = "torchvision"
 
 
 class AugmentRecipe(Record):
-    """Augmentation of training images. Each ``batch_norm_images`` of the recipe get either MixUp or CutMix."""
+    """Augmentation of training images. Each group of ``batch_norm_images`` gets either MixUp or CutMix."""
 
     crop_scale: tuple[Fraction, Fraction]  # random resized crop: fraction of the image's area
     crop_aspect: tuple[PositiveFloat, PositiveFloat]
@@ -104,7 +104,7 @@ class Recipe(Record):
 
     name: str
     batch_size: PositiveInt  # of one update, over all devices and accumulation steps
-    batch_norm_images: PositiveInt  # that BN normalises together in training, and that share one MixUp or CutMix
+    batch_norm_images: PositiveInt  # normalised together by BN in training, and mixed by one MixUp or CutMix draw
     image_size: PositiveInt  # the regime's, unless the recipe sets another
     optimizer: OptimizerRecipe
     schedule: ScheduleRecipe
@@ -113,4 +113,4 @@ class Recipe(Record):
     label_smoothing: BelowOne
     ema_decay: BelowOne | None  # per update; null: no averaged weights
     eval_crop_ratio: Fraction  # side of the centre crop relative to the resized image
-    eval_resize: EvalResize = "shorter_side"  # configs of older runs do not have the key
+    eval_resize: EvalResize = "shorter_side"  # missing in configs of older runs

@@ -21,7 +21,6 @@ class PathRow(Record):
 
     @property
     def title(self) -> str:
-        """The name of its step."""
         return self.name or "+".join(change.removeprefix("step=") for change in self.change)
 
 

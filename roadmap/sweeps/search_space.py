@@ -1,4 +1,4 @@
-"""The settings of a search, and the designs it chooses from: sweeps of axes and design fields, in Hydra's grammar."""
+"""The settings of an architecture search, and its space: sweeps over axes and design fields in Hydra's grammar."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,21 +26,21 @@ from roadmap.sweeps.planning import of_runs
 from roadmap.validation import PositiveInt, Record
 
 COSTS = ("gmacs", "params_m")
-FIELDS = {f"design.{field}": group for group, field in AXES.items()}  # and the axis that sets each
+FIELDS = {f"design.{field}": group for group, field in AXES.items()}  # field -> axis that sets it
 DEFINED_BY = ("regime", "recipe", "data", "seed", "epochs", "batch_size", "image_size", "precision", "pretrained")
 
 
 class Prune(Record):
-    """When a run may be stopped before its last epoch."""
+    """Median pruning: when a run may be stopped early."""
 
     place: ClassVar[str] = "study.prune"
 
-    warmup_epochs: PositiveInt  # that every run gets
-    startup_runs: PositiveInt  # finished runs to compare with, at least
+    warmup_epochs: PositiveInt  # no pruning before this epoch
+    startup_runs: PositiveInt  # no pruning before this many runs have finished
 
 
 class Search(Record):
-    """``study=search``; ``gmacs`` (×10⁹) and ``params_m`` (×10⁶) are the bounds [least, most] of a design."""
+    """``study=search``. ``gmacs`` (×10⁹) and ``params_m`` (×10⁶) are [min, max] bounds on the cost of a design."""
 
     place: ClassVar[str] = "study"
 
@@ -63,15 +63,15 @@ class Search(Record):
 
     @property
     def cost(self) -> str | None:
-        """The objective besides accuracy, if there is one."""
+        """The second objective, or None."""
         return self.objectives[1] if len(self.objectives) > 1 else None
 
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """``fixed`` are the overrides of every trial, ``base`` the config that they compose, ``sweeps`` what is varied.
+    """The search space. ``base`` is the config composed from ``fixed``, the overrides shared by all trials.
 
-    ``options`` holds the value of the design's field for each option of a varied axis.
+    ``sweeps`` maps each varied axis or field to its sweep, and ``options`` each option of an axis to its field's value.
     """
 
     search: Search
@@ -84,7 +84,7 @@ class SearchSpace:
 
     @classmethod
     def of(cls, overrides: Sequence[str], config_dirs: Sequence[str]) -> "SearchSpace":
-        """Return the space that overrides choose; every option is composed once. Raises RequestError if invalid."""
+        """Return the space defined by overrides; composes every option once. Raises RequestError if it is invalid."""
         with hydra_errors(overrides):
             parsed = OverridesParser.create().parse_overrides(list(overrides))
         varied = dict(str(word.input_line).split("=", 1) for word in parsed if word.is_sweep_override())
@@ -107,7 +107,7 @@ class SearchSpace:
 
     @property
     def name(self) -> str:
-        """Regime, data, and a hash of everything that defines the search except the number of trials."""
+        """Regime, data, and a hash of the search's definition without the number of trials."""
         values = self.base.values
         varied = {AXES.get(key, key.removeprefix("design.")) for key in self.sweeps}
         design = {field: value for field, value in self.base.design_fields.items() if field not in varied}
@@ -122,13 +122,13 @@ class SearchSpace:
         return Path(self.base.settings.runs_dir) / "searches" / self.name
 
     def composed(self, params: Mapping[str, Any]) -> Composed:
-        """Return the config of a trial's run, with the overrides that ``roadmap train`` takes."""
-        # the study stays: it sets the holdout and the recipe
+        """Return the config of a trial."""
+        # study= stays, since it sets the holdout and the recipe
         fixed = [word for word in self.fixed if of_runs(word) or key_of(word).split(".")[0] == "study"]
         return compose([*fixed, *(f"{key}={option}" for key, option in params.items())], self.config_dirs)
 
     def design(self, params: Mapping[str, Any]) -> Design:
-        """Return the design of a trial's parameters, as ``composed`` has it. Raises RequestError if it is invalid."""
+        """Return the design of a trial without composing its config. Raises RequestError if it is invalid."""
         design = self.base.design_fields
         for key, option in params.items():
             if key in AXES:
@@ -138,7 +138,7 @@ class SearchSpace:
         return Design.from_mapping(design)
 
     def refusal(self, params: Mapping[str, Any]) -> str | None:
-        """Return why a design is not trained: it is invalid or outside the bounds. None if it is."""
+        """Return why a design is rejected (invalid or out of bounds), or None if it is accepted."""
         try:
             design = self.design(params)
         except RequestError as error:
@@ -154,13 +154,13 @@ class SearchSpace:
 
 
 def _sweeps(space: Mapping[str, Any], varied: Mapping[str, str], fixed: Sequence[str]) -> dict[str, str]:
-    """Return the study's space with the command line's sweeps, without the keys in ``fixed``.
+    """Return the study's space updated with the command line's sweeps, without the ``fixed`` keys.
 
-    A field of the design replaces the axis that sets it.
+    A design field replaces the axis that sets it.
     """
     sweeps = {key: str(sweep) for key, sweep in space.items() if sweep is not None} | dict(varied)
     replaced = {*fixed, *(FIELDS.get(key) for key in (*fixed, *sweeps))}
-    # sorted, since the sampler draws them in this order
+    # sorted, because the sampler draws them in this order
     sweeps = {key: sweeps[key] for key in sorted(sweeps) if key not in replaced}
     for key, sweep in sweeps.items():
         if key not in AXES and key not in FIELDS:
@@ -169,14 +169,14 @@ def _sweeps(space: Mapping[str, Any], varied: Mapping[str, str], fixed: Sequence
                 "vary axes and fields of the design only"
             )
     if not sweeps:
-        raise RequestError("study.space has nothing left to vary; vary an axis, as kernel=choice(k3,k7)")
+        raise RequestError("study.space is empty; vary an axis, such as kernel=choice(k3,k7)")
     return sweeps
 
 
 def _options(
     fixed: Sequence[str], distributions: Mapping[str, BaseDistribution], config_dirs: Sequence[str]
 ) -> dict[tuple[str, str], Any]:
-    """Return the value of the design's field for each option of a varied axis; composes one option per axis at once."""
+    """Return the design field's value for each option of the varied axes, one option of every axis at a time."""
     listed = {key: kind.choices for key, kind in distributions.items() if isinstance(kind, CategoricalDistribution)}
     axes = [key for key in listed if key in AXES]
     options: dict[tuple[str, str], Any] = {}
@@ -189,7 +189,7 @@ def _options(
 
 
 def distribution(word: str) -> BaseDistribution:
-    """Return Optuna's distribution of a sweep; as in Hydra, a range excludes its end."""
+    """Return a sweep as Optuna's distribution. As in Hydra, a range excludes its end."""
     with hydra_errors([word]):
         override = OverridesParser.create().parse_override(word)
     try:

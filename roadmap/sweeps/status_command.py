@@ -44,7 +44,6 @@ class PlannedRunStatus:
 
     @property
     def name(self) -> str:
-        """The display name."""
         return f"{self.plan['regime']} {self.plan['variant']} seed {self.plan['seed']}"
 
 

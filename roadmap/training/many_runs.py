@@ -159,7 +159,6 @@ def _of_this_rank_only(error: RoadmapError, job: Job) -> bool:
 
 
 def _failure(experiment: Experiment, since: str) -> str | None:
-    """Return the error of a run that failed after ``since``."""
     folder = RunFolder.find(experiment)
     summary = (folder.read_summary() if folder else None) or {}
     if summary.get("status") != "failed" or (summary.get("ended") or "") < since:

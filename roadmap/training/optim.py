@@ -73,6 +73,17 @@ def _layers(network: nn.Module, recipe: OptimizerRecipe) -> tuple[Callable[[str]
     return layer_of, first[-1] + 1
 
 
+def lay_out_like_parameters(optimizer: torch.optim.Optimizer) -> None:
+    """Give an optimizer's moments the strides of their parameters, which fused optimizers assume without a check.
+
+    A checkpoint may have been written with another ``channels_last``.
+    """
+    for parameter, state in optimizer.state.items():
+        for name, value in state.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape and value.stride() != parameter.stride():
+                state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+
+
 def gradient_adder(network: nn.Module) -> Callable[[Tensor], None]:
     """Return a function that does for a loss of ``network`` what ``Tensor.backward`` does, in fewer operators.
 

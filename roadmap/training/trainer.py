@@ -28,6 +28,7 @@ from roadmap.training.checkpoint import averaged_weights
 from roadmap.training.ema import MovingAverage
 from roadmap.training.evaluator import PredictionCollector, Record, evaluate_networks
 from roadmap.training.losses import LossMeter
+from roadmap.training.optim import lay_out_like_parameters
 
 
 @dataclass(frozen=True)
@@ -346,14 +347,3 @@ class Trainer:
         parts.scaler.load_state_dict(state["scaler"])
         if parts.ema is not None:
             parts.ema.network.load_state_dict(averaged_weights(state) or {})
-
-
-def lay_out_like_parameters(optimizer: torch.optim.Optimizer) -> None:
-    """Give an optimizer's moments the strides of their parameters, which fused optimizers assume without a check.
-
-    A checkpoint may have been written with another ``channels_last``.
-    """
-    for parameter, state in optimizer.state.items():
-        for name, value in state.items():
-            if isinstance(value, Tensor) and value.shape == parameter.shape and value.stride() != parameter.stride():
-                state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)

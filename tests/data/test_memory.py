@@ -184,9 +184,10 @@ def test_images_are_decoded_once(
     assert sum("(the data has changed)" in message for message in caplog.messages) == 1
     assert (changed != first).flatten(1).any(1).sum() == 1
     (cache,) = (own_photos / ".roadmap").glob("train-48-????????????????")
-    content = bytearray(cache.read_bytes())
+    pixels = cache / "pixels.npy"
+    content = bytearray(pixels.read_bytes())
     content[5000] ^= 1
-    cache.write_bytes(content)
+    pixels.write_bytes(content)
     caplog.clear()
     assert torch.equal(stored(open_loaders(experiment(*words), CPU))[0], changed)
     assert sum("(damaged: its pixels differ from their checksum)" in message for message in caplog.messages) == 1

@@ -258,21 +258,23 @@ def test_a_changed_folder_or_shard_is_indexed_again(
     assert len(contents(split("webdataset", shards))) == len(old) - 20 + 14
 
 
-@pytest.mark.parametrize("damage", ["truncated", "flipped", "garbage", "empty", "older"])
+@pytest.mark.parametrize("name", ["names.npy", "notes.json"])
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "garbage", "empty", "missing"])
 def test_a_damaged_index_is_made_again(
-    damage: str, own_copy: dict[str, Path], caplog: pytest.LogCaptureFixture
+    name: str, damage: str, own_copy: dict[str, Path], caplog: pytest.LogCaptureFixture
 ) -> None:
     first = contents(split("imagefolder", own_copy["imagefolder"]))
-    (file,) = (own_copy["imagefolder"] / ".roadmap").glob("index-train-????????????????")
+    (file,) = (own_copy["imagefolder"] / ".roadmap").glob(f"index-train-????????????????/{name}")
     content = bytearray(file.read_bytes())
-    if damage == "flipped":
-        content[40] ^= 1
-    changed = {"truncated": content[:-9], "garbage": b"x" * 5000, "empty": b""}
-    changed |= {"older": content.replace(b"roadmap cache 1", b"roadmap cache 0")}
-    file.write_bytes(changed.get(damage, content))
+    content[-9] ^= 1
+    changed = {"truncated": content[:-9], "flipped": content, "garbage": b"x" * 5000, "empty": b""}
+    file.unlink()
+    if damage != "missing":
+        file.write_bytes(changed[damage])
     caplog.clear()
     assert contents(split("imagefolder", own_copy["imagefolder"])) == first
-    assert len([message for message in caplog.messages if "is made again (damaged: " in message]) == 1
+    if (name, damage) != ("notes.json", "missing"):  # as after a kill, which is no damage
+        assert len([message for message in caplog.messages if "is made again (damaged: " in message]) == 1
     caplog.clear()
     split("imagefolder", own_copy["imagefolder"])
     assert not caplog.messages

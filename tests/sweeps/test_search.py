@@ -39,7 +39,7 @@ FIXED = [
         (["seed=0,1"], "seed=0,1 cannot be varied by study=search, which compares designs trained alike"),
         (["hydra/launcher=basic,joblib"], "hydra/launcher=basic,joblib cannot be varied"),
         (["kernel=k3,k6"], "unknown kernel 'k6' (choose"),
-        (["kernel=k3", "downsampling=separate"], "study.space has nothing left to vary"),
+        (["kernel=k3", "downsampling=separate"], "study.space is empty"),
         (["study.space.downsampling=separate"], "study.space.downsampling=separate is not a sweep to choose from"),
         (["kernel=interval(3,7)"], "study.space.kernel=interval(3,7) is not a sweep to choose from"),
         (["study.objectives=[gmacs]"], "unknown study.objectives ['gmacs'] (choose [top1]"),
