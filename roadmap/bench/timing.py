@@ -6,7 +6,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import suppress
 from functools import partial
 from typing import Any, Literal, TypeVar
 
@@ -47,7 +47,7 @@ def make_step(composed: Composed, mode: Mode, batch: int, device: torch.device) 
     images = torch.randn(batch, 3, settings.image_size, settings.image_size, device=device).to(memory_format=layout)
     network: nn.Module = build_network(composed).to(device, memory_format=layout).train(training)  # type: ignore[call-overload]
     carry_out(network, settings.checkpoint_stages, settings.pointwise_linear)
-    forward = compiled(network) if settings.compile is True else network
+    forward = compiled(network, alone=False) if settings.compile is True else network
     context = autocast(device, settings.precision)
 
     @torch.inference_mode()
@@ -144,7 +144,7 @@ def time_interleaved(timers: Mapping[str, NetworkTimer], settings: BenchSettings
     first = next(iter(timers.values()))
     measure_algorithms(first.device)
     compiling = any(timer.composed.settings.compile is True for timer in timers.values())
-    with tf32(True), many_compiled_versions() if compiling else nullcontext():
+    with tf32(True):
         if not compiling:
             # one untimed step, so that one-time allocations do not count for the first network; `fit` reports errors
             with suppress(Exception):
@@ -205,13 +205,6 @@ def fit_batch(attempt: Callable[[int], Found], batch: int, device: torch.device)
             if batch == 1 or not is_out_of_memory(error):
                 raise
         batch //= 2
-
-
-def many_compiled_versions() -> AbstractContextManager[None]:
-    """Let torch.compile keep code for many networks of one class."""
-    import torch._dynamo
-
-    return torch._dynamo.config.patch(recompile_limit=1000, accumulated_recompile_limit=10000)
 
 
 def clock(step: Step, device: torch.device) -> float:

@@ -79,20 +79,28 @@ class RunningStatistics:
             per_layer = zip(self.means.split(sizes.tolist()), self.layers, strict=True)
             self.targets = [part for means, layer in per_layer for part in layer.mean_and_variance(means)]
 
-    def update(self) -> None:
-        """Move the running statistics by momentum towards the mean over all groups since the last call."""
+    def update(self, skipped: Tensor | None = None) -> None:
+        """Move the running statistics by momentum towards the mean over all groups since the last call.
+
+        If ``skipped`` is 1 on the device, forget these groups instead, whose statistics may not be finite.
+        """
         if self.layers:
             self.sum_over_processes(torch.cat(self.sums, out=self.means))
             # a network may recompute activations, and so count some groups twice
             self.means.div_(self.means[self.counts])
+            counted: int | list[Tensor] = 1
+            if skipped is not None:
+                self.replace_targets(skipped)
+                counted = [1 - skipped.long()] * len(self.updates)
             torch._foreach_lerp_(self.running, self.targets, self.momentum)
-            torch._foreach_add_(self.updates, 1)
+            torch._foreach_add_(self.updates, counted)
             torch._foreach_zero_(self.sums)
 
-    def skip(self) -> None:
-        """Forget the groups since the last call, whose statistics may not be finite."""
+    def replace_targets(self, skipped: Tensor) -> None:
+        """If ``skipped`` is 1, let the statistics move to where they are, and take no NaN into the next pass."""
+        for target, running in zip(self.targets, self.running, strict=True):
+            target.copy_(torch.where(skipped.bool(), running, target))
         for layer in self.layers:
-            layer.sums.zero_()
             layer.latest[:, :-1] = 0
 
 

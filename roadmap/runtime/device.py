@@ -199,12 +199,17 @@ def warn_once(message: str) -> None:
     logger.warning(message)
 
 
-def compiled(network: nn.Module) -> nn.Module:
+def compiled(network: nn.Module, *, alone: bool = True) -> nn.Module:
     """Return the network compiled for one shape of images; dynamic shapes are slower.
 
     torch keeps a limited number of compiled versions of a function. One more is an error, not an uncompiled network.
+    Those of earlier networks are dropped, unless they are trained in turns with this one (``alone=False``).
     """
     import torch._dynamo
 
     torch._dynamo.config.fail_on_recompile_limit_hit = True
+    if alone:
+        torch.compiler.reset()
+    else:
+        torch._dynamo.config.recompile_limit, torch._dynamo.config.accumulated_recompile_limit = 1000, 10000
     return torch.compile(network, dynamic=False)  # type: ignore[return-value]

@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from inspect import signature
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from roadmap.errors import RequestError, RoadmapError, WorkError, first_line
 
@@ -156,6 +158,18 @@ def _rendezvous() -> dist.Store:
     one_machine = os.environ.get("GROUP_WORLD_SIZE", "1") == "1"
     restart = os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)
     return dist.PrefixStore(f"start {restart}", store) if one_machine else store
+
+
+def data_parallel(network: nn.Module, device: torch.device) -> DistributedDataParallel:
+    """Return the network with gradients that are averaged over processes, none of which changes a buffer alone."""
+    # the second is the name of the first before torch 2.13
+    names, known = ("forward_sync_buffers", "broadcast_buffers"), signature(DistributedDataParallel).parameters
+    return DistributedDataParallel(
+        network,
+        device_ids=[device.index] if device.type == "cuda" else None,
+        gradient_as_bucket_view=True,
+        **{next(name for name in names if name in known): False},
+    )
 
 
 @contextmanager

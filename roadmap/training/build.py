@@ -6,7 +6,6 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from roadmap.data import Loaders
 from roadmap.errors import RequestError
@@ -15,7 +14,7 @@ from roadmap.networks.models import make_model
 from roadmap.networks.network import carry_out
 from roadmap.networks.weights import load_weights
 from roadmap.runtime.device import autocast, compiled, compiles, measure_algorithms
-from roadmap.runtime.distributed import SINGLE_PROCESS, World
+from roadmap.runtime.distributed import SINGLE_PROCESS, World, data_parallel
 from roadmap.schema.experiment import Experiment, weights_file
 from roadmap.seeds import derived_seed
 from roadmap.training.checkpoint import read_weights_file, weights_of
@@ -28,9 +27,9 @@ logger = logging.getLogger(__name__)
 
 
 def build_trainer(
-    experiment: Experiment, loaders: Loaders, device: torch.device, world: World = SINGLE_PROCESS
+    experiment: Experiment, loaders: Loaders, device: torch.device, world: World = SINGLE_PROCESS, *, alone: bool = True
 ) -> Trainer:
-    """Return the trainer of an experiment, without callbacks.
+    """Return the trainer of an experiment, without callbacks; ``alone``: no other is used until this one has ended.
 
     Raises RequestError if its settings do not fit each other, the device or its pretrained weights.
     """
@@ -39,7 +38,9 @@ def build_trainer(
     network = normalised_by_groups(network, experiment, share.micro_batch_size, world)
     measure_algorithms(device)
     graphed = uses_graph(experiment, loaders, device)
-    parts = build_parts(experiment, network, share.updates * experiment.epochs, device, world, compile_=not graphed)
+    parts = build_parts(
+        experiment, network, share.updates * experiment.epochs, device, world, compile_=not graphed, alone=alone
+    )
     graph = None
     if graphed:
         graph = GraphedUpdate(parts, loaders.train, CudaRecording(device), required=settings.cuda_graph is True)
@@ -67,7 +68,14 @@ def normalised_by_groups(network: nn.Module, experiment: Experiment, micro_batch
 
 
 def build_parts(
-    experiment: Experiment, network: nn.Module, updates: int, device: torch.device, world: World, *, compile_: bool
+    experiment: Experiment,
+    network: nn.Module,
+    updates: int,
+    device: torch.device,
+    world: World,
+    *,
+    compile_: bool,
+    alone: bool,
 ) -> TrainingParts:
     """Return what ``updates`` updates use. ``compile_``: compile the network if the settings ask for it."""
     recipe, forward = experiment.recipe, network
@@ -75,15 +83,10 @@ def build_parts(
     ema = None if recipe.ema_decay is None else MovingAverage(network, recipe.ema_decay)
     no_sync: Callable[[], AbstractContextManager[None]] = nullcontext
     if world.size > 1:
-        device_ids = [device.index] if device.type == "cuda" else None
-        # no process changes a buffer alone
-        forward = DistributedDataParallel(
-            network, device_ids=device_ids, gradient_as_bucket_view=True, broadcast_buffers=False
-        )
-        no_sync = forward.no_sync
+        forward = distributed = data_parallel(network, device)
+        no_sync = distributed.no_sync
     if compile_ and compiles(experiment.settings.compile, device, experiment.image_size):
-        torch.compiler.reset()  # drops the versions of earlier runs' networks, of which torch keeps eight
-        forward = compiled(forward)
+        forward = compiled(forward, alone=alone)
     return TrainingParts(
         network=network,
         forward=forward,

@@ -22,9 +22,13 @@ class MovingAverage:
         self.copies, self.counters = _columns([pair for pair in pairs if not pair[0].is_floating_point()])
 
     @torch.no_grad()
-    def update(self) -> None:
-        """Take in the weights after an update."""
-        torch._foreach_lerp_(self.averages, self.weights, 1 - self.decay)
+    def update(self, skipped: Tensor | None = None) -> None:
+        """Take in the weights after an update, unless ``skipped`` is 1 on the device."""
+        if skipped is None:
+            torch._foreach_lerp_(self.averages, self.weights, 1 - self.decay)
+        else:
+            shares = [(1 - skipped) * (1 - self.decay)] * len(self.weights)
+            torch._foreach_lerp_(self.averages, self.weights, shares)
         if self.copies:
             torch._foreach_copy_(self.copies, self.counters)
 

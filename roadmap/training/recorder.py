@@ -131,7 +131,7 @@ def final_results(rows: list[Record], trainer: Trainer) -> Record:
         "images_per_second": trainer.loaders.train.images * len(rows) / trained if packed == 1 else None,
         "data_wait": sum(row["data_wait"] * row["train_seconds"] for row in rows) / trained,
         "peak_memory_gb": peak_memory_gb(trainer.device) if packed == 1 else None,
-        "skipped_updates": trainer.state.skipped,
+        "skipped_updates": trainer.losses.skipped,
         "corrupt_images": len(trainer.loaders.corrupt.found),
         "corrupt_files": sorted(trainer.loaders.corrupt.found),
         "ended": now(),

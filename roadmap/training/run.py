@@ -124,7 +124,7 @@ def _load_data_and_build(job: Job, stop: StopRequest) -> Trainer:
                 "(choose packed=1, or workers= for several processes)"
             )
         with within_memory("choose a smaller network"):
-            return replace(build_trainer(experiment, loaders, job.device, job.world), stop=stop)
+            return replace(build_trainer(experiment, loaders, job.device, job.world, alone=job.packed == 1), stop=stop)
 
 
 def _fit(job: Job, trainer: Trainer, folder: RunFolder, pruner: Pruner | None) -> Generator[None, None, Summary]:

@@ -69,13 +69,18 @@ class TrainingParts:
         self.optimizer.zero_grad(set_to_none=True)
         return loss
 
-    def step(self) -> None:
-        """Update weights, running statistics and the average of both. fp16 skips weights whose gradients overflow."""
+    def step(self, skipped: Tensor | None = None) -> None:
+        """Update weights, running statistics and the average of both, unless ``skipped`` is 1 on the device.
+
+        fp16 skips weights whose gradients overflow, and so those of a loss that is not finite.
+        """
+        if skipped is not None and not self.scaler.is_enabled():
+            self.optimizer.found_inf = skipped  # by which a scaler makes fused optimizers skip a step
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        self.statistics.update()
+        self.statistics.update(skipped)
         if self.ema is not None:
-            self.ema.update()
+            self.ema.update(skipped)
 
 
 @dataclass(frozen=True)
@@ -110,7 +115,6 @@ class TrainState:
     seconds: float = 0.0  # spent on these updates
     waited: float = 0.0  # of these seconds, waiting for data
     lr: float = 0.0  # of the last update
-    skipped: int = 0  # updates, because of a non-finite loss
     best_top1: float = -math.inf
 
 
@@ -132,7 +136,7 @@ class Trainer:
 
     def __post_init__(self) -> None:
         self.state = TrainState()
-        self.losses = LossMeter(every=1 if self.device.type == "cpu" else 50)
+        self.losses = LossMeter(1 if self.device.type == "cpu" else 50, self.settings.max_skipped)
         self.saved_at = time.monotonic()
         self.loader_error: WorkError | None = None
         self.blank: list[Tensor] = []  # a micro batch of zeros without memory
@@ -205,13 +209,10 @@ class Trainer:
             with nullcontext() if micro_batch == accumulation - 1 else parts.no_sync():
                 losses.append(parts.backward(images, targets, accumulation))
         state.lr = max(map(float, parts.schedule.get_last_lr()))
-        if state.skipped < self.settings.max_skipped and self.has_nonfinite_loss(losses):
-            state.skipped += 1
-            parts.statistics.skip()
-        else:
-            self.losses.add(losses, f"update {state.updates + 1} of epoch {state.epoch + 1}", state.lr)
-            if self.graph is None:
-                parts.step()
+        skipped = self.has_nonfinite_loss(losses) if self.settings.max_skipped else None
+        self.losses.add(losses, f"update {state.updates + 1} of epoch {state.epoch + 1}", state.lr, skipped)
+        if self.graph is None:
+            parts.step(skipped)
         parts.optimizer.zero_grad(set_to_none=True)
         parts.schedule.step()
         state.updates += 1
@@ -264,9 +265,10 @@ class Trainer:
             signal = self.world.first_set(self.stop.signal)
             raise StoppedError(signal, f"update {self.state.updates} of epoch {self.state.epoch + 1}")
 
-    def has_nonfinite_loss(self, losses: list[Tensor]) -> bool:
-        """Return whether any loss of an update is not finite, in any process."""
-        return self.world.any_rank(not bool(torch.stack(losses).isfinite().all()))[0]
+    def has_nonfinite_loss(self, losses: list[Tensor]) -> Tensor:
+        """Return, on the device, 1 if any loss of an update is not finite, in any process, else 0."""
+        nonfinite = torch.stack(losses).isfinite().logical_not().any().float()
+        return self.world.sum(nonfinite).clamp(max=1)
 
     def evaluate_epoch(self) -> Record:
         """Evaluate the network, and its average if there is one."""
@@ -322,6 +324,7 @@ class Trainer:
             corrupt.add(found)
         return vars(self.state) | {
             "losses": self.world.gather((self.losses.total, self.losses.count)),
+            "skipped": self.losses.skipped,
             "corrupt": dict(corrupt.found),
             "network": parts.network.state_dict(),
             "optimizer": parts.optimizer.state_dict(),
@@ -340,6 +343,7 @@ class Trainer:
             total = tuple(map(sum, zip(*losses, strict=True)))
             losses = [total, *[(0.0, 0)] * (self.world.size - 1)]
         self.losses.start(*losses[self.world.rank])
+        self.losses.skipped = state["skipped"]
         parts.network.load_state_dict(state["network"])
         parts.optimizer.load_state_dict(state["optimizer"])
         lay_out_like_parameters(parts.optimizer)

@@ -18,7 +18,7 @@ import torch
 from torch._inductor.compile_fx import compile_fx
 
 from roadmap.__main__ import main
-from roadmap.bench.timing import NetworkTimer, Step, clock, interleave, make_step, many_compiled_versions
+from roadmap.bench.timing import NetworkTimer, Step, clock, interleave, make_step
 from roadmap.config.compose import Composed, compose
 from roadmap.data.loaders import Timed
 from roadmap.runs.run_folder import RunFolder, read_metrics
@@ -172,7 +172,7 @@ def test_ways_to_compute_one_network(device: torch.device, capsys: pytest.Captur
         with torch.backends.cudnn.flags(benchmark=False):
             step()
 
-    with torch.backends.cudnn.flags(benchmark=True), many_compiled_versions():
+    with torch.backends.cudnn.flags(benchmark=True):
         seconds = medians(steps | {"eager, benchmark off": without_benchmark}, device, 9 if on_gpu else 1)
     with capsys.disabled():
         for name, took in seconds.items():

@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from roadmap.config import config_dir
@@ -24,6 +23,7 @@ from roadmap.config.build import build
 from roadmap.config.compose import compose
 from roadmap.data import open_loaders
 from roadmap.data.loaders import Timed
+from roadmap.runtime.distributed import data_parallel
 from roadmap.training.build import build_trainer
 from roadmap.training.trainer import Trainer
 from tests.gpu.conftest import GPU
@@ -269,13 +269,12 @@ def test_updates_do_not_wait_for_the_device(
 @pytest.mark.parametrize("device", ["cpu", GPU], indirect=True)
 def test_ddp_in_one_process(device: torch.device, capsys: pytest.CaptureFixture[str]) -> None:
     """NCCL on a GPU, gloo on a CPU: the updates of the plain network; prints both times."""
-    backend, ids = ("cpu:gloo,cuda:nccl", [0]) if device.type == "cuda" else ("gloo", None)
+    on_rank_0 = torch.device("cuda", 0) if device.type == "cuda" else device
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     torch.distributed.init_process_group(backend, store=torch.distributed.HashStore(), rank=0, world_size=1)
     try:
         plain, wrapped = trainer_on(device, CONVNEXT), trainer_on(device, CONVNEXT)
-        ddp = DistributedDataParallel(
-            wrapped.parts.network, device_ids=ids, gradient_as_bucket_view=True, broadcast_buffers=False
-        )
+        ddp = data_parallel(wrapped.parts.network, on_rank_0)
         wrapped.parts = replace(wrapped.parts, forward=ddp, no_sync=ddp.no_sync)
         start = joined(plain.parts.network.parameters())
         batches, seconds = list(plain.loaders.train.batches(0)), []

@@ -3,12 +3,13 @@
 import itertools
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Iterator
-from contextlib import nullcontext
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -16,12 +17,13 @@ from typing import Any
 
 import pytest
 import torch
+from torch.distributed.launcher.api import LaunchConfig
 from torch.nn.parallel import DistributedDataParallel
 
 from roadmap.config.compose import compose
 from roadmap.data import open_loaders
 from roadmap.data.loaders import DistributedBatchSampler
-from roadmap.errors import StoppedError, WorkError
+from roadmap.errors import RequestError, StoppedError, WorkError
 from roadmap.runtime import distributed
 from roadmap.runtime.distributed import init_processes
 from roadmap.training import build
@@ -31,6 +33,7 @@ from tests.processes import free_port, in_processes, train_in
 from tests.records import timeless_metrics
 from tests.training.test_trainer import CPU, small_loaders, small_parts
 
+ROOT = Path(__file__).parents[2]
 LAYER_NORM = ["step=separate_downsampling", "epochs=1", "batch_size=32", "recipe.batch_norm_images=16"]
 # the noise of erased boxes is drawn per micro batch
 PLAIN = [*LAYER_NORM, "recipe.augment.random_erasing=0"]
@@ -332,18 +335,76 @@ def test_processes_agree_after_an_update_on_what_they_knew_before_it(tmp_path: P
     assert [one | {"error": one["error"][:44]} for one in told(tmp_path)] == [expected] * 2
 
 
-def test_processes_exchange_gradients_and_no_buffers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_loss_of_nan_in_one_process_is_skipped_in_all(tmp_path: Path) -> None:
+    """Of the four micro batches of an epoch, rank 1's third one: its second update."""
+
+    def work() -> None:
+        rows: list[dict[str, Any]] = []
+        trainer = trainer_of_two(4, 3, record=rows.append)
+        trainer.settings = replace(trainer.settings, max_skipped=1)
+        trainer.losses.max_skipped = 1
+        taken, loss = itertools.count(1), trainer.parts.loss
+
+        def spoilt(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+            return loss(logits, targets) * (torch.nan if next(taken) == 3 else 1)
+
+        if trainer.world.rank == 1:
+            trainer.parts = replace(trainer.parts, loss=spoilt)
+        trainer.fit()
+        weights = [value.flatten().tolist() for value in trainer.parts.network.state_dict().values()]
+        found = {"weights": weights, "skipped": trainer.losses.skipped, "loss": [row["train_loss"] for row in rows]}
+        (tmp_path / f"{trainer.world.rank}.json").write_text(json.dumps(found))
+
+    assert in_processes(2, work) == [0, 0]
+    first, second = told(tmp_path)
+    assert first == second, "and JSON's NaN differs from itself"
+    assert first["skipped"] == 1
+
+
+@pytest.fixture
+def group_of_one() -> Iterator[None]:
+    store = torch.distributed.HashStore()
+    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()
+
+
+def test_processes_exchange_gradients_and_no_buffers(group_of_one: None) -> None:
     """Gradients are views of the buckets that are summed: nothing is copied, and nothing sent before a pass."""
-    made: list[dict[str, Any]] = []
-
-    def wrapped(network: torch.nn.Module, **arguments: Any) -> torch.nn.Module:
-        made.append(arguments)
-        network.no_sync = nullcontext  # type: ignore[assignment]
-        return network
-
-    monkeypatch.setattr(build, "DistributedDataParallel", wrapped)
     experiment = compose(["step=resnet50", *LAYER_NORM[1:]]).experiment()
-    device, world = torch.device("cpu"), distributed.World(0, 2)
-    build.build_trainer(experiment, open_loaders(experiment, device, world), device, world)
-    (arguments,) = made
-    assert (arguments["broadcast_buffers"], arguments["gradient_as_bucket_view"]) == (False, True)
+    world = distributed.World(0, 2)
+    loaders = open_loaders(experiment, CPU, world)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # torch 2.13 has another name for the second setting
+        forward = build.build_trainer(experiment, loaders, CPU, world).parts.forward
+    assert isinstance(forward, DistributedDataParallel)
+    assert forward.gradient_as_bucket_view
+    assert not (forward.forward_sync_buffers if hasattr(forward, "forward_sync_buffers") else forward.broadcast_buffers)
+
+
+@pytest.mark.parametrize("experiment", ["imagenet_tiny", "imagenet_base"])
+def test_eight_processes_at_most_share_the_first_steps_batch(experiment: str) -> None:
+    """The later steps, of batch 4,096, do not have this bound."""
+    first = compose([f"experiment={experiment}", "data.root=/images"]).experiment()
+    assert [first.micro_batch_size(processes) for processes in (1, 2, 4, 8)] == [128, 128, 64, 32]
+    sentence = (
+        "16 processes cannot share batch_size=256 in whole groups of recipe.batch_norm_images=32 "
+        "(their number must be 1, 2, 4 or 8, or recipe.batch_norm_images smaller)"
+    )
+    with pytest.raises(RequestError, match=f"^{re.escape(sentence)}$"):
+        first.micro_batch_size(16)
+    later = compose([f"experiment={experiment}", "data.root=/images", "step=enhanced_recipe"]).experiment()
+    assert later.micro_batch_size(16) == 128
+
+
+def test_batch_file_gives_torchrun_time_for_a_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More than torchrun's 30 s, and less than what the signal before the time limit leaves."""
+    script = (ROOT / "docs" / "roadmap.sbatch").read_text()
+    ((name, value),) = re.findall(r"^export (TORCH_ELASTIC_\w+)=(\d+)$", script, flags=re.MULTILINE)
+    (left,) = re.findall(r"^#SBATCH --signal=B:USR1@(\d+)$", script, flags=re.MULTILINE)
+    assert 30 < int(value) < int(left)
+    monkeypatch.setenv(name, value)
+    config = LaunchConfig(min_nodes=1, max_nodes=1, nproc_per_node=1)
+    if not hasattr(config, "shutdown_timeout"):
+        pytest.skip("before torch 2.12 torchrun always takes 30 s")
+    assert config.shutdown_timeout == int(value)

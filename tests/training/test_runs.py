@@ -1,11 +1,11 @@
 """Complete runs on real images: folders, resume, errors, exit statuses."""
 
-import itertools
 import json
 import multiprocessing
 import os
 import signal
 import sys
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from urllib.error import URLError
 import pytest
 import torch
 from PIL import Image
+from torch._dynamo.exc import FailOnRecompileLimitHit
 
 from roadmap.__main__ import main
 from roadmap.config.compose import compose
@@ -23,9 +24,10 @@ from roadmap.runs.run_folder import RunFolder, read_metrics
 from roadmap.runtime.device import peak_memory_gb
 from roadmap.training.build import build_trainer
 from roadmap.training.checkpoint import Checkpoints
+from roadmap.training.many_runs import run_all
 from roadmap.training.run import run_experiment
 from tests.processes import interrupt
-from tests.records import timeless_metrics
+from tests.records import steps_of, timeless_metrics
 
 QUICK = ["step=separate_downsampling", "epochs=3", "batch_size=32"]
 
@@ -326,23 +328,57 @@ def test_peak_memory_is_that_of_the_run_alone(tmp_path: Path) -> None:
     assert 0.1 < summary["peak_memory_gb"] < before - 0.2
 
 
-@pytest.mark.slow
-def test_every_network_of_a_process_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """torch keeps eight compiled versions of ``Network.forward``."""
-    graphs: list[int] = []
+@pytest.fixture
+def graphs(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[torch.fx.GraphModule]]:
+    """The graphs that torch.compile makes meanwhile, which are executed as they are."""
+    made: list[torch.fx.GraphModule] = []
 
     def backend(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> torch.fx.GraphModule:
-        graphs[-1] += 1
+        made.append(graph)
         return graph
 
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
+    torch.compiler.reset()
+    yield made
+    torch.compiler.reset()
+
+
+def forward_of(*words: str) -> Callable[[torch.Tensor], torch.Tensor]:
+    """The network of a run as training calls it, compiled."""
+    experiment = compose([*words, "compile=true"]).experiment()
     device = torch.device("cpu")
-    images, labels = torch.randn(2, 3, 32, 32), torch.zeros(2, dtype=torch.long)
-    for kernel, step in itertools.product((3, 5, 7), ("gelu", "fewer_norms", "layer_norm")):
-        words = [f"step={step}", f"kernel=k{kernel}", "compile=true", "precision=bf16"]
-        experiment = compose(words).experiment()
-        parts = build_trainer(experiment, open_loaders(experiment, device), device).parts
-        graphs.append(0)
+    return build_trainer(experiment, open_loaders(experiment, device), device).parts.forward
+
+
+@pytest.mark.slow
+def test_all_seventeen_networks_of_a_process_are_compiled(graphs: list[torch.fx.GraphModule]) -> None:
+    """Each as one graph. torch keeps eight compiled versions of ``Network.forward``."""
+    images, count = torch.randn(2, 3, 32, 32), {}
+    for step in steps_of("nano"):
+        forward, before = forward_of(f"step={step.name}", "precision=bf16"), len(graphs)
         for _ in range(2):
-            parts.loss(parts.forward(images), labels).backward()
-    assert graphs == [1] * 9
+            forward(images).sum().backward()
+        count[step.name] = len(graphs) - before
+    assert list(count.values()) == [1] * 17, count
+
+
+SMALL = ("design.depths=[1,1,1,1]", "precision=bf16")
+
+
+def test_a_network_that_is_not_compiled_is_an_error(
+    graphs: list[torch.fx.GraphModule], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """torch only warns of it, and executes the network as it is."""
+    monkeypatch.setattr(torch.compiler, "reset", lambda: None)
+    with torch._dynamo.config.patch(recompile_limit=1):
+        forward_of("step=gelu", *SMALL)(torch.randn(2, 3, 32, 32))
+        with pytest.raises(FailOnRecompileLimitHit):
+            forward_of("step=layer_norm", *SMALL)(torch.randn(2, 3, 32, 32))
+    assert len(graphs) == 1
+
+
+def test_packed_runs_keep_their_compiled_networks(graphs: list[torch.fx.GraphModule], tmp_path: Path) -> None:
+    words = [*SMALL, "compile=true", "packed=2", "epochs=1", "batch_size=128", f"runs_dir={tmp_path}"]
+    with torch._dynamo.config.patch(recompile_limit=1):
+        _, failures = run_all([compose([f"step={step}", *words]) for step in ("gelu", "layer_norm")])
+    assert (len(graphs), failures) == (2, [])

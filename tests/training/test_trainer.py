@@ -22,7 +22,6 @@ from roadmap.errors import PrunedError
 from roadmap.networks.batch_norm import RunningStatistics
 from roadmap.training.build import build_trainer
 from roadmap.training.ema import MovingAverage
-from roadmap.training.losses import LossMeter
 from roadmap.training.optim import gradient_adder
 from roadmap.training.trainer import Callbacks, Trainer, TrainerSettings, TrainingParts
 
@@ -46,7 +45,7 @@ def small_parts() -> TrainingParts:
     """A linear classifier with SGD, whose learning rate is halved after each update."""
     torch.manual_seed(0)
     network = nn.Sequential(nn.Flatten(), nn.Linear(48, CLASSES))
-    optimizer = torch.optim.SGD(network.parameters(), lr=0.5)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.5, fused=True)
     schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5)
     scaler = torch.amp.GradScaler("cpu", enabled=False)
     return TrainingParts(network, network, optimizer, schedule, nn.CrossEntropyLoss(), scaler)
@@ -145,12 +144,14 @@ def enhanced_trainer(*overrides: str) -> Trainer:
         ("recipe=original",),
         ("precision=bf16",),
         ("recipe.batch_norm_images=8", "micro_batch_size=16"),
+        ("max_skipped_updates=2",),
+        ("max_skipped_updates=2", "recipe=original", "step=resnet50"),
     ],
 )
 def test_update_never_waits_for_the_device(overrides: tuple[str, ...]) -> None:
     """With losses read as on a GPU. The loader is asked for its batches before."""
     trainer = enhanced_trainer(*overrides)
-    trainer.losses = LossMeter(every=50)
+    trainer.losses.every = 50
     trainer.parts.network.train()
     count = 3 * trainer.loaders.train.share.accumulation
     batches = Timed(iter([*itertools.islice(trainer.loaders.train.batches(0), count)]), CPU)
@@ -159,7 +160,7 @@ def test_update_never_waits_for_the_device(overrides: tuple[str, ...]) -> None:
             trainer.agree(batches)
             trainer.train_step(batches)
         with pytest.raises(AssertionError, match="waits for the device"):
-            trainer.losses.pending[0][0].item()
+            trainer.losses.pending[-1][0].item()
     trainer.losses.read()
     assert trainer.losses.count == count
 
