@@ -3,12 +3,15 @@
 import copy
 import itertools
 from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -21,7 +24,10 @@ from roadmap.data.memory import Images, InMemoryBatches
 from roadmap.errors import PrunedError
 from roadmap.networks.batch_norm import RunningStatistics
 from roadmap.training.build import build_trainer
+from roadmap.training.checkpoint import copied_to_host
 from roadmap.training.ema import MovingAverage
+from roadmap.training.graph import CudaRecording
+from roadmap.training.losses import LossMeter
 from roadmap.training.optim import gradient_adder
 from roadmap.training.trainer import Callbacks, Trainer, TrainerSettings, TrainingParts
 
@@ -234,3 +240,26 @@ def test_gradients_equal_those_of_backward(accumulation: int) -> None:
         if one.grad is not None and other.grad is not None:
             assert torch.equal(one.grad, other.grad)
             assert other.grad.stride() == other.stride()
+
+
+def test_events_are_recorded_on_the_stream_of_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not on that of ``cuda:0``, by which all tensors of a process on ``cuda:1`` would look complete."""
+    asked: list[torch.device | None] = []
+    second = torch.device("cuda", 1)
+    stream = Mock(device=second)
+    stream.record_event().query.return_value = False
+
+    def current_stream(device: torch.device | None = None) -> Mock:
+        asked.append(device)
+        return stream
+
+    monkeypatch.setattr(torch.cuda, "current_stream", current_stream)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: stream)
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: None)
+    with FakeTensorMode():
+        LossMeter(every=1).add([torch.empty((), device=second)], "update 1", 0.1)
+        copied_to_host({"weight": torch.empty(3, device=second)})
+    next(Timed(iter([()]), second))
+    CudaRecording(second).run(lambda: torch.zeros(()))
+    assert asked == [second] * 4
