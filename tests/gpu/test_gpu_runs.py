@@ -53,20 +53,24 @@ def distance(one: Path, other: Path) -> float:
     return torch.stack(distances).max().item()
 
 
-def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(device: torch.device, tmp_path: Path) -> None:
+def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(
+    size: tuple[str, ...], device: torch.device, tmp_path: Path
+) -> None:
     """On a CPU to the bit. A GPU may add in any order: within 1 %, or ten times what two equal runs differ by."""
-    whole, again = (train(*RUN, f"device={device}", f"runs_dir={tmp_path / name}") for name in ("whole", "again"))
-    request = [*RUN, f"device={device}", f"runs_dir={tmp_path / 'stopped'}"]
-    interrupt(request, after=14)
-    resumed = train(*request)
+    words = [*RUN, *size, f"device={device}"]
+    request = [*words, f"runs_dir={tmp_path / 'stopped'}"]
+    interrupt(request, after=11)
+    whole, resumed = train(*words, f"runs_dir={tmp_path / 'whole'}"), train(*request)
     if device.type == "cpu":
         assert differences(whole, resumed) == []
     else:
+        again = train(*words, f"runs_dir={tmp_path / 'again'}")
         assert distance(whole, resumed) <= max(0.01, 10 * distance(whole, again))
 
 
+@pytest.mark.parametrize("device", [SLOW_CPU, GPU], indirect=True)
 def test_two_processes_equal_one_with_two_accumulation_steps(device: torch.device, tmp_path: Path) -> None:
-    """NCCL between two GPUs, gloo on a CPU."""
+    """NCCL between two GPUs, gloo on a CPU; the fast test of it is in tests/runtime/test_distributed.py."""
     if device.type == "cuda" and torch.cuda.device_count() < 2:
         pytest.skip("needs two GPUs")
     request = [*RUN, "micro_batch_size=16", "recipe.batch_norm_images=16", f"device={device}"]
@@ -78,14 +82,14 @@ def test_two_processes_equal_one_with_two_accumulation_steps(device: torch.devic
 
 
 def test_recorded_and_packed_runs_equal_a_run_alone(
-    device: torch.device, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    size: tuple[str, ...], device: torch.device, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Prints the images/s of all runs together, start-up and evaluation included."""
     on_gpu, folders = device.type == "cuda", []
     ways = (
         [("false", 1), ("auto", 1), ("false", 4), ("auto", 4), ("auto", 16)] if on_gpu else [("false", 1), ("auto", 2)]
     )
-    words = [*RUN, f"device={device}", f"epochs={30 if on_gpu else 2}", "eval_every=30"]
+    words = [*RUN, *size, f"device={device}", f"epochs={30 if on_gpu else 2}", "eval_every=30"]
     for graph, packed in ways:
         runs_dir = tmp_path / f"{graph}-{packed}"
         more = [f"cuda_graph={graph}", f"packed={packed}", f"runs_dir={runs_dir}"]
@@ -157,13 +161,17 @@ def medians(steps: Mapping[str, Step], device: torch.device, repeats: int) -> di
 
 
 @pytest.mark.timeout(300)
-def test_ways_to_compute_one_network(device: torch.device, capsys: pytest.CaptureFixture[str]) -> None:
+def test_ways_to_compute_one_network(
+    device: torch.device, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Prints images/s of ConvNeXt-T's training, batch 256 in bf16."""
     on_gpu = device.type == "cuda"
     batch, size = (256, ["regime=tiny"]) if on_gpu else (2, ["regime=nano", "design.depths=[1,1,1,1]"])
     words = [*size, "step=separate_downsampling", "precision=bf16", "compile=false"]
     linear = "pointwise_linear=true"
     ways = {"eager": [], "1x1 as linear": [linear], "compiled": ["compile=true"]}
+    if not on_gpu:  # without the compiler, which takes a minute
+        monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
     ways |= {"compiled, 1x1 as linear": ["compile=true", linear]} if on_gpu else {}
     torch.compiler.reset()
     steps = {name: make_step(compose([*words, *way]), "training", batch, device) for name, way in ways.items()}
@@ -182,7 +190,6 @@ def test_ways_to_compute_one_network(device: torch.device, capsys: pytest.Captur
 
 
 @pytest.mark.timeout(60)
-@pytest.mark.parametrize("device", ["cpu", GPU], indirect=True)
 def test_depthwise_convolutions_share_of_bandwidth(device: torch.device, capsys: pytest.CaptureFixture[str]) -> None:
     """Prints the bytes that it must read and write per second, as a share of what a copy does."""
     shape, dtype = ((256, 96, 56, 56), torch.bfloat16) if device.type == "cuda" else ((2, 8, 14, 14), torch.float32)
@@ -231,7 +238,11 @@ def test_peak_memory_of_two_steps(device: torch.device, capsys: pytest.CaptureFi
 
 @pytest.mark.timeout(300)
 def test_nine_compiled_networks_and_memory_after_a_forced_out_of_memory(
-    device: torch.device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    size: tuple[str, ...],
+    device: torch.device,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """torch keeps eight compiled versions of a function; a failed run must not keep its memory from the others."""
     graphs: Counter[str] = Counter()
@@ -254,7 +265,14 @@ def test_nine_compiled_networks_and_memory_after_a_forced_out_of_memory(
     monkeypatch.setattr(torch, "compile", partial(compile_, backend=backend))
     monkeypatch.setattr(Trainer, "train_step", or_out_of_memory)
     steps = [step.name for step in steps_of("nano")][-9:]
-    how = ["compile=true", "epochs=1", "batch_size=32", f"device={device}", f"runs_dir={tmp_path}"]
+    how = [
+        *size,
+        "compile=true",
+        "epochs=1",
+        "batch_size=32" if device.type == "cuda" else "batch_size=128",
+        f"device={device}",
+        f"runs_dir={tmp_path}",
+    ]
     held, errors = [], []
     for step in steps:
         errors += counted(compose([f"step={step}", *how]))[1]
