@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,7 @@ from torch._dynamo.exc import FailOnRecompileLimitHit
 from roadmap.__main__ import main
 from roadmap.config.compose import compose
 from roadmap.data import open_loaders
+from roadmap.data.loaders import TrainLoader
 from roadmap.errors import RequestError, WorkError
 from roadmap.runs.run_folder import RunFolder, read_metrics
 from roadmap.runtime.device import peak_memory_gb
@@ -26,6 +28,7 @@ from roadmap.training.build import build_trainer
 from roadmap.training.checkpoint import Checkpoints
 from roadmap.training.many_runs import run_all
 from roadmap.training.run import run_experiment
+from roadmap.training.trainer import Trainer
 from tests.processes import interrupt
 from tests.records import steps_of, timeless_metrics
 
@@ -326,6 +329,33 @@ def test_peak_memory_is_that_of_the_run_alone(tmp_path: Path) -> None:
     before = peak_memory_gb(torch.device("cpu"))
     summary, _ = run_experiment(compose([*QUICK, "epochs=1", f"runs_dir={tmp_path}"]))
     assert 0.1 < summary["peak_memory_gb"] < before - 0.2
+
+
+def test_speed_and_waiting_are_those_of_each_runs_own_updates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a clock that only these move: a batch takes 1 s to come, an update 3 s and an evaluation 100 s."""
+    now = 0.0
+
+    def taking(seconds: float, function: Callable[..., Any]) -> Callable[..., Any]:
+        def slow(*words: Any) -> Any:
+            nonlocal now
+            now += seconds
+            return function(*words)
+
+        return slow
+
+    def batches(self: TrainLoader, epoch: int, first: int) -> Iterator[tuple[torch.Tensor, ...]]:
+        return map(taking(1, lambda batch: batch), made(self, epoch, first))
+
+    made = TrainLoader.batches
+    monkeypatch.setattr(time, "perf_counter", lambda: now)
+    monkeypatch.setattr(TrainLoader, "batches", batches)
+    monkeypatch.setattr(Trainer, "train_step", taking(3, Trainer.train_step))
+    monkeypatch.setattr(Trainer, "evaluate", taking(100, Trainer.evaluate))
+    for seed in (0, 1):
+        words = [*QUICK, "epochs=2", "batch_size=128", f"seed={seed}", f"runs_dir={tmp_path}"]
+        summary, _ = run_experiment(compose(words))
+        assert (summary["images_per_second"], summary["data_wait"]) == (128 / 4, 1 / 4)
+        assert summary["train_seconds"] == 2 * (2 * 4 + 100)
 
 
 @pytest.fixture
