@@ -33,6 +33,7 @@ from tests.photos import make_photos
 from tests.processes import interrupt
 from tests.records import steps_of
 
+pytestmark = pytest.mark.timeout(120)
 ROOT = Path(__file__).parents[2]
 # two epochs of 11 updates on digits, with all of the recipe's augmentation
 RUN = ("step=separate_downsampling", "epochs=2", "batch_size=32", "recipe.ema_decay=0.9")
@@ -69,6 +70,7 @@ def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(
 
 
 @pytest.mark.parametrize("device", [SLOW_CPU, GPU], indirect=True)
+@pytest.mark.timeout(300)
 def test_two_processes_equal_one_with_two_accumulation_steps(device: torch.device, tmp_path: Path) -> None:
     """NCCL between two GPUs, gloo on a CPU; the fast test of it is in tests/runtime/test_distributed.py."""
     if device.type == "cuda" and torch.cuda.device_count() < 2:
@@ -216,7 +218,6 @@ def test_depthwise_convolutions_share_of_bandwidth(device: torch.device, capsys:
         print()
 
 
-@pytest.mark.timeout(120)
 def test_peak_memory_of_two_steps(device: torch.device, capsys: pytest.CaptureFixture[str]) -> None:
     """Prints it for the step with the largest activations and for ConvNeXt-T, in bf16, in all and by image."""
     regime, batches = ("tiny", (128, 256)) if device.type == "cuda" else ("nano", (64, 256))

@@ -27,6 +27,7 @@ from roadmap.runtime.distributed import data_parallel
 from roadmap.training.build import build_trainer
 from roadmap.training.trainer import Trainer
 
+pytestmark = pytest.mark.timeout(120)
 CPU = torch.device("cpu")
 RESNET, CONVNEXT = "step=resnet50", "step=separate_downsampling"
 STEPS = sorted(file.stem for file in (config_dir() / "step").glob("*.yaml"))
