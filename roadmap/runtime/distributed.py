@@ -162,13 +162,14 @@ def _rendezvous() -> dist.Store:
 
 def data_parallel(network: nn.Module, device: torch.device) -> DistributedDataParallel:
     """Return the network with gradients that are averaged over processes, none of which changes a buffer alone."""
-    # the second is the name of the first before torch 2.13
+    # torch before 2.13 has the second one
     names, known = ("forward_sync_buffers", "broadcast_buffers"), signature(DistributedDataParallel).parameters
+    options: dict[str, Any] = {next(name for name in names if name in known): False}
     return DistributedDataParallel(
         network,
         device_ids=[device.index] if device.type == "cuda" else None,
         gradient_as_bucket_view=True,
-        **{next(name for name in names if name in known): False},
+        **options,
     )
 
 
