@@ -75,7 +75,8 @@ class TrainingParts:
         fp16 skips weights whose gradients overflow, and so those of a loss that is not finite.
         """
         if skipped is not None and not self.scaler.is_enabled():
-            self.optimizer.found_inf = skipped  # by which a scaler makes fused optimizers skip a step
+            # by which a scaler makes fused optimizers skip a step
+            self.optimizer.found_inf = skipped  # type: ignore[attr-defined]
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.statistics.update(skipped)
