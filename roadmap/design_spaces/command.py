@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def draw(options: argparse.Namespace, folders: list[str]) -> tuple["alt.VConcatChart", str]:
     """Return the chart of sampled designs, and the numbers of EDFs as text. RequestError if the runs do not fit."""
-    from roadmap.design_spaces.edf import conditions, design_sample, edf_text, split
+    from roadmap.design_spaces.edf import cautions, conditions, design_sample, edf_text, sample_sentences, split
     from roadmap.design_spaces.plots import draw_edf, draw_scatter
 
     names = [Path(folder).resolve().name for folder in folders]
@@ -28,7 +28,8 @@ def draw(options: argparse.Namespace, folders: list[str]) -> tuple["alt.VConcatC
     # as one regime, so that the settings of a recipe must be equal in all regimes
     check_comparable(runs[runs["status"] == "finished"].assign(regime=""), one_recipe=True)
     if options.kind == "scatter":
-        return draw_scatter(design_sample("these runs", runs), conditions(runs)), ""
+        sample = design_sample("these runs", runs)
+        return draw_scatter(sample, conditions(runs)), "\n".join([*sample_sentences([sample]), *cautions([sample])])
     samples = [design_sample(*space) for space in (split(runs, options.by) if options.by else spaces).items()]
     return draw_edf(samples, conditions(runs)), edf_text(samples)
 

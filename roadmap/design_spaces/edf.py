@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from roadmap.comparison.step_table import data_words
+from roadmap.design_spaces.reliability import ENOUGH, Reliability, axis_effects, effect_sentences, reliability
 from roadmap.errors import RequestError
 from roadmap.formatting import aligned
 from roadmap.runs.identity import group_keys
@@ -26,12 +27,14 @@ class DesignSample:
     """The trained designs of a space, averaged over seeds.
 
     ``designs`` has one row per design: ``key``, ``design``, mean ``error`` over its ``seeds`` after the last epoch in
-    percent, ``gmacs`` and ``params`` (millions). ``missing`` counts designs without a finished run.
+    percent, ``gmacs`` and ``params`` (millions). ``missing`` counts designs without a finished run. ``reliability`` is
+    None if fewer than two designs have two seeds.
     """
 
     name: str
     designs: pd.DataFrame
     missing: int
+    reliability: Reliability | None = None
 
     @property
     def errors(self) -> np.ndarray:
@@ -59,7 +62,8 @@ def design_sample(name: str, runs: pd.DataFrame) -> DesignSample:
         params=("params_m", "first"),
     ).reset_index()
     designs["error"] = 100 - designs["error"]
-    return DesignSample(name, designs, runs["key"].nunique() - len(designs))
+    by_design = [dict(zip(own["seed"], 100 - own["top1"], strict=True)) for _, own in groups]
+    return DesignSample(name, designs, runs["key"].nunique() - len(designs), reliability(by_design))
 
 
 def split(runs: pd.DataFrame, by: str) -> dict[str, pd.DataFrame]:
@@ -138,7 +142,14 @@ def edf_text(samples: Sequence[DesignSample]) -> str:
         ]
         for row in summary(samples).to_dict("records")
     ]
-    return "\n".join([aligned(header, rows), *pair_sentences(samples), *cautions(samples)])
+    return "\n".join([aligned(header, rows), *pair_sentences(samples), *sample_sentences(samples), *cautions(samples)])
+
+
+def sample_sentences(samples: Sequence[DesignSample]) -> list[str]:
+    """Return the reliability of each sample, and the effects of axes over pairs of all designs."""
+    known = [f"reliability of {each.name}: {each.reliability}" for each in samples if each.reliability]
+    designs = pd.concat([sample.designs for sample in samples]).drop_duplicates("key")
+    return [*known, *effect_sentences(axis_effects(designs))]
 
 
 def pair_sentences(samples: Sequence[DesignSample]) -> list[str]:
@@ -163,6 +174,11 @@ def cautions(samples: Sequence[DesignSample]) -> list[str]:
         if max(costs.values()) > 1.05 * min(costs.values()):
             each = ", ".join(f"{name} {value:.4g}" for name, value in costs.items())
             found.append(f"these spaces differ in median {unit} ({each}), which may explain the difference in error")
+    found += [
+        f"errors of {each.name} are mostly seed noise: two seeds of a design correlate at {each.reliability.icc:.2f}"
+        for each in samples
+        if each.reliability and each.reliability.icc < ENOUGH
+    ]
     designs = pd.concat([sample.designs for sample in samples])
     if designs["seeds"].nunique() > 1:
         found.append("designs differ in the number of seeds; fewer seeds give noisier errors and a wider EDF")

@@ -80,7 +80,7 @@ def draw_scatter(sample: DesignSample, subtitle: str) -> alt.VConcatChart:
         f"Points: {sample.size}. Of {_drawn(len(sample.errors))} designs drawn at random from these, with replacement, "
         "the best lies in the blue band in 95 % of draws, and on either side of the red line in half of them. "
         "Parameters may vary together, above all in a band of cost: a panel does not isolate one parameter's effect."
-    )
+    ) + "".join(f" {remark[0].upper()}{remark[1:]}." for remark in cautions([sample]))
     title = f"Error of {len(sample.designs)} designs by what they differ in"
     panels = [
         _panel(label, values, sample.errors, number % COLUMNS == 0)

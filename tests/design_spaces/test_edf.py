@@ -28,6 +28,7 @@ RANDOM = np.random.default_rng(0)
 def made(name: str, errors: object, missing: int = 0, **columns: object) -> DesignSample:
     designs = pd.DataFrame({"error": np.asarray(errors, float), "seeds": 2, "gmacs": 0.002, "params": 0.5})
     designs["key"] = [f"{name}{row}" for row in range(len(designs))]
+    designs["design"] = [{"kernel": row} for row in range(len(designs))]
     return DesignSample(name, designs.assign(**columns), missing)
 
 
