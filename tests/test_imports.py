@@ -38,6 +38,7 @@ PACKAGES = [
     "plots",
     "comparison",
     "attribution",
+    "screening",
     "design_spaces",
     "robustness",
     "sweeps",
@@ -61,7 +62,7 @@ WITHOUT_TORCH = (
         "comparison",
         "attribution",
     ),
-    *("design_spaces", "robustness", "report"),
+    *("screening", "design_spaces", "robustness", "report"),
 )
 
 

@@ -110,7 +110,7 @@ def attribute(
     names = {name: f"shapley_{name}" for name in shapley.Estimate.__annotations__} | {"values": "shapley"}
     values = pd.DataFrame(vars(estimate) if estimate else dict.fromkeys(names, np.nan), counted.table.index)
     values = values.rename(columns=names)
-    paper = pd.Series(_paper_deltas(steps, regime), name="paper", dtype=float)
+    paper = pd.Series(paper_deltas(steps, regime), name="paper", dtype=float)
     return Attribution(
         sets,
         pd.concat([counted.table, paper, _deltas(sets, samples), values], axis=1),
@@ -143,7 +143,7 @@ def _planned_orders(
     return found, True
 
 
-def _paper_deltas(steps: Sequence[tuple[str, str]], regime: str) -> list[float]:
+def paper_deltas(steps: Sequence[tuple[str, str]], regime: str) -> list[float]:
     """Return the paper's gap of each step to the one before; NaN for other steps than the paper's."""
     published = published_steps(SCALED_FROM.get(regime, regime))
     return [

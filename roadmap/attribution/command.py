@@ -36,6 +36,8 @@ def main(arguments: list[str]) -> int:
 
         check_suffix(Path(options.output))
     runs = chosen_runs(folders, options.where) if folders else None
+    if "study=screening" in overrides:
+        return _screening(options, runs, overrides)
     found, steps = attributed(runs, folders, overrides, options.config_dir)
     if options.output:
         save(draw(found, steps), Path(options.output))
@@ -48,6 +50,27 @@ def main(arguments: list[str]) -> int:
         sys.stdout.write(csv(found.table))
     else:
         print(printable(text(found)))
+    return 0
+
+
+def _screening(options: argparse.Namespace, runs: "pd.DataFrame | None", overrides: list[str]) -> int:
+    """Print the main effects of a screening design, and draw them if asked to."""
+    from roadmap.screening import command, text
+
+    if runs is None:
+        raise RequestError("study=screening needs runs; `roadmap sweep study=screening --dry-run` shows the design")
+    found, study = command.screened(runs, overrides, options.config_dir)
+    if options.output:
+        from roadmap.plots.charts import save
+
+        save(command.draw(found, study), Path(options.output))
+        logger.info(f"figure: {options.output}")
+    if options.json:
+        print(json.dumps(text.record(found), indent=1, ensure_ascii=False))
+    elif options.csv:
+        sys.stdout.write(csv(found.table))
+    else:
+        print(printable(text.effects_text(found)))
     return 0
 
 
@@ -71,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
         "attribution",
         "what each change of a path is worth given the others: leave-one-out, add-one-in and Shapley value, of GMACs "
         "and parameters exactly, and of accuracy from the runs in folders; some of the changes alone by study=orders "
-        "study.changes=[gelu,layer_norm]",
+        "study.changes=[gelu,layer_norm], the main effects of a screening design by study=screening study.n=N",
     )
     parser.add_argument("--where", metavar="EXPR", help="only runs that match EXPR, as in `roadmap compare`")
     parser.add_argument("-o", "--output", metavar="FILE", help="also draw the figure: png, svg or pdf")

@@ -40,12 +40,22 @@ def main(arguments: list[str]) -> int:
         logger.info(note)
     if options.dry_run:
         print_plan(sweep, jobs)
+        if plan.study.screening is not None:
+            from roadmap.screening.text import design_text
+
+            print(design_text(plan.study.screening))
         return 0
     sweep = write_sweep(sweep.runs_dir, sweep.header, sweep.runs)
-    print(f"{sweep.path}: {len(plan.study.designs)} designs × {len(plan.config.seeds)} seeds = {len(sweep.runs)} runs")
+    print(f"{sweep.path}: {_count(plan)} = {len(sweep.runs)} runs")
     launch(partial(work, overrides, options.config_dir), overrides, options.config_dir, jobs)
     report(plan, sweep, options.config_dir)
     return 0
+
+
+def _count(plan: PlannedSweep) -> str:
+    if plan.study.screening is not None:
+        return f"{len(set(plan.study.screening.masks.tolist()))} combinations and replicates"
+    return f"{len(plan.study.designs)} designs × {len(plan.config.seeds)} seeds"
 
 
 def _is_search(overrides: Sequence[str], config_dirs: Sequence[str]) -> bool:
@@ -102,7 +112,10 @@ def report(plan: PlannedSweep, sweep: Sweep, config_dirs: Sequence[str]) -> None
         # with the runs of other sweeps that differ only in design and seed
         conditions = set(condition_keys(own["definition"]))
         alike = records[[key in conditions for key in condition_keys(records["definition"])]]
-        _report_attribution(plan, sweep, alike, config_dirs)
+        if plan.study.screening is None:
+            _report_attribution(plan, sweep, alike, config_dirs)
+        else:
+            _report_screening(plan, sweep, alike)
     elif len(finished):
         _report_designs(finished, sweep)
     for run in failed.to_dict("records"):
@@ -126,6 +139,19 @@ def _report_attribution(plan: PlannedSweep, sweep: Sweep, runs: "pd.DataFrame", 
     print(printable(text(found)))
     if found.table[["loo", "aoi", "shapley"]].notna().any(axis=None):
         _save(draw(found, steps), sweep, "attribution")
+
+
+def _report_screening(plan: PlannedSweep, sweep: Sweep, runs: "pd.DataFrame") -> None:
+    from roadmap.screening.command import draw, effects_of
+    from roadmap.screening.text import effects_text
+
+    try:
+        found = effects_of(runs, plan.study)
+    except RequestError as error:  # too few runs are finished, which the report says below
+        logger.warning(f"no effects: {error}")
+        return
+    print(printable(effects_text(found)))
+    _save(draw(found, plan.study), sweep, "effects")
 
 
 def _report_designs(runs: "pd.DataFrame", sweep: Sweep) -> None:

@@ -85,10 +85,12 @@ def plan_sweep(overrides: Sequence[str], config_dirs: Sequence[str]) -> PlannedS
     if any(key_of(word) == "seed" for word in overrides):
         raise RequestError("seed= belongs to `roadmap train`; a sweep takes seeds=[…]")
     config = compose([word for word in overrides if not key_of(word).startswith("hydra")], config_dirs)
-    study = study_of(config.study, [word for word in overrides if of_runs(word)], config_dirs)
+    study = study_of(config.study, [word for word in overrides if of_runs(word)], config_dirs, config.seeds)
     runs: dict[str, StudyDesign] = {}
     for seed in config.seeds:
         for design in study.designs:
+            if design.seed not in (None, seed):
+                continue
             run = StudyDesign(design.composed.with_seed(seed), design.changes)
             runs.setdefault(run.composed.experiment().run_id, run)
     return PlannedSweep(config, study, [*runs.values()])

@@ -4,10 +4,13 @@ import itertools
 import math
 import random
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
+import numpy as np
+
 from roadmap.attribution.change_subsets import MOST_CHANGES, ChangeSubsets, beginnings
+from roadmap.config.build import network_cost
 from roadmap.config.compose import Composed, compose, options_of
 from roadmap.config.overrides import TOGGLES, is_toggle, key_of
 from roadmap.config.patches import Patch, patched
@@ -15,29 +18,39 @@ from roadmap.design_spaces.space import Space, sample
 from roadmap.errors import RequestError
 from roadmap.formatting import listed
 from roadmap.schema.design import BaselineModel
-from roadmap.steps.path import compose_path
-from roadmap.validation import PositiveInt, Record
+from roadmap.screening.designs import ScreeningDesign, screening_design
+from roadmap.steps.path import Step, compose_path
+from roadmap.validation import NonNegativeInt, PositiveInt, Record
 
-STUDIES = ("leave_one_out", "add_one_in", "orders", "factorial", "random")
+STUDIES = ("leave_one_out", "add_one_in", "orders", "screening", "factorial", "random")
 TRIES = 1000  # shuffles for one feasible order
 
 
 @dataclass(frozen=True)
 class StudyDesign:
-    """A design of a study; ``changes`` are those of the path that it has, None if it is no set of changes."""
+    """A design of a study; ``changes`` are those of the path that it has, None if it is no set of changes.
+
+    It is trained with one ``seed``, or with all of them (None).
+    """
 
     composed: Composed
     changes: tuple[str, ...] | None = None
+    seed: int | None = None
 
 
 @dataclass(frozen=True)
 class Study:
-    """The designs that a study trains, the orders of changes that it compares, and notes for the user."""
+    """The designs that a study trains, the orders of changes that it compares, and notes for the user.
+
+    A screening design comes with the path's ``steps``.
+    """
 
     designs: list[StudyDesign]
     changes: tuple[str, ...] | None = None
     orders: list[list[str]] | None = None
     notes: Sequence[str] = ()
+    screening: ScreeningDesign | None = None
+    steps: Sequence[Step] = ()
 
 
 class OneChange(Record):
@@ -60,6 +73,20 @@ class Orders(Record):
     seed: int
 
 
+class Screening(Record):
+    """``gmacs`` (×10⁹) is the band [least, most] of a combination's cost; None is unbounded."""
+
+    place: ClassVar[str] = "study"
+
+    name: Literal["screening"]
+    changes: tuple[str, ...] | None
+    keep_others: bool
+    n: PositiveInt
+    replicates: NonNegativeInt
+    gmacs: tuple[float, float] | None
+    seed: NonNegativeInt
+
+
 class Factorial(Record):
     place: ClassVar[str] = "study"
 
@@ -74,8 +101,16 @@ class Factorial(Record):
                 raise RequestError(f"study.axes.{name} must be a list of options (got {options})")
 
 
-def study_of(node: Mapping[str, Any] | None, overrides: Sequence[str], config_dirs: Sequence[str] = ()) -> Study:
-    """Return the study of a config's node ``study`` with the other ``overrides``. Raises RequestError if invalid."""
+def study_of(
+    node: Mapping[str, Any] | None,
+    overrides: Sequence[str],
+    config_dirs: Sequence[str] = (),
+    seeds: Sequence[int] = (0,),
+) -> Study:
+    """Return the study of a config's node ``study`` with the other ``overrides``. Raises RequestError if invalid.
+
+    Only a screening design depends on ``seeds``.
+    """
     if node is None:
         raise RequestError(f"roadmap sweep needs a study (choose study={listed([*STUDIES, 'search'])})")
     if node["name"] not in STUDIES:
@@ -90,6 +125,10 @@ def study_of(node: Mapping[str, Any] | None, overrides: Sequence[str], config_di
     if node["name"] == "orders":
         study = Orders.from_mapping(node)
         return orders(study, ChangeSubsets.of(steps, study.changes, study.keep_others, config_dirs))
+    if node["name"] == "screening":
+        wanted = Screening.from_mapping(node)
+        subsets = ChangeSubsets.of(steps, wanted.changes, wanted.keep_others, config_dirs)
+        return replace(screening(wanted, subsets, seeds), steps=steps)
     return one_change(OneChange.from_mapping(node), ChangeSubsets.of(steps, config_dirs=config_dirs))
 
 
@@ -123,6 +162,25 @@ def orders(study: Orders, subsets: ChangeSubsets) -> Study:
         found = _random_orders(subsets, study)
     masks = dict.fromkeys(mask for order in found for mask in beginnings(subsets.places(order)))
     return Study(_designs(subsets, masks), tuple(names), found)
+
+
+def screening(study: Screening, subsets: ChangeSubsets, seeds: Sequence[int]) -> Study:
+    """Return the runs of a screening design. Raises RequestError if an effect cannot be estimated."""
+    names = subsets.names(subsets.full)
+    if len(names) > MOST_CHANGES:
+        raise RequestError(
+            f"study=screening of {len(names)} changes is too much; choose at most {MOST_CHANGES} by study.changes=[…]"
+        )
+    allowed = subsets.masks()
+    if study.gmacs is not None:
+        least, most = study.gmacs
+        allowed = [mask for mask in allowed if least <= network_cost(subsets.point(mask)).gmacs <= most]
+    if not allowed:
+        raise RequestError(f"no combination of these changes is within study.gmacs={list(study.gmacs or ())}")
+    design = screening_design(names, np.array(allowed), study.n, study.replicates, sorted(set(seeds)), study.seed)
+    runs = zip(design.masks.tolist(), design.seeds.tolist(), strict=True)
+    designs = [StudyDesign(subsets.point(mask), tuple(subsets.names(mask)), seed) for mask, seed in runs]
+    return Study(designs, tuple(names), screening=design)
 
 
 def _random_orders(subsets: ChangeSubsets, study: Orders) -> list[list[str]]:

@@ -1,0 +1,1 @@
+"""Screening designs: the main effects of many changes from a few runs."""
