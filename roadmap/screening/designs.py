@@ -7,6 +7,7 @@ maximises the determinant of the information matrix (Fedorov 1972, Cook and Nach
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations
 
 import numpy as np
@@ -33,7 +34,7 @@ class ScreeningDesign:
     seeds: np.ndarray
     kind: str
 
-    @property
+    @cached_property
     def matrix(self) -> np.ndarray:
         """The model matrix, (runs, 1 + k + seeds - 1)."""
         return np.hstack([coded(self.masks, len(self.names)), blocks(self.seeds)])
@@ -130,12 +131,13 @@ def screening_design(
     allowed = np.asarray(allowed)
     check_estimable(names, coded(allowed, len(names)))
     least = 1 + len(names) + len(seeds) - 1
-    if n - replicates < 1 + len(names) or n < least:
-        blocked = f" and {len(seeds) - 1} differences between seeds" if len(seeds) > 1 else ""
-        repeated = f" (without study.replicates={replicates})" if replicates else ""
+    needed = max(least, 1 + len(names) + replicates)
+    if n < needed:
+        extra = len(seeds) - 1
+        words = f", a constant and {extra} difference{'s' * (extra > 1)} between seeds" if extra else " and a constant"
         raise RequestError(
-            f"study.n={n} is too small: {len(names)} effects, a constant{blocked} need at least "
-            f"{max(least, 1 + len(names) + replicates)} runs{repeated and f', {replicates} of them replicates'}"
+            f"study.n={n} is too small: {len(names)} effects{words} need at least {needed} runs"
+            + (f", {replicates} of them replicates" if replicates else "")
         )
     if replicates and len(seeds) < 2:
         raise RequestError(

@@ -72,6 +72,7 @@ def main_effects(
     check_equally_long(finished)
     of_runs = [step_key(each.get("design"), each.get("recipe")) for each in finished["definition"]]
     place = {(key, int(seed)): index for index, (key, seed) in enumerate(zip(of_runs, finished["seed"], strict=True))}
+    every = finished.iloc[list(place.values())]
     wanted = [(keys.of(point), seed) for point, seed in zip(points, design.seeds.tolist(), strict=True)]
     found = np.array([pair in place for pair in wanted], bool)
     own = finished.iloc[[place[pair] for pair in wanted if pair in place]].reset_index(drop=True)
@@ -95,7 +96,7 @@ def main_effects(
         len(found),
         float(np.sqrt(rss / used.residual_df)) if used.residual_df else float("nan"),
         _explained(used, values, float(rss)),
-        lack_of_fit(used, values, (of_runs, finished["seed"], finished["top1"])),
+        lack_of_fit(used, values, ([key for key, _ in place], every["seed"], every["top1"])),
         (furthest, float(expected[furthest])),
     )
 
@@ -131,18 +132,17 @@ def pure_error(keys: Iterable[Any], seeds: Iterable[int], values: Iterable[float
 
     Differences between seeds that all designs share do not count.
     """
-    table = pd.DataFrame({"key": pd.factorize(pd.Series(list(keys)))[0], "seed": list(seeds), "value": list(values)})
-    table = table[table.groupby("key")["key"].transform("size") > 1]
-    if not len(table):
+    codes, counts = np.unique(pd.factorize(pd.Series(list(keys)))[0], return_inverse=True, return_counts=True)[1:]
+    repeated = counts[codes] > 1
+    groups = np.unique(codes[repeated], return_inverse=True)[1]
+    if not len(groups):
         return 0.0, 0, 0
-    columns = pd.DataFrame(blocks(table["seed"].to_numpy()), table.index)
-    within = pd.concat([table["value"], columns], axis=1)
-    within -= within.groupby(table["key"]).transform("mean")
-    y, shared = within.to_numpy()[:, 0], within.to_numpy()[:, 1:]
-    coefficients, *_ = np.linalg.lstsq(shared, y, rcond=None)
-    designs = int(table["key"].nunique())
-    rank = int(np.linalg.matrix_rank(shared)) if shared.size else 0
-    return float(((y - shared @ coefficients) ** 2).sum()), len(y) - designs - rank, designs
+    y, seen = np.array(list(values), float)[repeated], np.array(list(seeds))[repeated]
+    means = np.eye(groups.max() + 1)[groups]
+    within = np.hstack([y[:, None], blocks(seen)])
+    within -= means @ np.linalg.lstsq(means, within, rcond=None)[0]
+    _, ss = least_squares(within[:, 1:], within[:, 0])
+    return float(ss), len(y) - means.shape[1] - int(np.linalg.matrix_rank(within[:, 1:])), means.shape[1]
 
 
 def lack_of_fit(
