@@ -194,6 +194,13 @@ def _attribution(request: Request) -> Drawn:
     return draw(found, steps, kind), ""
 
 
+def _effects(request: Request) -> Drawn:
+    from roadmap.screening.command import draw, screened
+
+    found, study = screened(request.runs(), request.overrides, request.options.config_dir)
+    return draw(found, study), ""
+
+
 def _tradeoff(request: Request) -> Drawn:
     from roadmap.bench.reading import load_bench
     from roadmap.comparison.tradeoff_plot import draw_tradeoff
@@ -237,6 +244,7 @@ KINDS = {
     "robustness": ("accuracy on corrupted images (`roadmap evaluate`) by step", _robustness),
     "attribution": ("the contribution of each change: paper, leave-one-out, add-one-in, Shapley value", _attribution),
     "interactions": ("interactions of pairs of changes; without runs, in GMACs only", _attribution),
+    "effects": ("the main effects of a screening design: study=screening study.n=N", _effects),
     "edf": ("error distributions of design spaces, one line per folder or value of --by", _spaces),
     "scatter": ("error against each parameter of the design", _spaces),
 }

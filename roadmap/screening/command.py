@@ -20,6 +20,8 @@ def screened(runs: "pd.DataFrame", overrides: Sequence[str], config_dirs: Sequen
 
     Without overrides the path has the regime and data of the runs. Raises RequestError if the runs have several.
     """
+    if "study=screening" not in overrides:
+        raise RequestError("main effects need the overrides of their sweep, such as study=screening study.n=32")
     runs, overrides = one_kind(runs, list(overrides))
     study = plan_sweep(overrides, config_dirs).study
     return effects_of(runs, study), study
@@ -29,8 +31,7 @@ def effects_of(runs: "pd.DataFrame", study: Study) -> "MainEffects":
     """Return the effects of a study's screening design."""
     from roadmap.screening.effects import main_effects
 
-    if study.screening is None:
-        raise RequestError("this study is no screening design")
+    assert study.screening is not None
     return main_effects(runs, study.screening, [design.composed for design in study.designs], study.steps)
 
 

@@ -40,8 +40,14 @@ class ScreeningDesign:
         return np.hstack([coded(self.masks, len(self.names)), blocks(self.seeds)])
 
     @property
-    def residual_df(self) -> int:
-        return len(self.masks) - self.matrix.shape[1]
+    def error_df(self) -> int:
+        """The degrees of freedom between combinations that effects and seeds leave.
+
+        Replicates do not count: the difference of two runs of one combination holds no interactions, so that it would
+        make intervals too narrow where changes interact.
+        """
+        each = (self.masks[:, None] == np.unique(self.masks)).astype(float)
+        return int(np.linalg.matrix_rank(np.hstack([each, blocks(self.seeds)]))) - self.matrix.shape[1]
 
     @property
     def efficiency(self) -> float:
@@ -64,12 +70,12 @@ class ScreeningDesign:
     def power(self, effect: float, alpha: float) -> np.ndarray:
         """The power of a two-sided test at level ``alpha`` for an ``effect`` in standard deviations of one run, (k,).
 
-        Assumes that main effects suffice. NaN without residual degrees of freedom.
+        Assumes that main effects suffice. NaN without degrees of freedom for an error.
         """
         from scipy.special import stdtrit
         from scipy.stats import nct
 
-        df = self.residual_df
+        df = self.error_df
         if df < 1:
             return np.full(len(self.names), np.nan)
         noncentrality, critical = effect / self.standard_errors(), stdtrit(df, 1 - alpha / 2)

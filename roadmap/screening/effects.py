@@ -39,10 +39,11 @@ class MainEffects:
 
     ``table`` has one row per change: ``change``, ``label``, ``section``, ``effect``, ``se``, 95 % interval ``low`` to
     ``high``, ``p`` and ``p_holm``; ``path`` with ``path_low`` to ``path_high``, the gap of its step on the path, if
-    run; and ``paper``, the paper's gap. Without residual degrees of freedom there are no intervals.
+    run; and ``paper``, the paper's gap. Without degrees of freedom for an error there are no intervals.
 
     ``runs`` are the finished runs of the design, in the order of ``design``; ``planned`` is how many it has.
-    ``residual_sd`` has ``design.residual_df`` degrees of freedom. ``explained`` is the adjusted R² within seeds.
+    ``residual_sd``, between combinations, has ``design.error_df`` degrees of freedom. ``explained`` is the adjusted R²
+    within seeds.
     ``furthest`` is the index of the run with the largest residual, and the accuracy that the effects give it.
     """
 
@@ -83,7 +84,7 @@ def main_effects(
             f"{len(design.names)} effects; train the others by the same `roadmap sweep`"
         )
     values = own["top1"].to_numpy(float)
-    coefficients, rss = least_squares(used.matrix, values)
+    coefficients, _ = least_squares(used.matrix, values)
     expected = used.matrix @ coefficients
     furthest = int(np.argmax(np.abs(values - expected)))
     samples = _samples(of_runs, finished)
@@ -94,8 +95,8 @@ def main_effects(
         ),
         own,
         len(found),
-        float(np.sqrt(rss / used.residual_df)) if used.residual_df else float("nan"),
-        _explained(used, values, float(rss)),
+        float(np.sqrt(error_variance(used, values))),
+        _explained(used, values),
         lack_of_fit(used, values, ([key for key, _ in place], every["seed"], every["top1"])),
         (furthest, float(expected[furthest])),
     )
@@ -110,21 +111,30 @@ def least_squares(matrix: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, n
 def estimates(design: ScreeningDesign, values: np.ndarray) -> pd.DataFrame:
     """Return ``effect``, ``se``, ``low``, ``high``, ``p`` and ``p_holm`` of each change from the ``values`` of runs.
 
-    Student's t with the residual variance, which holds seed noise and lack of fit; 95 % intervals, not corrected.
+    Student's t with the residual variance between combinations, which holds seed noise and lack of fit; 95 % intervals,
+    not corrected.
     """
     from scipy.special import stdtr, stdtrit
     from statsmodels.stats.multitest import multipletests
 
-    coefficients, rss = least_squares(design.matrix, values)
-    effect, df = 2 * coefficients[1 : len(design.names) + 1], design.residual_df
+    coefficients, _ = least_squares(design.matrix, values)
+    effect, df = 2 * coefficients[1 : len(design.names) + 1], design.error_df
+    variance = error_variance(design, values)
     table = pd.DataFrame({"effect": effect}).assign(se=np.nan, low=np.nan, high=np.nan, p=np.nan, p_holm=np.nan)
-    if df < 1 or rss <= 0:
+    if not variance > 0:
         return table
-    se = design.standard_errors() * np.sqrt(rss / df)
+    se = design.standard_errors() * np.sqrt(variance)
     half = stdtrit(df, (1 + CONFIDENCE) / 2) * se
     p = 2 * stdtr(df, -np.abs(effect) / se)
     corrected = multipletests(p, ALPHA, method="holm")[1]
     return table.assign(se=se, low=effect - half, high=effect + half, p=p, p_holm=corrected)
+
+
+def error_variance(design: ScreeningDesign, values: np.ndarray) -> float:
+    """Return the mean square of the residuals between combinations; NaN without degrees of freedom."""
+    _, rss = least_squares(design.matrix, values)
+    own, _, _ = pure_error(design.masks, design.seeds, values)
+    return float(rss - own) / design.error_df if design.error_df > 0 else float("nan")
 
 
 def pure_error(keys: Iterable[Any], seeds: Iterable[int], values: Iterable[float]) -> tuple[float, int, int]:
@@ -151,24 +161,20 @@ def lack_of_fit(
     """Return the test for the ``values`` of a design, with the seed noise of ``every`` run: keys, seeds, values."""
     from scipy.stats import f as f_distribution
 
-    _, rss = least_squares(design.matrix, values)
-    own, own_df, _ = pure_error(design.masks, design.seeds, values)
     pure, pure_df, designs = pure_error(*every)
-    df = design.residual_df - own_df
+    df = max(design.error_df, 0)
     sd = float(np.sqrt(pure / pure_df)) if pure_df > 0 else float("nan")
-    if df < 1 or pure_df < 1 or pure <= 0:
-        return LackOfFit(float("nan"), max(df, 0), max(pure_df, 0), float("nan"), sd, designs)
-    ratio = float((rss - own) / df / (pure / pure_df))
+    if not df or pure_df < 1 or pure <= 0:
+        return LackOfFit(float("nan"), df, max(pure_df, 0), float("nan"), sd, designs)
+    ratio = error_variance(design, values) / (pure / pure_df)
     return LackOfFit(ratio, df, pure_df, float(f_distribution.sf(ratio, df, pure_df)), sd, designs)
 
 
-def _explained(design: ScreeningDesign, values: np.ndarray, rss: float) -> float:
+def _explained(design: ScreeningDesign, values: np.ndarray) -> float:
     """Return the adjusted R² of the effects, beyond differences between seeds."""
     seeds = np.hstack([np.ones((len(values), 1)), blocks(design.seeds)])
     _, total = least_squares(seeds, values)
-    if not design.residual_df or total <= 0:
-        return float("nan")
-    return float(1 - (rss / design.residual_df) / (total / (len(values) - seeds.shape[1])))
+    return float(1 - error_variance(design, values) / (total / (len(values) - seeds.shape[1])))
 
 
 class _Keys:

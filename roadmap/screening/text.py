@@ -27,8 +27,8 @@ def design_text(design: ScreeningDesign) -> str:
     combinations = len(np.unique(design.masks))
     lines = [
         f"screening: {len(design.masks)} runs of {combinations} of {len(design.allowed):,} allowed combinations, "
-        f"{design.kind}, D-efficiency {design.efficiency:.3f} (1: orthogonal), {design.residual_df} residual degrees "
-        "of freedom",
+        f"{design.kind}, D-efficiency {design.efficiency:.3f} (1: orthogonal), {design.error_df} degrees of "
+        "freedom for the error",
         aligned(header, rows),
         "SE: in standard deviations of one design between seeds, if main effects suffice; orthogonal columns have "
         f"{2 / len(design.masks) ** 0.5:.2f}",
@@ -36,8 +36,10 @@ def design_text(design: ScreeningDesign) -> str:
         "alias: how far an interaction of size 1 (half the difference of one change's effects with and without the "
         "other) moves the effect",
     ]
-    if not design.residual_df:
-        lines.append("caution: no residual degrees of freedom, so effects have no intervals; choose a larger study.n")
+    if not design.error_df:
+        lines.append(
+            "caution: no degrees of freedom for an error, so effects have no intervals; choose a larger study.n"
+        )
     return "\n".join(lines)
 
 
@@ -78,14 +80,14 @@ def notes(found: MainEffects) -> list[str]:
         "effect: mean top-1 after the last epoch with the change minus without, percentage points, over "
         f"{len(design.allowed):,} allowed combinations of all changes, by least squares from {len(found.runs)} runs of "
         f"{len(np.unique(design.masks))} combinations": True,
-        f"residual standard deviation {found.residual_sd:.2f} with {design.residual_df} degrees of freedom, from seeds "
+        f"residual standard deviation {found.residual_sd:.2f} with {design.error_df} degrees of freedom, from seeds "
         f"and interactions; main effects explain {100 * found.explained:.0f} % of the variance (adjusted R²)": (
-            design.residual_df
+            design.error_df
         ),
-        "caution: no residual degrees of freedom, so effects have no intervals": not design.residual_df,
-        _fit_words(found.lack_of_fit): design.residual_df,
+        "caution: no degrees of freedom for an error, so effects have no intervals": not design.error_df,
+        _fit_words(found.lack_of_fit): design.error_df,
         f"furthest from the effects' sum: {run['variant']} seed {run['seed']:.0f} with {run['top1']:.2f} %, expected "
-        f"{expected:.2f} %": design.residual_df,
+        f"{expected:.2f} %": design.error_df,
         "on the path: the gap of the change's step to the step before it": found.table["path"].notna().any(),
         f"caution: {missing} of {found.planned} planned runs are failed, unfinished or missing": missing,
     }
@@ -108,7 +110,7 @@ def record(found: MainEffects) -> dict[str, Any]:
     """Return everything as plain values for JSON: ``changes``, ``lack_of_fit``, ``notes``; missing values None."""
     table = found.table.astype(object).where(found.table.notna(), None)
     fit = {name: None if value != value else value for name, value in vars(found.lack_of_fit).items()}
-    numbers = {"residual_sd": found.residual_sd, "residual_df": found.design.residual_df, "explained": found.explained}
+    numbers = {"residual_sd": found.residual_sd, "error_df": found.design.error_df, "explained": found.explained}
     plain = {name: None if value != value else value for name, value in numbers.items()}
     return {"changes": table.to_dict("records"), **plain, "lack_of_fit": fit, "notes": notes(found)}
 

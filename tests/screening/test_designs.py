@@ -123,7 +123,7 @@ def test_runs_and_seeds() -> None:
     assert len(set(zip(design.masks.tolist(), design.seeds.tolist(), strict=True))) == 51
     assert np.unique(design.masks, return_counts=True)[1].tolist().count(2) == 6
     assert np.unique(design.seeds, return_counts=True)[1].tolist() == [17, 17, 17]
-    assert design.residual_df == 51 - 1 - 13 - 2
+    assert design.error_df == 45 - 1 - 13  # the replicates tell the seeds apart
     # a rule leaves little room below an orthogonal design, 0.28
     others = np.delete(design.standard_errors(), [1, 2])
     assert others.max() < 0.31
@@ -146,15 +146,15 @@ def test_more_runs_than_combinations_repeat_them_with_other_seeds() -> None:
 def test_power_is_that_of_simulated_experiments() -> None:
     from roadmap.screening.effects import least_squares
 
-    design = screening_design(NAMES[:6], ruled(6), 20, 2, [0, 1], 0)
+    design = screening_design(NAMES[:6], ruled(6), 20, 0, [0, 1], 0)
     rng = np.random.default_rng(0)
     for effect in (0.5, 1.0, 2.0):
         values = design.matrix[:, 1:2] * effect / 2 + rng.normal(size=(20, 20_000))
         coefficients, rss = least_squares(design.matrix, values)
-        t = 2 * coefficients[1] / (design.standard_errors()[0] * np.sqrt(rss / design.residual_df))
+        t = 2 * coefficients[1] / (design.standard_errors()[0] * np.sqrt(rss / design.error_df))
         from scipy.stats import t as student
 
-        found = (np.abs(t) > student.ppf(1 - 0.01 / 2, design.residual_df)).mean()
+        found = (np.abs(t) > student.ppf(1 - 0.01 / 2, design.error_df)).mean()
         assert design.power(effect, 0.01)[0] == pytest.approx(found, abs=0.01)
 
 
@@ -198,5 +198,5 @@ def test_effects_that_cannot_be_estimated_are_named() -> None:
 def test_the_saturated_design_has_no_power() -> None:
     design = screening_design(NAMES[:11], np.arange(2**11), 12, 0, [0], 0)
     assert isinstance(design, ScreeningDesign)
-    assert design.residual_df == 0
+    assert design.error_df == 0
     assert np.isnan(design.power(1, 0.05)).all()
