@@ -13,6 +13,7 @@ from itertools import combinations
 import numpy as np
 
 from roadmap.errors import RequestError
+from roadmap.statistics.power import power
 
 STARTS = 20  # of the exchange algorithm
 NEAR = 0.99  # designs of this share of the best D-efficiency are chosen by their aliasing
@@ -72,15 +73,10 @@ class ScreeningDesign:
 
         Assumes that main effects suffice. NaN without degrees of freedom for an error.
         """
-        from scipy.special import stdtrit
-        from scipy.stats import nct
-
-        df = self.error_df
-        if df < 1:
+        if self.error_df < 1:
             return np.full(len(self.names), np.nan)
-        noncentrality, critical = effect / self.standard_errors(), stdtrit(df, 1 - alpha / 2)
-        # the other tail is below alpha / 2 and underflows in scipy
-        return np.asarray(nct.sf(critical, df, noncentrality))
+        errors = self.standard_errors()
+        return power(np.full(len(errors), effect), errors, np.full(len(errors), self.error_df), alpha)
 
 
 def coded(masks: np.ndarray, changes: int) -> np.ndarray:

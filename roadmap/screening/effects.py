@@ -13,7 +13,8 @@ from roadmap.errors import RequestError
 from roadmap.runs.identity import check_comparable, check_equally_long, step_key
 from roadmap.schema.design import BaselineModel
 from roadmap.screening.designs import ScreeningDesign, blocks
-from roadmap.statistics.gaps import ALPHA, CONFIDENCE, gaps
+from roadmap.statistics.correction import holm
+from roadmap.statistics.gaps import CONFIDENCE, gaps
 from roadmap.steps.path import Step
 
 
@@ -38,8 +39,8 @@ class MainEffects:
     """The effects of a screening design on top-1 after the last epoch, in percentage points.
 
     ``table`` has one row per change: ``change``, ``label``, ``section``, ``effect``, ``se``, 95 % interval ``low`` to
-    ``high``, ``p`` and ``p_holm``; ``path`` with ``path_low`` to ``path_high``, the gap of its step on the path, if
-    run; and ``paper``, the paper's gap. Without degrees of freedom for an error there are no intervals.
+    ``high``, ``p`` and ``p_holm``; ``path`` with ``path_se`` and ``path_low`` to ``path_high``, the gap of its step on
+    the path, if run; and ``paper``, the paper's gap. Without degrees of freedom for an error there are no intervals.
 
     ``runs`` are the finished runs of the design, in the order of ``design``; ``planned`` is how many it has.
     ``residual_sd``, between combinations, has ``design.error_df`` degrees of freedom. ``explained`` is the adjusted R²
@@ -115,7 +116,6 @@ def estimates(design: ScreeningDesign, values: np.ndarray) -> pd.DataFrame:
     not corrected.
     """
     from scipy.special import stdtr, stdtrit
-    from statsmodels.stats.multitest import multipletests
 
     coefficients, _ = least_squares(design.matrix, values)
     effect, df = 2 * coefficients[1 : len(design.names) + 1], design.error_df
@@ -126,8 +126,7 @@ def estimates(design: ScreeningDesign, values: np.ndarray) -> pd.DataFrame:
     se = design.standard_errors() * np.sqrt(variance)
     half = stdtrit(df, (1 + CONFIDENCE) / 2) * se
     p = 2 * stdtr(df, -np.abs(effect) / se)
-    corrected = multipletests(p, ALPHA, method="holm")[1]
-    return table.assign(se=se, low=effect - half, high=effect + half, p=p, p_holm=corrected)
+    return table.assign(se=se, low=effect - half, high=effect + half, p=p, p_holm=holm(p, len(p)))
 
 
 def error_variance(design: ScreeningDesign, values: np.ndarray) -> float:
@@ -213,5 +212,5 @@ def _path(
     measured = gaps([(samples.get(keys.of(a.composed), {}), samples.get(keys.of(b.composed), {})) for a, b in pairs])
     variants = [(step.composed.variant, before.composed.variant) for step, before in pairs]
     paper = paper_deltas(variants, steps[0].composed.regime.name)
-    columns = {"delta": "path", "delta_low": "path_low", "delta_high": "path_high"}
+    columns = {"delta": "path", "delta_se": "path_se", "delta_low": "path_low", "delta_high": "path_high"}
     return measured[list(columns)].rename(columns=columns).assign(paper=paper)

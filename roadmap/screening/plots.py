@@ -7,7 +7,7 @@ from roadmap.errors import RequestError
 from roadmap.plots.charts import BLUE, VERMILLION, WIDTH, YELLOW, framed, sentences
 from roadmap.plots.rows import Rows, columns_of, format_cell, gap_limit, gap_marks
 from roadmap.screening.effects import MainEffects
-from roadmap.statistics.gaps import ALPHA
+from roadmap.statistics.correction import ALPHA
 
 TITLE = "change of top-1 accuracy (percentage points)"
 # column -> rows below a row's middle, shape and colour

@@ -9,7 +9,7 @@ from roadmap.attribution.text import format_p
 from roadmap.formatting import aligned, number
 from roadmap.screening.designs import ScreeningDesign
 from roadmap.screening.effects import LackOfFit, MainEffects
-from roadmap.statistics.gaps import ALPHA
+from roadmap.statistics.correction import ALPHA
 
 SIZES = (0.5, 1.0, 2.0)  # effects whose power is shown, in standard deviations of one run
 
@@ -89,7 +89,8 @@ def notes(found: MainEffects) -> list[str]:
         f"furthest from the effects' sum: {run['variant']} seed {run['seed']:.0f} with {run['top1']:.2f} %, expected "
         f"{expected:.2f} %": design.error_df,
         "on the path: the gap of the change's step to the step before it": found.table["path"].notna().any(),
-        f"caution: {missing} of {found.planned} planned runs are failed, unfinished or missing": missing,
+        f"caution: {missing} of {found.planned} planned runs are failed, unfinished or missing; if poor designs "
+        "fail, effects are biased": missing,
     }
     return [line for line, holds in lines.items() if holds]
 

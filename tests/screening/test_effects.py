@@ -11,12 +11,6 @@ from tests.screening.test_designs import NAMES, ruled
 SEEDS = [0, 1, 2]
 
 
-@pytest.fixture(autouse=True)
-def no_collection(monkeypatch: pytest.MonkeyPatch) -> None:
-    """statsmodels collects garbage in each correction of p-values, which takes 0.1 s."""
-    monkeypatch.setattr("gc.collect", lambda: 0)
-
-
 def design(changes: int, n: int, replicates: int = 4) -> ScreeningDesign:
     return screening_design(NAMES[:changes], ruled(changes), n, replicates, SEEDS, 0)
 
