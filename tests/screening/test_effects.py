@@ -103,7 +103,7 @@ def test_large_interactions_show_as_lack_of_fit() -> None:
 @pytest.mark.parametrize("n", [24, 51])
 @pytest.mark.parametrize("noise", ["equal", "unequal", "heavy"])
 def test_intervals_cover_and_errors_are_rare_at_length(n: int, noise: str) -> None:
-    found = experiments(design(13, n), 4000, noise, 0.0, 1)
+    found = experiments(design(13, n), 2000, noise, 0.0, 1)
     assert 0.93 < found["coverage"] < 0.97
     assert found["family-wise error"] < 0.06
     if noise == "equal":
@@ -113,6 +113,6 @@ def test_intervals_cover_and_errors_are_rare_at_length(n: int, noise: str) -> No
 @pytest.mark.slow
 @pytest.mark.parametrize("n", [24, 51])
 def test_intervals_cover_the_effects_over_the_space_despite_interactions(n: int) -> None:
-    """Interactions act as more noise, so intervals widen; over random interactions they still cover."""
-    found = experiments(design(13, n), 4000, "equal", 1.0, 2)
-    assert found["coverage"] > 0.93
+    """Interactions act as more noise between combinations; of 24 runs, 4 degrees of freedom are little to tell."""
+    found = experiments(design(13, n), 2000, "equal", 1.0, 2)
+    assert 0.92 < found["coverage"] < 0.98

@@ -8,6 +8,7 @@ import pytest
 
 from roadmap.__main__ import main
 from roadmap.runs.sweep_plan import read_sweeps
+from tests.records import COMMITTED
 
 WORDS = ["study=screening", "path=short", "--config-dir", "conf", "study.n=6", "study.replicates=1", "seeds=[0,1]"]
 
@@ -89,3 +90,14 @@ def test_wrong_requests(words: list[str], sentence: str, capsys: pytest.CaptureF
 def test_the_effects_need_the_design(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["attribution", *WORDS]) == 2
     assert "study=screening needs runs" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_committed_study_gives_the_effects_of_the_docs(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["study=screening", "norm=batch", "study.n=51", "study.replicates=6", "study.gmacs=[0,0.02]"]
+    assert main(["attribution", str(COMMITTED / "studies" / "nano-digits-screening.runs.jsonl.gz"), *words]) == 0
+    out = capsys.readouterr().out
+    page = (COMMITTED.parent / "docs" / "screening.md").read_text(encoding="utf-8")
+    rows = [line.rstrip() for line in out.splitlines() if "±" in line and "effect" not in line]
+    assert len(rows) == 12
+    assert all(row in page for row in rows)
