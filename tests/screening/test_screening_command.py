@@ -57,6 +57,9 @@ def test_a_sweep_prints_its_design_trains_it_and_reports_its_effects(capfd: pyte
     assert [row["effect"] for row in found["changes"]] == pytest.approx(effects[1:4].tolist())
     assert found["error_df"] == 1
     assert Path("effects.svg").stat().st_size > 10_000
+    assert main(["figure", "--kind", "effects", "runs", *WORDS, "-o", "again.svg"]) == 0
+    assert Path("again.svg").read_bytes() == Path("effects.svg").read_bytes()
+    capfd.readouterr()
 
     # without one of six runs there is no error left, without two no effect
     for run, sentence in zip(
