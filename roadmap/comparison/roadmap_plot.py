@@ -22,9 +22,10 @@ from roadmap.comparison.step_table import (
 from roadmap.errors import RequestError
 from roadmap.paper.published import REFERENCE, SCALED_FROM, TABLE_NAMES, published_steps
 from roadmap.plots.charts import BLUE, GREY, VERMILLION, WIDTH, framed, inline, sentences, tooltips
-from roadmap.plots.rows import Column, Rows, columns_of, diamonds, step_gaps
+from roadmap.plots.rows import Column, Rows, columns_of, diamonds, step_gaps, test_words
 from roadmap.runs.identity import check_comparable
-from roadmap.statistics.correction import ALPHA
+from roadmap.statistics.correction import ALPHA, CORRECTION_NAMES
+from roadmap.statistics.gaps import DEFAULT_TEST, OUTCOMES, GapTest
 from roadmap.steps.path import Step
 
 IMAGENET = ("imagenet", "imagenet_parquet", "imagenet_webdataset")
@@ -33,6 +34,7 @@ COLUMNS = (
     ("top-1\n(%)", "accuracy", "{}"),
     ("± std", "top1_std", "± {:.2f}"),
     ("Δ", "delta", "{:+.2f}"),
+    ("outcome", "outcome", "{}"),
     ("{unit}", "gmacs", "{:.2f}"),
     ("paper\ntop-1", "paper_top1", "{:.2f}", "faint"),
     ("paper\n{flops}", "paper_gflops", "{:.2f}", "faint"),
@@ -43,11 +45,11 @@ DELTA_COLUMNS = (
     ("Δ", "delta", "{:+.2f}", "number", "–"),
     ("95 % interval", "interval", "{}"),
     ("seeds", "delta_n", "{:.0f}"),
-    ("p\n(Holm)", "delta_p_holm", "{:.3f}"),
+    ("p\n{correction}", "p", "{:.3f}"),
     ("paper Δ", "paper_delta", "{:+.2f}", "faint"),
 )
 DELTA_TOOLTIP = {"delta": "Δ", "delta_low": "95 % from", "delta_high": "to", "delta_n": "seeds"}
-DELTA_TOOLTIP |= {"delta_p_holm": "p (Holm)", "paper_delta": "paper Δ"}
+DELTA_TOOLTIP |= {"p": "p, corrected", "paper_delta": "paper Δ"}
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ class RegimeRuns:
 
     runs: pd.DataFrame
     steps: Sequence[Step]
+    test: GapTest = DEFAULT_TEST
 
     @property
     def name(self) -> str:
@@ -69,7 +72,7 @@ class RegimeRuns:
     @cached_property
     def table(self) -> pd.DataFrame:
         """The step table, with the paper's values only if they are of the same data."""
-        table = step_table(self.runs, self.steps)
+        table = step_table(self.runs, self.steps, self.test)
         return table if self.on_imagenet else table.assign(paper_top1=np.nan, paper_gflops=np.nan)
 
     @property
@@ -156,10 +159,10 @@ def roadmap_chart(
     """Return a chart with one bar per row of ``table``, in its order.
 
     The columns are step, label, section, adopted, ``n`` seeds, ``top1`` and ``top1_std`` in percent, ``gmacs`` ×10⁹,
-    and ``paper_top1`` and ``paper_gflops``, each NaN if unknown. Optional columns: ``delta``; ``source`` names the
-    paper's table that a row's own numbers are from, empty for runs; ``reference`` is true for a network that is not a
-    step, drawn with a line from top to bottom. ``behind`` is a second regime's table of the same rows, ``names`` are
-    the two regimes' and ``labels`` the rows'. Raises RequestError if no row has an accuracy.
+    and ``paper_top1`` and ``paper_gflops``, each NaN if unknown. Optional columns: ``delta`` and ``outcome``;
+    ``source`` names the paper's table that a row's own numbers are from, empty for runs; ``reference`` is true for a
+    network that is not a step, drawn with a line from top to bottom. ``behind`` is a second regime's table of the same
+    rows, ``names`` are the two regimes' and ``labels`` the rows'. Raises RequestError if no row has an accuracy.
     """
     lanes = [table] if behind is None else [table, behind]
     tables = [_prepared(each, lane, names[lane]) for lane, each in enumerate(lanes)]
@@ -177,6 +180,7 @@ def roadmap_chart(
     parts = {
         f"Bars: {'; '.join(means)}.": True,
         "Whiskers: standard deviation.": drawn["top1_std"].notna().any(),
+        f"Outcome: of the test of Δ, p < {ALPHA:g} after correction.": drawn["outcome"].isin(OUTCOMES).any(),
         "Diamonds: the paper's values.": drawn.loc[~drawn["reference"], "paper_top1"].notna().any(),
         "The axis does not start at 0.": domain[0] > 0,
         "–: no value.": drawn.loc[~drawn["reference"], "top1"].isna().any(),
@@ -190,7 +194,7 @@ def _prepared(table: pd.DataFrame, lane: int, name: str) -> pd.DataFrame:
     """The table with its optional columns, deviations only over several seeds, and the places and kinds of its bars."""
     if table.empty:
         raise RequestError("no figure to draw: no step has an accuracy yet")
-    optional: dict[str, Any] = {"source": "", "reference": False, "delta": np.nan}
+    optional: dict[str, Any] = {"source": "", "reference": False, "delta": np.nan, "outcome": None}
     table = table.assign(**{key: value for key, value in optional.items() if key not in table}).reset_index(drop=True)
     reference, adopted = table["reference"].astype(bool), table["adopted"].astype(bool)
     spread = table["top1_std"].where((table["n"] > 1) & table["top1"].notna())
@@ -280,13 +284,19 @@ def paper_regime(steps: Sequence[Step]) -> str:
 
 
 def deltas_chart(
-    table: pd.DataFrame, *, title: str, subtitle: str, paper: str = "", width: int = WIDTH
+    table: pd.DataFrame,
+    *,
+    title: str,
+    subtitle: str,
+    paper: str = "",
+    test: GapTest = DEFAULT_TEST,
+    width: int = WIDTH,
 ) -> alt.VConcatChart:
     """Return a chart with one row per step that has a parent.
 
-    ``table`` is a ``step_table``: label, section, ``delta`` with ``delta_low`` to ``delta_high`` in percentage points,
-    ``delta_n`` pairs of seeds, ``delta_p_holm`` and ``paper_delta``; ``paper`` names the runs of the latter. Raises
-    RequestError if no step has a gap.
+    ``table`` is a ``step_table`` of ``test``: label, section, ``delta`` with ``delta_low`` to ``delta_high`` in
+    percentage points, ``delta_n`` seeds, the corrected p-value, ``outcome`` and ``paper_delta``; ``paper`` names the
+    runs of the latter. Raises RequestError if no step has a gap.
     """
     table = table[table["parent"].notna()].reset_index(drop=True)
     known = table["delta"].notna()
@@ -294,16 +304,16 @@ def deltas_chart(
         raise RequestError("no figure to draw: no step and the step before it have both been run yet")
     ends = zip(table["delta_low"], table["delta_high"], strict=True)
     intervals = [None if pd.isna(low) else f"{low:+.2f} to {high:+.2f}" for low, high in ends]
-    columns = columns_of(table.assign(interval=pd.Series(intervals, dtype=object)), DELTA_COLUMNS)
+    table = table.assign(interval=pd.Series(intervals, dtype=object), p=table[f"delta_p_{test.correction}"])
+    name = f"({CORRECTION_NAMES[test.correction]})"
+    columns = columns_of(table, [(header.format(correction=name), *rest) for header, *rest in DELTA_COLUMNS])
     rows = Rows.of(table, 26, width, columns)
     axis = "change of top-1 accuracy (percentage points)"
-    marks = step_gaps(rows, table, table["delta_p_holm"] < ALPHA, axis, "paper_delta", DELTA_TOOLTIP)
-    tested = int(table["delta_p_holm"].notna().sum())
+    marks = step_gaps(rows, table, axis, "paper_delta", DELTA_TOOLTIP, test)
     parts = {
         "Δ: change from the adopted step before.": True,
-        "Lines: 95 % intervals, cut off at the edges of the axis. Outside noise: "
-        f"p < {ALPHA:g} in a t-test, corrected for {tested} comparisons (Holm).": tested,
-        "Noise unknown: one seed, or seeds without spread.": (known & table["delta_low"].isna()).any(),
+        f"Lines: 95 % intervals, cut off at the edges of the axis. {test_words(table, test)}": table["p"].notna().any(),
+        "Not tested: one seed, or seeds without spread.": (known & table["delta_low"].isna()).any(),
         "–: not run yet.": not known.all(),
         f"Diamonds: the paper's Δ, {paper}.": paper and table["paper_delta"].notna().any(),
     }

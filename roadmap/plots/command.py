@@ -16,9 +16,11 @@ from roadmap.cli.arguments import (
     override_parser,
     say_skipped,
 )
+from roadmap.cli.gap_test import add_test_options, gap_test
 from roadmap.errors import RequestError
 from roadmap.formatting import listed, printable
 from roadmap.paper.published import TABLES
+from roadmap.statistics.gaps import DEFAULT_TEST
 from roadmap.steps.path import Step, compose_path
 
 if TYPE_CHECKING:
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 
 # columns of an empty table of runs
 COLUMNS = ("regime", "status", "recipe", "design", "definition", "seed", "top1", "gmacs", "params_m", "activations_m")
+
+TESTED = ("roadmap", "deltas", "robustness")  # kinds that show the outcomes of tests
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,7 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def figure(*words: str | Path, kind: str = "roadmap", **options: str | list[str]) -> "alt.VConcatChart":
+def figure(*words: str | Path, kind: str = "roadmap", **options: str | float | bool | list[str]) -> "alt.VConcatChart":
     """Return the chart that ``roadmap figure`` draws, by the same words and options.
 
     ``roadmap.figure("runs/", kind="tradeoff", x="params")`` is `roadmap figure runs/ --kind tradeoff --x params`.
@@ -99,7 +103,8 @@ def figure(*words: str | Path, kind: str = "roadmap", **options: str | list[str]
     arguments = [str(word) for word in words]
     for name, value in ({"kind": kind} | options).items():
         for each in value if isinstance(value, list) else [value]:
-            arguments += [f"--{name.replace('_', '-')}", str(each)]
+            # True is an option without a value, such as --paired
+            arguments += [f"--{name.replace('_', '-')}", *([] if each is True else [str(each)])]
     parsed = _parse([*arguments, "--output", "-"])
     if parsed.style == "paper":
         raise RequestError("style='paper' is of files: roadmap figure … --style paper -o FILE")
@@ -118,6 +123,12 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     for option, (kinds, *_) in OPTIONS.items():
         if getattr(options, option) is not None and options.kind not in kinds:
             raise RequestError(f"--{option} does not go with --kind {options.kind}, only with --kind {listed(kinds)}")
+    options.test = gap_test(options)
+    if options.kind not in TESTED and options.test != DEFAULT_TEST:
+        raise RequestError(
+            f"--paired, --equivalence and --correction do not go with --kind {options.kind}, "
+            f"only with --kind {listed(TESTED)}"
+        )
     return options
 
 
@@ -129,6 +140,7 @@ def _parser() -> Parser:
     style = "paper: a column or a page wide, in a serif font, with the title and caption printed instead"
     parser.add_argument("--style", choices=("screen", "paper"), default="screen", help=style)
     parser.add_argument("--where", metavar="EXPR", help="only runs that match, as for `roadmap compare`")
+    add_test_options(parser)
     for name, (of, metavar, words) in OPTIONS.items():
         action = "append" if name == "bench" else "store"
         parser.add_argument(f"--{name}", metavar=metavar, action=action, help=f"for {listed(of)}: {words}")
@@ -157,7 +169,7 @@ def _roadmap(request: Request) -> Drawn:
             own, steps = runs.iloc[:0], compose_path(overrides, request.options.config_dir)
             if regime not in TABLES:
                 raise RequestError(f"no finished run of regime {regime} here, and the paper has none either")
-        drawn.append(RegimeRuns(own, steps))
+        drawn.append(RegimeRuns(own, steps, request.options.test))
     return draw_roadmap(drawn), ""
 
 
@@ -167,8 +179,9 @@ def _deltas(request: Request) -> Drawn:
 
     runs, steps = request.path_runs(request.runs(), request.overrides)
     title = f"What each change is worth, from {networks(steps, ' to ')}"
-    table, words = step_table(runs, steps), subtitle(runs, steps)
-    return deltas_chart(table, title=title, subtitle=words, paper=paper_regime(steps)), ""
+    test = request.options.test
+    table, words = step_table(runs, steps, test), subtitle(runs, steps)
+    return deltas_chart(table, title=title, subtitle=words, paper=paper_regime(steps), test=test), ""
 
 
 def _robustness(request: Request) -> Drawn:
@@ -179,10 +192,11 @@ def _robustness(request: Request) -> Drawn:
     runs, steps = request.path_runs(request.runs(), request.overrides)
     robust, skipped = corrupted_runs(runs, request.options.conditions)
     say_skipped(skipped)
-    table, by_corruption = robust_step_table(robust, steps), robust.means(runs_of_steps(robust.runs, steps))
+    test = request.options.test
+    table, by_corruption = robust_step_table(robust, steps, test), robust.means(runs_of_steps(robust.runs, steps))
     title = f"Which change buys robustness, from {networks(steps, ' to ')}"
     words = {"title": title, "subtitle": subtitle(robust.runs, steps), "words": robust.words}
-    return robustness_chart(table, by_corruption, **words), ""
+    return robustness_chart(table, by_corruption, **words, test=test), ""
 
 
 def _attribution(request: Request) -> Drawn:

@@ -8,16 +8,30 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from roadmap.plots.charts import BLUE, GREY, SMALL, VERMILLION, YELLOW, Kinds, inline, points, text_width, tooltips
+from roadmap.plots.charts import (
+    BLUE,
+    GREEN,
+    GREY,
+    SMALL,
+    VERMILLION,
+    YELLOW,
+    Kinds,
+    inline,
+    points,
+    text_width,
+    tooltips,
+)
+from roadmap.statistics.correction import ALPHA, CORRECTION_NAMES
+from roadmap.statistics.gaps import BETTER, EQUAL, UNDECIDED, WORSE, GapTest
 
 GAP, BETWEEN = 20, 28  # pixels between columns, and between plots in a row
-OUTSIDE_GAIN, OUTSIDE_LOSS = "gain outside noise", "loss outside noise"
-WITHIN, UNKNOWN = "within noise", "noise unknown"
-GAP_KINDS = {  # shape and colour of a change of accuracy
-    OUTSIDE_GAIN: ("triangle-up", BLUE),
-    OUTSIDE_LOSS: ("triangle-down", VERMILLION),
-    WITHIN: ("circle", GREY),
-    UNKNOWN: ("cross", GREY),
+UNTESTED = "not tested"
+GAP_KINDS = {  # shape and colour of a gap by its outcome
+    BETTER: ("triangle-up", BLUE),
+    WORSE: ("triangle-down", VERMILLION),
+    EQUAL: ("square", GREEN),
+    UNDECIDED: ("circle", GREY),
+    UNTESTED: ("cross", GREY),
 }
 
 
@@ -168,20 +182,36 @@ def gap_marks(
 
 
 def step_gaps(
-    rows: Rows, table: pd.DataFrame, outside: pd.Series, title: str, other: str, numbers: Mapping[str, str]
+    rows: Rows, table: pd.DataFrame, title: str, other: str, numbers: Mapping[str, str], test: GapTest
 ) -> list[alt.Chart]:
-    """Draw each row's ``delta`` by whether it is ``outside`` noise, the column ``other`` below it as a diamond."""
+    """Draw each row's ``delta`` by its ``outcome``, the column ``other`` below it as a diamond.
+
+    A band shows the bounds of an equivalence test.
+    """
     limit = gap_limit(table[["delta", other]], table[["delta_low", "delta_high"]])
-    gain = np.where(table["delta"] > 0, OUTSIDE_GAIN, OUTSIDE_LOSS)
-    noise = np.where(table["delta_low"].notna(), WITHIN, UNKNOWN)
     row = np.arange(len(table))
-    shown = table[["label", *numbers]].assign(y=row - 0.12, below=row + 0.24, kind=np.where(outside, gain, noise))
+    kind = table["outcome"].replace("", UNTESTED)
+    shown = table[["label", *numbers]].assign(y=row - 0.12, below=row + 0.24, kind=kind)
     known = shown[shown["delta"].notna()]
     kinds = {kind: mark for kind, mark in GAP_KINDS.items() if (known["kind"] == kind).any()}
     marks = gap_marks(rows, known, kinds, limit, title, numbers)
     if shown[other].notna().any():
         marks.insert(1, diamonds(rows, alt.Chart(inline(shown)), other, "below", _gap_axis(other, limit, title)))
+    if test.equivalence is not None:
+        bound = min(test.equivalence, limit)
+        band = alt.Chart(inline([{"low": -bound, "high": bound}])).mark_rect(style="band")
+        marks.insert(0, band.encode(x=_gap_axis("low", limit, title), x2="high:Q"))
     return marks
+
+
+def test_words(table: pd.DataFrame, test: GapTest) -> str:
+    """How the outcomes of ``table`` were found, for a caption."""
+    tested = int((table["outcome"] != "").sum())
+    kind = "paired t-tests" if test.paired else "Welch's tests with moderated variances"
+    words = f"Better and worse: p < {ALPHA:g} in {tested} {kind}, corrected ({CORRECTION_NAMES[test.correction]})."
+    if test.equivalence is not None:
+        words += f" Equal: within ± {test.equivalence:g} points (band), likewise."
+    return words
 
 
 def diamonds(rows: Rows, base: alt.Chart, column: str, y: str, x: alt.X) -> alt.Chart:

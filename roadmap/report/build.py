@@ -1,7 +1,7 @@
 """What a report page shows: its text, its sections with their charts and tables, and all runs."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import altair as alt
@@ -20,6 +20,7 @@ from roadmap.report.run_data import METRICS, curves, run_table, varying_fields
 from roadmap.report.sections import Section, run_command, sections, train_command
 from roadmap.runs.identity import cautions, group_keys
 from roadmap.runs.records import logged_overrides
+from roadmap.statistics.gaps import DEFAULT_TEST, GapTest
 from roadmap.versions import __version__
 
 SPEED = "bench_inference"  # the column of images per second that a bench measured
@@ -37,6 +38,7 @@ def page_context(
     config_dirs: Sequence[str],
     skipped: list[str],
     benches: pd.DataFrame | None = None,
+    test: GapTest = DEFAULT_TEST,
 ) -> dict[str, Any]:
     """Return the content of the page of ``runs``, a table of ``load_runs`` with at least one run.
 
@@ -50,7 +52,7 @@ def page_context(
         runs, measured = with_speeds(runs, benches, "inference_images_per_second", SPEED)
     logged = [logged_overrides(path) for path in runs["path"]]
     found = sections(runs, overrides, config_dirs)
-    whole = compare(runs, force=True)
+    whole = compare(runs, force=True, **asdict(test))
     times = [str(time) for name in ("ended", "started") for time in runs[name].dropna()]
     return {
         "title": title(found[0].steps) if len(found) == 1 and found[0].steps else "Logged runs, compared",
@@ -84,7 +86,7 @@ def _section(section: Section, whole: Comparison, measured: str | None) -> dict[
     for index, key in zip(runs.index, group_keys(runs["definition"]), strict=True):
         runs_of.setdefault(key, []).append(index)
     if section.steps:
-        comparison = compare(runs, section.path, force=True)
+        comparison = compare(runs, section.path, force=True, **asdict(whole.test))
     else:
         here = whole.table[[key in runs_of for key in group_keys(whole.table["definition"])]]
         best_first = here.sort_values("top1", ascending=False, kind="stable")
@@ -103,7 +105,7 @@ def _section(section: Section, whole: Comparison, measured: str | None) -> dict[
         "setting": setting(runs),
         "conditions": section.conditions,
         "notes": section.notes,
-        "charts": [chart.to_dict() for chart in section_charts(section, table)],
+        "charts": [chart.to_dict() for chart in section_charts(section, table, whole.test)],
         "cells": _cells(accuracy_cells(table)) | {"steps": [*table["step"]]},
         "runs": [mine + theirs for mine, theirs in zip(own, parents, strict=True)],
         "explanations": lines,
@@ -117,17 +119,17 @@ def _cells(cells: Cells) -> dict[str, Any]:
     return {"header": header, "rows": rows, "sides": sides(header, rows)}
 
 
-def section_charts(section: Section, table: pd.DataFrame) -> Iterator[AnyChart]:
+def section_charts(section: Section, table: pd.DataFrame, test: GapTest) -> Iterator[AnyChart]:
     """Yield the charts of a section; ``table`` has a row per design."""
     run = table[table["top1"].notna()].reset_index(drop=True)
     if section.steps and len(run):
-        steps = step_table(section.runs, section.steps)
+        steps = step_table(section.runs, section.steps, test)
         # may be infinite, unlike JSON
         steps = steps.drop(columns=["more_seeds", "more_seeds_low", "more_seeds_high"])
         yield roadmap_chart(steps, title="Accuracy, one change at a time", subtitle="", width=WIDTH)
         if steps["delta"].notna().any():
             words = {"title": "What each step changed", "subtitle": "", "paper": paper_regime(section.steps)}
-            yield deltas_chart(steps, width=WIDTH, **words)
+            yield deltas_chart(steps, width=WIDTH, test=test, **words)
     run = run.assign(label=run["variant"], **({TRADEOFF_SPEED: run[SPEED]} if SPEED in run else {}))
     for cost, about in ((COSTS["gmacs"], "FLOPs"), (COSTS["inference"], "measured inference throughput")):
         points = run[run[cost.column].notna()] if cost.column in run else run.iloc[:0]

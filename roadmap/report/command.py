@@ -10,6 +10,7 @@ from roadmap.cli.arguments import (
     say_skipped,
     write_text,
 )
+from roadmap.cli.gap_test import add_test_options, gap_test
 from roadmap.errors import RequestError
 
 
@@ -19,7 +20,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument(
         "--bench", metavar="FILE|DIR", action="append", help="also accuracy against what `roadmap bench` measured"
     )
+    add_test_options(parser)
     options = parser.parse_intermixed_args(arguments)
+    test = gap_test(options)
     folders, overrides = folders_and_overrides(options.overrides)
     if not folders:
         raise RequestError("no run folders; name them as in `roadmap report runs/ -o report.html`")
@@ -39,7 +42,7 @@ def main(arguments: list[str]) -> int:
     skipped += lost
     say_skipped(skipped)
     benches = load_bench(options.bench) if options.bench else None
-    text = render(page_context(runs, history, folders, overrides, options.config_dir, skipped, benches))
+    text = render(page_context(runs, history, folders, overrides, options.config_dir, skipped, benches, test))
     check_writable(file.parent, "choose another folder for -o")
     write_text(str(file), text)
     print(f"report of {len(runs):,} run{'s' if len(runs) > 1 else ''}: {file}")

@@ -8,8 +8,8 @@ import pandas as pd
 
 from roadmap.errors import RequestError
 from roadmap.plots.charts import BLUE, SMALL, framed, inline, sentences, tooltips
-from roadmap.plots.rows import BETWEEN, Rows, columns_of, diamonds, heat_map, step_gaps
-from roadmap.statistics.correction import ALPHA
+from roadmap.plots.rows import BETWEEN, Rows, columns_of, diamonds, heat_map, step_gaps, test_words
+from roadmap.statistics.gaps import DEFAULT_TEST, GapTest
 
 PLOT, ROW, CELL = 210, 25, 27  # pixels: width of a plot, height of a row, width of a cell of the heat map
 TITLE = "change from the adopted step before (points)"
@@ -24,7 +24,13 @@ ACCURACIES = {"top1": "corrupted", "top1_low": "95 % from", "top1_high": "to", "
 
 
 def robustness_chart(
-    table: pd.DataFrame, by_corruption: pd.DataFrame, *, title: str, subtitle: str, words: str
+    table: pd.DataFrame,
+    by_corruption: pd.DataFrame,
+    *,
+    title: str,
+    subtitle: str,
+    words: str,
+    test: GapTest = DEFAULT_TEST,
 ) -> alt.VConcatChart:
     """Return a chart with one row per step of ``robust_step_table``'s table.
 
@@ -40,8 +46,7 @@ def robustness_chart(
     first = table.loc[table["top1"].notna()].iloc[0]
     heat = by_corruption.loc[list(table["step"])]
     heat = heat - heat.loc[first["step"]]
-    outside = table["delta_p_holm"] < ALPHA
-    gaps = step_gaps(rows, table, outside, TITLE, "clean_delta", GAPS)
+    gaps = step_gaps(rows, table, TITLE, "clean_delta", GAPS, test)
     right = replace(rows, width=CELL * len(heat.columns))
     chart = alt.hconcat(
         rows.chart(*_accuracies(rows, table), last=False),
@@ -50,7 +55,7 @@ def robustness_chart(
         spacing=0 if any(rows.sections) else BETWEEN,  # bands fill the space
     )
     width = rows.total_width + PLOT + right.width + 2 * BETWEEN
-    return framed(chart, title, subtitle, _caption(table, words, first["label"]), width)
+    return framed(chart, title, subtitle, _caption(table, words, first["label"], test), width)
 
 
 def _accuracies(rows: Rows, table: pd.DataFrame) -> list[alt.Chart]:
@@ -87,15 +92,14 @@ def _heat(rows: Rows, change: pd.DataFrame) -> list[alt.Chart]:
     return heat_map(rows, table, x, "change", limit, {"color": "white"}, tooltip=tooltip)
 
 
-def _caption(table: pd.DataFrame, words: str, first: str) -> str:
+def _caption(table: pd.DataFrame, words: str, first: str, test: GapTest) -> str:
     counts = table.loc[table["top1"].notna(), "n"]
     seeds = " to ".join(map(str, sorted({counts.min(), counts.max()})))
-    tested = int(table["delta_p_holm"].notna().sum())
     parts = {
         f"Diamonds: clean images. Corrupted: {words}; mean over these, not normalised (no mCE).": True,
         "One seed each: no interval, gaps may be noise.": counts.max() == 1,
         f"Means over {seeds} seeds, 95 % t-intervals.": counts.max() > 1,
-        f"Outside noise: p < {ALPHA:g}, corrected for {tested} comparisons (Holm).": tested,
+        test_words(table, test): (table["outcome"] != "").any(),
         f"Heat map: mean accuracy minus that of {first}, in whole points.": True,
     }
     return sentences(parts)

@@ -109,9 +109,9 @@ def robust_comparison(
     return replace(comparison, table=_with_clean(comparison.table, clean), agreements=[])
 
 
-def robust_step_table(robust: CorruptedRuns, steps: Sequence[Step]) -> pd.DataFrame:
+def robust_step_table(robust: CorruptedRuns, steps: Sequence[Step], test: GapTest = DEFAULT_TEST) -> pd.DataFrame:
     """``step_table`` with ``top1`` and ``delta`` on corrupted images, and the columns of ``robust_comparison``."""
-    corrupted = step_table(robust.runs.assign(top1=robust.runs["corrupted_top1"]), steps)
+    corrupted = step_table(robust.runs.assign(top1=robust.runs["corrupted_top1"]), steps, test)
     return _with_clean(corrupted, step_table(robust.runs.assign(top1=robust.runs["clean_top1"]), steps))
 
 

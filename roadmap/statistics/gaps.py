@@ -16,7 +16,7 @@ from roadmap.statistics.moderation import NO_VARIANCE, moderated
 from roadmap.statistics.power import gap_error, more_seeds
 
 CONFIDENCE = 0.95
-BETTER, WORSE, EQUAL, UNDECIDED = "better", "worse", "equal", "undecided"
+OUTCOMES = BETTER, WORSE, EQUAL, UNDECIDED = "better", "worse", "equal", "undecided"
 MIN_CORRELATED = 3  # fewest shared seeds whose correlation is reported
 
 Sample = Mapping[int, float]

@@ -4,8 +4,8 @@ The model is Smyth's (2004, doi:10.2202/1544-6115.1027), as in limma: a group's 
 chi-squared distribution, the prior, whose degrees of freedom follow from how much the log variances of all groups
 differ. With two or three seeds its plug-in estimates promise too much if variances really differ, so here
 
-- the dispersion of the log variances is raised by one standard error, and the degrees of freedom by it lowered; they
-  are also multiplied by (G - 3) / (G - 1) for G groups, as in positive-part James-Stein shrinkage;
+- the dispersion of the log variances is raised by 1.5 standard errors, which lowers the degrees of freedom; they are
+  also multiplied by (G - 3) / (G - 1) for G groups, as in positive-part James-Stein shrinkage;
 - the prior's variance is the square of the mean of the unbiased standard deviations, which lies between limma's
   estimate and the pooled variance;
 - a moderated variance is never below the group's own.
@@ -16,6 +16,7 @@ tests/statistics/gap_simulation.py simulates the error rates.
 import numpy as np
 
 MIN_GROUPS = 4  # fewest groups with two or more seeds that make a prior
+MARGIN = 1.5  # standard errors
 NO_VARIANCE = 1e-18  # equal accuracies are not equal to the last bit
 
 
@@ -52,7 +53,7 @@ def prior_of(variances: np.ndarray, df: np.ndarray) -> tuple[np.ndarray, np.ndar
     logs = np.log(np.maximum(variances, np.where(varies[..., None], smallest, 1.0))) - digamma(df / 2) + np.log(df / 2)
     expected = polygamma(1, df / 2).mean()
     error = np.sqrt(polygamma(3, df / 2).mean() / groups + 2 * expected**2 / (groups - 1))
-    excess = logs.var(axis=-1, ddof=1) - expected + error
+    excess = logs.var(axis=-1, ddof=1) - expected + MARGIN * error
     prior_df = np.where(excess > 0, 2 * _trigamma_inverse(np.where(excess > 0, excess, 1.0)), np.inf)
     # the mean of s is the standard deviation times this factor, c4 of control charts
     bias = np.sqrt(2 / df) * poch(df / 2, 0.5)

@@ -8,7 +8,7 @@ from roadmap.config.build import network_cost
 from roadmap.config.compose import Composed, compose
 from roadmap.config.overrides import key_of
 from roadmap.errors import RequestError
-from roadmap.runs.run_folder import now, one_name
+from roadmap.runs.run_folder import now
 from roadmap.runs.sweep_plan import Sweep, folder_of, sweep_name
 from roadmap.sweeps.studies import Study, StudyDesign, study_of
 from roadmap.validation import SCHEMA
@@ -64,11 +64,24 @@ def _row(composed: Composed, train_images: int) -> dict[str, Any]:
 
 
 def path_plan(requests: Sequence[Composed]) -> Sweep:
-    """Return the runs of a path as a plan, for showing."""
+    """Return the runs of a path as a plan, which declares the gaps between its steps."""
     first = requests[0]
-    folder = folder_of(first.settings.runs_dir, one_name(first.regime.name, first.data_name, first.path_name))
     images = count_train_images(first)
-    return Sweep(folder, {"data": first.data_name}, [_row(request, images) for request in requests])
+    rows = [_row(request, images) | {"changes": None} for request in requests]
+    header = {
+        "schema": SCHEMA,
+        "name": sweep_name("path", first.regime.name, first.data_name, [row["run_id"] for row in rows]),
+        "study": {"name": "path"},
+        "regime": first.regime.name,
+        "data": first.data_name,
+        "path": first.path_name,
+        "seeds": first.seeds,
+        "planned": now(),
+        "runs": len(rows),
+        "changes": None,
+        "orders": None,
+    }
+    return Sweep(folder_of(first.settings.runs_dir, str(header["name"])), header, rows)
 
 
 def count_train_images(composed: Composed) -> int:

@@ -114,6 +114,12 @@ def _steps(overrides: Sequence[str], config_dirs: Sequence[str]) -> list[Step]:
 
 
 def _train(requests: Sequence[Composed], workers: int) -> "tuple[list[dict[str, Any]], Failures]":
+    if os.environ.get("RANK", "0") == "0":
+        from roadmap.runs.sweep_plan import write_sweep
+        from roadmap.sweeps.planning import path_plan
+
+        plan = path_plan(requests)
+        write_sweep(plan.runs_dir, plan.header, plan.runs)
     requests = [replace(request, values=request.values | {"workers": max(workers, 1)}) for request in requests]
     if workers:
         from roadmap.training.workers import train_in_workers

@@ -11,6 +11,7 @@ import roadmap.paper.published
 from roadmap.comparison.roadmap_plot import deltas_chart, roadmap_chart
 from roadmap.errors import RequestError
 from roadmap.plots.charts import AnyChart
+from roadmap.statistics.gaps import GapTest
 
 NAN = float("nan")
 WORDS = {"title": "From ResNet-50 to ConvNeXt-T, one change at a time", "subtitle": "data imagenet; regime tiny"}
@@ -153,24 +154,30 @@ def steps(count: int, **columns: object) -> pd.DataFrame:
     table["delta"] = np.linspace(-3, 3, count)
     table["delta_low"], table["delta_high"], table["delta_n"] = table["delta"] - 1, table["delta"] + 1, 3
     table["delta_p_holm"], table["paper_delta"] = np.linspace(0.001, 0.2, count), 0.5
+    table["outcome"] = "undecided"
     return table.assign(**columns)
 
 
 def test_shapes_tell_what_is_outside_noise() -> None:
-    table = steps(6, delta=[NAN, 2.0, -2.0, 0.5, 1.0, NAN], delta_p_holm=[NAN, 0.01, 0.01, 0.2, NAN, NAN])
+    outcomes = ["", "better", "worse", "equal", "", ""]
+    p = [NAN, 0.01, 0.02, 0.2, NAN, NAN]
+    table = steps(6, delta=[NAN, 2.0, -2.0, 0.5, 1.0, NAN], outcome=outcomes, delta_p_bh=p)
     table.loc[4:, ["delta_low", "delta_high"]] = NAN
-    chart = deltas_chart(table, paper="on ImageNet-1K", **WORDS)
+    test = GapTest(equivalence=0.9, correction="bh")
+    chart = deltas_chart(table, paper="on ImageNet-1K", test=test, **WORDS)
     assert drawn(chart, "point", "x", "shape") == [
-        (2.0, "gain outside noise"),
-        (-2.0, "loss outside noise"),
-        (0.5, "within noise"),
-        (1.0, "noise unknown"),
+        (2.0, "better"),
+        (-2.0, "worse"),
+        (0.5, "equal"),
+        (1.0, "not tested"),
     ]
     assert [x for (x,) in drawn(chart, "point", "x") if (x,) not in {(2.0,), (-2.0,), (1.0,)}] == [0.5] * 6
     known = table.loc[1:3]
     assert drawn(chart, "rule", "x", "x2") == list(zip(known["delta_low"], known["delta_high"], strict=True))
-    assert {"step 1", "+2.00", "-2.00", "0.010", "gain outside noise", "–"} <= set(texts(chart))
-    assert "corrected for 3 comparisons (Holm)" in words(chart)
+    assert {"step 1", "+2.00", "-2.00", "0.010", "better", "–"} <= set(texts(chart))
+    assert "in 3 Welch's tests with moderated variances, corrected (BH)" in words(chart)
+    assert "Equal: within ± 0.9 points (band)" in words(chart)
+    assert (-0.9, 0.9) in drawn(chart, "rect", "x", "x2")
 
 
 @pytest.mark.parametrize(

@@ -80,9 +80,6 @@ def table_of(*effects: float, **settings: object) -> pd.DataFrame:
 def test_corrections_by_hand() -> None:
     table = table_of(0.2, 30.0, 5.0, 3.0, test=GapTest(correction="bh"))
     p = table["delta_p"].to_numpy()
-    # eight groups with a standard deviation of 1 are pooled: 16 degrees of freedom, c4 of three values is 0.8862
-    error = math.sqrt(2 / 3) / 0.886227
-    assert p == pytest.approx([2 * stats.t.sf(gap / error, 16) for gap in (0.2, 30.0, 5.0, 3.0)], rel=1e-4)
     smallest = sorted(p)
     by_hand = np.maximum.accumulate([smallest[0] * 4, smallest[1] * 3, smallest[2] * 2, smallest[3]])
     assert sorted(table["delta_p_holm"]) == pytest.approx(list(np.minimum(by_hand, 1)))
