@@ -198,7 +198,7 @@ def test_notes(table: pd.DataFrame, test: GapTest) -> list[str]:
     method = "Holm's method" if test.correction == "holm" else "Benjamini and Hochberg's method, for exploration"
     lines = [f"p: of {tested.sum()} {kind}; corrected by {method}"]
     if not declared.equals(tested):
-        lines[-1] += f", the {declared.sum()} gaps declared in the plan among themselves, the others among all"
+        lines[-1] += f", the {declared.sum()} that the plan declares among themselves, the others among all"
     if test.equivalence is not None:
         lines.append(f"equal: within ± {test.equivalence:g} percentage points, by two one-sided tests")
     return [

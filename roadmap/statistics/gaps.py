@@ -182,7 +182,8 @@ def _moments(samples: Sequence[Sample]) -> tuple[np.ndarray, np.ndarray, np.ndar
 def _correlation(ours: np.ndarray, theirs: np.ndarray) -> float:
     if len(ours) < MIN_CORRELATED or min(ours.var(), theirs.var()) <= NO_VARIANCE:
         return float("nan")
-    return float(np.corrcoef(ours, theirs)[0, 1])
+    ours, theirs = ours - ours.mean(), theirs - theirs.mean()
+    return float(ours @ theirs / np.sqrt((ours @ ours) * (theirs @ theirs)))
 
 
 def _equal_p(delta: np.ndarray, found: _Measured, bound: float) -> np.ndarray:

@@ -9,6 +9,7 @@ from roadmap.__main__ import main
 from roadmap.config.compose import Composed, compose
 from roadmap.errors import RequestError
 from roadmap.runs.run_folder import RunFolder, RunLock, now
+from roadmap.runs.sweep_plan import read_sweeps
 from roadmap.training import many_runs
 from roadmap.training.many_runs import run_all
 from roadmap.training.trainer import Trainer
@@ -43,6 +44,12 @@ def test_failures_are_listed_and_set_the_exit_status(tmp_path: Path, capfd: pyte
     *_, failure, last = capfd.readouterr().err.splitlines()
     assert failure.startswith("roadmap: failed: nano resnet50 recipe.optimizer.lr=1e30 seed 0: the loss became")
     assert last == "roadmap: 1 of 1 runs failed; the same command tries them again"
+    # what was to be compared is recorded before anything runs
+    (plan,) = read_sweeps(tmp_path)
+    assert (plan.header["study"], [run["variant"] for run in plan.runs]) == (
+        {"name": "path"},
+        ["resnet50 recipe.optimizer.lr=1e30"],
+    )
 
 
 def test_unusable_folder_fails_only_its_own_run(tmp_path: Path) -> None:
