@@ -181,14 +181,14 @@ def notes(comparison: Comparison) -> list[str]:
         against = "the variant named" if _other_parents(table) else "the step before"
         lines.append(f"Δ: to {against}{', paired by seed where seeds are shared' * comparison.test.paired}")
         if table["delta_p"].notna().any():
-            lines += test_notes(table, comparison.test)
+            lines += _test_notes(table, comparison.test)
     lines += [f"caution: {caution}" for caution in comparison.cautions]
     if unfinished := int(table["unfinished"].sum()):
         lines.append(f"caution: {unfinished} unfinished run{'s' * (unfinished != 1)} not included in the means")
     return lines
 
 
-def test_notes(table: pd.DataFrame, test: GapTest) -> list[str]:
+def _test_notes(table: pd.DataFrame, test: GapTest) -> list[str]:
     """How the gaps of ``table`` were tested."""
     tested = table["delta_p"].notna()
     declared = tested & table["declared"].astype(bool)
