@@ -32,7 +32,8 @@ class Attribution:
 
     ``runs`` are the finished runs of these sets, ``unfinished`` the number of others. The Shapley values are from
     ``used_runs`` runs: from all orders if every set has been run (``whole``), otherwise from ``used_orders`` of the
-    ``planned_orders`` of sweeps, those of which every set has been run. ``drawn`` is whether these are a random sample.
+    ``planned_orders`` of sweeps, those of which every set has been run. ``drawn`` is whether these are a random sample,
+    ``control_variate`` whether a model of the others was subtracted from each.
     """
 
     sets: SubsetTable
@@ -47,6 +48,7 @@ class Attribution:
     drawn: bool = True
     used_runs: int = 0
     whole: bool = False
+    control_variate: bool = False
 
     @property
     def mac_unit(self) -> tuple[float, str]:
@@ -80,13 +82,14 @@ def attribute(
     headers: Sequence[Mapping[str, Any]],
     regime: str,
     steps: Sequence[tuple[str, str]],
+    control_variate: bool = False,
 ) -> Attribution:
     """Return the attribution of accuracy and of costs, from logged ``runs`` of one ``regime``.
 
     Accuracies are those after the last epoch. ``headers`` are the plans of sweeps of orders (``sweep.json``): orders
     that happen to be complete among other runs are no random sample. ``steps`` has the variant of each change's step
-    and of the step before it. Raises RequestError if no finished run is of a set, and for runs of a set that differ in
-    more than design, recipe and seed.
+    and of the step before it; ``control_variate`` is that of ``shapley.from_orders``. Raises RequestError if no
+    finished run is of a set, and for runs of a set that differ in more than design, recipe and seed.
     """
     known = runs[[mask is not None for mask in sets.of_runs(runs)]]
     done = (known["status"] == "finished") & known["top1"].notna() & known["seed"].notna()
@@ -104,7 +107,7 @@ def attribute(
     if whole:
         estimate = shapley.from_all_sets(sets.feasible, samples, sets.same)
     elif used := [order for order, masks in planned.items() if masks <= samples.keys()]:
-        estimate = shapley.from_orders(used, sets.feasible, samples, sets.same)
+        estimate = shapley.from_orders(used, sets.feasible, samples, sets.same, control_variate)
         needed = set().union(*(planned[order] for order in used))
     counted = count(sets)
     names = {name: f"shapley_{name}" for name in shapley.Estimate.__annotations__} | {"values": "shapley"}
@@ -124,6 +127,7 @@ def attribute(
         drawn,
         sum(len(samples[mask]) for mask in needed) if estimate else 0,
         whole,
+        control_variate and bool(used),
     )
 
 

@@ -38,7 +38,7 @@ def main(arguments: list[str]) -> int:
     runs = chosen_runs(folders, options.where) if folders else None
     if "study=screening" in overrides:
         return _screening(options, runs, overrides)
-    found, steps = attributed(runs, folders, overrides, options.config_dir)
+    found, steps = attributed(runs, folders, overrides, options.config_dir, options.control_variate)
     if options.output:
         save(draw(found, steps), Path(options.output))
         logger.info(f"figure: {options.output}")
@@ -98,6 +98,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--where", metavar="EXPR", help="only runs that match EXPR, as in `roadmap compare`")
     parser.add_argument("-o", "--output", metavar="FILE", help="also draw the figure: png, svg or pdf")
+    parser.add_argument(
+        "--control-variate",
+        action="store_true",
+        help="Shapley values with a ridge model of the other orders subtracted",
+    )
     output = parser.add_mutually_exclusive_group()
     output.add_argument("--json", action="store_true", help="print everything as one object")
     output.add_argument("--csv", action="store_true", help="print one line per change")
@@ -105,7 +110,11 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def attributed(
-    runs: "pd.DataFrame | None", folders: Sequence[str], overrides: list[str], config_dirs: list[str]
+    runs: "pd.DataFrame | None",
+    folders: Sequence[str],
+    overrides: list[str],
+    config_dirs: list[str],
+    control_variate: bool = False,
 ) -> tuple["Attribution", list[Step]]:
     """Return the attribution of runs, or of costs alone, and the path's steps.
 
@@ -134,7 +143,7 @@ def attributed(
     ]
     variants = {step.name: step.composed.variant for step in steps}
     pairs = [(variants[step.name], variants[step.parent]) for step in sets.subsets.changes if step.parent]
-    return attribute(runs, sets, headers, first.regime.name, pairs), steps
+    return attribute(runs, sets, headers, first.regime.name, pairs, control_variate), steps
 
 
 def _chosen_changes(study: Mapping[str, Any] | None) -> tuple[list[str] | None, bool]:

@@ -15,6 +15,8 @@ from roadmap.errors import RequestError
 from roadmap.statistics.gaps import CONFIDENCE, Sample
 
 Array = np.ndarray
+FOLDS = 5
+PENALTIES = 0.1, 1.0  # of main effects and of pairs, in sets
 
 
 def exact(values: Array) -> Array:
@@ -148,29 +150,67 @@ def from_all_sets(feasible: Array, samples: Mapping[int, Sample], same: Array) -
 
 
 def from_orders(
-    sampled: Sequence[Sequence[int]], feasible: Array, samples: Mapping[int, Sample], same: Array
+    sampled: Sequence[Sequence[int]],
+    feasible: Array,
+    samples: Mapping[int, Sample],
+    same: Array,
+    control_variate: bool = False,
 ) -> Estimate:
     """Return the Shapley values from some of the feasible orders, drawn at random, whose sets were all measured.
 
     An order lists the changes' indices in the order in which they join; duplicates count once. The other arguments are
-    those of ``from_all_sets``.
+    those of ``from_all_sets``. With ``control_variate``, each order's difference from a ridge model of the other orders
+    is added to the model's exact Shapley values.
     """
     drawn = np.array(list(dict.fromkeys(map(tuple, sampled))))
     number, players = drawn.shape
     after = np.cumsum(1 << drawn, axis=1)
     before, after = same[after - (1 << drawn)], same[after]
-    sets = MeasuredSets(samples, np.union1d(before, after).tolist(), len(same))
-    marginals = np.zeros((number, players))
-    np.put_along_axis(marginals, drawn, sets.means[after] - sets.means[before], axis=1)
-    shares, visits = np.zeros((2, players, len(feasible)))
-    for place, sign in ((after, 1), (before, -1)):
-        np.add.at(shares, (drawn, place), sign / number)
-        np.add.at(visits, (drawn, place), after != before)
-    between = marginals.var(axis=0, ddof=1) if number > 1 else np.full(players, np.nan)
-    # what independent noise of the sets is expected to add to the variance between orders
-    noise = (visits - number * shares**2) / max(number - 1, 1)
+    used = np.union1d(before, after)
+    sets = MeasuredSets(samples, used.tolist(), len(same))
+    # each order's estimate is a linear function of the means of the used sets
+    rows, empty = np.arange(number)[:, None], np.zeros((number, players, len(used)))
+    np.add.at(empty, (rows, drawn, np.searchsorted(used, after)), 1.0)
+    np.add.at(empty, (rows, drawn, np.searchsorted(used, before)), -1.0)
+    linear = _controlled(empty, used, after, feasible, same) if control_variate else empty
+    marginals = linear @ sets.means[used]
+    shares, noise = np.zeros((2, players, len(feasible)))
+    shares[:, used] = linear.mean(axis=0)
+    between = np.full(players, np.nan)
+    if number > 1:
+        between = marginals.var(axis=0, ddof=1)
+        # what independent noise of the sets is expected to add to the variance between orders
+        noise[:, used] = linear.var(axis=0, ddof=1)
     factor = max(1 - number / orders(feasible), 0) / number
     return _estimate(shares, sets, between, noise, factor, number)
+
+
+def _controlled(linear: Array, used: Array, after: Array, feasible: Array, same: Array) -> Array:
+    """Return the coefficients of each order's estimate, ``linear`` (orders, players, used), with a control variate.
+
+    The model has main effects and pairs, and is fitted without the order's own fold of orders.
+    """
+    number, players, _ = linear.shape
+    if number < FOLDS:
+        raise RequestError(f"a control variate takes {FOLDS} orders or more (got {number})")
+
+    def terms(masks: Array) -> Array:
+        has = (masks[:, None] >> np.arange(players) & 1).astype(float)
+        return np.hstack([has, *(has[:, [one]] * has[:, one + 1 :] for one in range(players))])
+
+    columns = terms(used)
+    values = weights(feasible) @ terms(same)
+    penalty = np.diag(np.where(np.arange(columns.shape[1]) < players, *PENALTIES))
+    found, folds = linear.copy(), np.arange(number) % FOLDS
+    for fold in range(FOLDS):
+        others = np.isin(used, after[folds != fold]) | (used == used[0])
+        own = columns * others[:, None]
+        solved = np.linalg.solve(own.T @ own + penalty, own.T)
+        # means relative to the first of the used sets, the empty one, whose terms are all 0
+        solved[:, 0] -= solved.sum(axis=1)
+        for order in np.nonzero(folds == fold)[0]:
+            found[order] += (values - linear[order] @ columns) @ solved
+    return found
 
 
 def _estimate(shares: Array, sets: MeasuredSets, between: Array, noise: Array, factor: float, number: int) -> Estimate:

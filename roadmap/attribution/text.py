@@ -149,10 +149,11 @@ def _shapley_notes(found: Attribution) -> list[str]:
         return [f"Shapley: none of {found.planned_orders} planned orders has been run whole; rerun the sweep"]
     first, last = (np.mean([*found.samples[int(found.sets.same[mask])].values()]) for mask in (0, -1))
     used = "all" if found.whole else f"{found.used_orders} of {found.feasible_orders:,.0f}"
+    model = ", with a ridge model of main effects and pairs as control variate" * found.control_variate
     by_orders, by_seeds = (table[f"shapley_se_{name}"].pow(2).mean() ** 0.5 for name in ("orders", "seeds"))
     lines = [
-        f"Shapley: mean over {used} orders, from {found.used_runs} runs; they sum to {last - first:+.2f}, top-1 with "
-        f"all changes less that with none ({last:.2f} - {first:.2f})",
+        f"Shapley: mean over {used} orders{model}, from {found.used_runs} runs; they sum to {last - first:+.2f}, top-1 "
+        f"with all changes less that with none ({last:.2f} - {first:.2f})",
         f"SE: {by_orders:.2f} from which orders were drawn and {by_seeds:.2f} from seed noise, on average",
     ]
     if np.isnan(by_seeds):
