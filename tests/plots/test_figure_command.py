@@ -133,6 +133,17 @@ def test_the_function_returns_the_commands_chart(two: Path, tmp_path: Path) -> N
         roadmap.figure(two / "nano", kind="deltas", metric="lr")
 
 
+def test_pictures_show_outcomes_of_the_test_chosen() -> None:
+    examples = "runs/examples/nano-digits.runs.jsonl.gz"
+    expected = roadmap.compare(examples, paired=True, equivalence=1.5).table["outcome"]
+    for kind in ("deltas", "roadmap"):
+        chart = roadmap.figure(examples, kind=kind, paired=True, equivalence=1.5).to_dict()
+        shown = [cell for values in chart["datasets"].values() for row in values for cell in row.values()]
+        if kind == "roadmap":
+            assert shown.count("equal") == (expected == "equal").sum() > 0
+        assert "equal" in shown
+
+
 def test_both_regimes_points_stand_in_one_tradeoff(two: Path, tmp_path: Path) -> None:
     assert main(["figure", str(two), "--kind", "tradeoff", "-o", str(tmp_path / "a.svg")]) == 0
     assert "1 gelu, nano · 2 fewer_activations, nano · 3 gelu, nano_base" in words(tmp_path / "a.svg")
@@ -146,6 +157,11 @@ def test_both_regimes_points_stand_in_one_tradeoff(two: Path, tmp_path: Path) ->
         ("RUNS --kind curves --metric top3", "no run logged a metric 'top3' (choose data_wait, images_per_second, lr,"),
         ("RUNS --x gmacs", "--x does not go with --kind roadmap, only with --kind tradeoff or pareto"),
         ("RUNS --kind deltas --metric lr", "--metric does not go with --kind deltas, only with --kind curves"),
+        (
+            "RUNS --kind curves --equivalence 0.2",
+            "--paired, --equivalence and --correction do not go with --kind curves, only with --kind roadmap",
+        ),
+        ("RUNS --kind deltas --correction none", "unknown correction 'none' (choose holm or bh)"),
         ("RUNS --kind curves path=mine", "path=mine does not go with --kind curves; select runs with --where"),
         ("RUNS --kind curves regime=tiny", "none of these runs is of regime tiny; they are of nano, nano_base"),
         ("RUNS --kind deltas", "the runs have several values of regime (nano, nano_base); choose one with regime=…"),

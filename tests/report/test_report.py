@@ -61,6 +61,16 @@ def test_the_numbers_are_what_pandas_makes_of_the_runs(nano: tuple[Path, Page]) 
     assert (file.parent / "again.html").read_bytes() == file.read_bytes()
 
 
+def test_the_report_shows_outcomes_of_the_test_chosen(tmp_path: Path) -> None:
+    file = tmp_path / "report.html"
+    assert main(["report", str(EXAMPLES), "--equivalence", "1.5", "-o", str(file)]) == 0
+    text = file.read_text()
+    assert "Equal: within ± 1.5 percentage points, by two one-sided tests." in text
+    chosen = re.findall(r'"kind": ?"(better|worse|equal|undecided)"', text)
+    # three and thirteen gaps, in the layers of intervals and of points
+    assert (chosen.count("equal"), chosen.count("undecided")) == (6, 26)
+
+
 def test_the_page_asks_for_nothing(nano: tuple[Path, Page]) -> None:
     page = html.unescape(nano[1].html)
     assert "default-src 'none'" in page
