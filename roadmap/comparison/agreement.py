@@ -185,6 +185,11 @@ def _agreement(name: str, regime: str, steps: pd.DataFrame) -> Agreement | None:
     )
 
 
+def caption(found: list[Agreement]) -> str:
+    """Return the verdict for the caption of a figure; empty unless there is one."""
+    return f"Gaps of {found[0].setting}: {found[0].verdict} with the paper." if len(found) == 1 else ""
+
+
 def path_edges(variants: list[str]) -> np.ndarray:
     """Return the indices of each step and the nearest one before it on the paper's path, (gaps, 2)."""
     parents, edges = paper_parents(), []

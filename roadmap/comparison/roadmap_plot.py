@@ -289,6 +289,7 @@ def deltas_chart(
     title: str,
     subtitle: str,
     paper: str = "",
+    agreement: str = "",
     test: GapTest = DEFAULT_TEST,
     width: int = WIDTH,
 ) -> alt.VConcatChart:
@@ -296,7 +297,7 @@ def deltas_chart(
 
     ``table`` is a ``step_table`` of ``test``: label, section, ``delta`` with ``delta_low`` to ``delta_high`` in
     percentage points, ``delta_n`` seeds, the corrected p-value, ``outcome`` and ``paper_delta``; ``paper`` names the
-    runs of the latter. Raises RequestError if no step has a gap.
+    runs of the latter, and ``agreement`` is a sentence on them. Raises RequestError if no step has a gap.
     """
     table = table[table["parent"].notna()].reset_index(drop=True)
     known = table["delta"].notna()
@@ -316,5 +317,6 @@ def deltas_chart(
         "Not tested: one seed, or seeds without spread.": (known & table["delta_low"].isna()).any(),
         "–: not run yet.": not known.all(),
         f"Diamonds: the paper's Δ, {paper}.": paper and table["paper_delta"].notna().any(),
+        agreement: agreement,
     }
     return framed(rows.chart(*marks), title, subtitle, sentences(parts), rows.total_width)

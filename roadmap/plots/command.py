@@ -174,6 +174,9 @@ def _roadmap(request: Request) -> Drawn:
 
 
 def _deltas(request: Request) -> Drawn:
+    from roadmap.comparison.agreement import caption
+    from roadmap.comparison.compare import compare
+    from roadmap.comparison.groups import OwnPath
     from roadmap.comparison.roadmap_plot import deltas_chart, paper_regime
     from roadmap.comparison.step_table import networks, step_table, subtitle
 
@@ -181,7 +184,9 @@ def _deltas(request: Request) -> Drawn:
     title = f"What each change is worth, from {networks(steps, ' to ')}"
     test = request.options.test
     table, words = step_table(runs, steps, test), subtitle(runs, steps)
-    return deltas_chart(table, title=title, subtitle=words, paper=paper_regime(steps), test=test), ""
+    verdict = caption(compare(runs, OwnPath.of(steps)).agreements)
+    chart = deltas_chart(table, title=title, subtitle=words, paper=paper_regime(steps), agreement=verdict, test=test)
+    return chart, ""
 
 
 def _robustness(request: Request) -> Drawn:

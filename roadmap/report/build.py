@@ -8,6 +8,7 @@ import altair as alt
 import pandas as pd
 
 from roadmap.bench.reading import with_speeds
+from roadmap.comparison.agreement import caption
 from roadmap.comparison.compare import Cells, Comparison, accuracy_cells, compare, notes, paper_cells
 from roadmap.comparison.roadmap_plot import deltas_chart, paper_regime, roadmap_chart
 from roadmap.comparison.step_table import mac_unit, step_table, title
@@ -105,7 +106,9 @@ def _section(section: Section, whole: Comparison, measured: str | None) -> dict[
         "setting": setting(runs),
         "conditions": section.conditions,
         "notes": section.notes,
-        "charts": [chart.to_dict() for chart in section_charts(section, table, whole.test)],
+        "charts": [
+            chart.to_dict() for chart in section_charts(section, table, whole.test, caption(comparison.agreements))
+        ],
         "cells": _cells(accuracy_cells(table)) | {"steps": [*table["step"]]},
         "runs": [mine + theirs for mine, theirs in zip(own, parents, strict=True)],
         "explanations": lines,
@@ -119,8 +122,8 @@ def _cells(cells: Cells) -> dict[str, Any]:
     return {"header": header, "rows": rows, "sides": sides(header, rows)}
 
 
-def section_charts(section: Section, table: pd.DataFrame, test: GapTest) -> Iterator[AnyChart]:
-    """Yield the charts of a section; ``table`` has a row per design."""
+def section_charts(section: Section, table: pd.DataFrame, test: GapTest, agreement: str = "") -> Iterator[AnyChart]:
+    """Yield the charts of a section; ``table`` has a row per design, ``agreement`` is a sentence on its gaps."""
     run = table[table["top1"].notna()].reset_index(drop=True)
     if section.steps and len(run):
         steps = step_table(section.runs, section.steps, test)
@@ -129,7 +132,7 @@ def section_charts(section: Section, table: pd.DataFrame, test: GapTest) -> Iter
         yield roadmap_chart(steps, title="Accuracy, one change at a time", subtitle="", width=WIDTH)
         if steps["delta"].notna().any():
             words = {"title": "What each step changed", "subtitle": "", "paper": paper_regime(section.steps)}
-            yield deltas_chart(steps, width=WIDTH, test=test, **words)
+            yield deltas_chart(steps, width=WIDTH, test=test, agreement=agreement, **words)
     run = run.assign(label=run["variant"], **({TRADEOFF_SPEED: run[SPEED]} if SPEED in run else {}))
     for cost, about in ((COSTS["gmacs"], "FLOPs"), (COSTS["inference"], "measured inference throughput")):
         points = run[run[cost.column].notna()] if cost.column in run else run.iloc[:0]

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from charts import texts
 from scipy import stats
 
 import roadmap
@@ -137,6 +138,11 @@ def test_the_examples_say_nothing_about_imagenet() -> None:
     # of the paper's 10 gaps: enhanced_recipe, depthwise_conv … by the README's table
     table = comparison.table[comparison.table["paper_resolved"].eq(True)]
     assert agreement.same_sign == ((table["delta"] > 0) == (table["paper_delta"] > 0)).sum()
+
+
+def test_the_figure_says_the_same_word() -> None:
+    chart = roadmap.figure(EXAMPLES, kind="deltas")
+    assert "30 epochs: no evidence of agreement with the paper." in " ".join(texts(chart))
 
 
 @pytest.mark.parametrize("name", ["random gaps, normal", "the paper's gaps, shuffled", "no gaps: noise only"])
