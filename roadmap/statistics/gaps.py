@@ -173,10 +173,13 @@ def _measured(pairs: Sequence[tuple[Sample, Sample] | None], paired: bool) -> _M
 
 def _moments(samples: Sequence[Sample]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The number, mean and variance (n - 1) of each sample."""
-    values = [np.fromiter(sample.values(), float) for sample in samples]
-    mean = np.array([sample.mean() if len(sample) else np.nan for sample in values])
-    variance = np.array([sample.var(ddof=1) if len(sample) > 1 else np.nan for sample in values])
-    return np.array([len(sample) for sample in samples], int), mean, variance
+    n = np.array([len(sample) for sample in samples], int)
+    group = np.repeat(np.arange(len(n)), n)
+    values = np.array([value for sample in samples for value in sample.values()], float)
+    with np.errstate(invalid="ignore"):
+        mean = np.bincount(group, values, len(n)) / n
+    squares = np.bincount(group, (values - mean[group]) ** 2, len(n))
+    return n, mean, np.where(n > 1, squares / np.maximum(n - 1, 1), np.nan)
 
 
 def _correlation(ours: np.ndarray, theirs: np.ndarray) -> float:
