@@ -13,8 +13,9 @@ from torchvision.models.convnext import LayerNorm2d as TorchvisionLayerNorm2d
 
 from roadmap.config.build import build
 from roadmap.networks.batch_norm import RunningStatistics, with_ghost_batches
-from roadmap.networks.modules import LayerNorm2d, LayerScale, ScalableConv2d
+from roadmap.networks.modules import LayerNorm2d, LayerScale, ScalableConv2d, SmallMapDepthwise
 from roadmap.networks.network import Block, carry_out
+from roadmap.steps.path import compose_path
 
 CONVNEXT = "step=separate_downsampling"
 LAYOUTS = [torch.channels_last, torch.contiguous_format]
@@ -119,8 +120,9 @@ def test_precision_of_the_blocks_sums_does_not_depend_on_the_batch(
     assert found == [expected] * 4 * len(blocks)
 
 
-def test_operators_of_an_update() -> None:
+def test_operators_of_an_update(monkeypatch: pytest.MonkeyPatch) -> None:
     """Forward and backward of ConvNeXt, as on a GPU; a LayerNorm takes six, of which four are views."""
+    monkeypatch.setattr("roadmap.networks.modules.is_eager_cpu", lambda x: False)
     network = build(CONVNEXT).to(memory_format=torch.channels_last)
     carry_out(network, checkpoint_stages=0, pointwise_linear=False)
     images = torch.randn(4, 3, 256, 256).to(memory_format=torch.channels_last)
@@ -133,7 +135,7 @@ def test_operators_of_an_update() -> None:
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_1x1_convolutions_as_linear_layers(layout: torch.memory_format, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Equal up to rounding with layer scale folded and not, under the same names; chosen on a CPU."""
+    """Equal up to rounding with layer scale folded and not, under the same names; chosen on a CPU, and for 2×2 too."""
     torch.manual_seed(0)
     network = randomised(build(CONVNEXT)).to(memory_format=layout)
     images = torch.randn(8, 3, 32, 32).to(memory_format=layout)
@@ -147,9 +149,10 @@ def test_1x1_convolutions_as_linear_layers(layout: torch.memory_format, monkeypa
                 results.append(gradients_of(network, images))
             products.append(sum(name == "addmm" for name, _ in operators.outputs))
         assert list(network.state_dict()) == names
-        for one, other in zip(*results[:2], strict=True):
-            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
-        assert products == [1, 13, 13]
+        for one, *others in zip(*results, strict=True):
+            for other in others:
+                torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+        assert products == [1, 13, 16]
         for gradient, parameter in zip(results[1][1:], network.parameters(), strict=True):
             assert parameter.shape[2:] != (1, 1) or gradient.stride() == parameter.stride()
 
@@ -226,3 +229,79 @@ def test_kernels_larger_than_the_map(kernel: int, size: tuple[int, int]) -> None
         torch.autograd.grad(found, weights, upstream), torch.autograd.grad(expected, weights, upstream), strict=True
     ):
         torch.testing.assert_close(one, other)
+
+
+def convolutions_of_the_steps() -> list[tuple[ScalableConv2d, tuple[int, ...]]]:
+    """Every different convolution of nano's and cifar's steps, with its input's shape for three images."""
+    found = {}
+    for regime in ("nano", "cifar"):
+        for step in compose_path([f"regime={regime}"]):
+            network = build(f"regime={regime}", f"step={step.name}").eval()
+
+            def note(conv: nn.Module, inputs: tuple[Tensor]) -> None:
+                assert isinstance(conv, ScalableConv2d)
+                shape = tuple(inputs[0].shape)
+                found[conv.extra_repr(), shape] = conv, shape
+
+            for module in network.modules():
+                if isinstance(module, ScalableConv2d):
+                    module.register_forward_pre_hook(note)
+            with torch.no_grad():
+                network(torch.zeros(3, 3, 32, 32))
+    return list(found.values())
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_gradients_of_all_convolutions_of_the_steps(layout: torch.memory_format) -> None:
+    """Outputs, gradients and their strides are those of torch's convolution."""
+    torch.manual_seed(0)
+    own = 0
+    for conv, shape in convolutions_of_the_steps():
+        conv = copy.deepcopy(conv).double().to(memory_format=layout)
+        x = torch.randn(shape, dtype=torch.float64).to(memory_format=layout).requires_grad_()
+        expected = nn.Conv2d._conv_forward(conv, x, conv.weight, conv.bias)
+        upstream = torch.randn_like(expected)
+        found, inputs = conv(x), (x, *conv.parameters())
+        own += "SmallMapDepthwise" in type(found.grad_fn).__name__
+        torch.testing.assert_close(found, expected)
+        gradients = [torch.autograd.grad(output, inputs, upstream) for output in (found, expected)]
+        for one, other in zip(*gradients, strict=True):
+            torch.testing.assert_close(one, other)
+        if conv.kernel_size[0] < 2 * shape[2]:  # else weights were cut off
+            assert gradients[0][1].stride() == conv.weight.stride()
+    assert own >= 10
+
+
+@pytest.mark.parametrize(("size", "kernel"), [((2, 2), (3, 3)), ((1, 3), (3, 1)), ((4, 3), (5, 5)), ((5, 6), (5, 7))])
+def test_weight_gradient_by_differences(size: tuple[int, int], kernel: tuple[int, int]) -> None:
+    x, weight = torch.randn(2, 3, *size, dtype=torch.float64), torch.randn(3, 1, *kernel, dtype=torch.float64)
+    bias = torch.randn(3, dtype=torch.float64)
+    assert torch.autograd.gradcheck(SmallMapDepthwise.apply, [part.requires_grad_() for part in (x, weight, bias)])
+
+
+def test_weight_gradient_in_fp32_is_as_exact_as_torchs() -> None:
+    torch.manual_seed(0)
+    x, upstream = torch.randn(2, 256, 24, 8, 8).to(torch.float32).unbind()
+    conv = ScalableConv2d(24, 24, 7, padding=3, groups=24)
+    exact = copy.deepcopy(conv).double()
+    (truth,) = torch.autograd.grad(
+        nn.Conv2d._conv_forward(exact, x.double(), exact.weight, None), exact.weight, upstream.double()
+    )
+    errors = []
+    for output in (conv(x), nn.Conv2d._conv_forward(conv, x, conv.weight, conv.bias)):
+        (gradient,) = torch.autograd.grad(output, conv.weight, upstream)
+        errors.append(float((gradient - truth).abs().max()))
+    assert errors[0] <= 2 * errors[1] < 0.01
+
+
+def test_own_gradients_are_for_a_cpu_in_full_precision() -> None:
+    """On other devices, in halves and compiled, the operators are torch's own."""
+    conv = ScalableConv2d(8, 8, 7, padding=3, groups=8)
+    x = torch.randn(2, 8, 8, 8)
+    assert "SmallMapDepthwise" in type(conv(x).grad_fn).__name__
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert "Convolution" in type(conv(x).grad_fn).__name__
+    assert "Convolution" in type(copy.deepcopy(conv).to("meta")(x.to("meta")).grad_fn).__name__
+    compiled = torch.compile(copy.deepcopy(conv), backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(compiled(x), conv(x))
+    compiled(x).sum().backward()
