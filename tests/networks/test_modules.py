@@ -231,6 +231,7 @@ def test_kernels_larger_than_the_map(kernel: int, size: tuple[int, int]) -> None
         torch.testing.assert_close(one, other)
 
 
+@pytest.fixture(scope="module")
 def convolutions_of_the_steps() -> list[tuple[ScalableConv2d, tuple[int, ...]]]:
     """Every different convolution of nano's and cifar's steps, with its input's shape for three images."""
     found = {}
@@ -252,11 +253,13 @@ def convolutions_of_the_steps() -> list[tuple[ScalableConv2d, tuple[int, ...]]]:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_gradients_of_all_convolutions_of_the_steps(layout: torch.memory_format) -> None:
+def test_gradients_of_all_convolutions_of_the_steps(
+    layout: torch.memory_format, convolutions_of_the_steps: list[tuple[ScalableConv2d, tuple[int, ...]]]
+) -> None:
     """Outputs, gradients and their strides are those of torch's convolution."""
     torch.manual_seed(0)
     own = 0
-    for conv, shape in convolutions_of_the_steps():
+    for conv, shape in convolutions_of_the_steps:
         conv = copy.deepcopy(conv).double().to(memory_format=layout)
         x = torch.randn(shape, dtype=torch.float64).to(memory_format=layout).requires_grad_()
         expected = nn.Conv2d._conv_forward(conv, x, conv.weight, conv.bias)
