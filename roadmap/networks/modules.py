@@ -63,7 +63,7 @@ class SmallMapDepthwise(torch.autograd.Function):
         return conv2d(x, weight, bias, padding=[size // 2 for size in weight.shape[2:]], groups=x.shape[1])
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         x, weight = ctx.saved_tensors
         needs_x, needs_weight, needs_bias = ctx.needs_input_grad
         x_gradient = weight_gradient = None

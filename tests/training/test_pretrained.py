@@ -84,7 +84,7 @@ def test_weights_of_a_run_with_a_new_head(
     fresh = initial_network(experiment.replace(pretrained=None), 2, CPU).state_dict()
     for name, tensor in started.items():
         assert torch.equal(tensor, fresh[name] if name.startswith("head.") else average[name]), name
-    (message,) = caplog.messages
+    (message,) = (message for message in caplog.messages if message.startswith("starting from"))
     assert message.startswith(f"starting from the averaged weights of {trained}/checkpoints/last.pt; the head is new")
     average_of_start = trainer(
         compose(fine_tuning(photo_folder, trained, tmp_path, "recipe.ema_decay=0.9")).experiment()
