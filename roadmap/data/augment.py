@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from roadmap.data import randaugment
-from roadmap.data.randaugment_batch import BatchRandAugment, Chosen, Rounds, rounds_of, stages
+from roadmap.data.randaugment_batch import BatchRandAugment, Chosen, Rounds, rounds_of, stages, truncate
 from roadmap.schema.recipe import AugmentRecipe
 
 TRIES = 10  # for a box that fits, as in torchvision
@@ -42,6 +42,7 @@ class BatchAugment:
         weights = resize_weights(self.longest, image_size, recipe.interpolation).to(device)
         # by matrix and first column
         self.windows = weights.unfold(2, self.longest, 1).transpose(1, 2)
+        self.half = torch.tensor(0.5, device=device)
         self.randaugment: BatchRandAugment | None = None
         if recipe.randaugment is not None:
             geometry = randaugment.geometry(recipe.randaugment, recipe.interpolation, mean)
@@ -63,29 +64,30 @@ class BatchAugment:
         if recipe.randaugment is None:
             return (crops,), np.empty((count, 0, 4), bool)
         operations, arguments = randaugment.draw(recipe.randaugment, count, self.size, generator)
-        return (crops, *rounds_of(operations, arguments, self.size)), stages(operations)
+        assert self.randaugment is not None
+        return (crops, *rounds_of(operations, arguments, self.size, self.randaugment.colour)), stages(operations)
 
     def __call__(self, images: Tensor, drawn: Drawn, chosen: Chosen | None = None) -> Tensor:
         """Augment; with ``chosen``, RandAugment computes these images only, with the same result."""
         crops, *rounds = drawn
         images = self.crop_and_flip(images, crops)
-        return images if self.randaugment is None else self.randaugment(images, Rounds(*rounds), chosen)
+        if self.randaugment is None:
+            return truncate(images).contiguous()
+        return self.randaugment(images, Rounds(*rounds), chosen)
 
     def crop_and_flip(self, images: Tensor, crops: Tensor) -> Tensor:
-        """Resize each image's columns, then its rows, in one product with a matrix of weights each."""
+        """Resize each image's columns, then its rows, in one product with a matrix of weights each.
+
+        0.5 is added, so that halves are rounded up, as in Pillow; values are yet to be truncated.
+        """
         count, _, height, width = images.shape
         matrices, first = crops.unbind(2)
         weights = self.windows[matrices, first]
         rows, columns = weights[:, 0, :, :height], weights[:, 1, :, :width]
-        lines = images.float().view(count, 3 * height, width)
-        lines = rounded(torch.bmm(columns, lines.transpose(1, 2))).view(count, self.size * 3, height)
-        resized = rounded(torch.bmm(lines, rows.transpose(1, 2)))
-        return resized.view(count, self.size, 3, self.size).permute(0, 2, 3, 1).contiguous()
-
-
-def rounded(values: Tensor) -> Tensor:
-    """Round to 0..255, in place; as in Pillow, halves are rounded up."""
-    return values.add_(0.5).floor_().clamp_(0, 255)
+        lines = images.float().view(count, 3 * height, width).transpose(1, 2)
+        lines = truncate(torch.baddbmm(self.half, columns, lines)).view(count, self.size * 3, height)
+        resized = torch.baddbmm(self.half, lines, rows.transpose(1, 2))
+        return resized.view(count, self.size, 3, self.size).permute(0, 2, 3, 1)
 
 
 @cache
@@ -124,13 +126,13 @@ class RandomErasing:
         self.pixels = torch.arange(size, dtype=torch.float32, device=device)
 
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
-        """Draw boxes: centre and half of the height, then of the width: float32 (count, 2, 2), -1 for none."""
+        """Draw boxes: first and last row, first and last column: float32 (count, 2, 2), -1 for none."""
         if not self.probability:
             return torch.full((count, 2, 2), -1.0)
         boxes = random_boxes(count, self.size, self.size, (0.02, 0.33), (0.3, 3.3), generator, strictly_inside=True)
         first, length = boxes[:2].T, boxes[2:4].T
         erased = (torch.rand(count, generator=generator) < self.probability) & boxes[4].bool()
-        return torch.where(erased[:, None, None], torch.stack([first + (length - 1) / 2, length / 2], -1), -1.0)
+        return torch.where(erased[:, None, None], torch.stack([first, first + length - 1], -1), -1.0)
 
     def __call__(self, images: Tensor, boxes: Tensor, chosen: Tensor | None = None) -> Tensor:
         """Erase, in place; with ``chosen``, known on the host, these images only, with the same result."""
@@ -140,7 +142,7 @@ class RandomErasing:
             return images.masked_scatter_(self.mask(boxes), torch.randn(images.shape, device=images.device))
         if len(chosen):
             part, boxes = images.index_select(0, chosen), boxes.index_select(0, chosen)
-            pixels = images.shape[1] * int((2 * boxes[:, :, 1]).prod(1).sum())
+            pixels = images.shape[1] * int((boxes[:, :, 1] - boxes[:, :, 0] + 1).prod(1).sum())
             # the first values of those for the whole batch; torch draws 16 at once
             noise = torch.randn(-(-pixels // 16) * 16, device=images.device)
             images.index_copy_(0, chosen, part.masked_scatter_(self.mask(boxes), noise))
@@ -148,8 +150,8 @@ class RandomErasing:
 
     def mask(self, boxes: Tensor) -> Tensor:
         """Whether a pixel is erased: bool (n, 1, size, size)."""
-        centre, half = boxes.split(1, -1)
-        rows, columns = ((self.pixels - centre).abs_() < half).unbind(1)
+        first, last = boxes.split(1, -1)
+        rows, columns = (torch.clamp(self.pixels, first, last) == self.pixels).unbind(1)
         return rows[:, None, :, None] & columns[:, None, None]
 
 

@@ -154,7 +154,7 @@ class TrainLoader:
         if self.mix is not None:
             mixes = self.mix.draw(self.images // self.mix.group, derived_seed(share.seed, "mix", epoch))
             mixing = [upload(tensor, device) for tensor in mixes]
-        erased = boxes[:, 0, 1].numpy() > 0
+        erased = boxes[:, 0, 1].numpy() >= 0
         numbers = list(share.numbers(first_update))
 
         def micro_batch(number: int, images: tuple[Tensor, Tensor]) -> MicroBatch:

@@ -7,7 +7,7 @@ from torch import Tensor
 from roadmap.schema.recipe import AugmentRecipe
 
 # of n groups: the rows with something of the partner, bool (n, H), how much of their columns it is, float (n, W), and
-# its share of the image, float (n,)
+# the image's own share and the partner's, float (n, 2)
 Drawn = tuple[Tensor, Tensor, Tensor]
 
 
@@ -32,11 +32,11 @@ class Mixing:
         inside = (pixels >= centres - half[:, None]) & (pixels < centres + half[:, None])
         rows, columns = inside | ~cut[:, None]
         strength = np.where(cut, 1.0, 1 - kept)
-        share = strength * rows.mean(1) * columns.mean(1)
+        share = (strength * rows.mean(1) * columns.mean(1)).astype(np.float32)
         return (
             torch.from_numpy(rows),
             torch.from_numpy((columns * strength[:, None]).astype(np.float32)),
-            torch.from_numpy(share.astype(np.float32)),
+            torch.from_numpy(np.stack([1 - share, share], 1)),
         )
 
     def __call__(self, images: Tensor, labels: Tensor, drawn: Drawn) -> tuple[Tensor, Tensor]:
@@ -44,9 +44,9 @@ class Mixing:
 
         ``drawn`` has one entry for each group of these images.
         """
-        rows, columns, share = drawn
+        rows, columns, shares = drawn
         weights = rows[:, :, None] * columns[:, None, :]
-        groups = (len(share), self.group)
+        groups = (len(shares), self.group)
         if images.is_contiguous(memory_format=torch.channels_last):
             grouped = images.permute(0, 2, 3, 1).unflatten(0, groups)
             mixed = torch.lerp(grouped, grouped.roll(1, 1), weights[:, None, :, :, None])
@@ -54,7 +54,7 @@ class Mixing:
         else:
             grouped = images.unflatten(0, groups)
             images = torch.lerp(grouped, grouped.roll(1, 1), weights[:, None, None]).flatten(0, 1)
-        partners = labels.view(groups).roll(1, 1).view(-1, 1)
-        shares = share[:, None].expand(groups).reshape(-1, 1)
-        targets = images.new_zeros(len(labels), self.num_classes).scatter_(1, labels[:, None], 1 - shares)
-        return images, targets.scatter_add_(1, partners, shares)
+        own = labels.view(groups)
+        pairs = torch.stack([own, own.roll(1, 1)], 2)
+        targets = shares.new_zeros(*groups, self.num_classes).scatter_add_(2, pairs, shares[:, None].expand_as(pairs))
+        return images, targets.flatten(0, 1)

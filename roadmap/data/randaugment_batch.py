@@ -36,35 +36,46 @@ class Rounds(NamedTuple):
     """The parameters of each image's rounds."""
 
     tables: Tensor  # int64 (n, rounds, 2): row of ``value_tables``; 1 if 256·lowest + highest value is added to it
-    values: Tensor  # float32 (n, rounds, 5): Equalize's least step; a blend's factor; 1 for Color, Contrast, Sharpness
-    moved: Tensor  # bool (n, rounds): whether an image is resampled
-    maps: Tensor  # float32 (n, rounds, 3, 2): source (x, y) of the first pixel; its change per column and per row
+    # float32 (n, rounds, 9): Equalize's least step; a blend's factor, inside and on the border; 1 for Color, Contrast,
+    # Sharpness; RGB that a moved image is blended to, so that there is colour where it does not reach
+    values: Tensor
+    maps: Tensor  # float32 (n, rounds, 3, 2): half a pixel before the first one's source (x, y); its change per column, per row
 
 
-def rounds_of(operations: Tensor, arguments: Tensor, size: int) -> Rounds:
-    """The parameters of operations and arguments (n, rounds) as ``randaugment.draw`` returns them."""
+def rounds_of(operations: Tensor, arguments: Tensor, size: int, fill: Sequence[float]) -> Rounds:
+    """The parameters of operations and arguments (n, rounds) as ``randaugment.draw`` returns them.
+
+    ``fill`` is the RGB colour from outside the image on a scale of 0..255.
+    """
     chosen = {name: operations == place for place, name in enumerate(OPERATIONS)}
     argument = arguments.double()
 
+    def any_of(*names: str) -> Tensor:
+        return torch.stack([chosen[name] for name in names]).any(0)
+
     def where(*names: str, otherwise: float = 0.0) -> Tensor:
-        return torch.where(torch.stack([chosen[name] for name in names]).any(0), argument, otherwise)
+        return torch.where(any_of(*names), argument, otherwise)
 
     rows = torch.zeros_like(operations)
     rows[chosen["Invert"]] = SOLARIZE
     for name, row in (("Posterize", POSTERIZE), ("Solarize", SOLARIZE), ("SolarizeAdd", SOLARIZE_ADD)):
         rows = torch.where(chosen[name], row + where(name).ceil().long(), rows)
     least_step = torch.where(chosen["Equalize"], 1.0, math.inf).double()
+    moved = any_of(*MOVED)
+    factor = torch.where(moved, 0.0, where(*BLENDED, otherwise=1.0))
+    border = torch.where(chosen["Sharpness"], 1.0, factor)
     flags = (chosen[name].double() for name in ("Color", "Contrast", "Sharpness"))
+    colour = (moved * float(value) for value in fill)
     radians = where("Rotate").deg2rad()
     cos, sin = radians.cos(), radians.sin()
     # rotation is about the centre, shearing about the corner
     columns, rows_ = torch.stack([cos, sin + where("ShearY")], -1), torch.stack([where("ShearX") - sin, cos], -1)
     start = torch.stack([where("TranslateX"), where("TranslateY")], -1)
-    start = start + size / 2 * torch.stack([1 - cos + sin, 1 - cos - sin], -1) + (columns + rows_) / 2 - 0.5
+    start = start + size / 2 * torch.stack([1 - cos + sin, 1 - cos - sin], -1) + (columns + rows_) / 2 - 1
+    start = torch.where(moved[..., None], start, -2.0 * size)  # no pixel of the others comes from inside
     return Rounds(
         torch.stack([rows, chosen["AutoContrast"].long()], -1),
-        torch.stack([least_step, where(*BLENDED, otherwise=1.0), *flags], -1).float(),
-        torch.from_numpy(stages(operations)[..., 3]),
+        torch.stack([least_step, factor, border, *flags, *colour], -1).float(),
         torch.stack([start, columns, rows_], -2).float(),
     )
 
@@ -88,24 +99,35 @@ class BatchRandAugment:
     """
 
     def __init__(self, size: int, interpolation: str, fill: Sequence[float], device: torch.device):
-        self.size, self.bicubic = size, interpolation == "bicubic"
+        self.size, self.bicubic, self.colour = size, interpolation == "bicubic", fill
         self.value_tables = value_tables().to(device)
 
         def constant(values: object) -> Tensor:
             return torch.tensor(values, dtype=torch.float32, device=device)
 
         self.fill = constant(fill).view(3, 1, 1)
-        self.zero, self.half, self.one = constant(0), constant(0.5), constant(1)
+        self.zero, self.quarter, self.half, self.one = constant(0), constant(0.25), constant(0.5), constant(1)
         # Pillow's grey is rounded to 16 bits; sums are exact in float32
-        self.grey = constant([19595, 38470, 7471]).view(3, 1, 1) / 65536
-        self.grey_rounding = constant([0.5, 0, 0]).view(3, 1, 1)
+        self.grey = constant([[19595, 38470, 7471]]) / 65536
         self.pixels = torch.arange(size, dtype=torch.float32, device=device)
-        sign = torch.arange(-1, size + 1, device=device) % 2 * -2.0 + 1  # of the knots of ``resample``
-        even = torch.ones_like(sign)
-        self.signs = torch.stack([torch.outer(y, x) for y in (even, sign) for x in (even, sign)]).unsqueeze(1)
+        self.last = float(np.nextafter(np.float32(size - 1), np.float32(0)))
+        self.half_pixels, self.each_pixel = constant(size * size / 2), torch.ones(size * size, 1, device=device)
+        near = (self.pixels[:, None] - self.pixels).abs() <= 1
+        self.neighbours, self.smooth = near.float(), near.float() / 13
+        self.border = (near.sum(0) < 3) | (near.sum(0) < 3)[:, None]
+        # of ``resample``: values of the pixels -1..size, then their slopes, whose signs alternate
+        knots = torch.arange(-1, size + 1, device=device)
+        before, value, after = (self.one.expand(size).diag()[(knots + by).clamp(0, size - 1)] for by in (-1, 0, 1))
+        self.knots = torch.cat([value, (after - before) * (1 - knots % 2 * 2)[:, None]])
+        self.rounding = torch.zeros(2 * len(knots), 2 * len(knots), device=device)
+        self.rounding[: len(knots), : len(knots)] = ROUNDING
+        # place on the knots of values, and of slopes, on grid_sample's scale, where 2 is the distance of first and last
+        self.per_pixel = 2 / (2 * len(knots) - 1)
+        self.first = constant([(1.5 + first) * self.per_pixel - 1 for first in (0, len(knots))]).view(2, 1, 1, 1)
+        self.twice = constant([2, 0]).view(2, 1, 1, 1)
 
     def __call__(self, images: Tensor, rounds: Rounds, chosen: Chosen | None = None) -> Tensor:
-        """float32 (n, 3, S, S) with whole values of 0..255 to the same.
+        """float32 (n, 3, S, S), of which only whole values of 0..255 are used, to the same rounded down.
 
         With ``chosen`` each stage computes only these images, in place: for a CPU, with the same result.
         """
@@ -113,27 +135,27 @@ class BatchRandAugment:
         if chosen is None:
             maps, counts = rounds.maps.transpose(0, 1).flatten(0, 1), [count] * rounds.maps.shape[1]
         else:
+            images = truncate(images).contiguous()
             maps = torch.cat([rounds.maps[moved, i] for i, (*_, moved) in enumerate(chosen)])
             counts = [len(moved) for *_, moved in chosen]
         places = zip(*(part.split(counts) for part in self.places(maps)), strict=True)  # of all rounds at once
         for i, place in enumerate(places):
             tables, values = rounds.tables[:, i], rounds.values[:, i]
             if chosen is None:
-                changed = self.blend(self.look_up(images, tables, values), values)
-                moved = rounds.moved[:, i, None, None, None]
-                images = truncate(torch.where(moved, self.resample(images, *place), changed))
+                images = self.look_up(images.clamp(0, 255), tables, values)
+                images = self.resample(images, self.blend(images, values), *place)
             else:
                 by_content, fixed, blended, moved = chosen[i]
                 replace(images, by_content, self.look_up, tables[by_content], values[by_content])
                 replace(images, fixed, self.look_up_fixed, tables[fixed])
                 replace(images, blended, self.blend, values[blended])
-                replace(images, moved, self.resample, *place)
-        return images
+                replace(images, moved, self.resample, self.fill, *place)
+        return truncate(images) if chosen is None else images
 
     def look_up(self, images: Tensor, tables: Tensor, values: Tensor) -> Tensor:
-        """Replace each channel's values by those of its table."""
+        """Replace each channel's values, rounded down, by those of its table."""
         row, by_range = tables.unsqueeze(1).unbind(2)
-        levels = images.flatten(2).long()
+        levels = images.to(torch.int64, memory_format=torch.contiguous_format).flatten(2)
         zeros, ones = self.zero.expand(len(images), 3, 256), self.one.expand(levels.shape)
         counts = zeros.scatter_add(2, levels, ones)
         lowest, highest = levels.aminmax(dim=2)
@@ -151,63 +173,58 @@ class BatchRandAugment:
         return table.gather(2, images.flatten(2).long()).view_as(images)
 
     def blend(self, images: Tensor, values: Tensor) -> Tensor:
-        """Mix with black, grey, the mean grey or a smoothed image."""
-        factor, color, contrast, sharpness = values.view(-1, 5, 1, 1, 1).unbind(1)[1:]
-        grey = torch.addcmul(self.grey_rounding, images, self.grey).sum(1, keepdim=True).floor_()
-        pixels = self.size * self.size
-        mean = grey.sum((2, 3), keepdim=True).add_(pixels / 2).div_(pixels, rounding_mode="floor")
-        # Pillow's SMOOTH is (sum of 3x3 + 4·centre) / 13, rounded, and leaves the border
-        rows = images[:, :, :-2] + images[:, :, 1:-1] + images[:, :, 2:]
-        sums = (rows[..., :-2] + rows[..., 1:-1]).add_(rows[..., 2:])
-        smooth = images.clone()
-        inner = smooth[:, :, 1:-1, 1:-1]
-        inner.copy_(sums.add_(inner, alpha=4).add_(6.5).mul_(1 / 13).floor_())
-        degenerate = (smooth * sharpness).addcmul_(grey, color).addcmul_(mean, contrast)
-        return (images - degenerate).mul_(factor).add_(degenerate)
+        """Mix with black, grey, the mean grey, a smoothed image or a colour."""
+        factor, border, color, contrast, sharpness = values[:, 1:6, None, None, None].unbind(1)
+        weights = self.grey.expand(len(images), 1, 3)
+        grey = torch.baddbmm(self.half, weights, images.flatten(2)).floor_()
+        mean = torch.baddbmm(self.half_pixels, grey, self.each_pixel.expand(len(images), -1, 1))
+        mean.div_(self.size * self.size, rounding_mode="floor")
+        # Pillow's SMOOTH is (sum of 3x3 + 4·centre) / 13, rounded; it leaves the border
+        sums, smooth = images @ self.neighbours, self.smooth.expand(3 * len(images), -1, -1)
+        smooth = torch.baddbmm(images.flatten(0, 1), smooth, sums.flatten(0, 1), beta=4 / 13).round_().view_as(images)
+        degenerate = torch.addcmul(values[:, 6:, None, None], mean[..., None], contrast)
+        degenerate = torch.addcmul(degenerate, grey.unflatten(2, self.border.shape), color)
+        degenerate = degenerate.addcmul_(smooth, sharpness)
+        # two operators, each rounded, as Pillow does
+        return (images - degenerate).mul_(torch.where(self.border, border, factor)).add_(degenerate)
 
     def places(self, maps: Tensor) -> tuple[Tensor, ...]:
         """Where the pixels of images with ``maps`` (m, 3, 2) come from, as ``resample`` needs it."""
         start, per_column, per_row = maps.view(-1, 3, 2, 1, 1).unbind(1)
-        place = (per_column * self.pixels).add_(start) + per_row * self.pixels[:, None]
+        place = torch.addcmul(torch.addcmul(start, per_column, self.pixels), per_row, self.pixels[:, None])
         # Pillow's pixels reach from -0.5 to below +0.5
-        below = float(np.nextafter(np.float32(self.size - 0.5), np.float32(0)))
-        x_inside, y_inside = (place.clamp(-0.5, below) == place).split(1, 1)
+        x_inside, y_inside = (place.clamp(-1, self.last) == place).split(1, 1)
         inside = x_inside.logical_and_(y_inside)
         if not self.bicubic:
-            return inside, place.mul_(2 / self.size).add_(1 / self.size - 1).permute(0, 2, 3, 1)
-        knot = place.floor()
-        odd = torch.sub(knot, (knot / 2).floor_(), alpha=2)
-        distance = place - knot
-        square = distance * distance
-        bump = distance - square
-        step = torch.addcmul(square, distance, bump, value=2).add_(knot)
-        bump = torch.addcmul(bump, bump, odd, value=-2)
-        (x, y), (x_step, y_step) = place.unbind(1), step.unbind(1)
-        grid = torch.stack([x_step, y_step, x, y_step, x_step, y, x, y], 1)
-        grid.mul_(2 / (self.size + 1)).add_(2 / (self.size + 1) - 1)
-        return inside, grid.unflatten(1, (4, 2)).permute(0, 1, 3, 4, 2), bump
+            return inside, place.mul_(2 / self.size).add_(2 / self.size - 1).permute(0, 2, 3, 1)
+        # the pixel before, and the distance from the middle between it and the next one
+        pixel = place.round()
+        distance = place - pixel
+        bump = torch.addcmul(self.quarter, distance, distance, value=-1)
+        places = torch.addcmul(place[:, None], (bump * distance)[:, None], self.twice)
+        places = torch.add(self.first, places, alpha=self.per_pixel)
+        x, y = places[:, None, :, 0], places[:, :, None, 1]
+        grid = torch.stack(torch.broadcast_tensors(x, y), -1)
+        return inside, grid.flatten(1, 3), bump.addcmul_(bump, pixel.remainder_(2), value=-2)
 
-    def resample(self, images: Tensor, inside: Tensor, grid: Tensor, bump: Tensor | None = None) -> Tensor:
-        """The pixels at ``places``; the colour ``fill`` outside the image.
+    def resample(
+        self, images: Tensor, outside: Tensor, inside: Tensor, grid: Tensor, bump: Tensor | None = None
+    ) -> Tensor:
+        """The pixels at ``places``; those of ``outside`` where these are not inside the image.
 
         Pillow's bicubic kernel (a = -1) is, in each direction, a bilinear look-up at 3d² - 2d³ instead of the distance
         d between two pixels, plus d(1 - d) times a bilinear look-up of slopes whose signs alternate.
         """
         if bump is None:
             sampled = nn_functional.grid_sample(images + ROUNDING, grid, padding_mode="border", align_corners=False)
-            return torch.where(inside, sampled, self.fill)
-        padded = nn_functional.pad(images + ROUNDING, (2, 2, 2, 2), mode="replicate")
-        upper, middle, lower = padded[:, :, :-2], padded[:, :, 1:-1], padded[:, :, 2:]
-        y_slope = lower - upper
-        slopes = [part[..., 2:] - part[..., :-2] for part in (middle, y_slope)]
-        knots = torch.stack([middle[..., 1:-1], slopes[0], y_slope[..., 1:-1], slopes[1]], 1).mul_(self.signs)
-        sampled = nn_functional.grid_sample(
-            knots.flatten(0, 1), grid.flatten(0, 1), padding_mode="border", align_corners=True
-        )
-        value, x_slope, y_slope, xy_slope = sampled.unflatten(0, (-1, 4)).unbind(1)
+            return torch.where(inside, sampled, outside)
+        rows = (images @ self.knots.T).flatten(0, 1)
+        knots = torch.baddbmm(self.rounding, self.knots.expand(len(rows), -1, -1), rows).unflatten(0, (-1, 3))
+        sampled = nn_functional.grid_sample(knots, grid, padding_mode="border", align_corners=True)
+        value, x_slope, y_slope, xy_slope = sampled.unflatten(2, (4, -1)).unbind(2)
         x, y = bump.split(1, 1)
         value = torch.addcmul(value, x, x_slope).addcmul_(y, torch.addcmul(y_slope, x, xy_slope))
-        return torch.where(inside, value, self.fill)
+        return torch.where(inside, value, outside)
 
 
 def replace(images: Tensor, chosen: Tensor, stage: Callable[..., Tensor], *parameters: Tensor) -> None:

@@ -45,7 +45,7 @@ def test_each_group_is_mixed_as_a_batch_of_torchvision(kind: type, monkeypatch: 
     mixed, targets = mix(images, labels, drawn)
     theirs = kind(num_classes=CLASSES)
     for group in range(groups):
-        kept = 1 - drawn[2][group].item()
+        kept = drawn[2][group, 0].item()
         params: dict[str, Any] = {"lam": kept} if kind is v2.MixUp else {"box": box(drawn, group), "lam_adjusted": kept}
         monkeypatch.setattr(theirs, "make_params", lambda _, params=params: params)
         part = slice(group * GROUP, (group + 1) * GROUP)
@@ -66,12 +66,12 @@ def test_lambda_and_boxes_are_distributed_as_in_torchvision() -> None:
             assert abs((a <= quartile).mean() - (b <= quartile).mean()) < 0.05
 
     mixup, cutmix = v2.MixUp(alpha=0.8, num_classes=CLASSES), v2.CutMix(alpha=1.0, num_classes=CLASSES)
-    same(1 - drawn_by(MIXUP, count)[1][2], [mixup.make_params([image])["lam"] for _ in range(count)])
+    same(drawn_by(MIXUP, count)[1][2][:, 0], [mixup.make_params([image])["lam"] for _ in range(count)])
     _, drawn = drawn_by(CUTMIX, count)
     theirs = [cutmix.make_params([image]) for _ in range(count)]
-    same(1 - drawn[2], [params["lam_adjusted"] for params in theirs])
+    same(drawn[2][:, 0], [params["lam_adjusted"] for params in theirs])
     boxes = np.array([box(drawn, group) for group in range(count)])
-    filled = (drawn[2] > 0).numpy()
+    filled = (drawn[2][:, 1] > 0).numpy()
     for side in range(4):
         same(boxes[filled, side], [p["box"][side] for p in theirs if p["lam_adjusted"] < 1])
 
@@ -95,9 +95,9 @@ def test_memory_format_is_kept(memory_format: torch.memory_format) -> None:
 def test_mixing_does_not_ask_for_values() -> None:
     """Tensors of the meta device have none: what waits for a device to read them, or mixes devices, is an error."""
     mix, drawn = drawn_by(RECIPE, 8)
-    rows, columns, share = (part.to("meta") for part in drawn)
+    rows, columns, shares = (part.to("meta") for part in drawn)
     images, labels = (part.to("meta") for part in batch(8))
-    mixed, targets = mix(images, labels, (rows, columns, share))
+    mixed, targets = mix(images, labels, (rows, columns, shares))
     assert (mixed.shape, targets.shape) == (images.shape, (32, CLASSES))
 
 
