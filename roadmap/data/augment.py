@@ -135,11 +135,12 @@ class RandomErasing:
         return torch.where(erased[:, None, None], torch.stack([first, first + length - 1], -1), -1.0)
 
     def __call__(self, images: Tensor, boxes: Tensor, chosen: Tensor | None = None) -> Tensor:
-        """Erase, in place; with ``chosen``, known on the host, these images only, with the same result."""
+        """Erase; with ``chosen``, known on the host, these images only, in place, with the same result."""
         if not self.probability:
             return images
         if chosen is None:
-            return images.masked_scatter_(self.mask(boxes), torch.randn(images.shape, device=images.device))
+            # not in place, which torch.compile refuses for a view
+            return images.masked_scatter(self.mask(boxes), torch.randn(images.shape, device=images.device))
         if len(chosen):
             part, boxes = images.index_select(0, chosen), boxes.index_select(0, chosen)
             pixels = images.shape[1] * int((boxes[:, :, 1] - boxes[:, :, 0] + 1).prod(1).sum())

@@ -39,7 +39,8 @@ class Rounds(NamedTuple):
     # float32 (n, rounds, 9): Equalize's least step; a blend's factor, inside and on the border; 1 for Color, Contrast,
     # Sharpness; RGB that a moved image is blended to, so that there is colour where it does not reach
     values: Tensor
-    maps: Tensor  # float32 (n, rounds, 3, 2): half a pixel before the first one's source (x, y); its change per column, per row
+    # float32 (n, rounds, 3, 2): source (x, y) of the first pixel, minus half a pixel; its change per column and per row
+    maps: Tensor
 
 
 def rounds_of(operations: Tensor, arguments: Tensor, size: int, fill: Sequence[float]) -> Rounds:

@@ -1,0 +1,32 @@
+"""Operator calls of one update, each of which a GPU launches, without views."""
+
+import pytest
+import torch
+
+from benchmarks.operator_calls import OperatorCalls, operator_calls
+
+
+@pytest.fixture(scope="module")
+def calls() -> dict[str, int]:
+    """Of nano ConvNeXt with CIFAR-10's enhanced recipe and batch 256."""
+    counted = operator_calls("regime=nano", "data=cifar10", "step=separate_downsampling")
+    return {part: operators.total() for part, operators in counted.items()}
+
+
+@pytest.mark.parametrize(
+    ("part", "most"), [("input", 112), ("forward", 54), ("loss", 8), ("backward", 63), ("optimizer and EMA", 4)]
+)
+def test_calls_of_a_part(part: str, most: int, calls: dict[str, int]) -> None:
+    assert 0 < calls[part] <= most
+
+
+def test_calls_of_an_update(calls: dict[str, int]) -> None:
+    assert sum(calls.values()) <= 236
+
+
+def test_views_and_allocations_are_not_counted() -> None:
+    weight = torch.ones(3, requires_grad=True)
+    with OperatorCalls() as count:
+        torch.empty(3).copy_(torch.arange(3.0).view(3)[:3])  # arange, copy
+        (weight * 2).sum().backward()  # with ones_like and one more product in the backward pass
+    assert count.calls["backward"].total() == 6
