@@ -112,7 +112,6 @@ class BatchRandAugment:
         self.grey = constant([[19595, 38470, 7471]]) / 65536
         self.pixels = torch.arange(size, dtype=torch.float32, device=device)
         self.last = float(np.nextafter(np.float32(size - 1), np.float32(0)))
-        self.half_pixels, self.each_pixel = constant(size * size / 2), torch.ones(size * size, 1, device=device)
         near = (self.pixels[:, None] - self.pixels).abs() <= 1
         self.neighbours, self.smooth = near.float(), near.float() / 13
         self.border = (near.sum(0) < 3) | (near.sum(0) < 3)[:, None]
@@ -178,8 +177,8 @@ class BatchRandAugment:
         factor, border, color, contrast, sharpness = values[:, 1:6, None, None, None].unbind(1)
         weights = self.grey.expand(len(images), 1, 3)
         grey = torch.baddbmm(self.half, weights, images.flatten(2)).floor_()
-        mean = torch.baddbmm(self.half_pixels, grey, self.each_pixel.expand(len(images), -1, 1))
-        mean.div_(self.size * self.size, rounding_mode="floor")
+        pixels = self.size * self.size
+        mean = grey.sum(2, keepdim=True).add_(pixels / 2).div_(pixels, rounding_mode="floor")
         # Pillow's SMOOTH is (sum of 3x3 + 4·centre) / 13, rounded; it leaves the border
         sums, smooth = images @ self.neighbours, self.smooth.expand(3 * len(images), -1, -1)
         smooth = torch.baddbmm(images.flatten(0, 1), smooth, sums.flatten(0, 1), beta=4 / 13).round_().view_as(images)
@@ -206,7 +205,8 @@ class BatchRandAugment:
         places = torch.add(self.first, places, alpha=self.per_pixel)
         x, y = places[:, None, :, 0], places[:, :, None, 1]
         grid = torch.stack(torch.broadcast_tensors(x, y), -1)
-        return inside, grid.flatten(1, 3), bump.addcmul_(bump, pixel.remainder_(2), value=-2)
+        odd = torch.sub(pixel, (pixel / 2).floor_(), alpha=2)
+        return inside, grid.flatten(1, 3), bump.addcmul_(bump, odd, value=-2)
 
     def resample(
         self, images: Tensor, outside: Tensor, inside: Tensor, grid: Tensor, bump: Tensor | None = None
