@@ -9,6 +9,7 @@ others are made of, as in a profile. Views and bare allocations launch nothing a
 import sys
 from collections import Counter
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 from unittest import mock
@@ -73,6 +74,7 @@ def on_gpu(trainer: Trainer) -> tuple[Any, ...]:
     return (
         mock.patch.object(TrainLoader, "prepare", whole),
         mock.patch.object(ScalableConv2d, "forward_on_small_map", ScalableConv2d._conv_forward),
+        mock.patch("roadmap.networks.modules.is_eager_cpu", return_value=False),
     )
 
 
@@ -86,10 +88,12 @@ def operator_calls(*words: str) -> dict[str, Counter[str]]:
     trainer.parts = replace(
         parts, forward=count.within("forward", parts.forward), loss=count.within("loss", parts.loss)
     )
-    first, second = on_gpu(trainer)
     step = count.within("optimizer and EMA", type(parts).step)
     fetch = count.within("input", type(trainer).fetch)
-    with first, second, mock.patch.object(type(parts), "step", step), mock.patch.object(Trainer, "fetch", fetch):
+    patches = mock.patch.object(type(parts), "step", step), mock.patch.object(Trainer, "fetch", fetch)
+    with ExitStack() as stack:
+        for patch in (*on_gpu(trainer), *patches):
+            stack.enter_context(patch)
         steps = trainer.steps()
         for _ in range(UPDATES_BEFORE):
             next(steps)

@@ -36,10 +36,11 @@ class Rounds(NamedTuple):
     """The parameters of each image's rounds."""
 
     tables: Tensor  # int64 (n, rounds, 2): row of ``value_tables``; 1 if 256·lowest + highest value is added to it
-    # float32 (n, rounds, 9): Equalize's least step; a blend's factor, inside and on the border; 1 for Color, Contrast,
-    # Sharpness; RGB that a moved image is blended to, so that there is colour where it does not reach
+    # float32 (n, rounds, 9): Equalize's least step; a blend's factor, inside and on the border; 1 for Color; Contrast's
+    # number of pixels, infinite for others; 1 for Sharpness; RGB that a moved image is blended to, so that there is
+    # colour where it does not reach, plus 0.5 but for Color: what an image is blended to is rounded down
     values: Tensor
-    # float32 (n, rounds, 3, 2): source (x, y) of the first pixel, minus half a pixel; its change per column and per row
+    # float32 (n, rounds, 2, 3): source (x, y) of the first pixel, its change per column and per row
     maps: Tensor
 
 
@@ -65,19 +66,20 @@ def rounds_of(operations: Tensor, arguments: Tensor, size: int, fill: Sequence[f
     moved = any_of(*MOVED)
     factor = torch.where(moved, 0.0, where(*BLENDED, otherwise=1.0))
     border = torch.where(chosen["Sharpness"], 1.0, factor)
-    flags = (chosen[name].double() for name in ("Color", "Contrast", "Sharpness"))
-    colour = (moved * float(value) for value in fill)
+    pixels = torch.where(chosen["Contrast"], size * size, math.inf).double()
+    flags = chosen["Color"].double(), pixels, chosen["Sharpness"].double()
+    colour = (moved * float(value) + 0.5 * ~chosen["Color"] for value in fill)
     radians = where("Rotate").deg2rad()
     cos, sin = radians.cos(), radians.sin()
     # rotation is about the centre, shearing about the corner
     columns, rows_ = torch.stack([cos, sin + where("ShearY")], -1), torch.stack([where("ShearX") - sin, cos], -1)
     start = torch.stack([where("TranslateX"), where("TranslateY")], -1)
-    start = start + size / 2 * torch.stack([1 - cos + sin, 1 - cos - sin], -1) + (columns + rows_) / 2 - 1
+    start = start + size / 2 * torch.stack([1 - cos + sin, 1 - cos - sin], -1) + (columns + rows_) / 2 - 0.5
     start = torch.where(moved[..., None], start, -2.0 * size)  # no pixel of the others comes from inside
     return Rounds(
         torch.stack([rows, chosen["AutoContrast"].long()], -1),
         torch.stack([least_step, factor, border, *flags, *colour], -1).float(),
-        torch.stack([start, columns, rows_], -2).float(),
+        torch.stack([start, columns, rows_], -1).float(),
     )
 
 
@@ -107,14 +109,18 @@ class BatchRandAugment:
             return torch.tensor(values, dtype=torch.float32, device=device)
 
         self.fill = constant(fill).view(3, 1, 1)
-        self.zero, self.quarter, self.half, self.one = constant(0), constant(0.25), constant(0.5), constant(1)
+        self.zero, self.half, self.one = constant(0), constant(0.5), constant(1)
         # Pillow's grey is rounded to 16 bits; sums are exact in float32
         self.grey = constant([[19595, 38470, 7471]]) / 65536
-        self.pixels = torch.arange(size, dtype=torch.float32, device=device)
-        self.last = float(np.nextafter(np.float32(size - 1), np.float32(0)))
-        near = (self.pixels[:, None] - self.pixels).abs() <= 1
-        self.neighbours, self.smooth = near.float(), near.float() / 13
-        self.border = (near.sum(0) < 3) | (near.sum(0) < 3)[:, None]
+        self.each_pixel = torch.ones(size * size, device=device)
+        near = (torch.arange(size)[:, None] - torch.arange(size)).abs() <= 1
+        self.neighbours, self.smooth = near.float().to(device), near.float().to(device) / 13
+        self.border = nn_functional.pad(torch.zeros(size - 2, size - 2, device=device), (1, 1, 1, 1), value=1).bool()
+        columns = torch.arange(size, dtype=torch.float32, device=device).expand(size, size)
+        self.places_of_maps = torch.stack([torch.ones_like(columns), columns, columns.T]).flatten(1)
+        # Pillow's pixels reach from -0.5 to below +0.5
+        self.last = float(np.nextafter(np.float32(size - 0.5), np.float32(0)))
+        self.before = torch.ones(256, 256, device=device).triu(1)
         # of ``resample``: values of the pixels -1..size, then their slopes, whose signs alternate
         knots = torch.arange(-1, size + 1, device=device)
         before, value, after = (self.one.expand(size).diag()[(knots + by).clamp(0, size - 1)] for by in (-1, 0, 1))
@@ -123,8 +129,8 @@ class BatchRandAugment:
         self.rounding[: len(knots), : len(knots)] = ROUNDING
         # place on the knots of values, and of slopes, on grid_sample's scale, where 2 is the distance of first and last
         self.per_pixel = 2 / (2 * len(knots) - 1)
-        self.first = constant([(1.5 + first) * self.per_pixel - 1 for first in (0, len(knots))]).view(2, 1, 1, 1)
-        self.twice = constant([2, 0]).view(2, 1, 1, 1)
+        self.first = constant([(1 + first) * self.per_pixel - 1 for first in (0, len(knots))]).view(2, 1, 1, 1)
+        self.twice, self.minus_one = constant([[2, 0], [-1, 0]]).view(2, 2, 1, 1, 1)
 
     def __call__(self, images: Tensor, rounds: Rounds, chosen: Chosen | None = None) -> Tensor:
         """float32 (n, 3, S, S), of which only whole values of 0..255 are used, to the same rounded down.
@@ -132,14 +138,14 @@ class BatchRandAugment:
         With ``chosen`` each stage computes only these images, in place: for a CPU, with the same result.
         """
         count = len(images)
+        # of all rounds at once
         if chosen is None:
-            maps, counts = rounds.maps.transpose(0, 1).flatten(0, 1), [count] * rounds.maps.shape[1]
+            places = [part.unflatten(0, (count, -1)).unbind(1) for part in self.places(rounds.maps.flatten(0, 1))]
         else:
             images = truncate(images).contiguous()
             maps = torch.cat([rounds.maps[moved, i] for i, (*_, moved) in enumerate(chosen)])
-            counts = [len(moved) for *_, moved in chosen]
-        places = zip(*(part.split(counts) for part in self.places(maps)), strict=True)  # of all rounds at once
-        for i, place in enumerate(places):
+            places = [part.split([len(moved) for *_, moved in chosen]) for part in self.places(maps)]
+        for i, place in enumerate(zip(*places, strict=True)):
             tables, values = rounds.tables[:, i], rounds.values[:, i]
             if chosen is None:
                 images = self.look_up(images.clamp(0, 255), tables, values)
@@ -159,7 +165,7 @@ class BatchRandAugment:
         zeros, ones = self.zero.expand(len(images), 3, 256), self.one.expand(levels.shape)
         counts = zeros.scatter_add(2, levels, ones)
         lowest, highest = levels.aminmax(dim=2)
-        below = counts.cumsum(2).sub_(counts)
+        below = counts @ self.before
         # Pillow's Equalize does not count the pixels of the highest value
         step = below.gather(2, highest.unsqueeze(2)).div_(255, rounding_mode="floor")
         equalized = torch.addcdiv(self.half, below, step)
@@ -174,39 +180,34 @@ class BatchRandAugment:
 
     def blend(self, images: Tensor, values: Tensor) -> Tensor:
         """Mix with black, grey, the mean grey, a smoothed image or a colour."""
-        factor, border, color, contrast, sharpness = values[:, 1:6, None, None, None].unbind(1)
-        weights = self.grey.expand(len(images), 1, 3)
-        grey = torch.baddbmm(self.half, weights, images.flatten(2)).floor_()
-        pixels = self.size * self.size
-        mean = grey.sum(2, keepdim=True).add_(pixels / 2).div_(pixels, rounding_mode="floor")
+        factor, border, color, pixels, sharpness = values[:, 1:6, None, None, None].unbind(1)
+        grey = torch.baddbmm(self.half, self.grey.expand(len(images), 1, 3), images.flatten(2))
+        total = torch.mv(grey.floor().flatten(1), self.each_pixel).view(-1, 1, 1, 1)
         # Pillow's SMOOTH is (sum of 3x3 + 4·centre) / 13, rounded; it leaves the border
         sums, smooth = images @ self.neighbours, self.smooth.expand(3 * len(images), -1, -1)
-        smooth = torch.baddbmm(images.flatten(0, 1), smooth, sums.flatten(0, 1), beta=4 / 13).round_().view_as(images)
-        degenerate = torch.addcmul(values[:, 6:, None, None], mean[..., None], contrast)
+        smooth = torch.baddbmm(images.flatten(0, 1), smooth, sums.flatten(0, 1), beta=4 / 13).view_as(images)
+        degenerate = torch.addcdiv(values[:, 6:, None, None], total, pixels)
         degenerate = torch.addcmul(degenerate, grey.unflatten(2, self.border.shape), color)
-        degenerate = degenerate.addcmul_(smooth, sharpness)
+        degenerate = degenerate.addcmul_(smooth, sharpness).floor_()
         # two operators, each rounded, as Pillow does
         return (images - degenerate).mul_(torch.where(self.border, border, factor)).add_(degenerate)
 
     def places(self, maps: Tensor) -> tuple[Tensor, ...]:
-        """Where the pixels of images with ``maps`` (m, 3, 2) come from, as ``resample`` needs it."""
-        start, per_column, per_row = maps.view(-1, 3, 2, 1, 1).unbind(1)
-        place = torch.addcmul(torch.addcmul(start, per_column, self.pixels), per_row, self.pixels[:, None])
-        # Pillow's pixels reach from -0.5 to below +0.5
-        x_inside, y_inside = (place.clamp(-1, self.last) == place).split(1, 1)
+        """Where the pixels of images with ``maps`` (m, 2, 3) come from, as ``resample`` needs it."""
+        place = (maps.flatten(0, 1) @ self.places_of_maps).view(-1, 2, self.size, self.size)
+        x_inside, y_inside = (place.clamp(-0.5, self.last) == place).split(1, 1)
         inside = x_inside.logical_and_(y_inside)
         if not self.bicubic:
-            return inside, place.mul_(2 / self.size).add_(2 / self.size - 1).permute(0, 2, 3, 1)
-        # the pixel before, and the distance from the middle between it and the next one
-        pixel = place.round()
-        distance = place - pixel
-        bump = torch.addcmul(self.quarter, distance, distance, value=-1)
-        places = torch.addcmul(place[:, None], (bump * distance)[:, None], self.twice)
+            return inside, place.mul_(2 / self.size).add_(1 / self.size - 1).permute(0, 2, 3, 1)
+        # from the nearest even pixel
+        signed = torch.sub(place, (place / 2).round_(), alpha=2)
+        distance = signed.abs()
+        bump = torch.addcmul(signed, signed, distance, value=-1)
+        step = torch.addcmul(self.minus_one, distance[:, None], self.twice)
+        places = torch.addcmul(place[:, None], bump[:, None], step)
         places = torch.add(self.first, places, alpha=self.per_pixel)
         x, y = places[:, None, :, 0], places[:, :, None, 1]
-        grid = torch.stack(torch.broadcast_tensors(x, y), -1)
-        odd = torch.sub(pixel, (pixel / 2).floor_(), alpha=2)
-        return inside, grid.flatten(1, 3), bump.addcmul_(bump, odd, value=-2)
+        return inside, torch.stack(torch.broadcast_tensors(x, y), -1).flatten(1, 3), bump
 
     def resample(
         self, images: Tensor, outside: Tensor, inside: Tensor, grid: Tensor, bump: Tensor | None = None

@@ -18,6 +18,7 @@ from roadmap.runtime.distributed import SINGLE_PROCESS, World, data_parallel
 from roadmap.schema.experiment import Experiment, weights_file
 from roadmap.seeds import derived_seed
 from roadmap.training.checkpoint import read_weights_file, weights_of
+from roadmap.training.cross_entropy import CrossEntropyLoss
 from roadmap.training.ema import MovingAverage
 from roadmap.training.graph import CudaRecording, GraphedUpdate, uses_graph
 from roadmap.training.optim import build_optimizer, build_schedule, gradient_adder
@@ -92,7 +93,7 @@ def build_parts(
         forward=forward,
         optimizer=optimizer,
         schedule=build_schedule(optimizer, recipe.schedule, recipe.optimizer.lr, updates),
-        loss=nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing),
+        loss=CrossEntropyLoss(label_smoothing=recipe.label_smoothing),
         scaler=torch.amp.GradScaler(device.type, enabled=experiment.precision == "fp16"),
         autocast=autocast(device, experiment.precision),
         no_sync=no_sync,
