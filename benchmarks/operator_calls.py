@@ -2,13 +2,14 @@
 
 Counted on the CPU by a dispatch mode, which sees what reaches a backend: autograd's operators too, none of those that
 others are made of, as in a profile. Views and bare allocations launch nothing and are left out. Images are random.
+With ``cuda_graph`` a GPU's host calls only what copies an update's inputs, and replays the rest: ``replayed``.
 
     python benchmarks/operator_calls.py regime=nano data=cifar10 step=separate_downsampling
 """
 
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
@@ -23,6 +24,7 @@ from roadmap.data import memory, open_loaders
 from roadmap.data.loaders import TrainLoader
 from roadmap.networks.modules import ScalableConv2d
 from roadmap.training.build import build_trainer
+from roadmap.training.graph import WARM_UP, GraphedUpdate
 from roadmap.training.trainer import Trainer
 
 CPU = torch.device("cpu")
@@ -78,12 +80,17 @@ def on_gpu(trainer: Trainer) -> tuple[Any, ...]:
     )
 
 
+def new_trainer(words: Sequence[str]) -> Trainer:
+    experiment = compose(["pointwise_linear=false", *words]).experiment()
+    # of an epoch that has the updates of both counts; a process reads images once
+    images = random_images((WARM_UP + 2) * experiment.batch_size), random_images(16)
+    with mock.patch.object(memory, "read_images", return_value=images):
+        return build_trainer(experiment, open_loaders(experiment, CPU), CPU)
+
+
 def operator_calls(*words: str) -> dict[str, Counter[str]]:
     """Return the operators of each part of one update of in-memory data, with how often they are called."""
-    experiment = compose(["pointwise_linear=false", *words]).experiment()
-    images = random_images((UPDATES_BEFORE + 1) * experiment.batch_size), random_images(16)
-    with mock.patch.object(memory, "read_images", return_value=images):
-        trainer = build_trainer(experiment, open_loaders(experiment, CPU), CPU)
+    trainer = new_trainer(words)
     count, parts = OperatorCalls(), trainer.parts
     trainer.parts = replace(
         parts, forward=count.within("forward", parts.forward), loss=count.within("loss", parts.loss)
@@ -102,12 +109,29 @@ def operator_calls(*words: str) -> dict[str, Counter[str]]:
     return count.calls
 
 
+def replayed_calls(*words: str) -> int:
+    """Return how many operators an update calls around the replay of its CUDA graph, which is left out."""
+    trainer = new_trainer(words)
+    recording = mock.Mock(run=lambda function: function(), record=lambda function: function())
+    trainer.losses.every = 50
+    trainer.graph = GraphedUpdate(trainer.parts, trainer.loaders.train, recording, required=True)
+    steps, count = trainer.steps(), OperatorCalls()
+    for _ in range(WARM_UP + 1):
+        next(steps)
+    recording.replay.reset_mock()
+    with count:
+        next(steps)
+    recording.replay.assert_called_once_with()
+    return sum(operators.total() for operators in count.calls.values())
+
+
 def main() -> None:
     words = sys.argv[1:] or ["regime=nano", "data=cifar10", "step=separate_downsampling"]
     calls = operator_calls(*words)
     for part, operators in calls.items():
         print(f"{part:18}{operators.total():4}  {dict(operators.most_common())}")
     print(f"{'total':18}{sum(operators.total() for operators in calls.values()):4}")
+    print(f"{'replayed':18}{replayed_calls(*words):4}  and one graph")
 
 
 if __name__ == "__main__":

@@ -3,13 +3,14 @@
 import pytest
 import torch
 
-from benchmarks.operator_calls import OperatorCalls, operator_calls
+from benchmarks.operator_calls import OperatorCalls, operator_calls, replayed_calls
+
+CONVNEXT = "regime=nano", "data=cifar10", "step=separate_downsampling"  # the enhanced recipe, batch 256
 
 
 @pytest.fixture(scope="module")
 def calls() -> dict[str, int]:
-    """Of nano ConvNeXt with CIFAR-10's enhanced recipe and batch 256."""
-    counted = operator_calls("regime=nano", "data=cifar10", "step=separate_downsampling")
+    counted = operator_calls(*CONVNEXT)
     return {part: operators.total() for part, operators in counted.items()}
 
 
@@ -22,6 +23,10 @@ def test_calls_of_a_part(part: str, most: int, calls: dict[str, int]) -> None:
 
 def test_calls_of_an_update(calls: dict[str, int]) -> None:
     assert sum(calls.values()) <= 223
+
+
+def test_calls_around_a_replayed_update() -> None:
+    assert replayed_calls(*CONVNEXT) == 13  # ten inputs and two learning rates into buffers, the loss out of one
 
 
 def test_views_and_allocations_are_not_counted() -> None:
