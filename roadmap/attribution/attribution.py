@@ -96,7 +96,8 @@ def attribute(
     finished = known[done].reset_index(drop=True)
     if not len(finished):
         raise RequestError(
-            f"none of these {len(runs)} runs is a finished one of a set of these changes, by design and recipe"
+            f"none of these {len(runs)} runs has finished and is of these changes with this recipe; "
+            "`roadmap sweep study=orders` trains such runs"
         )
     check_comparable(finished)
     check_equally_long(finished)

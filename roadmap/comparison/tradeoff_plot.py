@@ -111,7 +111,7 @@ def tradeoff_chart(
     )
     names = [f"{row['point']}\u00a0{row['name']}" for row in table[shown].to_dict("records")]
     whiskers = "; whiskers: standard deviation of the accuracy" if spread.notna().any() else ""
-    better = "more" if cost.better > 0 else "less"
+    better = "more" if cost.better > 0 else "fewer" if cost.source == "design" else "less"
     caption = (
         f"{(chr(10) if front_only else ' · ').join(names)}\n"
         f"Points: {seeds_words(table['n'])}{whiskers}. On the front: no other design is as accurate with {better} "

@@ -153,7 +153,7 @@ def test_given_orders_are_no_random_sample(sets: SubsetTable, tmp_path: Path) ->
         (0, {"precision": "bf16"}, "precision"),
         (2, {"epochs": 9}, "epochs"),
         (1, {"epochs": 9}, "different shares"),
-        (None, {}, "none of these 1 runs is a finished one of a set"),
+        (None, {}, "none of these 1 runs has finished and is of these changes"),
     ],
 )
 def test_other_runs_are_refused(
