@@ -60,9 +60,23 @@ def number(value: float, form: str = ".2f") -> str:
     return "-" if value is None or value != value else format(value, form)
 
 
+def decimals(uncertainty: float) -> int:
+    """Decimals of a percentage: two, one where its uncertainty is 1 point or more, none from 10 on; two for NaN."""
+    return 2 if not uncertainty >= 0.995 else 1 if uncertainty < 9.95 else 0
+
+
 def mean_and_std(mean: float, std: float) -> str:
-    """``95.36 ± 0.94``, without the standard deviation if it is NaN."""
-    return number(mean) + ("" if std != std else f" ± {std:.2f}")
+    """``95.36 ± 0.94`` or ``92.9 ± 2.2``, without the standard deviation if it is NaN."""
+    digits = decimals(std)
+    return number(mean, f".{digits}f") + ("" if std != std else f" ± {std:.{digits}f}")
+
+
+def interval(low: float, high: float, sign: str = "") -> str:
+    """``94.73 to 95.21``, rounded by half its width, with ``sign="+"`` also before positive numbers; "" for NaN."""
+    if low != low:
+        return ""
+    form = f"{sign}.{decimals((high - low) / 2)}f"
+    return f"{low:{form}} to {high:{form}}"
 
 
 def four_digits(value: float) -> str:

@@ -15,7 +15,7 @@ from roadmap.runs.records import is_place
 if TYPE_CHECKING:
     import pandas as pd
 
-    from roadmap.comparison.compare import Cells
+    from roadmap.comparison.text import Cells
     from roadmap.runs.identity import Difference, Parents
 
 logger = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ def main(arguments: list[str]) -> int:
     elif options.csv:
         write_text(options.csv, csv(table))
     elif options.markdown or options.latex:
-        from roadmap.comparison.compare import markup
+        from roadmap.comparison.text import markup
 
         kind = "github" if options.markdown else "latex_booktabs"
         write_text(options.markdown or options.latex, markup(*cells, kind))
@@ -86,7 +86,8 @@ def _parser() -> Parser:
 
 def _output(runs: "pd.DataFrame", options: argparse.Namespace) -> "tuple[pd.DataFrame, Cells, str]":
     """The table for other programs, its cells for documents, and the text for a terminal."""
-    from roadmap.comparison.compare import accuracy_cells, check_equal, compare, grouped_cells, text
+    from roadmap.comparison.compare import check_equal, compare
+    from roadmap.comparison.text import accuracy_cells, grouped_cells
     from roadmap.runs.select import grouped, ordered
     from roadmap.statistics.gaps import DEFAULT_TEST
 
@@ -105,7 +106,7 @@ def _output(runs: "pd.DataFrame", options: argparse.Namespace) -> "tuple[pd.Data
         comparison = compare(runs, path, **asdict(test), force=options.force)
         _warn(comparison.unequal)
         table = in_order(comparison.table)
-        terminal = text(replace(comparison, table=table))
+        terminal = str(replace(comparison, table=table))
         return table.drop(columns=["design", "definition"]), accuracy_cells(table), terminal
     from roadmap.robustness import table as robustness
 

@@ -7,7 +7,7 @@ import pandas as pd
 
 from roadmap.comparison.groups import COSTS, MEASURED, accuracies, gaps_to
 from roadmap.config.overrides import is_toggle
-from roadmap.formatting import aligned, mean_and_std, number
+from roadmap.formatting import aligned, decimals, mean_and_std, number
 from roadmap.paper.published import SCALED_FROM, published_steps
 from roadmap.runs.identity import check_comparable, step_key
 from roadmap.statistics.gaps import DEFAULT_TEST, GapTest
@@ -87,7 +87,7 @@ def render(table: pd.DataFrame, regime: str) -> str:
             row["step"] + ("" if row["adopted"] else " (rejected)"),
             row["label"],
             mean_and_std(row["top1"], row["top1_std"]),
-            number(row["delta"], "+.2f"),
+            number(row["delta"], f"+.{decimals((row['delta_high'] - row['delta_low']) / 2)}f"),
             str(row["n"]),
             number(row["gmacs"] * factor),
             number(row["params_m"]),

@@ -9,9 +9,10 @@ import pandas as pd
 
 from roadmap.bench.reading import with_speeds
 from roadmap.comparison.agreement import caption
-from roadmap.comparison.compare import Cells, Comparison, accuracy_cells, compare, notes, paper_cells
+from roadmap.comparison.compare import Comparison, compare
 from roadmap.comparison.roadmap_plot import deltas_chart, paper_regime, roadmap_chart
 from roadmap.comparison.step_table import mac_unit, step_table, title
+from roadmap.comparison.text import Cells, accuracy_cells, notes, paper_cells
 from roadmap.comparison.tradeoff_plot import COSTS, tradeoff_chart
 from roadmap.comparison.tradeoff_plot import SPEED as TRADEOFF_SPEED
 from roadmap.formatting import duration, sides
@@ -92,7 +93,7 @@ def _section(section: Section, whole: Comparison, measured: str | None) -> dict[
         here = whole.table[[key in runs_of for key in group_keys(whole.table["definition"])]]
         best_first = here.sort_values("top1", ascending=False, kind="stable")
         comparison = replace(whole, table=best_first, agreements=[])
-    table, lines = comparison.table, notes(replace(comparison, cautions=[]))
+    table, lines = comparison.table, notes(comparison.table, comparison.test)
     own = [runs_of[key] for key in group_keys(table["definition"])]
     if measured:
         table = table.assign(**{SPEED: runs.loc[[indices[0] for indices in own], SPEED].to_numpy()})

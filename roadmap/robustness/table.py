@@ -10,9 +10,10 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 import pandas as pd
 
-from roadmap.comparison.compare import Cells, Comparison, accuracy_cells, compare, notes
+from roadmap.comparison.compare import Comparison, compare
 from roadmap.comparison.groups import summarise
 from roadmap.comparison.step_table import step_table
+from roadmap.comparison.text import Cells, accuracy_cells, notes
 from roadmap.errors import RequestError
 from roadmap.evaluation.reading import read_evaluations
 from roadmap.formatting import listed, number
@@ -142,4 +143,4 @@ def robust_notes(robust: CorruptedRuns, comparison: Comparison) -> list[str]:
     if (comparison.table["n"] <= 1).all():
         seeds = "one seed each, so there is no interval and no test: gaps may be noise"
     first = f"corrupted: top-1 on {robust.words}, mean over these, not normalised (no mCE); {seeds}"
-    return [first, *notes(comparison)[1:]]
+    return [first, *notes(comparison.table, comparison.test, comparison.cautions)[1:]]

@@ -156,8 +156,8 @@ def _report_screening(plan: PlannedSweep, sweep: Sweep, runs: "pd.DataFrame") ->
 
 def _report_designs(runs: "pd.DataFrame", sweep: Sweep) -> None:
     """Print the designs by accuracy, the best first, and draw them."""
-    from roadmap.comparison.compare import accuracy_cells, shared
     from roadmap.comparison.groups import OwnPath, summarise
+    from roadmap.comparison.text import accuracy_cells, shared
     from roadmap.comparison.tradeoff_plot import draw_tradeoff
     from roadmap.design_spaces.edf import conditions, design_sample, edf_text
     from roadmap.design_spaces.plots import draw_edf, draw_scatter

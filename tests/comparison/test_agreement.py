@@ -11,7 +11,7 @@ from scipy import stats
 
 import roadmap
 from roadmap.comparison.agreement import paper_levels, path_edges, step_verdict, with_paper
-from roadmap.comparison.compare import compare, text
+from roadmap.comparison.compare import compare
 from roadmap.comparison.groups import Baseline
 from roadmap.paper.published import published_steps
 from roadmap.steps.path_file import paper_parents
@@ -39,7 +39,7 @@ def test_a_proxy_that_does_as_the_paper_agrees(tmp_path: Path) -> None:
     assert (agreement.gaps, agreement.resolved, agreement.same_sign) == (16, 10, 10)
     assert agreement.fitting >= 14
     assert agreement.verdict == "agrees"
-    assert "nano on digits at 32 pixels, 30 epochs: agrees with the paper" in text(comparison)
+    assert "nano on digits at 32 pixels, 30 epochs: agrees with the paper" in str(comparison)
     verdicts = comparison.table.set_index("variant")["verdict"]
     assert verdicts["increase_width"] == "better, as the paper; the paper's +2.22 fits"
 
@@ -63,7 +63,7 @@ def test_one_seed_has_a_verdict_but_no_interval(tmp_path: Path) -> None:
     (agreement,) = comparison.agreements
     assert (agreement.verdict, agreement.measured) == ("agrees", 0)
     assert np.isnan(agreement.low)
-    assert "over seeds" not in text(comparison)
+    assert "over seeds" not in str(comparison)
 
 
 def test_missing_steps_and_baselines_do_not_change_what_is_a_gap(tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_the_examples_say_nothing_about_imagenet() -> None:
     comparison = roadmap.compare(EXAMPLES)
     (agreement,) = comparison.agreements
     assert agreement.verdict == "no evidence of agreement"
-    assert "no evidence of agreement with the paper: its gaps say nothing about ImageNet" in text(comparison)
+    assert "no evidence of agreement with the paper: its gaps say nothing about ImageNet" in str(comparison)
     # of the paper's 10 gaps: enhanced_recipe, depthwise_conv … by the README's table
     table = comparison.table[comparison.table["paper_resolved"].eq(True)]
     assert agreement.same_sign == ((table["delta"] > 0) == (table["paper_delta"] > 0)).sum()

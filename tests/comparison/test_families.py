@@ -9,8 +9,8 @@ import pytest
 
 import roadmap
 from roadmap.__main__ import main
-from roadmap.comparison.compare import notes
 from roadmap.comparison.groups import Baseline
+from roadmap.comparison.text import notes
 from roadmap.runs.sweep_plan import write_sweep
 from roadmap.statistics.gaps import gaps
 from tests.records import record, write
@@ -71,7 +71,7 @@ def test_a_gap_nobody_declared_is_corrected_among_all(tmp_path: Path) -> None:
     p = table["delta_p"].dropna()
     assert table.loc["fewer_activations", "delta_p_holm"] == pytest.approx(min(max(2 * p.min(), p.max()), 1))
     words = "the 1 that the plan declares among themselves, the others among all"
-    assert any(words in line for line in notes(comparison))
+    assert any(words in line for line in notes(comparison.table, comparison.test))
 
 
 def test_without_a_plan_all_gaps_are_the_family(tmp_path: Path) -> None:

@@ -162,7 +162,7 @@ def test_different_evaluations_are_not_compared(runs_dir: Path) -> None:
 def test_compare_prints_the_robustness_table(runs_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compare", "--robustness", str(runs_dir)]) == 0
     out = capsys.readouterr().out
-    assert f"{np.mean([mean('stage_ratio', seed) for seed in range(3)]):.2f} ±" in out
+    assert f"{np.mean([mean('stage_ratio', seed) for seed in range(3)]):.1f} ±" in out
     assert "corrupted: top-1 on data digits, 32 pixels, 3 corruptions at severities 1, 3" in out
     assert "not normalised (no mCE); mean over n seeds" in out
     assert main(["compare", "--robustness", str(runs_dir), "--where", "seed == 0", "--json"]) == 0
