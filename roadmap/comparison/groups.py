@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from roadmap.comparison.adaptive import with_sequential
 from roadmap.runs.identity import SHARED, Parents, condition_keys, field_keys, group_keys
 from roadmap.runs.sweep_plan import Sweep
 from roadmap.statistics.gaps import DEFAULT_TEST, GapTest, Sample, gaps, means
@@ -107,8 +108,10 @@ def summarise(
     path = path or PaperPath()
     parents = _parent_rows(table, path)
     table["parent"] = [None if row is None else table["variant"].iloc[row] for row in parents]
-    declared, family = declared_gaps(plans, path, runs["run_id"].groupby(code).agg(set).tolist(), parents)
-    table = pd.concat([table, gaps_to(parents, samples, test, declared, family)], axis=1)
+    run_ids = runs["run_id"].groupby(code).agg(set).tolist()
+    declared, family = declared_gaps(plans, path, run_ids, parents)
+    found = gaps_to(parents, samples, test, declared, family)
+    table = pd.concat([table, with_sequential(found, plans, run_ids, parents, samples, test, family)], axis=1)
     places = {name: place for place, name in enumerate(paper_parents())}
     order = {
         "regime": table["regime"],

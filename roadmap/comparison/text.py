@@ -108,6 +108,11 @@ def notes(table: pd.DataFrame, test: GapTest, cautions: Sequence[str] = ()) -> l
         lines.append(f"Δ: to {against}{', paired by seed where seeds are shared' * test.paired}")
         if table["delta_p"].notna().any():
             lines += _test_notes(table, test)
+        if table["sequential"].any():
+            lines.append(
+                f"{table['sequential'].sum()} gaps of until=decided, whose seeds were chosen by results: tested "
+                "sequentially; their p-values and intervals hold for all of them together, whenever training stopped"
+            )
     lines += [f"caution: {caution}" for caution in cautions]
     if unfinished := int(table["unfinished"].sum()):
         lines.append(f"caution: {unfinished} unfinished run{'s' * (unfinished != 1)} not included in the means")

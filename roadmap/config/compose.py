@@ -37,6 +37,9 @@ class ConfigSettings(Settings):
     packed: PositiveInt
     retries: NonNegativeInt
     steps: tuple[str, ...] | None
+    until: Literal["decided"] | None
+    budget: int | str | None
+    equivalence: Annotated[float, Meta(gt=0, le=100)] | None
 
     @property
     def jobs(self) -> int:

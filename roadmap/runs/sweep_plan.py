@@ -16,6 +16,7 @@ from roadmap.untrusted_io import parse_json
 from roadmap.validation import FileRecord, Int64, converted
 
 FOLDER, HEADER, RUNS = "sweeps", "sweep.json", "plan.jsonl"
+UNTIL = "until"  # name of the study whose further seeds are chosen by results
 
 
 class SweepHeader(FileRecord):

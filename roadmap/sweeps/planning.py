@@ -1,6 +1,6 @@
 """The plan of a sweep: every run of its study × seeds, composed and checked before the first of them starts."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,20 @@ from roadmap.sweeps.studies import Study, StudyDesign, study_of
 from roadmap.validation import SCHEMA
 
 # keys that define no run
-SWEEP_ONLY = ("hydra", "study", "engine", "workers", "worker", "packed", "retries", "seeds", "steps")
+SWEEP_ONLY = (
+    "hydra",
+    "study",
+    "engine",
+    "workers",
+    "worker",
+    "packed",
+    "retries",
+    "seeds",
+    "steps",
+    "until",
+    "budget",
+    "equivalence",
+)
 
 
 @dataclass(frozen=True)
@@ -63,15 +76,16 @@ def _row(composed: Composed, train_images: int) -> dict[str, Any]:
     }
 
 
-def path_plan(requests: Sequence[Composed]) -> Sweep:
+def path_plan(requests: Sequence[Composed], study: Mapping[str, Any] | None = None) -> Sweep:
     """Return the runs of a path as a plan, which declares the gaps between its steps."""
     first = requests[0]
     images = count_train_images(first)
     rows = [_row(request, images) | {"changes": None} for request in requests]
+    study = study or {"name": "path"}
     header = {
         "schema": SCHEMA,
-        "name": sweep_name("path", first.regime.name, first.data_name, [row["run_id"] for row in rows]),
-        "study": {"name": "path"},
+        "name": sweep_name(study["name"], first.regime.name, first.data_name, [row["run_id"] for row in rows]),
+        "study": study,
         "regime": first.regime.name,
         "data": first.data_name,
         "path": first.path_name,

@@ -3,8 +3,9 @@
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,12 +21,14 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from roadmap.training.many_runs import Failures
+    from roadmap.training.until import Decided, UntilDecided
 
 logger = logging.getLogger(__name__)
 
 ABOUT = """train every step of a path with every seed; finished runs are kept. workers=N: N processes of one thread
 share the runs, a GPU each where there are several; workers=auto: as many as cores, without a GPU.
-steps=[resnet50,gelu]: some of the steps."""
+steps=[resnet50,gelu]: some of the steps. until=decided budget=2h: after `seeds`, further seeds where they decide a gap,
+within hours, minutes (90m) or a number of runs (60); equivalence=0.5: gaps within ± 0.5 points are equal."""
 
 
 def main(arguments: list[str]) -> int:
@@ -35,7 +38,12 @@ def main(arguments: list[str]) -> int:
     steps = _steps(checked_overrides(options.overrides), options.config_dir)
     requests = unique_runs(steps)
     workers = worker_count(steps[0].composed.settings)
+    study = _study(steps, workers)
+    if study and not options.dry_run:
+        return _run_until_decided(study, workers)
     if options.dry_run:
+        if study:
+            print(study.announcement())
         from roadmap.sweeps.command import print_plan
         from roadmap.sweeps.planning import path_plan
 
@@ -68,8 +76,12 @@ def run(*overrides: str, config_dirs: Sequence[str] = ()) -> "pd.DataFrame":
     from roadmap.runs.run_folder import finished_runs
 
     steps = _steps(checked_overrides([*overrides]), config_dirs)
-    requests = unique_runs(steps)
-    _, failures = _train(requests, worker_count(steps[0].composed.settings))
+    requests, workers = unique_runs(steps), worker_count(steps[0].composed.settings)
+    if study := _study(steps, workers):
+        _, failures = _until_decided(study, workers, logger.info)
+        requests = study.requests
+    else:
+        _, failures = _train(requests, workers)
     _raise_failures(failures, len(requests))
     found = finished_runs([request.experiment() for request in requests])
     return load_runs([folder.path for _, folder in found.values()])
@@ -113,14 +125,69 @@ def _steps(overrides: Sequence[str], config_dirs: Sequence[str]) -> list[Step]:
     ]
 
 
+def _study(steps: list[Step], workers: int) -> "UntilDecided | None":
+    """Return the study of ``until=decided``. Raises RequestError for settings that do not go together."""
+    settings = steps[0].composed.settings
+    if settings.until is None:
+        for name in ("budget", "equivalence"):
+            if (value := getattr(settings, name)) is not None:
+                raise RequestError(f"{name}={value} belongs to until=decided; add it, or leave {name}= out")
+        return None
+    from roadmap.training.until import UntilDecided
+
+    return UntilDecided.of(steps, workers)
+
+
+def _run_until_decided(study: "UntilDecided", workers: int) -> int:
+    started, is_main = time.perf_counter(), os.environ.get("RANK", "0") == "0"
+    if is_main:
+        say_choices(step.composed for step in study.steps)
+        print(study.announcement(), flush=True)
+    found, failures = _until_decided(study, workers, partial(print, flush=True) if is_main else lambda sentence: None)
+    if is_main:
+        if study.summaries:
+            _report(study.steps, [*study.summaries.values()])
+        if found:
+            print(found.table())
+        print(f"this call took {(time.perf_counter() - started) / 60:.1f} minutes")
+        for label, failure in failures:
+            logger.error(f"failed: {label}: {failure}")
+    _raise_failures(failures, len(study.summaries) + len(failures))
+    return 0
+
+
+def _until_decided(
+    study: "UntilDecided", workers: int, say: Callable[[str], None]
+) -> "tuple[Decided | None, Failures]":
+    _write_plan(*study.plan())
+    if not workers:
+        return study.train(lambda requests: _train_planned(requests, 0), say)
+    from roadmap.training.workers import WorkerPool
+
+    with WorkerPool(workers) as pool:
+        return study.train(lambda requests: pool.train(_with_workers(requests, workers)), say)
+
+
+def _with_workers(requests: Sequence[Composed], workers: int) -> list[Composed]:
+    return [replace(request, values=request.values | {"workers": max(workers, 1)}) for request in requests]
+
+
 def _train(requests: Sequence[Composed], workers: int) -> "tuple[list[dict[str, Any]], Failures]":
+    _write_plan(requests)
+    return _train_planned(requests, workers)
+
+
+def _write_plan(requests: Sequence[Composed], study: Mapping[str, Any] | None = None) -> None:
     if os.environ.get("RANK", "0") == "0":
         from roadmap.runs.sweep_plan import write_sweep
         from roadmap.sweeps.planning import path_plan
 
-        plan = path_plan(requests)
+        plan = path_plan(requests, study)
         write_sweep(plan.runs_dir, plan.header, plan.runs)
-    requests = [replace(request, values=request.values | {"workers": max(workers, 1)}) for request in requests]
+
+
+def _train_planned(requests: Sequence[Composed], workers: int) -> "tuple[list[dict[str, Any]], Failures]":
+    requests = _with_workers(requests, workers)
     if workers:
         from roadmap.training.workers import train_in_workers
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from logging.handlers import QueueHandler
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from roadmap.config.compose import Composed
 from roadmap.errors import RoadmapError, StoppedError, WorkError
@@ -58,54 +58,112 @@ class RunEnds:
 
 
 def train_in_workers(requests: Sequence[Composed], workers: int) -> "tuple[list[Summary], Failures]":
-    """Train all runs as ``run_all`` does, up to ``workers`` at a time, each in a process of one thread.
+    """Train all runs as ``run_all`` does, in a ``WorkerPool`` of their own."""
+    with WorkerPool(workers) as pool:
+        return pool.train(requests)
 
-    The processes start once and take one run after another; if one dies, the others resume its run. With several GPUs,
-    worker ``n`` uses GPU ``n`` modulo their number. Raises StoppedError after a signal, when every worker has written
-    its checkpoint, and WorkError if runs are missing because the workers have died.
+
+class WorkerPool:
+    """Up to ``workers`` processes of one thread each. They start with the first runs and end with the block.
+
+    With several GPUs, worker ``n`` uses GPU ``n`` modulo their number.
     """
-    ids = [request.experiment().run_id for request in requests]
-    found = finished_runs([request.experiment() for request in requests])
-    ends = RunEnds(len(ids), {run_id: summary for run_id, (summary, _) in found.items()})
-    missing = len(ids) - len(found)
-    if found and missing:
-        logger.info(f"{len(found)} of {len(ids)} runs are already finished")
-    with SignalForwarder() as stop, _started(requests, min(workers, missing)) as started:
-        error = _listen(started, ends)
-    if stop.signal is not None and ends.done < ends.total:
-        raise StoppedError(stop.signal, "a checkpoint of each worker's run")
-    if error is not None:
-        raise error
-    if ends.done < ends.total:
-        how = ", ".join(sorted({_end(process) for process in started.values()}))
-        raise WorkError(
-            f"{ends.total - ends.done} of {ends.total} runs are missing because their worker processes "
-            f"ended ({how}); the same command resumes them, with fewer workers if memory is short"
-        )
-    return [ends.summaries[run_id] for run_id in ids if run_id in ends.summaries], [*ends.failures.values()]
 
+    def __init__(self, workers: int):
+        self.workers = workers
+        self.stop = SignalForwarder()
+        self.started: dict[Connection, BaseProcess] = {}
+        self.said: set[str] = set()
 
-@contextmanager
-def _started(requests: Sequence[Composed], count: int) -> Iterator[dict[Connection, BaseProcess]]:
-    """Start workers; yield them by the connections on which they report. None of them outlives the block."""
-    # a forked process could not use CUDA
-    context, since = multiprocessing.get_context("spawn"), now()
-    level = logging.getLogger("roadmap").getEffectiveLevel()
-    started: dict[Connection, BaseProcess] = {}
-    try:
-        for number in range(count):
-            ours, theirs = context.Pipe(duplex=False)
-            process: BaseProcess = context.Process(target=_work, args=(requests, number, since, level, theirs))
+    def __enter__(self) -> Self:
+        self.stop.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        try:
+            for connection in self.started:
+                connection.close()  # which ends the worker
+            for process in self.started.values():
+                process.join(5)
+                process.kill()
+                process.join()
+        finally:
+            self.stop.__exit__(*error)
+
+    def train(self, requests: Sequence[Composed]) -> "tuple[list[Summary], Failures]":
+        """Train all runs as ``run_all`` does, up to ``workers`` at a time. If a worker dies, the others resume its run.
+
+        Raises StoppedError after a signal, when every worker has written its checkpoint, and WorkError if runs are
+        missing because the workers have died.
+        """
+        ids = [request.experiment().run_id for request in requests]
+        found = finished_runs([request.experiment() for request in requests])
+        ends = RunEnds(len(ids), {run_id: summary for run_id, (summary, _) in found.items()}, said=self.said)
+        missing = len(ids) - len(found)
+        if found and missing:
+            logger.info(f"{len(found)} of {len(ids)} runs are already finished")
+        error = None
+        if missing and self.stop.signal is None:
+            self._start(requests[0], min(self.workers, missing))
+            error = self._listen(self._send(requests, missing), ends)
+        if self.stop.signal is not None and ends.done < ends.total:
+            raise StoppedError(self.stop.signal, "a checkpoint of each worker's run")
+        if error is not None:
+            raise error
+        if ends.done < ends.total:
+            how = ", ".join(sorted({_end(process) for process in self.started.values()}))
+            raise WorkError(
+                f"{ends.total - ends.done} of {ends.total} runs are missing because their worker processes "
+                f"ended ({how}); the same command resumes them, with fewer workers if memory is short"
+            )
+        return [ends.summaries[run_id] for run_id in ids if run_id in ends.summaries], [*ends.failures.values()]
+
+    def _start(self, first: Composed, count: int) -> None:
+        """Start workers until there are ``count``."""
+        # a forked process could not use CUDA
+        context = multiprocessing.get_context("spawn")
+        level = logging.getLogger("roadmap").getEffectiveLevel()
+        for number in range(len(self.started), count):
+            ours, theirs = context.Pipe()
+            process: BaseProcess = context.Process(target=_work, args=(first.settings.device, number, level, theirs))
             with _without_interrupts():
                 process.start()
             theirs.close()
-            started[ours] = process
-        yield started
-    finally:
-        for process in started.values():
-            process.join(5)
-            process.kill()
-            process.join()
+            self.started[ours] = process
+
+    def _send(self, requests: Sequence[Composed], missing: int) -> list[Connection]:
+        """Send runs to as many workers as there are runs to train; return their connections."""
+        since, sent = now(), list[Connection]()
+        for connection in self.started:
+            if len(sent) == missing:
+                break
+            with suppress(OSError):  # it has died
+                connection.send((requests, since))
+                sent.append(connection)
+        return sent
+
+    def _listen(self, open_: list[Connection], ends: RunEnds) -> RoadmapError | None:
+        """Handle what the workers report until all have done their part; return the error that ended one of them."""
+        error = None
+        while open_:
+            for connection in wait(open_):
+                assert isinstance(connection, Connection)
+                try:
+                    report = connection.recv()
+                except (EOFError, OSError):
+                    self.started[connection].join()
+                    report = None
+                if report is None:
+                    open_.remove(connection)
+                elif isinstance(report, logging.LogRecord):
+                    ends.log(report)
+                elif isinstance(report, RoadmapError):
+                    error = error or report
+                    for process in self.started.values():
+                        process.terminate()
+                else:
+                    ends.add(report)
+        return error
 
 
 @contextmanager
@@ -119,28 +177,6 @@ def _without_interrupts() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def _listen(started: dict[Connection, BaseProcess], ends: RunEnds) -> RoadmapError | None:
-    """Handle what the workers report until all have ended; return the error that ended one of them."""
-    error, open_ = None, [*started]
-    while open_:
-        for connection in wait(open_):
-            assert isinstance(connection, Connection)
-            try:
-                report = connection.recv()
-            except (EOFError, OSError):
-                open_.remove(connection)
-                continue
-            if isinstance(report, logging.LogRecord):
-                ends.log(report)
-            elif isinstance(report, RoadmapError):
-                error = error or report
-                for process in started.values():
-                    process.terminate()
-            else:
-                ends.add(report)
-    return error
 
 
 def _end(process: BaseProcess) -> str:
@@ -157,8 +193,8 @@ class _Reports(QueueHandler):
             self.queue.send(record)  # type: ignore[attr-defined]
 
 
-def _work(requests: Sequence[Composed], number: int, since: str, level: int, connection: Connection) -> None:
-    """One worker: the runs that are neither finished nor another's."""
+def _work(device: str, number: int, level: int, connection: Connection) -> None:
+    """One worker: of each list of runs that it receives, those that are neither finished nor another's."""
     reports = _Reports(connection)  # type: ignore[arg-type]
     package = logging.getLogger("roadmap")
     package.handlers, package.propagate = [reports], False
@@ -170,9 +206,14 @@ def _work(requests: Sequence[Composed], number: int, since: str, level: int, con
     from roadmap.training.many_runs import run_all
 
     torch.set_num_threads(1)
-    share_gpus(requests[0].settings.device, number)
+    share_gpus(device, number)
     try:
-        run_all(requests, since=since, report=reports.enqueue)
+        # the command's process closes the connection, or dies, to end the worker
+        with suppress(EOFError, OSError):
+            while True:
+                requests, since = connection.recv()
+                run_all(requests, since=since, report=reports.enqueue)
+                reports.enqueue(None)
     except StoppedError as stopped:
         sys.exit(stopped.exit_status)
     except RoadmapError as error:

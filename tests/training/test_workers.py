@@ -14,7 +14,7 @@ import roadmap
 from roadmap.__main__ import main
 from roadmap.config.compose import ConfigSettings, compose
 from roadmap.errors import WorkError
-from roadmap.runs.run_folder import RunFolder, finished_runs
+from roadmap.runs.run_folder import RunFolder, finished_runs, read_metrics
 from roadmap.runtime import device
 from roadmap.runtime.device import available_cores
 from roadmap.training.many_runs import RunEnd
@@ -196,9 +196,14 @@ def test_killed_workers_and_commands_leave_nothing_behind(start: Callable[..., R
     assert status == 1
     said = "4 of 4 runs are missing because their worker processes ended (SIGKILL); the same command resumes them"
     assert any(line.startswith(f"roadmap: {said}") for line in err)
+    before = [len(read_metrics(folder / "metrics.jsonl")) for folder in command.folders()]
     again = start(tmp_path, "epochs=500", "workers=2")
-    wait_for(lambda: len(again.workers()) == 2)
-    again.wait_until_two_train()
+    wait_for(  # a worker without its command that has not begun yet trains nothing
+        lambda: all(
+            len(read_metrics(folder / "metrics.jsonl")) > rows
+            for folder, rows in zip(again.folders(), before, strict=True)
+        )
+    )
     again.process.kill()
     wait_for(lambda: not again.workers())
     assert again.statuses() == ["interrupted"] * 2
