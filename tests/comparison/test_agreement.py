@@ -156,6 +156,7 @@ def test_noisy_copies_of_the_paper_agree() -> None:
     assert sum(shares(COPIES["the paper's gaps"], NOISES["0.22 to 1.6"], 3, 100).values()) >= 0.9
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize("seeds", [1, 3])
 @pytest.mark.parametrize("noise", NOISES)
