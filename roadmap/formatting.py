@@ -60,6 +60,11 @@ def number(value: float, form: str = ".2f") -> str:
     return "-" if value is None or value != value else format(value, form)
 
 
+def format_p(p: float) -> str:
+    """A p-value with three decimals, or ``< 0.001``; "" for NaN."""
+    return "" if p != p else "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
 def decimals(uncertainty: float) -> int:
     """Decimals of a percentage: two, one where its uncertainty is 1 point or more, none from 10 on; two for NaN."""
     return 2 if not uncertainty >= 0.995 else 1 if uncertainty < 9.95 else 0

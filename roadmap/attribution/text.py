@@ -8,7 +8,7 @@ import pandas as pd
 
 from roadmap.attribution.attribution import SIDES, Attribution
 from roadmap.attribution.interactions import Interactions, explained
-from roadmap.formatting import aligned, number
+from roadmap.formatting import aligned, format_p, number
 from roadmap.statistics.correction import ALPHA
 
 SHOWN = 10  # pairs
@@ -60,7 +60,7 @@ def _accuracy_cells(found: Attribution) -> Cells:
         columns.append([name, *_summed(table[side])])
         columns.append(["95 %", *_intervals(table, side)])
         columns.append(["n", *(number(value, ".0f") for value in table[f"{side}_n"]), ""])
-        columns.append(["p (Holm)", *("" if pd.isna(p) else format_p(p) for p in table[f"{side}_p_holm"].tolist()), ""])
+        columns.append(["p (Holm)", *map(format_p, table[f"{side}_p_holm"].tolist()), ""])
     errors = table["shapley_se"].where(table["shapley_low"].notna())
     spread = [*("" if pd.isna(se) else f" ± {se:.2f}" for se in errors), ""]
     columns.append(["Shapley ± SE", *map("".join, zip(_summed(table["shapley"]), spread, strict=True))])
@@ -190,7 +190,3 @@ def _summed(values: pd.Series) -> list[str]:
 def _intervals(table: pd.DataFrame, name: str) -> list[str]:
     ends = zip(table[f"{name}_low"], table[f"{name}_high"], strict=True)
     return [*("" if pd.isna(low) else f"{low:+.2f} to {high:+.2f}" for low, high in ends), ""]
-
-
-def format_p(p: float) -> str:
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"

@@ -6,8 +6,9 @@ from typing import Any
 import pandas as pd
 
 from roadmap.comparison.groups import COSTS, MEASURED, accuracies, gaps_to
+from roadmap.comparison.text import gap_cells
 from roadmap.config.overrides import is_toggle
-from roadmap.formatting import aligned, decimals, mean_and_std, number
+from roadmap.formatting import aligned, mean_and_std, number
 from roadmap.paper.published import SCALED_FROM, published_steps
 from roadmap.runs.identity import check_comparable, step_key
 from roadmap.statistics.gaps import DEFAULT_TEST, GapTest
@@ -87,13 +88,13 @@ def render(table: pd.DataFrame, regime: str) -> str:
             row["step"] + ("" if row["adopted"] else " (rejected)"),
             row["label"],
             mean_and_std(row["top1"], row["top1_std"]),
-            number(row["delta"], f"+.{decimals((row['delta_high'] - row['delta_low']) / 2)}f"),
+            gap,
             str(row["n"]),
             number(row["gmacs"] * factor),
             number(row["params_m"]),
             *(number(row[name], form) for name, form in paper.values()),
         ]
-        for row in table.to_dict("records")
+        for row, gap in zip(table.to_dict("records"), gap_cells(table), strict=True)
     ]
     return aligned([*header, *paper], lines)
 

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from roadmap.comparison.groups import PaperPath
-from roadmap.formatting import decimals, interval, mean_and_std, number, printable, sides
+from roadmap.formatting import decimals, format_p, interval, mean_and_std, number, printable, sides
 from roadmap.statistics.correction import CORRECTION_NAMES
 from roadmap.statistics.gaps import GapTest
 
@@ -53,9 +53,9 @@ def accuracy_cells(table: pd.DataFrame) -> Cells:
             columns["r"] = _numbers(table["delta_r"], "+.2f")
         # the correction chosen, which is the last of them
         correction = [name for name in CORRECTION_NAMES if f"delta_p_{name}" in table][-1]
-        columns[f"p ({CORRECTION_NAMES[correction]})"] = _p_values(table[f"delta_p_{correction}"])
+        columns[f"p ({CORRECTION_NAMES[correction]})"] = [*map(format_p, table[f"delta_p_{correction}"])]
         if "equal_p_corrected" in table:
-            columns["p (equal)"] = _p_values(table["equal_p_corrected"])
+            columns["p (equal)"] = [*map(format_p, table["equal_p_corrected"])]
         columns["outcome"] = list(table["outcome"])
         columns["more seeds"] = [*map(_seeds, table["more_seeds"], table["more_seeds_low"], table["more_seeds_high"])]
     columns["GMACs"] = _numbers(table["gmacs"], ".4g")
@@ -141,10 +141,6 @@ def _test_notes(table: pd.DataFrame, test: GapTest) -> list[str]:
 def _without_empty(columns: dict[str, list[str]]) -> Cells:
     kept = {name: cells for name, cells in columns.items() if any(cell not in ("", "-") for cell in cells)}
     return list(kept), [list(row) for row in zip(*kept.values(), strict=True)]
-
-
-def _p_values(values: pd.Series) -> list[str]:
-    return ["" if pd.isna(p) else "< 0.001" if p < 0.001 else f"{p:.3f}" for p in values]
 
 
 def _seeds(best: float, low: float, high: float) -> str:

@@ -15,6 +15,7 @@ from roadmap.errors import RequestError
 from roadmap.formatting import aligned
 from roadmap.runs.identity import group_keys
 from roadmap.runs.select import evaluated
+from roadmap.statistics.correction import holm
 from roadmap.statistics.gaps import CONFIDENCE
 
 COSTS = {"gmacs": "GMACs", "params": "parameters (millions)"}
@@ -114,7 +115,6 @@ def pairs(samples: Sequence[DesignSample]) -> pd.DataFrame:
     two-sided Kolmogorov-Smirnov test, and ``p_holm`` the same corrected for all pairs.
     """
     from scipy.stats import ks_2samp
-    from statsmodels.stats.multitest import multipletests
 
     rows = []
     for one, other in itertools.combinations(samples, 2):
@@ -128,7 +128,7 @@ def pairs(samples: Sequence[DesignSample]) -> pd.DataFrame:
         delta = np.median(other.errors) - np.median(one.errors)
         rows.append((one.name, other.name, delta, low, high, test.statistic, test.pvalue))
     table = pd.DataFrame(rows, columns=["one", "other", "delta", "low", "high", "distance", "p"])
-    return table.assign(p_holm=multipletests(table["p"], method="holm")[1] if rows else [])
+    return table.assign(p_holm=holm(table["p"].to_numpy(), len(rows)) if rows else [])
 
 
 def edf_text(samples: Sequence[DesignSample]) -> str:

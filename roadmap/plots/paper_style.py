@@ -11,14 +11,14 @@ COLUMN, PAGE = 234, 495  # points: 3.25 and 6.875 inches, of a page with two col
 SMALLEST_TEXT = 0.5  # points of the picture per pixel of the chart, whose text has 10 to 11 pixels
 NARROW = 240  # pixels of a plot in a column
 FONT = "'Times New Roman', 'Nimbus Roman', 'Liberation Serif', serif"
-BESIDE_PLOT = ("number", "faint", "column", "section")  # styles of the text that a column has no place for
+BESIDE_PLOT = ("number", "faint", "column", "section")  # styles of text that does not fit in a column
 
 
 def save_for_paper(chart: AnyChart, file: Path) -> str:
     """Write a ``framed`` chart as png (300 dpi), svg or pdf (with its fonts); return its title and caption as text.
 
-    The picture is a column wide if that leaves text of 5 points, without sections and numbers, and else a page.
-    Raises RequestError for another suffix and for a file that cannot be written.
+    The picture is a column wide, without sections and numbers, if its text then has at least 5 points; otherwise it is
+    a page wide. Raises RequestError for another suffix and for a file that cannot be written.
     """
     import vl_convert
 
@@ -40,7 +40,7 @@ def save_for_paper(chart: AnyChart, file: Path) -> str:
 
 
 def _without_words(spec: dict[str, Any]) -> str:
-    """Take title and caption from a chart's specification, and give it the paper's font; return the words."""
+    """Remove title and caption from a chart's specification and set the font; return the removed text."""
     title, caption = spec.pop("title"), spec["vconcat"][0].pop("title")
     spec["config"] |= {"font": FONT, "padding": 1, "background": "white"}
     parts = [" ".join(lines) for lines in (title["text"], title.get("subtitle", []), caption["text"])]

@@ -5,8 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from roadmap.attribution.text import format_p
-from roadmap.formatting import aligned, number
+from roadmap.formatting import aligned, format_p, number
 from roadmap.screening.designs import ScreeningDesign
 from roadmap.screening.effects import LackOfFit, MainEffects
 from roadmap.statistics.correction import ALPHA
@@ -62,7 +61,7 @@ def effects_text(found: MainEffects) -> str:
             for effect, se in zip(table["effect"], table["se"], strict=True)
         ],
         "95 %": _intervals(table, ""),
-        "p (Holm)": ["" if pd.isna(p) else format_p(p) for p in table["p_holm"]],
+        "p (Holm)": [*map(format_p, table["p_holm"])],
         "on the path": [number(value, "+.2f") for value in table["path"]],
         "95 % ": _intervals(table, "path_"),
         "paper Δ": [number(value, "+.2f") for value in table["paper"]],

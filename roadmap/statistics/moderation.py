@@ -28,11 +28,15 @@ def moderated(variances: np.ndarray, df: np.ndarray) -> tuple[np.ndarray, np.nda
     """
     prior, prior_df = prior_of(variances, df)
     prior, prior_df = prior[..., None], prior_df[..., None]
-    own = np.where(df > 0, variances, np.nan)
+    found = shrunk(np.where(df > 0, variances, np.nan), df, prior, prior_df)
+    return found, np.broadcast_to(np.minimum(prior_df + df, df.sum()), found.shape)
+
+
+def shrunk(own: np.ndarray, df: np.ndarray, prior: np.ndarray, prior_df: np.ndarray) -> np.ndarray:
+    """Return variances with ``df`` drawn toward a prior's, never below their own; all broadcast."""
     with np.errstate(invalid="ignore"):
         weight = np.where(np.isinf(prior_df), 1.0, prior_df / (prior_df + df))
-        shrunk = np.where(weight > 0, weight * prior + (1 - weight) * own, own)
-    return np.maximum(shrunk, own), np.broadcast_to(np.minimum(prior_df + df, df.sum()), shrunk.shape)
+        return np.maximum(np.where(weight > 0, weight * prior + (1 - weight) * own, own), own)
 
 
 def prior_of(variances: np.ndarray, df: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

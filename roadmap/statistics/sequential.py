@@ -19,7 +19,7 @@ import numpy as np
 
 from roadmap.statistics.correction import ALPHA, holm
 from roadmap.statistics.gaps import BETTER, EQUAL, UNDECIDED, WORSE
-from roadmap.statistics.moderation import NO_VARIANCE, prior_of
+from roadmap.statistics.moderation import NO_VARIANCE, prior_of, shrunk
 from roadmap.statistics.power import gap_error
 
 MOST_SEEDS = 50  # of one step: a gap that these do not decide stays undecided
@@ -77,11 +77,8 @@ class SequentialGaps:
         """Standard error and degrees of freedom of gaps at ``n`` seeds, from variances (..., gaps, n, 2)."""
         prior, prior_df = (value[..., None] for value in self._prior)
         df = np.broadcast_to((n - 1.0)[:, None], own.shape)
-        with np.errstate(invalid="ignore"):
-            weight = np.where(np.isinf(prior_df), 1.0, prior_df / (prior_df + df))
-            shrunk = np.where(weight > 0, weight * prior + (1 - weight) * own, own)
         most = self.values.shape[-2] * (self.start - 1) + 2.0 * (n - self.start)
-        error, gap_df = gap_error(np.maximum(shrunk, own), np.repeat(n[:, None], 2, 1), np.minimum(prior_df + df, 1e9))
+        error, gap_df = gap_error(shrunk(own, df, prior, prior_df), np.repeat(n[:, None], 2, 1), prior_df + df)
         return np.where(error**2 > NO_VARIANCE, error, np.nan), np.minimum(gap_df, most)
 
     @cached_property

@@ -46,23 +46,33 @@ class PlannedSweep:
     def record(self, overrides: Sequence[str], train_images: int) -> Sweep:
         """Return the plan as ``write_sweep`` writes it."""
         rows = [_row(run.composed, train_images) | {"changes": run.changes} for run in self.runs]
-        config, study = self.config, self.config.study or {}
-        header = {
-            "schema": SCHEMA,
-            "name": sweep_name(study["name"], config.regime.name, config.data_name, [row["run_id"] for row in rows]),
-            "study": study,
-            "regime": config.regime.name,
-            "data": config.data_name,
-            "path": config.path_name,
-            "overrides": list(overrides),
-            "seeds": config.seeds,
-            "retries": config.settings.retries,
-            "planned": now(),
-            "runs": len(rows),
-            "changes": self.study.changes,
-            "orders": self.study.orders,
-        }
-        return Sweep(folder_of(config.settings.runs_dir, str(header["name"])), header, rows)
+        return _plan(
+            self.config,
+            self.config.study or {},
+            rows,
+            overrides=list(overrides),
+            retries=self.config.settings.retries,
+            changes=self.study.changes,
+            orders=self.study.orders,
+        )
+
+
+def _plan(config: Composed, study: Mapping[str, Any], rows: list[dict[str, Any]], **added: Any) -> Sweep:
+    """Return a plan whose header has the fields of all studies and those ``added``."""
+    name = sweep_name(study["name"], config.regime.name, config.data_name, [row["run_id"] for row in rows])
+    header = {
+        "schema": SCHEMA,
+        "name": name,
+        "study": study,
+        "regime": config.regime.name,
+        "data": config.data_name,
+        "path": config.path_name,
+        "seeds": config.seeds,
+        "planned": now(),
+        "runs": len(rows),
+        **added,
+    }
+    return Sweep(folder_of(config.settings.runs_dir, name), header, rows)
 
 
 def _row(composed: Composed, train_images: int) -> dict[str, Any]:
@@ -81,21 +91,7 @@ def path_plan(requests: Sequence[Composed], study: Mapping[str, Any] | None = No
     first = requests[0]
     images = count_train_images(first)
     rows = [_row(request, images) | {"changes": None} for request in requests]
-    study = study or {"name": "path"}
-    header = {
-        "schema": SCHEMA,
-        "name": sweep_name(study["name"], first.regime.name, first.data_name, [row["run_id"] for row in rows]),
-        "study": study,
-        "regime": first.regime.name,
-        "data": first.data_name,
-        "path": first.path_name,
-        "seeds": first.seeds,
-        "planned": now(),
-        "runs": len(rows),
-        "changes": None,
-        "orders": None,
-    }
-    return Sweep(folder_of(first.settings.runs_dir, str(header["name"])), header, rows)
+    return _plan(first, study or {"name": "path"}, rows, changes=None, orders=None)
 
 
 def count_train_images(composed: Composed) -> int:
